@@ -1,0 +1,2 @@
+//! A verified reference and test oracle for attention backward passes.
+pub mod scalar;

@@ -1,0 +1,4 @@
+//! Double-double numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+/// Placeholder.
+pub struct Dd { hi: f64, lo: f64 }
