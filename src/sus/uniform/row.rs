@@ -1,0 +1,72 @@
+//! The words of one row, one at a time or many at once.
+
+use super::{Layout, philox4x32_10, threefry2x32};
+
+/// The counters of one row `(b, h, i)` in one stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) layout: Layout,
+    pub(super) key: [u32; 2],
+    pub(super) stream: u32,
+    /// `i` and `b Hq + h`: counter words 1 and 2 of `coord4`.
+    pub(super) coordinates: [u32; 2],
+    /// The first offset of the row in the linear layouts.
+    pub(super) offset: u64,
+}
+
+impl Row {
+    /// The word of key `j`.
+    pub(super) fn word(&self, j: usize) -> u32 {
+        let mut word = [0];
+        self.fill(j, &mut word);
+        word[0]
+    }
+
+    /// Writes the words of the keys `first, first + 1, ...` to `out`.
+    pub(super) fn fill(&self, first: usize, out: &mut [u32]) {
+        match self.layout {
+            Layout::Coord4 => fill(first, out, |n| self.coord4(n)),
+            Layout::Linear4 => fill(first, out, |n| self.linear(n)),
+            Layout::Linear1 => fill(first, out, |n| [self.linear(n)[0]]),
+            Layout::JaxThreefry => fill(first, out, |n| [self.jax(n)]),
+        }
+    }
+
+    fn coord4(&self, block: usize) -> [u32; 4] {
+        let [i, bh] = self.coordinates;
+        philox4x32_10([block as u32, i, bh, self.stream], self.key)
+    }
+
+    fn linear(&self, block: usize) -> [u32; 4] {
+        let offset = self.offset + block as u64;
+        philox4x32_10([offset as u32, (offset >> 32) as u32, 0, self.stream], self.key)
+    }
+
+    /// The stream of this layout is in the key.
+    fn jax(&self, j: usize) -> u32 {
+        let offset = self.offset + j as u64;
+        let [x0, x1] = threefry2x32([(offset >> 32) as u32, offset as u32], self.key, 20);
+        x0 ^ x1
+    }
+}
+
+/// Writes the words from number `first` on, given those of any block of `N`.
+///
+/// The first and the last block may be used in part.
+fn fill<const N: usize>(first: usize, out: &mut [u32], block: impl Fn(usize) -> [u32; N]) {
+    let (mut number, skip) = (first / N, first % N);
+    let mut rest = out;
+    if skip > 0 {
+        let (head, tail) = rest.split_at_mut(rest.len().min(N - skip));
+        head.copy_from_slice(&block(number)[skip..skip + head.len()]);
+        number += 1;
+        rest = tail;
+    }
+    let (blocks, tail) = rest.as_chunks_mut();
+    for (words, number) in blocks.iter_mut().zip(number..) {
+        *words = block(number);
+    }
+    if !tail.is_empty() {
+        tail.copy_from_slice(&block(number + blocks.len())[..tail.len()]);
+    }
+}
