@@ -43,21 +43,21 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 #[must_use]
 #[inline]
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2], rounds: u32) -> [u32; 4] {
-    let ([mut c0, mut c1, mut c2, mut c3], [mut k0, mut k1]) = (counter, key);
+    let ([mut k0, mut k1], mut words) = (key, counter);
     for _ in 0..rounds {
-        (c0, c1, c2, c3) = round((c0, c1, c2, c3), (k0, k1));
+        words = round(words, [k0, k1]);
         k0 = k0.wrapping_add(WEYL[0]);
         k1 = k1.wrapping_add(WEYL[1]);
     }
-    [c0, c1, c2, c3]
+    words
 }
 
 /// One round, without the key schedule.
 #[inline]
-fn round((c0, c1, c2, c3): (u32, u32, u32, u32), (k0, k1): (u32, u32)) -> (u32, u32, u32, u32) {
+fn round([c0, c1, c2, c3]: [u32; 4], [k0, k1]: [u32; 2]) -> [u32; 4] {
     let product0 = u64::from(MULTIPLIERS[0]) * u64::from(c0);
     let product1 = u64::from(MULTIPLIERS[1]) * u64::from(c2);
     let (high0, low0) = ((product0 >> 32) as u32, product0 as u32);
     let (high1, low1) = ((product1 >> 32) as u32, product1 as u32);
-    (high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0)
+    [high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0]
 }
