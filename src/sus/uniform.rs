@@ -181,7 +181,7 @@ impl Uniforms {
     fn expect_keys(&self, first: usize, count: usize) {
         let keys = self.grid.keys;
         assert!(
-            first <= keys && count <= keys - first,
+            keys.checked_sub(first).is_some_and(|left| count <= left),
             "keys: expected at most {keys}, found {count} from {first} on"
         );
     }

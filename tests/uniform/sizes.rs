@@ -1,7 +1,7 @@
 //! What is accepted: names, streams, sizes, coordinates.
 
 use std::panic::catch_unwind;
-use sus_oracle::sus::uniform::{Grid, Layout, UniformError, Uniforms};
+use sus_oracle::sus::uniform::{Grid, Layout, UniformError, Uniforms, philox4x32_10, threefry2x32};
 
 const fn grid(batch: usize, heads: usize, queries: usize, keys: usize) -> Grid {
     Grid { batch, heads, queries, keys }
@@ -88,6 +88,7 @@ fn the_largest_grids_are_accepted_and_anything_larger_is_not() {
                 [u128::from(u64::MAX), u128::from(u64::MAX), u128::from(u64::MAX), 1],
             )),
         ),
+        (Linear1, grid(1 << 63, 1 << 63, 4, 1), Some(over(Linear1, [1 << 63, 1 << 63, 4, 1]))),
         (Linear1, grid(2, usize::MAX, 1, 0), Some(over(Linear1, [2, u128::from(u64::MAX), 1, 1]))),
     ];
     for (layout, grid, expected) in cases {
@@ -122,15 +123,28 @@ fn an_error_names_the_size_and_what_was_expected() {
 }
 
 #[test]
-fn the_last_weight_of_the_largest_grid_has_a_word_of_its_own() {
-    let last = grid(1, 1, 1 << 32, 1 << 32);
-    for layout in [Layout::Linear1, Layout::JaxThreefry] {
-        let words = Uniforms::new(5, 0, layout, last).expect("exactly 2^64 offsets");
-        let mut row = [0; 2];
-        words.row_words(0, 0, (1 << 32) - 1, (1 << 32) - 2, &mut row);
-        assert_eq!(row[1], words.word(0, 0, (1 << 32) - 1, (1 << 32) - 1));
-        assert_ne!(row[0], row[1]);
-    }
+fn the_last_weight_of_the_largest_grid_has_the_last_counter() {
+    let words = |layout| Uniforms::new(5, 0, layout, grid(1, 1, 1 << 32, 1 << 32)).expect("fits");
+    let last = (1 << 32) - 1;
+    let [x0, x1] = threefry2x32([u32::MAX, u32::MAX], [0, 5], 20);
+    assert_eq!(words(Layout::JaxThreefry).word(0, 0, last, last), x0 ^ x1);
+    let [first, ..] = philox4x32_10([u32::MAX, u32::MAX, 0, 0], [5, 0]);
+    assert_eq!(words(Layout::Linear1).word(0, 0, last, last), first);
+    let mut row = [0; 2];
+    words(Layout::Linear1).row_words(0, 0, last, last - 1, &mut row);
+    assert_eq!(row[1], first);
+}
+
+#[test]
+fn offsets_above_32_bits_carry_into_the_high_word() {
+    let grid = grid(1, 1, 1 << 20, 1 << 20);
+    let (i, j) = (0xabcde, 0x12345);
+    let (high, low) = (0xab, 0xcde1_2345); // i 2^20 + j
+    let jax = Uniforms::new(5, 0, Layout::JaxThreefry, grid).expect("fits");
+    let [x0, x1] = threefry2x32([high, low], [0, 5], 20);
+    assert_eq!(jax.word(0, 0, i, j), x0 ^ x1);
+    let linear = Uniforms::new(5, 0, Layout::Linear1, grid).expect("fits");
+    assert_eq!(linear.word(0, 0, i, j), philox4x32_10([low, high, 0, 0], [5, 0])[0]);
 }
 
 #[test]
@@ -149,27 +163,34 @@ fn empty_grids_are_legal_and_a_row_without_keys_has_a_row_word() {
 
 #[test]
 fn a_coordinate_outside_the_grid_panics_with_what_was_expected() {
+    let message = |found: &(dyn std::any::Any + Send)| found.downcast_ref::<String>().cloned();
     for layout in Layout::ALL {
         let words = Uniforms::new(0, 0, layout, grid(2, 3, 4, 5)).expect("a small grid");
-        let inside = [1, 2, 3, 4];
         let _ = words.word(1, 2, 3, 4);
-        for axis in 0..4 {
-            let mut outside = inside;
-            outside[axis] += 1;
-            let [b, h, i, j] = outside;
-            let first = catch_unwind(|| words.word(b, h, i, j));
-            let second = catch_unwind(|| words.second_word(b, h, i, j));
-            let row = catch_unwind(|| words.row_words(b, h, i, 4, &mut [0; 2]));
-            let message = if axis < 3 {
-                format!("row (b, h, i): expected below (2, 3, 4), found ({b}, {h}, {i})")
-            } else {
-                "keys: expected at most 5, found 1 from 5 on".to_owned()
-            };
-            for panic in [first.expect_err("outside"), second.expect_err("outside")] {
-                assert_eq!(panic.downcast_ref::<String>(), Some(&message));
+        for [b, h, i] in [[2, 2, 3], [1, 3, 3], [1, 2, 4]] {
+            let expected =
+                format!("row (b, h, i): expected below (2, 3, 4), found ({b}, {h}, {i})");
+            let panics = [
+                catch_unwind(|| _ = words.word(b, h, i, 4)),
+                catch_unwind(|| _ = words.second_word(b, h, i, 4)),
+                catch_unwind(|| _ = words.row_word(b, h, i)),
+                catch_unwind(|| words.row_words(b, h, i, 4, &mut [0])),
+            ];
+            for panic in panics {
+                assert_eq!(message(&*panic.expect_err("outside")).as_ref(), Some(&expected));
             }
-            row.expect_err("outside");
-            assert_eq!(catch_unwind(|| words.row_word(b, h, i)).is_err(), axis < 3);
+        }
+        for (first, count) in [(5, 1), (7, 1), (usize::MAX, 1), (3, 3), (0, 6)] {
+            let expected = format!("keys: expected at most 5, found {count} from {first} on");
+            let mut panics =
+                vec![catch_unwind(|| words.row_words(1, 2, 3, first, &mut vec![0; count]))];
+            if count == 1 {
+                panics.push(catch_unwind(|| _ = words.word(1, 2, 3, first)));
+                panics.push(catch_unwind(|| _ = words.second_word(1, 2, 3, first)));
+            }
+            for panic in panics {
+                assert_eq!(message(&*panic.expect_err("outside")).as_ref(), Some(&expected));
+            }
         }
     }
 }

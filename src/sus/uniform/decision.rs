@@ -82,7 +82,7 @@ pub fn keep64(q: f64, x: u32, second: impl FnOnce() -> u32) -> bool {
 /// ```
 #[must_use]
 pub fn margin(s: f64, x: u32) -> f64 {
-    if s > 0.0 && x > 0 { libm::fabs(libm::log(s * GRID / f64::from(x))) } else { f64::INFINITY }
+    if s > 0.0 { libm::fabs(libm::log(s * GRID / f64::from(x))) } else { f64::INFINITY }
 }
 
 /// What a kernel of limited precision has to decide for one weight.
@@ -123,7 +123,8 @@ pub fn forced(s: f64, x: u32, delta: f64) -> Forced {
     assert!(delta >= 0.0 && delta.is_finite(), "delta: expected finite and >= 0, found {delta}");
     let x = f64::from(x);
     let (low, high) = (s * libm::exp(-delta), s * libm::exp(delta));
-    if low >= 1.0 || (s > 0.0 && x + 1.0 <= low * GRID) {
+    // Where `low >= 1`, `low * 2^32` is above every word, so this is the first condition too.
+    if x + 1.0 <= low * GRID {
         Forced::Keep
     } else if s > 0.0 && x - 1.0 < high * GRID {
         Forced::Either

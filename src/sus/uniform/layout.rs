@@ -122,8 +122,9 @@ impl Grid {
         // At least one, so that the number of rows fits as well.
         let blocks = keys.div_ceil(layout.words_per_block() as u128).max(1);
         let factors = [batch, heads, queries, blocks];
+        // Two factors cannot overflow, and after a zero nothing can.
         let offsets = factors.iter().try_fold(1u128, |n, &factor| n.checked_mul(factor));
-        if factors.contains(&0) || offsets.is_some_and(|offsets| offsets <= 1 << 64) {
+        if offsets.is_some_and(|offsets| offsets <= 1 << 64) {
             return Ok(());
         }
         Err(UniformError::Offsets { layout, factors })
