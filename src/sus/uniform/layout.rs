@@ -13,7 +13,8 @@ use std::str::FromStr;
 /// | `linear1` | `(off lo, off hi, 0, stream)`, `off = (bh Nq + i) Nk + j` | the same | 0 | Triton >= 3.4 `tl.randint(seed, off)` |
 /// | `jax-threefry` | `(off hi, off lo)`, `off` as in `linear1` | `(seed hi, seed lo)` | xor of both | `jax.random.bits(key, (B, Hq, Nq, Nk), uint32)`, partitionable |
 ///
-/// The last column holds for stream 0 (`coord4`: for every stream).
+/// The last column holds for stream 0, of `coord4` for every stream and for `i < 2^30`, where cuRAND's 64-bit
+/// offset ends.
 ///
 /// # Choices of ours
 ///
@@ -23,13 +24,13 @@ use std::str::FromStr;
 ///   `tl.philox(seed, off lo, off hi, 0, stream)`.
 /// - `jax-threefry`: a stream other than 0 replaces the key by `jax.random.fold_in(key, stream)`, that is
 ///   by the Threefry2x32-20 block of counter `(0, stream)` under it. Threefry is injective for one key, so
-///   different streams have different keys.
+///   no two of these streams share a key.
 /// - `jax-threefry`: the key of a seed of `2^32` or more is the one JAX makes with `jax_enable_x64`. Without
 ///   it JAX drops the high half of the seed without a word; seeds below `2^32` give the same key in both.
 ///
 /// # For kernel authors
 ///
-/// Triton's linear offsets have to be `int64` tensors from `2^32` words on (in `int32` they wrap), and
+/// Triton's linear offsets have to be `int64` tensors from `2^32` offsets on (in `int32` they wrap), and
 /// before Triton 3.4 an `int64` offset silently selects `Philox4x64`, another generator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Layout {
