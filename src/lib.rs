@@ -1,2 +1,3 @@
 //! A verified reference and test oracle for attention backward passes.
+pub mod graph;
 pub mod scalar;
