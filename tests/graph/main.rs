@@ -167,6 +167,20 @@ fn a_mean_without_gates_is_the_value_itself() {
 }
 
 #[test]
+#[should_panic(expected = "21 gates are too many to enumerate")]
+fn more_masks_than_can_be_enumerated_are_refused() {
+    let _ = mean_over_masks(&[unbiased(q(1, 2)); 21], <[Q]>::to_vec);
+}
+
+#[test]
+#[should_panic(expected = "the number of components changed between masks")]
+fn a_value_keeps_its_number_of_components() {
+    let zero = q(0, 1);
+    let only_the_open = |m: &[Q]| m.iter().copied().filter(|&m| m != zero).collect();
+    let _ = mean_over_masks(&[unbiased(q(1, 2))], only_the_open);
+}
+
+#[test]
 fn an_edge_that_leads_nowhere_or_backward_is_refused() {
     let mut graph = Graph::new(3);
     assert_eq!(
