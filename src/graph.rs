@@ -1,0 +1,265 @@
+//! The general theorem: gating a computational graph leaves its expected derivatives as they are.
+//!
+//! Section 2 of Pankov & Harik, *SUS backprop* (arXiv 2505.15080). In a directed acyclic graph with a local
+//! derivative `d_e` on every edge, the total derivative of one node by another is a sum over paths,
+//!
+//! ```text
+//! d to / d from = sum over paths p of  prod over e in p of  d_e
+//! ```
+//!
+//! Multiply every edge by a gate `m/q`, `m ~ Bernoulli(q)`. A path visits an edge at most once, so each path's
+//! product holds *different*, independent gates of mean one, and the expectation of the sum is the sum. Edges may
+//! even share a gate, as the edges out of the pair `(i, j)` of attention do, as long as no single path runs through
+//! two edges of one gate: such a path would hold `(m/q)^2`, whose mean is `1/q`.
+//!
+//! Everything here needs a [`Ring`] only, so that in rationals the theorem is checked with `==`
+//! ([`mean_over_masks`]). This module depends on nothing else of the crate; [`attention`] builds the graph of one
+//! attention head, the second definition that the backward pass is compared with.
+
+pub mod attention;
+
+use crate::scalar::Ring;
+
+/// What is wrong with an edge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EdgeError {
+    /// An end of the edge is not a node of the graph.
+    #[error("edge {from} -> {to}: the graph has {nodes} nodes, numbered from 0")]
+    NoSuchNode {
+        /// Where the edge starts.
+        from: usize,
+        /// Where it ends.
+        to: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
+    /// The edge does not lead to a later node.
+    #[error(
+        "edge {from} -> {to}: nodes are in topological order, so an edge leads to a larger number"
+    )]
+    NotForward {
+        /// Where the edge starts.
+        from: usize,
+        /// Where it ends.
+        to: usize,
+    },
+}
+
+/// An edge, as its starting node holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge<T> {
+    /// The node it leads to.
+    pub to: usize,
+    /// The derivative of that node by the starting one, all else held.
+    pub derivative: T,
+    /// The gate it carries, if it carries one.
+    pub gate: Option<usize>,
+}
+
+impl<T: Ring> Edge<T> {
+    /// The derivative, times the multiplier of the gate if there is one.
+    fn gated(&self, multiplier: &impl Fn(usize) -> T) -> T {
+        self.gate.map_or(self.derivative, |gate| self.derivative * multiplier(gate))
+    }
+}
+
+/// A computational graph: nodes `0..nodes` in topological order, and the edges out of each.
+///
+/// Two nodes may be joined by several edges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Graph<T> {
+    out: Vec<Vec<Edge<T>>>,
+}
+
+impl<T: Ring> Graph<T> {
+    /// `nodes` nodes and no edge.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        Self { out: vec![Vec::new(); nodes] }
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The edges out of `node`, in the order they were added.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such node.
+    #[must_use]
+    pub fn edges_from(&self, node: usize) -> &[Edge<T>] {
+        &self.out[node]
+    }
+
+    /// Adds an edge.
+    ///
+    /// # Errors
+    ///
+    /// When an end is not a node, or the edge does not lead from a smaller number to a larger one.
+    pub fn add_edge(
+        &mut self,
+        from: usize,
+        to: usize,
+        derivative: T,
+        gate: Option<usize>,
+    ) -> Result<(), EdgeError> {
+        let nodes = self.nodes();
+        if from >= nodes || to >= nodes {
+            return Err(EdgeError::NoSuchNode { from, to, nodes });
+        }
+        if from >= to {
+            return Err(EdgeError::NotForward { from, to });
+        }
+        self.out[from].push(Edge { to, derivative, gate });
+        Ok(())
+    }
+
+    /// The derivative of node `to` by every node, `[nodes]`, by reverse accumulation.
+    ///
+    /// `multiplier` gives the factor of a gate: one everywhere for the plain derivative, `m/q` for a gated one.
+    /// A node that does not reach `to` has derivative zero, `to` itself one.
+    ///
+    /// # Panics
+    ///
+    /// When there is no node `to`.
+    pub fn derivatives_of(&self, to: usize, multiplier: impl Fn(usize) -> T) -> Vec<T> {
+        let mut adjoint = vec![T::zero(); self.nodes()];
+        adjoint[to] = T::one();
+        for node in (0..to).rev() {
+            // Every edge leads to a larger number, whose adjoint is final by now (and zero beyond `to`).
+            adjoint[node] = self.out[node]
+                .iter()
+                .fold(T::zero(), |sum, edge| sum + edge.gated(&multiplier) * adjoint[edge.to]);
+        }
+        adjoint
+    }
+
+    /// The derivative of node `to` by node `from`: one entry of [`Graph::derivatives_of`].
+    ///
+    /// # Panics
+    ///
+    /// When there is no node `from` or `to`.
+    pub fn total_derivative(&self, from: usize, to: usize, multiplier: impl Fn(usize) -> T) -> T {
+        self.derivatives_of(to, multiplier)[from]
+    }
+
+    /// Every path between two nodes, each as its edges in order; from a node to itself, the one empty path.
+    ///
+    /// Their number can grow exponentially with the nodes: this is for small graphs.
+    ///
+    /// # Panics
+    ///
+    /// When there is no node `from`.
+    #[must_use]
+    pub fn paths(&self, from: usize, to: usize) -> Vec<Vec<Edge<T>>> {
+        let mut complete = Vec::new();
+        let mut growing = vec![(from, Vec::new())];
+        while let Some((end, path)) = growing.pop() {
+            for edge in &self.out[end] {
+                let mut longer = path.clone();
+                longer.push(*edge);
+                growing.push((edge.to, longer));
+            }
+            if end == to {
+                complete.push(path);
+            }
+        }
+        complete
+    }
+
+    /// The derivative of `to` by `from` as the sum over [`Graph::paths`] of the products of their edges: the
+    /// definition, which shares no step with [`Graph::total_derivative`].
+    ///
+    /// # Panics
+    ///
+    /// When there is no node `from`.
+    pub fn total_derivative_over_paths(
+        &self,
+        from: usize,
+        to: usize,
+        multiplier: impl Fn(usize) -> T,
+    ) -> T {
+        self.paths(from, to)
+            .iter()
+            .map(|path| {
+                path.iter().fold(T::one(), |product, edge| product * edge.gated(&multiplier))
+            })
+            .fold(T::zero(), |sum, product| sum + product)
+    }
+
+    /// A gate that some path runs through twice, if there is one: the condition under which gating is *not* unbiased.
+    ///
+    /// It looks at every path of the graph, whatever its ends and its derivatives.
+    #[must_use]
+    pub fn path_uses_a_gate_twice(&self) -> Option<usize> {
+        self.out.iter().flatten().find_map(|first| {
+            let gate = first.gate?;
+            let mut reached = vec![false; self.nodes()];
+            reached[first.to] = true;
+            for node in first.to..self.nodes() {
+                if reached[node] {
+                    for later in &self.out[node] {
+                        if later.gate == Some(gate) {
+                            return Some(gate);
+                        }
+                        reached[later.to] = true;
+                    }
+                }
+            }
+            None
+        })
+    }
+}
+
+/// The law of one gate: open with probability `keep`, and then a factor `upweight`; closed otherwise, a factor zero.
+///
+/// Unbiased gating has `upweight = 1/keep`. A ring has no division, so both are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate<T> {
+    /// The probability `q` that the gate is open.
+    pub keep: T,
+    /// The factor of an open gate, `1/q`.
+    pub upweight: T,
+}
+
+/// The most gates that [`mean_over_masks`] enumerates.
+pub const MAX_GATES: usize = 20;
+
+/// The mean of `value(multipliers)` over all masks of independent gates: no sampling, `2^gates` terms.
+///
+/// `value` gets the multiplier of every gate, `[gates.len()]`, and returns any number of components, the same
+/// number each time; the mean has as many. A mask of probability zero is not visited.
+///
+/// # Panics
+///
+/// When there are more than [`MAX_GATES`] gates, or `value` returns different numbers of components.
+pub fn mean_over_masks<T: Ring>(
+    gates: &[Gate<T>],
+    mut value: impl FnMut(&[T]) -> Vec<T>,
+) -> Vec<T> {
+    assert!(gates.len() <= MAX_GATES, "{} gates are too many to enumerate", gates.len());
+    let mut mean: Option<Vec<T>> = None;
+    for mask in 0_u32..1 << gates.len() {
+        let open = |gate: usize| mask >> gate & 1 == 1;
+        let probability = gates.iter().enumerate().fold(T::one(), |product, (id, gate)| {
+            product * if open(id) { gate.keep } else { T::one() - gate.keep }
+        });
+        if probability.is_zero() {
+            continue;
+        }
+        let multipliers: Vec<T> = (gates.iter().enumerate())
+            .map(|(id, gate)| if open(id) { gate.upweight } else { T::zero() })
+            .collect();
+        let terms = value(&multipliers);
+        let sums = mean.get_or_insert_with(|| vec![T::zero(); terms.len()]);
+        assert_eq!(sums.len(), terms.len(), "the number of components changed between masks");
+        for (sum, term) in sums.iter_mut().zip(terms) {
+            *sum += probability * term;
+        }
+    }
+    // The probabilities add up to one, so at least one mask was visited.
+    mean.unwrap_or_default()
+}
