@@ -28,7 +28,7 @@ from sus_uniforms import SECOND, TWO32, word
 
 LAYOUTS = ["coord4", "linear4", "linear1", "jax-threefry"]
 ON_THE_COMMAND_LINE = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits",
-                       "causal", "alignment", "scale", "softcap", "window"]  # fmt: skip
+                       "causal", "alignment", "scale", "softcap", "window", "segments_q", "segments_k"]  # fmt: skip
 
 
 def tensor(draw, shape, spread=1.0):
@@ -87,7 +87,7 @@ def random_case(draw):
     if draw.random() < 0.1:
         z[draw.choice(["B", "Nq", "Nk"])] = 0
     heads = z["Hk"] * z["group"]
-    spread = draw.choice([0.3, 1.0, 1.0, 2.0])
+    spread = draw.choice([0.3, 1.0, 1.0, 2.0, 10.0])
     x = {"q": tensor(draw, (z["B"], heads, z["Nq"], z["D"]), spread)}
     x["k"] = tensor(draw, (z["B"], z["Hk"], z["Nk"], z["D"]))
     x["v"] = tensor(draw, (z["B"], z["Hk"], z["Nk"], z["E"]))

@@ -229,7 +229,8 @@ def options_from_command(arguments):
     for name, kind in {"scale": float, "softcap": float, "alignment": str, "rule": str, "sampler": str, "c": str,
                        "layout": str, "seed": int, "stream": int, "uniform-bits": int}.items():  # fmt: skip
         parser.add_argument("--" + name, type=kind)
-    parser.add_argument("--window", type=lambda text: [int(part) for part in text.split(",")])
+    for name in ("window", "segments-q", "segments-k"):
+        parser.add_argument("--" + name, type=lambda text: [int(part) for part in text.split(",")])
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     if "c" in given:
         given["pass"] = "sus"
