@@ -182,8 +182,8 @@ def command_cases():
     return cases
 
 
-def judge(done, many_lines):
-    """What is wrong with a refusal; an empty list if nothing is."""
+def judge(done, many_lines, names=""):
+    """What is wrong with a refusal, which has to hold `names` in its line; an empty list if nothing is."""
     wrong = []
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode != 2:
@@ -192,6 +192,8 @@ def judge(done, many_lines):
         wrong.append("panicked")
     if not lines or (len(lines) > 1 and not many_lines):
         wrong.append(f"{len(lines)} lines on stderr")
+    if names not in done.stderr:
+        wrong.append("does not name the file")
     return wrong + ([lines[0][:160]] if wrong and lines else [])
 
 
@@ -216,7 +218,7 @@ def main():
             problem.write_bytes(data)
             done = run("grad", problem, *options, "--out", out)
             left = [f"left {path.name}" for path in outputs.iterdir()]
-            report(name, judge(done, many_lines) + left)
+            report(name, judge(done, many_lines, "" if many_lines else problem.name) + left)
             for path in outputs.iterdir():
                 path.unlink()
 
