@@ -1,5 +1,18 @@
-//! The sparse-stochastic ("SUS") backward pass.
+//! SUS: a sparse, unbiased, stochastic backward pass (Pankov & Harik, arXiv 2505.15080).
 //!
-//! - [`uniform`]: the words that decide which weights are kept, so that any kernel can draw the same mask.
+//! ```text
+//! q_ij = min(1, lambda_i W_ij)      m_ij ~ q_ij      W~_ij = W_ij m_ij / q_ij = m_ij max(W_ij, 1 / lambda_i)
+//! ```
+//!
+//! [`rule`] turns weights into probabilities, [`uniform`] gives every weight its random word, [`sampler`] turns
+//! probabilities and words into a mask, [`sample`](mod@sample) holds the mask and replays it in any scalar.
 
+pub mod rule;
+pub mod sample;
+pub mod sampler;
 pub mod uniform;
+
+pub use rule::{Budget, Rule};
+pub use sample::{Draw, Pattern, Sample, SampledWeights, sample, sampled_values, sus_backward};
+pub use sampler::{Sampler, UniformBits};
+pub use uniform::{Layout, Uniforms};

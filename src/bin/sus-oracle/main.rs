@@ -1,2 +1,81 @@
-//! The command.
-fn main() {}
+//! The command: parse, call the library, print, exit.
+//!
+//! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
+
+mod grad;
+mod options;
+mod terminal;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Exit code of bad input and bad usage.
+const BAD_INPUT: u8 = 2;
+
+/// The reference and test oracle for attention backward passes, dense and sparse-stochastic (SUS backprop).
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Number of threads; results do not depend on it [default: all processors]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+const AFTER_HELP: &str = "\
+The usual path, on a real attention layer that comes with the source:
+  sus-oracle grad fixtures/real/layer2.safetensors --c 30 --out gradients.safetensors
+
+A problem is a safetensors file with q, k, v, do (and dlse, bias, sink), floats of any width.
+Exit codes: 0 done, 2 bad input or usage.";
+
+#[derive(Subcommand)]
+enum Command {
+    Grad(grad::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
+    if let Some(threads) = cli.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        if let Err(error) = pool.build_global() {
+            return terminal::fail(BAD_INPUT, &error);
+        }
+    }
+    let outcome = match cli.command {
+        Command::Grad(arguments) => grad::run(arguments),
+    };
+    match outcome {
+        Ok(text) => terminal::print(&text),
+        Err(error) => terminal::fail(BAD_INPUT, &error),
+    }
+}
+
+/// Help goes to standard output and is no error; anything else is one line.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(BAD_INPUT)
+        }
+        _ => {
+            let text = error.to_string();
+            let lines = text.lines().map(str::trim);
+            let said: Vec<&str> = lines
+                .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+                .filter(|line| !line.is_empty())
+                .collect();
+            let said = said.join(" ");
+            terminal::fail(BAD_INPUT, &said.strip_prefix("error: ").unwrap_or(&said))
+        }
+    }
+}

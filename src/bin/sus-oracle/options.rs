@@ -1,0 +1,117 @@
+//! The options that every command shares, as settings.
+
+use clap::Args;
+use sus_oracle::Error;
+use sus_oracle::file::{Pass, Settings};
+use sus_oracle::mask::{Alignment, Window};
+use sus_oracle::sus::{Budget, Layout, Rule, Sampler, UniformBits};
+
+/// Options of the problem. They may add to what the file says, and never contradict it.
+#[derive(Args)]
+#[command(next_help_heading = "Problem")]
+pub(crate) struct ProblemOptions {
+    /// Factor of q.k [default: 1/sqrt(D)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    scale: Option<f64>,
+    /// Scores become X*tanh(score/X)
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    softcap: Option<f64>,
+    /// A query sees no key after its diagonal
+    #[arg(long)]
+    causal: bool,
+    /// Where the diagonal lies if Nq != Nk: bottom-right (default) or top-left
+    #[arg(long, value_name = "NAME")]
+    alignment: Option<Alignment>,
+    /// Keys seen before and after the diagonal, both inclusive; inf for no limit
+    #[arg(long, value_name = "LEFT,RIGHT", value_parser = window, allow_hyphen_values = true)]
+    window: Option<Window>,
+    /// Cumulative query lengths of packed sequences, such as 0,3,5
+    #[arg(long, value_name = "0,...,Nq", value_delimiter = ',')]
+    segments_q: Option<Vec<usize>>,
+    /// Cumulative key lengths of packed sequences
+    #[arg(long, value_name = "0,...,Nk", value_delimiter = ',')]
+    segments_k: Option<Vec<usize>>,
+}
+
+/// Options of the draw of a mask.
+#[derive(Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct DrawOptions {
+    /// Expected kept entries per row at most, above 0; inf keeps all [default: 30]
+    #[arg(long, value_parser = budget, allow_negative_numbers = true)]
+    c: Option<Budget>,
+    /// Weights to probabilities: paper (default) or calibrated
+    #[arg(long, value_name = "NAME")]
+    rule: Option<Rule>,
+    /// Probabilities to a mask: bernoulli (default) or systematic
+    #[arg(long, value_name = "NAME")]
+    sampler: Option<Sampler>,
+    /// Seed of the random words [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Layer or step, below 2^31 [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..1 << 31))]
+    stream: Option<u32>,
+    /// Which word serves which weight: coord4 (default), linear4, linear1 or jax-threefry
+    #[arg(long, value_name = "NAME")]
+    layout: Option<Layout>,
+    /// Bits that decide an entry: 32 (default) or 64
+    #[arg(long, value_name = "BITS", value_parser = uniform_bits)]
+    uniform_bits: Option<UniformBits>,
+}
+
+impl ProblemOptions {
+    /// The options that were given.
+    pub(crate) fn settings(self) -> Settings {
+        Settings {
+            scale: self.scale,
+            softcap: self.softcap,
+            causal: self.causal.then_some(true),
+            alignment: self.alignment,
+            window: self.window,
+            segments_q: self.segments_q,
+            segments_k: self.segments_k,
+            ..Settings::default()
+        }
+    }
+}
+
+impl DrawOptions {
+    /// Adds the options that were given; any of them says that the pass is SUS.
+    pub(crate) fn add_to(self, settings: Settings) -> Settings {
+        let settings = Settings {
+            c: self.c,
+            rule: self.rule,
+            sampler: self.sampler,
+            seed: self.seed,
+            stream: self.stream,
+            layout: self.layout,
+            uniform_bits: self.uniform_bits,
+            ..settings
+        };
+        Settings { pass: settings.names_a_draw().then_some(Pass::Sus), ..settings }
+    }
+}
+
+fn budget(text: &str) -> Result<Budget, Error> {
+    let c = text.parse().map_err(|_| Error::option("c", "a number above 0, or inf", text))?;
+    Budget::new(c)
+}
+
+fn window(text: &str) -> Result<Window, Error> {
+    let wrong = || Error::option("window", "LEFT,RIGHT, each an integer from 0 or inf", text);
+    let end = |text: &str| match text {
+        "inf" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| wrong()),
+    };
+    let (left, right) = text.split_once(',').ok_or_else(wrong)?;
+    Ok(Window { left: end(left)?, right: end(right)? })
+}
+
+fn uniform_bits(text: &str) -> Result<UniformBits, Error> {
+    match text {
+        "32" => Ok(UniformBits::Bits32),
+        "64" => Ok(UniformBits::Bits64),
+        _ => Err(Error::option("uniform_bits", "32 or 64", text)),
+    }
+}

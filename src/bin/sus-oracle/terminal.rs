@@ -1,0 +1,30 @@
+//! What reaches the terminal: results on standard output, errors in one line on standard error, a spinner for long
+//! work when somebody watches.
+
+use indicatif::ProgressBar;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Prints a result. A reader that went away is no failure.
+pub(crate) fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(2, &error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints one line on standard error and gives the exit code.
+pub(crate) fn fail(code: u8, error: &dyn Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(code)
+}
+
+/// A spinner that names the stage; silent when standard error is no terminal.
+pub(crate) fn spinner(stage: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(stage);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}

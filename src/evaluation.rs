@@ -1,0 +1,130 @@
+//! One evaluation of a problem, end to end, and what a person asks of it.
+
+use crate::backward::{Gradients, backward};
+use crate::error::Error;
+use crate::forward::{Saved, forward};
+use crate::problem::Problem;
+use crate::scalar::Scalar;
+use crate::sus::{Draw, Sample, sample, sampled_values, sus_backward};
+
+/// Everything that one evaluation gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation<T> {
+    /// The forward pass that the backward pass used.
+    pub saved: Saved<T>,
+    /// The gradients.
+    pub gradients: Gradients<T>,
+    /// The mask, for SUS.
+    pub mask: Option<SampledMask<T>>,
+}
+
+/// A mask and the `W~` of its entries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampledMask<T> {
+    /// The mask.
+    pub sample: Sample,
+    /// `W~` of each kept entry.
+    pub values: Vec<T>,
+}
+
+/// The forward pass and the mask of a problem in the arithmetic of `T`.
+///
+/// `given` is the forward pass that a kernel stored; without it the problem's own is computed. The mask is drawn
+/// from weights in `f64`, whatever `T`.
+///
+/// # Errors
+/// [`Error::NotFinite`] if a number leaves the range of `T`; those of [`sample`](fn@crate::sus::sample).
+pub fn evaluate<T: Scalar>(
+    problem: &Problem<f64>,
+    given: Option<&Saved<f64>>,
+    draw: Option<&Draw>,
+) -> Result<Evaluation<T>, Error> {
+    let sample = match draw {
+        None => None,
+        Some(draw) => Some(match given {
+            Some(saved) => sample(problem, saved, draw)?,
+            None => sample(problem, &forward(problem), draw)?,
+        }),
+    };
+    let problem: Problem<T> = problem.cast()?;
+    let saved = match given {
+        Some(saved) => saved.cast(),
+        None => forward(&problem),
+    };
+    let (gradients, mask) = match sample {
+        None => (backward(&problem, &saved), None),
+        Some(sample) => {
+            let gradients = sus_backward(&problem, &saved, &sample);
+            let values = sampled_values(&problem, &saved, &sample);
+            (gradients, Some(SampledMask { sample, values }))
+        }
+    };
+    Ok(Evaluation { saved, gradients, mask })
+}
+
+/// The number of entries that the mask of a problem leaves visible.
+#[must_use]
+pub fn visible_count(problem: &Problem<f64>) -> u64 {
+    let sizes = problem.sizes();
+    let one_head: u64 = (0..sizes.queries).map(|i| problem.mask().visible(i).len() as u64).sum();
+    one_head * (sizes.batch * sizes.query_heads) as u64
+}
+
+/// How many entries a sample keeps, over the rows of a problem.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeptCounts {
+    /// Rows.
+    pub rows: usize,
+    /// Visible entries.
+    pub visible: u64,
+    /// Kept entries.
+    pub kept: usize,
+    /// Kept entries of the fullest row.
+    pub most: usize,
+    /// Expected kept entries.
+    pub expected: f64,
+    /// Expected kept entries of the row that expects most.
+    pub most_expected: f64,
+}
+
+impl KeptCounts {
+    /// Counts the entries of a sample.
+    #[must_use]
+    pub fn of(problem: &Problem<f64>, sample: &Sample) -> Self {
+        let rows = problem.row_count();
+        KeptCounts {
+            rows,
+            visible: visible_count(problem),
+            kept: sample.pattern.count(),
+            most: (0..rows).map(|row| sample.pattern.row(row).len()).max().unwrap_or(0),
+            expected: sample.expected.iter().sum(),
+            most_expected: sample.expected.iter().copied().fold(0.0, f64::max),
+        }
+    }
+}
+
+/// `|a - b| / |b|` in the Frobenius norm; 0 if both are zero.
+#[must_use]
+pub fn relative_error<T: Scalar>(a: &[T], b: &[T]) -> f64 {
+    let squared = |x: T| x.to_f64() * x.to_f64();
+    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| squared(a - b)).sum();
+    let norm: f64 = b.iter().map(|&b| squared(b)).sum();
+    if difference == 0.0 { 0.0 } else { libm::sqrt(difference / norm) }
+}
+
+/// The relative errors of each gradient against another evaluation of the same problem, by name.
+#[must_use]
+pub fn relative_errors<T: Scalar>(a: &Gradients<T>, b: &Gradients<T>) -> Vec<(&'static str, f64)> {
+    let mut errors = vec![
+        ("dq", relative_error(a.dq.as_slice(), b.dq.as_slice())),
+        ("dk", relative_error(a.dk.as_slice(), b.dk.as_slice())),
+        ("dv", relative_error(a.dv.as_slice(), b.dv.as_slice())),
+    ];
+    if let (Some(a), Some(b)) = (&a.dbias, &b.dbias) {
+        errors.push(("dbias", relative_error(a.as_slice(), b.as_slice())));
+    }
+    if let (Some(a), Some(b)) = (&a.dsink, &b.dsink) {
+        errors.push(("dsink", relative_error(a, b)));
+    }
+    errors
+}

@@ -1,0 +1,91 @@
+//! What is wrong with a file, in one line that names it.
+
+use crate::error::Error;
+use std::path::{Path, PathBuf};
+
+/// A file that cannot be read, is not what it should be, or cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+impl FileError {
+    /// The error of one file.
+    pub fn new(path: &Path, reason: impl Into<Reason>) -> Self {
+        FileError { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Not a safetensors file, or a damaged one.
+    #[error("expected a safetensors file, found {0}")]
+    Format(String),
+    /// A tensor that must be there is not.
+    #[error("tensor '{tensor}': expected one of shape {expected}, found none")]
+    Missing {
+        /// The tensor's name.
+        tensor: &'static str,
+        /// Its shape, in the letters of the specification.
+        expected: &'static str,
+    },
+    /// A tensor that the format does not know.
+    #[error("tensor '{tensor}': expected one of {expected}, found an unknown name")]
+    UnknownTensor {
+        /// The name found.
+        tensor: String,
+        /// The names known.
+        expected: &'static str,
+    },
+    /// A tensor of another type.
+    #[error("tensor '{tensor}': expected dtype {expected}, found {found}")]
+    Dtype {
+        /// The tensor's name.
+        tensor: String,
+        /// The legal types.
+        expected: &'static str,
+        /// The type found.
+        found: String,
+    },
+    /// A tensor with another number of axes.
+    #[error("tensor '{tensor}': expected {expected} axes, found shape {found:?}")]
+    Rank {
+        /// The tensor's name.
+        tensor: String,
+        /// The number of axes.
+        expected: usize,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// A key of the metadata that means nothing, or a value that it cannot have.
+    #[error("metadata key '{key}': expected {expected}, found {found}")]
+    Metadata {
+        /// The key within `__metadata__["sus_oracle"]`.
+        key: String,
+        /// What would be legal.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// An option of the command that says something else than the file.
+    #[error("option '{key}': expected {file}, as the file says, found {command}")]
+    Contradiction {
+        /// The option's name in the files.
+        key: &'static str,
+        /// The file's value.
+        file: String,
+        /// The command's value.
+        command: String,
+    },
+    /// The content is not a legal problem.
+    #[error("{0}")]
+    Invalid(#[from] Error),
+}

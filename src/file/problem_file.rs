@@ -1,0 +1,130 @@
+//! A problem file: `q`, `k`, `v`, `do`, the optional inputs, and the settings.
+
+use super::error::{FileError, Reason};
+use super::settings::Settings;
+use super::tensor_file::{Array, Numbers, TensorFile};
+use crate::error::Error;
+use crate::forward::Saved;
+use crate::problem::{Inputs, Problem};
+use crate::tensor::Tensor;
+use std::path::Path;
+
+/// What a problem file may hold beside its inputs.
+const NAMES: &[&str] =
+    &["q", "k", "v", "do", "dlse", "bias", "sink", "x", "o", "lse", "expected_nnz"];
+const PREFIXES: &[&str] = &["expected/", "bound/", "mask/", "variance/", "proj/"];
+const KNOWN: &str = "q, k, v, do, dlse, bias, sink, x, o, lse, expected_nnz, expected/..., bound/..., mask/..., variance/..., proj/...";
+
+/// A problem read from a file, every number exact in `f64`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProblemFile {
+    /// The problem.
+    pub problem: Problem<f64>,
+    /// The file's settings, merged with the command's.
+    pub settings: Settings,
+    /// The type that `q` is stored in.
+    pub dtype: String,
+    /// `o` and `lse` as a kernel stored them, for the evaluation mode "given".
+    pub saved: Option<Saved<f64>>,
+}
+
+impl ProblemFile {
+    /// Reads a problem; `command` are the settings given beside the file.
+    ///
+    /// # Errors
+    /// One line that names the file and what is wrong with it.
+    pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
+        let file = TensorFile::read(path)?;
+        Self::from_tensors(file, command).map_err(|reason| FileError::new(path, reason))
+    }
+
+    /// As [`ProblemFile::read`], from tensors in memory.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_tensors(mut file: TensorFile, command: Settings) -> Result<Self, Reason> {
+        for name in file.arrays.keys() {
+            let known = NAMES.contains(&name.as_str())
+                || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            if !known {
+                let tensor = super::tensor_file::one_line(name);
+                return Err(Reason::UnknownTensor { tensor, expected: KNOWN });
+            }
+        }
+        let settings = match &file.metadata {
+            Some(text) => Settings::from_json(text)?,
+            None => Settings::default(),
+        };
+        let settings = settings.merge(command)?;
+        let mut take = |name: &'static str| file.arrays.remove(name);
+        let mut required =
+            |name, expected| take(name).ok_or(Reason::Missing { tensor: name, expected });
+        let q = required("q", "[B,Hq,Nq,D]")?;
+        let dtype = format!("{:?}", q.dtype);
+        let q = tensor("q", q)?;
+        let k = tensor("k", required("k", "[B,Hk,Nk,D]")?)?;
+        let v = tensor("v", required("v", "[B,Hk,Nk,E]")?)?;
+        let g = tensor("do", required("do", "[B,Hq,Nq,E]")?)?;
+        let dlse = take("dlse").map(|array| rows("dlse", array)).transpose()?;
+        let bias = take("bias").map(|array| tensor("bias", array)).transpose()?;
+        let sink = take("sink").map(|array| vector("sink", array)).transpose()?;
+        let problem = Problem::new(Inputs { q, k, v, g, dlse, bias, sink }, settings.options()?)?;
+        let saved = match (take("o"), take("lse")) {
+            (None, None) => None,
+            (Some(o), Some(lse)) => {
+                Some(Saved::given(&problem, tensor("o", o)?, rows("lse", lse)?)?)
+            }
+            (Some(_), None) => {
+                return Err(Reason::Missing { tensor: "lse", expected: "[B,Hq,Nq], beside 'o'" });
+            }
+            (None, Some(_)) => {
+                return Err(Reason::Missing { tensor: "o", expected: "[B,Hq,Nq,E], beside 'lse'" });
+            }
+        };
+        Ok(ProblemFile { problem, settings, dtype, saved })
+    }
+}
+
+/// The elements of a floating-point array.
+fn floats(name: &'static str, array: Array) -> Result<Vec<f64>, Reason> {
+    match array.numbers {
+        Numbers::Float(data) => Ok(data),
+        _ => Err(Reason::Dtype {
+            tensor: name.into(),
+            expected: "F64, F32, F16 or BF16",
+            found: format!("{:?}", array.dtype),
+        }),
+    }
+}
+
+/// An array of `N` axes.
+fn axes<const N: usize>(name: &'static str, array: &Array) -> Result<[usize; N], Reason> {
+    array.shape.as_slice().try_into().map_err(|_| Reason::Rank {
+        tensor: name.into(),
+        expected: N,
+        found: array.shape.clone(),
+    })
+}
+
+/// A tensor of four axes.
+fn tensor(name: &'static str, array: Array) -> Result<Tensor<f64>, Reason> {
+    let shape = axes::<4>(name, &array)?;
+    Ok(Tensor::new(name, shape, floats(name, array)?)?)
+}
+
+/// One number per row, `[B, Hq, Nq]`.
+fn rows(name: &'static str, array: Array) -> Result<Tensor<f64>, Reason> {
+    let [b, h, n] = axes::<3>(name, &array)?;
+    Ok(Tensor::new(name, [b, h, n, 1], floats(name, array)?)?)
+}
+
+/// One axis.
+fn vector(name: &'static str, array: Array) -> Result<Vec<f64>, Reason> {
+    let [n] = axes::<1>(name, &array)?;
+    let data = floats(name, array)?;
+    if data.len() == n {
+        return Ok(data);
+    }
+    let expected = format!("[{}]", data.len());
+    Err(Error::Shape { tensor: name, expected, found: vec![n] }.into())
+}

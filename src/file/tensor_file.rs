@@ -1,0 +1,207 @@
+//! Named arrays in a safetensors file, and the one metadata entry that this project uses.
+
+use super::error::{FileError, Reason};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+/// The metadata entry that holds the settings, as JSON.
+pub const METADATA_KEY: &str = "sus_oracle";
+
+/// The numbers of one tensor, every element exact.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    /// F16, BF16, F32 or F64.
+    Float(Vec<f64>),
+    /// I64, I32, U32, U8 or BOOL.
+    Integer(Vec<i64>),
+    /// U64.
+    Unsigned(Vec<u64>),
+}
+
+/// One tensor of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    /// The type it is stored in.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its elements, row-major.
+    pub numbers: Numbers,
+}
+
+/// The tensors of a file, by name, and its settings.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TensorFile {
+    /// The tensors.
+    pub arrays: BTreeMap<String, Array>,
+    /// The text of `__metadata__["sus_oracle"]`.
+    pub metadata: Option<String>,
+}
+
+impl TensorFile {
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// [`Reason::Io`], [`Reason::Format`] if it is no safetensors file or is cut short, [`Reason::Dtype`] for a type
+    /// that nothing here is stored in.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let bytes = std::fs::read(path).map_err(|e| FileError::new(path, e))?;
+        Self::parse(&bytes).map_err(|reason| FileError::new(path, reason))
+    }
+
+    /// Reads the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Reason> {
+        let format = |e: safetensors::SafeTensorError| Reason::Format(one_line(&e.to_string()));
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+        let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)).cloned();
+        let tensors = SafeTensors::deserialize(bytes).map_err(format)?;
+        let arrays = tensors
+            .iter()
+            .map(|(name, view)| Ok((name.to_owned(), Array::from_view(name, &view)?)))
+            .collect::<Result<_, Reason>>()?;
+        Ok(TensorFile { arrays, metadata })
+    }
+
+    /// The bytes of the file; the same tensors and metadata always give the same bytes.
+    ///
+    /// # Panics
+    /// If an array's shape does not fit its elements, or its type cannot hold them.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let stored: Vec<(&String, &Array, Vec<u8>)> =
+            self.arrays.iter().map(|(name, array)| (name, array, array.to_bytes())).collect();
+        let views = stored.iter().map(|(name, array, bytes)| {
+            let view = TensorView::new(array.dtype, array.shape.clone(), bytes);
+            (*name, view.expect("a shape that fits its elements"))
+        });
+        let metadata =
+            self.metadata.clone().map(|text| HashMap::from([(METADATA_KEY.to_owned(), text)]));
+        safetensors::serialize(views, metadata).expect("tensors that were just validated")
+    }
+
+    /// Writes the file whole or not at all: to a temporary neighbour first, which then takes the name.
+    ///
+    /// # Errors
+    /// [`Reason::Io`].
+    pub fn write(&self, path: &Path) -> Result<(), FileError> {
+        write_atomically(path, &self.to_bytes()).map_err(|e| FileError::new(path, e))
+    }
+}
+
+/// Writes a file whole or not at all. What is no regular file (a pipe, a device) is written to as it is.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if target.exists() && !target.is_file() {
+        return std::fs::OpenOptions::new().write(true).open(&target)?.write_all(bytes);
+    }
+    let folder = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sus-oracle-");
+    #[cfg(unix)]
+    let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.persist(&target)?;
+    Ok(())
+}
+
+/// A message without line breaks or control characters.
+pub(super) fn one_line(message: &str) -> String {
+    message
+        .split(|c: char| c.is_control())
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Decodes little-endian elements of `N` bytes.
+fn decode<const N: usize, T>(bytes: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    elements.iter().map(|&element| decode(element)).collect()
+}
+
+impl Array {
+    /// An F64 array.
+    #[must_use]
+    pub fn f64(shape: &[usize], data: Vec<f64>) -> Self {
+        Array { dtype: Dtype::F64, shape: shape.to_vec(), numbers: Numbers::Float(data) }
+    }
+
+    /// An F32 array; elements are rounded to it.
+    #[must_use]
+    pub fn f32(shape: &[usize], data: Vec<f64>) -> Self {
+        Array { dtype: Dtype::F32, shape: shape.to_vec(), numbers: Numbers::Float(data) }
+    }
+
+    /// An I64 array.
+    #[must_use]
+    pub fn i64(shape: &[usize], data: Vec<i64>) -> Self {
+        Array { dtype: Dtype::I64, shape: shape.to_vec(), numbers: Numbers::Integer(data) }
+    }
+
+    /// An I32 array.
+    #[must_use]
+    pub fn i32(shape: &[usize], data: Vec<i64>) -> Self {
+        Array { dtype: Dtype::I32, shape: shape.to_vec(), numbers: Numbers::Integer(data) }
+    }
+
+    fn from_view(name: &str, view: &TensorView<'_>) -> Result<Self, Reason> {
+        let data = view.data();
+        let numbers = match view.dtype() {
+            Dtype::F64 => Numbers::Float(decode(data, f64::from_le_bytes)),
+            Dtype::F32 => Numbers::Float(decode(data, |b| f64::from(f32::from_le_bytes(b)))),
+            Dtype::F16 => Numbers::Float(decode(data, |b| f16::from_le_bytes(b).to_f64())),
+            Dtype::BF16 => Numbers::Float(decode(data, |b| bf16::from_le_bytes(b).to_f64())),
+            Dtype::I64 => Numbers::Integer(decode(data, i64::from_le_bytes)),
+            Dtype::I32 => Numbers::Integer(decode(data, |b| i64::from(i32::from_le_bytes(b)))),
+            Dtype::U32 => Numbers::Integer(decode(data, |b| i64::from(u32::from_le_bytes(b)))),
+            Dtype::U8 | Dtype::BOOL => Numbers::Integer(decode(data, |[b]| i64::from(b))),
+            Dtype::U64 => Numbers::Unsigned(decode(data, u64::from_le_bytes)),
+            other => {
+                return Err(Reason::Dtype {
+                    tensor: name.to_owned(),
+                    expected: "F64, F32, F16, BF16, I64, I32, U64, U32, U8 or BOOL",
+                    found: format!("{other:?}"),
+                });
+            }
+        };
+        Ok(Array { dtype: view.dtype(), shape: view.shape().to_vec(), numbers })
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        match (&self.numbers, self.dtype) {
+            (Numbers::Float(x), Dtype::F64) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            (Numbers::Float(x), Dtype::F32) => {
+                x.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect()
+            }
+            (Numbers::Float(x), Dtype::F16) => {
+                x.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect()
+            }
+            (Numbers::Float(x), Dtype::BF16) => {
+                x.iter().flat_map(|&x| bf16::from_f64(x).to_le_bytes()).collect()
+            }
+            (Numbers::Integer(x), Dtype::I64) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            (Numbers::Integer(x), Dtype::I32) => x
+                .iter()
+                .flat_map(|&x| i32::try_from(x).expect("an element that fits I32").to_le_bytes())
+                .collect(),
+            (Numbers::Integer(x), Dtype::U8) => {
+                x.iter().map(|&x| u8::try_from(x).expect("an element that fits U8")).collect()
+            }
+            (Numbers::Unsigned(x), Dtype::U64) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            (_, dtype) => panic!("nothing here is stored as {dtype:?}"),
+        }
+    }
+}

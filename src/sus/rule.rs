@@ -1,0 +1,123 @@
+//! From weights to keep probabilities: `q_ij = min(1, lambda_i W_ij)`.
+//!
+//! Both rules have this form. `paper` (arXiv 2505.15080) takes `lambda_i = c`; `calibrated` takes the
+//! `lambda_i` that spends the whole budget, `sum_j q_ij = min(c, visible_i)`. A kept weight is then
+//! `W / q = max(W, 1 / lambda_i)`.
+
+use crate::error::Error;
+use crate::scalar::Ring;
+use nalgebra::ClosedDivAssign;
+use std::fmt;
+use std::str::FromStr;
+
+/// How many interactions per row are kept in expectation: a real number above 0, `inf` for the dense backward.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Budget(f64);
+
+impl Budget {
+    /// A budget of `c` interactions per row.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless `c > 0`.
+    pub fn new(c: f64) -> Result<Self, Error> {
+        if c > 0.0 { Ok(Budget(c)) } else { Err(Error::option("c", "a number above 0, or inf", c)) }
+    }
+
+    /// The number `c`.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// The rule that turns a row of weights into keep probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rule {
+    /// `lambda_i = c`: at most `c` kept in expectation.
+    #[default]
+    Paper,
+    /// `lambda_i` such that `min(c, visible_i)` are kept in expectation.
+    Calibrated,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Rule::Paper => "paper",
+            Rule::Calibrated => "calibrated",
+        })
+    }
+}
+
+impl FromStr for Rule {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "paper" => Ok(Rule::Paper),
+            "calibrated" => Ok(Rule::Calibrated),
+            _ => Err(Error::option("rule", "'paper' or 'calibrated'", format!("'{name}'"))),
+        }
+    }
+}
+
+impl Rule {
+    /// `lambda_i` for a row with these weights: above 0, `inf` when every weight is kept.
+    #[must_use]
+    pub fn lambda(self, budget: Budget, weights: &[f64]) -> f64 {
+        match self {
+            Rule::Paper => budget.get(),
+            Rule::Calibrated => calibrated_lambda(budget.get(), weights),
+        }
+    }
+}
+
+/// `q = min(1, lambda w)`; 0 for a weight of 0, whatever `lambda`.
+#[inline]
+#[must_use]
+pub fn keep_probability<T: Ring + PartialOrd>(lambda: T, w: T) -> T {
+    if w <= T::zero() {
+        return T::zero();
+    }
+    let q = lambda * w;
+    if q < T::one() { q } else { T::one() }
+}
+
+/// `w / q = max(w, 1 / lambda)`: what a kept weight counts as.
+#[inline]
+#[must_use]
+pub fn kept_weight<T: Ring + ClosedDivAssign + PartialOrd>(lambda: T, w: T) -> T {
+    let least = T::one() / lambda;
+    if w < least { least } else { w }
+}
+
+/// The `lambda` with `sum_j min(1, lambda w_j) = min(c, number of positive weights)`, the sum taken in the order
+/// of `j` and never above its target in floating point.
+///
+/// Water-filling: if exactly the `m` largest weights are saturated, `m + lambda (sum of the others) = c`; `m` is
+/// the smallest number for which the next weight stays below 1.
+fn calibrated_lambda(c: f64, weights: &[f64]) -> f64 {
+    let mut descending: Vec<f64> = weights.iter().copied().filter(|&w| w > 0.0).collect();
+    if c >= descending.len() as f64 {
+        return f64::INFINITY;
+    }
+    descending.sort_unstable_by(|a, b| b.total_cmp(a));
+    // rest[m] is the sum of all but the m largest, smallest first: no cancellation.
+    let mut rest = vec![0.0; descending.len() + 1];
+    for m in (0..descending.len()).rev() {
+        rest[m] = rest[m + 1] + descending[m];
+    }
+    let saturated = (0..descending.len())
+        .find(|&m| (c - m as f64) / rest[m] * descending[m] < 1.0)
+        .unwrap_or(descending.len() - 1);
+    let mut lambda = (c - saturated as f64) / rest[saturated];
+    while expected_count(lambda, weights) > c {
+        lambda = lambda.next_down();
+    }
+    lambda
+}
+
+/// `sum_j min(1, lambda w_j)`, in the order of `j`: the expected number of kept entries of a row.
+#[must_use]
+pub fn expected_count<T: Ring + PartialOrd>(lambda: T, weights: &[T]) -> T {
+    weights.iter().fold(T::zero(), |sum, &w| sum + keep_probability(lambda, w))
+}

@@ -1,0 +1,257 @@
+//! A drawn mask, as data: which entries are kept, and the rate that upweights them.
+//!
+//! The mask is drawn once, in `f64`, and replayed in every scalar: a kept weight is `max(W, 1 / lambda_i)`, with `W`
+//! recomputed in the scalar at hand.
+
+use super::rule::{Budget, Rule, expected_count, keep_probability, kept_weight};
+use super::sampler::{Sampler, UniformBits, bernoulli, row_uniform, systematic};
+use super::uniform::{Grid, Layout, Uniforms};
+use crate::backward::{DenseWeights, Gradients, Weight, Weights, backward_with};
+use crate::error::Error;
+use crate::forward::Saved;
+use crate::problem::{Problem, Row};
+use crate::scalar::Scalar;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Everything that determines a mask, given the weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// Interactions per row, in expectation.
+    pub c: Budget,
+    /// Weights to probabilities.
+    pub rule: Rule,
+    /// Probabilities to a mask.
+    pub sampler: Sampler,
+    /// Seed of `sus-u/1`.
+    pub seed: u64,
+    /// Layer or step, below `2^31`.
+    pub stream: u32,
+    /// Which word serves which weight.
+    pub layout: Layout,
+    /// How many bits decide an entry.
+    pub bits: UniformBits,
+}
+
+impl Draw {
+    /// The paper's draw: its rule, independent entries, `coord4` words, stream 0.
+    #[must_use]
+    pub fn paper(c: Budget, seed: u64) -> Self {
+        Draw {
+            c,
+            rule: Rule::Paper,
+            sampler: Sampler::Bernoulli,
+            seed,
+            stream: 0,
+            layout: Layout::Coord4,
+            bits: UniformBits::Bits32,
+        }
+    }
+}
+
+/// Which entries are kept, by rows in `(b, h, i)` order: compressed sparse rows without the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    offsets: Vec<usize>,
+    columns: Vec<u32>,
+}
+
+impl Pattern {
+    /// A pattern over `rows` rows and `keys` columns.
+    ///
+    /// # Errors
+    /// [`Error::Option`] named `mask` unless `offsets` has `rows + 1` numbers from 0 to the number of columns, never
+    /// decreasing, and each row's columns ascend strictly and stay below `keys`.
+    pub fn new(
+        rows: usize,
+        keys: usize,
+        offsets: Vec<usize>,
+        columns: Vec<u32>,
+    ) -> Result<Self, Error> {
+        let legal = offsets.len() == rows + 1
+            && offsets[0] == 0
+            && offsets.is_sorted()
+            && offsets[rows] == columns.len();
+        if !legal {
+            let expected = format!(
+                "{} row offsets from 0 to the {} columns, never decreasing",
+                rows + 1,
+                columns.len()
+            );
+            return Err(Error::option("mask", expected, format!("{} offsets", offsets.len())));
+        }
+        for (at, range) in offsets.windows(2).enumerate() {
+            let row = &columns[range[0]..range[1]];
+            let ascending = row.windows(2).all(|pair| pair[0] < pair[1]);
+            if !ascending || row.last().is_some_and(|&j| j as usize >= keys) {
+                let expected = format!("columns ascending and below {keys}");
+                return Err(Error::option("mask", expected, format!("row {at} with {row:?}")));
+            }
+        }
+        Ok(Pattern { offsets, columns })
+    }
+
+    /// The kept keys of the row with this number, ascending.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn row(&self, number: usize) -> &[u32] {
+        &self.columns[self.offsets[number]..self.offsets[number + 1]]
+    }
+
+    /// Row `n` holds the columns `offsets[n]..offsets[n + 1]`.
+    #[must_use]
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// All columns, row after row.
+    #[must_use]
+    pub fn columns(&self) -> &[u32] {
+        &self.columns
+    }
+
+    /// The number of kept entries.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.columns.len()
+    }
+}
+
+/// One draw of the mask of a problem.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The kept entries.
+    pub pattern: Pattern,
+    /// `lambda_i` of each row: a kept weight is `max(W, 1 / lambda_i)`.
+    pub lambda: Vec<f64>,
+    /// `sum_j q_ij` of each row: the expected number of kept entries.
+    pub expected: Vec<f64>,
+}
+
+/// Draws the mask of a problem.
+///
+/// # Errors
+/// [`Error::TooLarge`] or [`Error::Option`] if the layout has no word of its own for some weight, or if
+/// [`UniformBits::Bits64`] is asked of the systematic sampler, which has one uniform per row.
+pub fn sample(problem: &Problem<f64>, saved: &Saved<f64>, draw: &Draw) -> Result<Sample, Error> {
+    if draw.bits == UniformBits::Bits64 && draw.sampler == Sampler::Systematic {
+        return Err(Error::option("uniform_bits", "32 with the systematic sampler", 64));
+    }
+    let uniforms = uniforms(problem, draw)?;
+    let rows: Vec<_> = (0..problem.row_count())
+        .into_par_iter()
+        .map(|at| draw_row(problem, saved, draw, &uniforms, problem.row(at)))
+        .collect();
+    let mut offsets = Vec::with_capacity(rows.len() + 1);
+    let mut columns = Vec::with_capacity(rows.iter().map(|row| row.kept.len()).sum());
+    offsets.push(0);
+    for row in &rows {
+        columns.extend_from_slice(&row.kept);
+        offsets.push(columns.len());
+    }
+    Ok(Sample {
+        pattern: Pattern { offsets, columns },
+        lambda: rows.iter().map(|row| row.lambda).collect(),
+        expected: rows.iter().map(|row| row.expected).collect(),
+    })
+}
+
+/// The words of a draw. With `S` packed segments, segment `s` of sequence `b` counts as sequence `b S + s`.
+fn uniforms(problem: &Problem<f64>, draw: &Draw) -> Result<Uniforms, Error> {
+    let sizes = problem.sizes();
+    let grid = Grid {
+        batch: sizes.batch * problem.mask().segment_count(),
+        heads: sizes.query_heads,
+        queries: sizes.queries,
+        keys: sizes.keys,
+    };
+    Ok(Uniforms::new(draw.seed, draw.stream, draw.layout, grid)?)
+}
+
+/// What a draw gives one row.
+struct DrawnRow {
+    kept: Vec<u32>,
+    lambda: f64,
+    expected: f64,
+}
+
+fn draw_row(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    draw: &Draw,
+    uniforms: &Uniforms,
+    row: Row,
+) -> DrawnRow {
+    let visible = problem.mask().visible(row.i);
+    let weights = DenseWeights { problem, saved };
+    let w: Vec<f64> = visible.clone().map(|j| weights.at(row, j).w).collect();
+    let lambda = draw.rule.lambda(draw.c, &w);
+    let q: Vec<f64> = w.iter().map(|&w| keep_probability(lambda, w)).collect();
+    let place = problem.mask().place(row.i);
+    let b = row.b * problem.mask().segment_count() + place.segment;
+    let kept = match draw.sampler {
+        Sampler::Bernoulli => {
+            let at = [b, row.h, place.query];
+            bernoulli(&q, uniforms, draw.bits, at, visible.start - place.first_key)
+        }
+        Sampler::Systematic => {
+            let u = row_uniform(uniforms.row_word(b, row.h, place.query));
+            systematic(&q, u, draw.c.get())
+        }
+    };
+    DrawnRow {
+        kept: kept.into_iter().map(|n| (visible.start + n) as u32).collect(),
+        lambda,
+        expected: expected_count(lambda, &w),
+    }
+}
+
+/// The weights `W~` of a sample: `max(W, 1 / lambda_i)` where kept, 0 elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct SampledWeights<'a, T> {
+    /// The weights that were sampled.
+    pub dense: DenseWeights<'a, T>,
+    /// The mask.
+    pub sample: &'a Sample,
+}
+
+impl<T: Scalar> Weights<T> for SampledWeights<'_, T> {
+    fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<T>)) {
+        let number = self.dense.problem.row_number(row);
+        let kept = self.sample.pattern.row(number);
+        let first = kept.partition_point(|&j| (j as usize) < keys.start);
+        let lambda = T::from_f64(self.sample.lambda[number]);
+        for &j in kept[first..].iter().take_while(|&&j| (j as usize) < keys.end) {
+            let weight = self.dense.at(row, j as usize);
+            visit(Weight { w: kept_weight(lambda, weight.w), ..weight });
+        }
+    }
+}
+
+/// The SUS backward pass: [`backward`](crate::backward::backward) with `W~` in place of `W`.
+#[must_use]
+pub fn sus_backward<T: Scalar>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    sample: &Sample,
+) -> Gradients<T> {
+    let dense = DenseWeights { problem, saved };
+    backward_with(problem, saved, &SampledWeights { dense, sample })
+}
+
+/// The values `W~` of the kept entries, in the order of [`Pattern::columns`].
+#[must_use]
+pub fn sampled_values<T: Scalar>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    sample: &Sample,
+) -> Vec<T> {
+    let weights = SampledWeights { dense: DenseWeights { problem, saved }, sample };
+    let mut values = Vec::with_capacity(sample.pattern.count());
+    for at in 0..problem.row_count() {
+        weights.for_each(problem.row(at), 0..problem.sizes().keys, |weight| values.push(weight.w));
+    }
+    values
+}
