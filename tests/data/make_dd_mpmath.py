@@ -4,7 +4,7 @@
     python3 make_dd_mpmath.py --table               the constants of src/scalar/dd/table.rs
 
 A number is "HI LO", the bits of two f64 in hexadecimal, standing for HI + LO. Inputs are exact. Outputs are the
-true value rounded to HI, and the remainder rounded to LO, each to nearest even; they are computed with 4800 bits,
+true value rounded to HI, and the remainder rounded to LO, each to nearest even; they were computed with 4800 bits,
 enough to hold any sum, difference or product of two inputs without rounding.
 """
 
@@ -35,10 +35,13 @@ def split(x):
     except OverflowError:
         return (float("inf") if value > 0 else float("-inf")), 0.0
     rest = value - Fraction(hi)
-    return hi, rest.numerator / rest.denominator
+    lo = rest.numerator / rest.denominator
+    # A remainder just below half a unit may have been rounded up to it, and the tie goes to the next HI.
+    return hi + lo, lo - ((hi + lo) - hi)
 
 
 def bits(parts):
+    parts = [part + 0.0 for part in parts]  # no negative zeros
     return " ".join("%016x" % struct.unpack("<Q", struct.pack("<d", part))[0] for part in parts)
 
 

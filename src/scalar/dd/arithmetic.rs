@@ -74,9 +74,11 @@ const fn quotient(a: Dd, b: Dd, q: f64) -> (f64, f64) {
     fast_two_sum(q, rest / b.hi)
 }
 
-/// `2^-60`, which takes any number out of the reach of overflow here.
-const DOWN: f64 = 1.0 / UP;
-const UP: f64 = (1_u64 << 60) as f64;
+/// `2^k` for a normal result.
+#[inline]
+pub(super) const fn power_of_two(k: i32) -> f64 {
+    f64::from_bits(((1023 + k) as u64) << 52)
+}
 
 /// Times a power of two, exactly unless it underflows.
 #[inline]
@@ -100,18 +102,22 @@ fn product_not_finite(a: Dd, b: Dd) -> Dd {
     if !(a.is_finite() && b.is_finite()) {
         return Dd::new(a.hi * b.hi);
     }
-    let powers = |x: Dd| if x.hi.abs() > 1.0 { (DOWN, UP) } else { (1.0, 1.0) };
-    let ((a_down, a_up), (b_down, b_up)) = (powers(a), powers(b));
-    let (hi, lo) = product(times_power(a, a_down), times_power(b, b_down));
-    times_power(times_power(Dd { hi, lo }, a_up), b_up)
+    // Factors above 1 are brought below 2^504, so their product can neither overflow nor, since it was large
+    // or had a factor of almost 2^1024, underflow.
+    let shift = |x: Dd| if x.hi.abs() > 1.0 { 520 } else { 0 };
+    let scaled = |x: Dd| times_power(x, power_of_two(-shift(x)));
+    let (hi, lo) = product(scaled(a), scaled(b));
+    times_power(times_power(Dd { hi, lo }, power_of_two(shift(a))), power_of_two(shift(b)))
 }
 
+/// The quotient, with the operands multiplied by `2^a_shift` and `2^b_shift` on the way.
 #[cold]
 #[inline(never)]
-fn quotient_scaled(a: Dd, b: Dd, power: f64) -> Dd {
-    let (a, b) = (times_power(a, power), times_power(b, power));
+fn quotient_scaled(a: Dd, b: Dd, a_shift: i32, b_shift: i32) -> Dd {
+    let a = times_power(a, power_of_two(a_shift));
+    let b = times_power(b, power_of_two(b_shift));
     let (hi, lo) = quotient(a, b, a.hi / b.hi);
-    Dd::or_not_finite(hi, lo)
+    times_power(Dd { hi, lo }, power_of_two(b_shift - a_shift))
 }
 
 impl Add for Dd {
@@ -144,18 +150,24 @@ impl Div for Dd {
     type Output = Self;
     #[inline]
     fn div(self, other: Self) -> Self {
-        // Below this, `a - bq` would lose bits to underflow that a small `b` makes visible again.
-        const TINY: f64 =
-            1.0 / (UP * UP * UP * UP * UP * UP * UP * UP * UP * UP * UP * UP * UP * UP * UP);
+        const TINY: f64 = power_of_two(-900);
+        const HUGE: f64 = power_of_two(1000);
         let q = self.hi / other.hi;
         if q == 0.0 || !q.is_finite() {
             return Self::new(q);
         }
         if self.hi.abs() < TINY && other.hi.abs() < 1.0 {
-            return quotient_scaled(self, other, UP * UP * UP);
+            // `a - bq` would lose bits to underflow that a small `b` makes visible again.
+            return quotient_scaled(self, other, 200, 200);
         }
         let (hi, lo) = quotient(self, other, q);
-        if lo.is_finite() { Self { hi, lo } } else { quotient_scaled(self, other, DOWN) }
+        if lo.is_finite() {
+            Self { hi, lo }
+        } else if q.abs() > HUGE {
+            quotient_scaled(self, other, -60, 0)
+        } else {
+            quotient_scaled(self, other, -60, -60)
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! a sum, 5 for a product, 15 for a quotient); terms of third order are left out, the totals rounded up.
 
 use super::Dd;
-use super::arithmetic::{fast_two_sum, times_power, two_prod, two_sum};
+use super::arithmetic::{fast_two_sum, power_of_two, times_power, two_prod, two_sum};
 use super::table::{EXP2_M1, INVERSE_FACTORIALS, INVERSE_FACTORIALS_F64, LN_2_BY_64};
 
 const ONE: Dd = Dd::new(1.0);
@@ -94,16 +94,18 @@ pub(super) fn ln(x: Dd) -> Dd {
 /// so the method leaves `(3u)² / 8`, or 1.2. `|x - s²| <= 3ux` takes two roundings, of 2 and 3, which count
 /// half; the rounding of the quotient adds 1.5.
 pub(super) fn sqrt(x: Dd) -> Dd {
-    // Below this, `s²` would lose bits to underflow.
-    const TINY: f64 = f64::from_bits((1023 - 900) << 52);
-    const UP: f64 = f64::from_bits((1023 + 200) << 52);
-    const ROOT_DOWN: f64 = f64::from_bits((1023 - 100) << 52);
+    const TINY: f64 = power_of_two(-900);
+    const HUGE: f64 = power_of_two(1000);
     let s = x.hi.sqrt();
     if s == 0.0 || !s.is_finite() {
         return Dd::new(s);
     }
+    // At the ends of the range `s²` would lose bits to underflow, or overflow.
     if x.hi < TINY {
-        return times_power(sqrt(times_power(x, UP)), ROOT_DOWN);
+        return times_power(sqrt(times_power(x, power_of_two(200))), power_of_two(-100));
+    }
+    if x.hi > HUGE {
+        return times_power(sqrt(times_power(x, power_of_two(-200))), power_of_two(100));
     }
     let (square, square_err) = two_prod(s, s);
     let rest = ((x.hi - square) - square_err) + x.lo;
@@ -157,11 +159,6 @@ fn times_two_to(x: Dd, k: i32) -> Dd {
     let half = k / 2;
     let y = times_power(times_power(x, power_of_two(half)), power_of_two(k - half));
     if k > -900 { y } else { Dd::from_parts(y.hi, y.lo) }
-}
-
-/// `2^k` for a normal result.
-fn power_of_two(k: i32) -> f64 {
-    f64::from_bits(((1023 + k) as u64) << 52)
 }
 
 /// `(m, k)` with `x = 2^k m` and `m.hi` in `[√½, √2]`, exactly, for positive finite `x`.
