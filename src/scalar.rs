@@ -59,11 +59,15 @@ pub trait Scalar: Ring + ClosedDivAssign + PartialOrd {
     /// The `f64` nearest to `self`; of a dual number, of its real part.
     fn to_f64(self) -> f64;
     /// `e^self`.
+    #[must_use]
     fn exp(self) -> Self;
     /// The natural logarithm.
+    #[must_use]
     fn ln(self) -> Self;
     /// The hyperbolic tangent.
+    #[must_use]
     fn tanh(self) -> Self;
     /// The square root.
+    #[must_use]
     fn sqrt(self) -> Self;
 }
