@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use sus_oracle::graph::attention::{Head, attention_graph};
 use sus_oracle::sus::rule::expected_count;
 use sus_oracle::sus::sampler::systematic;
+use sus_oracle::tensor::{Tensor, add_scaled};
 
 /// The most masks that one case enumerates.
 const MASKS: u128 = 5000;
@@ -34,7 +35,7 @@ fn calibrated(c: Rational, weights: &[Rational]) -> Rational {
     let count = ratio(positive.len() as i128, 1);
     if c >= count {
         // Any lambda that saturates all.
-        return positive.first().map_or(Rational::one(), |least| least.recip());
+        return positive.first().map_or(Rational::one(), Rational::recip);
     }
     (0..positive.len())
         .map(|unsaturated| {
@@ -171,7 +172,7 @@ proptest! {
             slope: Some(&slope),
             sink_weights: shape.sink.then_some(&sink_weights),
             g: inputs.g.as_slice(),
-            dlse: inputs.dlse.as_ref().map(|dlse| dlse.as_slice()),
+            dlse: inputs.dlse.as_ref().map(Tensor::as_slice),
         };
         let graph = attention_graph(&head).unwrap();
         let from_graph = graph.gradients(|gate| multiplier[gate]);
@@ -194,10 +195,10 @@ fn a_delta_of_the_sampled_weights_is_biased() {
     let mut mean = Vec::new();
     for_each_mask(&laws, |p, mask| {
         let kept = exact.kept(&[c], mask);
-        let mut o = sus_oracle::tensor::Tensor::zeros(exact.problem.inputs().g.shape());
+        let mut o = Tensor::zeros(exact.problem.inputs().g.shape());
         for weight in &kept.rows[0] {
             let v = exact.problem.v(exact.problem.row(0), weight.j);
-            sus_oracle::tensor::add_scaled(o.as_mut_slice(), weight.w, v);
+            add_scaled(o.as_mut_slice(), weight.w, v);
         }
         let delta = sus_oracle::backward::delta(&exact.problem, &o);
         let wrong = Exact { delta, ..exact.clone() };

@@ -7,7 +7,7 @@ use num_rational::Ratio;
 use proptest::prelude::*;
 use sus_oracle::backward::{DenseWeights, backward};
 use sus_oracle::forward::{Saved, forward};
-use sus_oracle::problem::Problem;
+use sus_oracle::problem::{Options, Problem};
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::rule::{expected_count, keep_probability};
 use sus_oracle::sus::{
@@ -149,7 +149,7 @@ proptest! {
         // Two equal sequences; with 40 keys at c = 5 the masks of a row differ but with probability below 1e-3 a
         // row, and this test asks only that some row of some case differs.
         let shape = Shape { batch: 1, bias: None, keys: 40, ..shape };
-        let shape = Shape { options: Default::default(), queries: 3, ..shape };
+        let shape = Shape { options: Options::default(), queries: 3, ..shape };
         let one = shape.problem();
         let twice = |tensor: &sus_oracle::tensor::Tensor<f64>| {
             let [_, heads, positions, features] = tensor.shape();
