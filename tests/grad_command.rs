@@ -102,7 +102,9 @@ fn a_result_with_its_own_o_and_lse_can_be_given_back() {
     else {
         panic!("o is stored as floats")
     };
-    o.iter_mut().for_each(|o| *o += 0.25);
+    for o in o.iter_mut() {
+        *o += 0.25;
+    }
     problem.write(Path::new(given)).unwrap();
     let (_, bytes) = run.succeed(given, &["--dense", "--dtype", "f64", "--mode", "given"]);
     let other = TensorFile::parse(&bytes).unwrap();
