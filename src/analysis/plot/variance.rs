@@ -50,7 +50,7 @@ fn chart(
                 .filter(|&(c, y)| c.is_finite() && y > 0.0)
                 .collect();
             if !points.is_empty() {
-                let name = format!("{gradient}  {rule}, {sampler}");
+                let name = format!("{gradient}: {rule}, {sampler}");
                 series.push(Series { name, colour: COLOURS[n], stroke, points });
             }
         }
