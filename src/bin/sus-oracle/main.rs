@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
+mod analyze;
+mod choose;
 mod grad;
 mod options;
 mod terminal;
@@ -34,6 +36,8 @@ Exit codes: 0 done, 2 bad input or usage.";
 #[derive(Subcommand)]
 enum Command {
     Grad(grad::Arguments),
+    Analyze(analyze::Arguments),
+    ChooseC(choose::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Grad(arguments) => grad::run(arguments),
+        Command::Analyze(arguments) => analyze::run(arguments),
+        Command::ChooseC(arguments) => choose::run(arguments),
     };
     match outcome {
         Ok(text) => terminal::print(&text),

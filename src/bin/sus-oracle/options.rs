@@ -97,7 +97,8 @@ fn finite(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|x: &f64| x.is_finite()).ok_or("expected a finite number")
 }
 
-fn budget(text: &str) -> Result<Budget, Error> {
+/// A budget, by its number or `inf`.
+pub(crate) fn budget(text: &str) -> Result<Budget, Error> {
     let c = text.parse().map_err(|_| Error::option("c", "a number above 0, or inf", text))?;
     Budget::new(c)
 }
