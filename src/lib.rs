@@ -38,6 +38,7 @@ pub mod backward;
 pub mod error;
 pub mod evaluation;
 pub mod file;
+pub mod fixture;
 pub mod forward;
 pub mod graph;
 pub mod mask;

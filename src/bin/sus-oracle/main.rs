@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
+mod fixtures;
 mod grad;
 mod options;
 mod terminal;
@@ -29,11 +30,12 @@ The usual path, on a real attention layer that comes with the source:
   sus-oracle grad fixtures/real/layer2.safetensors --c 30 --out gradients.safetensors
 
 A problem is a safetensors file with q, k, v, do (and dlse, bias, sink), floats of any width.
-Exit codes: 0 done, 2 bad input or usage.";
+Exit codes: 0 done, 1 a check failed, 2 bad input or usage.";
 
 #[derive(Subcommand)]
 enum Command {
     Grad(grad::Arguments),
+    Fixtures(fixtures::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,10 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Grad(arguments) => grad::run(arguments),
+        Command::Fixtures(arguments) => match fixtures::run(arguments) {
+            Ok(outcome) if outcome.failed => return terminal::print_failure(&outcome.text),
+            outcome => outcome.map(|outcome| outcome.text),
+        },
     };
     match outcome {
         Ok(text) => terminal::print(&text),

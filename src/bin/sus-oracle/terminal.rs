@@ -1,7 +1,7 @@
 //! What reaches the terminal: results on standard output, errors in one line on standard error, a spinner for long
 //! work when somebody watches.
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,6 +16,14 @@ pub(crate) fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Prints the result of a check that failed.
+pub(crate) fn print_failure(text: &str) -> ExitCode {
+    match print(text) {
+        ExitCode::SUCCESS => ExitCode::FAILURE,
+        code => code,
+    }
+}
+
 /// Prints one line on standard error and gives the exit code.
 pub(crate) fn fail(code: u8, error: &dyn Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {error}");
@@ -27,4 +35,11 @@ pub(crate) fn spinner(stage: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(stage);
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
+}
+
+/// A bar that names what is being made; silent when standard error is no terminal.
+pub(crate) fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
+    let bar = ProgressBar::new(0);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
 }
