@@ -13,6 +13,7 @@ mod build;
 mod case;
 mod cases;
 mod derive;
+mod exact;
 pub mod flag;
 pub mod hash;
 mod inputs;
