@@ -10,6 +10,7 @@
 //! | `W_ij = e^{s_ij - lse_i}` | [`backward::DenseWeights`] |
 //! | `delta_i = G_i . o_i` | [`backward::delta`] |
 //! | `dS_ij = W_ij (G_i . v_j - delta_i + dlse_i)` and the sums `dq, dk, dv, dbias` | [`backward::backward_from_weights`] |
+//! | `Var W~_ij = W_ij (max(W_ij, 1 / lambda_i) - W_ij)` and the exact laws that follow | [`sus::moments`] |
 //! | `W~_ij = m_ij max(W_ij, 1 / lambda_i)`, `m_ij ~ min(1, lambda_i W_ij)` | [`sus::SampledWeights`], [`sus::sample`](fn@sus::sample) |
 //!
 //! # Example
@@ -34,6 +35,7 @@
 //! # Ok::<(), sus_oracle::Error>(())
 //! ```
 
+pub mod analysis;
 pub mod backward;
 pub mod error;
 pub mod evaluation;

@@ -5,13 +5,17 @@
 //! ```
 //!
 //! [`rule`] turns weights into probabilities, [`uniform`] gives every weight its random word, [`sampler`] turns
-//! probabilities and words into a mask, [`sample`](mod@sample) holds the mask and replays it in any scalar.
+//! probabilities and words into a mask, [`sample`](mod@sample) holds the mask and replays it in any scalar; [`moments`] are
+//! the exact laws, [`optimum`] is the best that any probabilities could do.
 
+pub mod moments;
+pub mod optimum;
 pub mod rule;
 pub mod sample;
 pub mod sampler;
 pub mod uniform;
 
+pub use moments::Law;
 pub use rule::{Budget, Rule};
 pub use sample::{Draw, Pattern, Sample, SampledWeights, sample, sampled_values, sus_backward};
 pub use sampler::{Sampler, UniformBits};

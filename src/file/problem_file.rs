@@ -24,6 +24,8 @@ pub struct ProblemFile {
     pub settings: Settings,
     /// The type that `q` is stored in.
     pub dtype: String,
+    /// The layer's input `[B,1,Nq,M]`, for the gradients by the projections, `x^T dq` and so on.
+    pub x: Option<Tensor<f64>>,
     /// `o` and `lse` as a kernel stored them, for the evaluation mode "given".
     pub saved: Option<Saved<f64>>,
 }
@@ -68,6 +70,7 @@ impl ProblemFile {
         let dlse = take("dlse").map(|array| rows("dlse", array)).transpose()?;
         let bias = take("bias").map(|array| tensor("bias", array)).transpose()?;
         let sink = take("sink").map(|array| vector("sink", array)).transpose()?;
+        let x = take("x").map(layer_input).transpose()?;
         let problem = Problem::new(Inputs { q, k, v, g, dlse, bias, sink }, settings.options()?)?;
         let saved = match (take("o"), take("lse")) {
             (None, None) => None,
@@ -81,7 +84,14 @@ impl ProblemFile {
                 return Err(Reason::Missing { tensor: "o", expected: "[B,Hq,Nq,E], beside 'lse'" });
             }
         };
-        Ok(ProblemFile { problem, settings, dtype, saved })
+        if let Some(x) = &x {
+            let (sizes, [b, _, n, m]) = (problem.sizes(), x.shape());
+            if [b, n] != [sizes.batch, sizes.queries] || m == 0 {
+                let expected = format!("[{}, {}, M >= 1]", sizes.batch, sizes.queries);
+                return Err(Error::Shape { tensor: "x", expected, found: vec![b, n, m] }.into());
+            }
+        }
+        Ok(ProblemFile { problem, settings, dtype, x, saved })
     }
 }
 
@@ -116,6 +126,17 @@ fn tensor(name: &'static str, array: Array) -> Result<Tensor<f64>, Reason> {
 fn rows(name: &'static str, array: Array) -> Result<Tensor<f64>, Reason> {
     let [b, h, n] = axes::<3>(name, &array)?;
     Ok(Tensor::new(name, [b, h, n, 1], floats(name, array)?)?)
+}
+
+/// The layer's input `[B, Nq, M]`, finite.
+fn layer_input(array: Array) -> Result<Tensor<f64>, Reason> {
+    let [b, n, m] = axes::<3>("x", &array)?;
+    let data = floats("x", array)?;
+    if let Some(index) = data.iter().position(|x| !x.is_finite()) {
+        let found = format!("{}", data[index]);
+        return Err(Error::NotFinite { tensor: "x", index, found }.into());
+    }
+    Ok(Tensor::new("x", [b, 1, n, m], data)?)
 }
 
 /// One axis.

@@ -3,6 +3,8 @@
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
 mod fixtures;
+mod analyze;
+mod choose;
 mod grad;
 mod options;
 mod terminal;
@@ -36,6 +38,8 @@ Exit codes: 0 done, 1 a check failed, 2 bad input or usage.";
 enum Command {
     Grad(grad::Arguments),
     Fixtures(fixtures::Arguments),
+    Analyze(analyze::Arguments),
+    ChooseC(choose::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
             Ok(outcome) if outcome.failed => return terminal::print_failure(&outcome.text),
             outcome => outcome.map(|outcome| outcome.text),
         },
+        Command::Analyze(arguments) => analyze::run(arguments),
+        Command::ChooseC(arguments) => choose::run(arguments),
     };
     match outcome {
         Ok(text) => terminal::print(&text),

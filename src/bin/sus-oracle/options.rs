@@ -93,7 +93,8 @@ impl DrawOptions {
     }
 }
 
-fn budget(text: &str) -> Result<Budget, Error> {
+/// A budget, by its number or `inf`.
+pub(crate) fn budget(text: &str) -> Result<Budget, Error> {
     let c = text.parse().map_err(|_| Error::option("c", "a number above 0, or inf", text))?;
     Budget::new(c)
 }

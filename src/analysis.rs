@@ -1,0 +1,171 @@
+//! What a budget costs and what it leaves of the gradients, over a set of sequences, exactly.
+//!
+//! ```text
+//! relative increase = mean over sequences of tr Var_mask[g~ | x]  /  between-sequence variance of g
+//! between-sequence variance = sum over coordinates of sum_x (g(x) - mean)^2 / (sequences - 1)
+//! ```
+//!
+//! [`scan`] makes the sums over the rows of one problem, [`spread`] the between-sequence variance, [`Analysis`] holds
+//! them for a whole set, [`choose`] inverts them, [`report`] and [`plot`] show them.
+
+pub mod choose;
+pub mod plot;
+pub mod report;
+pub mod scan;
+pub mod spread;
+
+pub use choose::{Choice, Question, Tensors, choose};
+pub use scan::{PerGradient, Setting, Totals};
+pub use spread::Spread;
+
+use crate::backward::{Gradients, backward};
+use crate::error::Error;
+use crate::evaluation::visible_count;
+use crate::forward::forward;
+use crate::problem::{Problem, Sizes};
+use crate::scalar::{Dd, Scalar};
+use crate::sus::{Budget, Rule, Sampler};
+use crate::tensor::Tensor;
+
+/// Multiply-adds of one pass up to which an analysis runs in double-double arithmetic.
+const QUICK_IN_DD: u64 = 1 << 18;
+
+/// The budgets of an analysis where nobody says otherwise.
+pub const DEFAULT_BUDGETS: [f64; 4] = [5.0, 10.0, 20.0, 30.0];
+
+/// Every rule with every sampler, the paper's first; for each, the budgets in the given order.
+#[must_use]
+pub fn settings(c: &[Budget], rule: Option<Rule>, sampler: Option<Sampler>) -> Vec<Setting> {
+    let laws = [
+        (Rule::Paper, Sampler::Bernoulli),
+        (Rule::Calibrated, Sampler::Bernoulli),
+        (Rule::Paper, Sampler::Systematic),
+        (Rule::Calibrated, Sampler::Systematic),
+    ];
+    let asked = laws.into_iter().filter(|law| {
+        rule.is_none_or(|rule| rule == law.0) && sampler.is_none_or(|sampler| sampler == law.1)
+    });
+    asked.flat_map(|(rule, sampler)| c.iter().map(move |&c| Setting { c, rule, sampler })).collect()
+}
+
+/// Exact sums over a set of sequences.
+#[derive(Debug, Clone)]
+pub struct Analysis {
+    /// What is analysed, in the order of the results.
+    pub settings: Vec<Setting>,
+    /// For each setting and key head (with the query heads that read it), the sums over all sequences.
+    pub totals: Vec<Vec<Totals>>,
+    /// The gradients of all sequences.
+    pub gradients: PerGradient<Spread>,
+    /// The projection gradients `x^T dq`, `x^T dk`, `x^T dv`, if every sequence so far has an `x`.
+    pub projections: Option<PerGradient<Spread>>,
+    /// `|dbias|^2`, of each problem by itself, if there is a bias.
+    pub dbias_squared_norm: Option<f64>,
+    /// The sizes of one problem; `batch` is the number of sequences.
+    pub sizes: Option<Sizes>,
+    features_of_x: Option<usize>,
+}
+
+impl Analysis {
+    /// An analysis of no sequences yet.
+    #[must_use]
+    pub fn new(settings: Vec<Setting>) -> Self {
+        Analysis {
+            totals: vec![Vec::new(); settings.len()],
+            settings,
+            gradients: PerGradient::default(),
+            projections: None,
+            dbias_squared_norm: None,
+            sizes: None,
+            features_of_x: None,
+        }
+    }
+
+    /// The number of sequences.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.gradients.dq.sequences()
+    }
+
+    /// Adds the sequences of one problem; `x` is the layer's input `[B,1,Nq,M]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a sequence has another shape than those before; [`Error::Overflow`] if a gradient or a
+    /// variance leaves the range of `f64`.
+    pub fn add(&mut self, problem: &Problem<f64>, x: Option<&Tensor<f64>>) -> Result<(), Error> {
+        let m = x.map(|x| x.shape()[3]);
+        same_shape(problem, self.sizes)?;
+        if self.sizes.is_some() && m != self.features_of_x {
+            let name = |m: Option<usize>| m.map_or("none".into(), |m| format!("M = {m}"));
+            let expected = format!("{}, as in the first file", name(self.features_of_x));
+            return Err(Error::option("x", expected, name(m)));
+        }
+        let sizes = problem.sizes();
+        let work = visible_count(problem)
+            .saturating_mul((sizes.features + sizes.value_features + m.unwrap_or(0)) as u64)
+            .saturating_mul(self.settings.len() as u64);
+        if work <= QUICK_IN_DD {
+            self.add_in(&problem.cast::<Dd>()?, x.map(|x| x.map(Dd::from)).as_ref())?;
+        } else {
+            self.add_in(problem, x)?;
+        }
+        self.features_of_x = m;
+        let batch = self.sequences();
+        self.sizes = Some(Sizes { batch, ..sizes });
+        Ok(())
+    }
+
+    fn add_in<T: Scalar>(
+        &mut self,
+        problem: &Problem<T>,
+        x: Option<&Tensor<T>>,
+    ) -> Result<(), Error> {
+        let saved = forward(problem);
+        let dense = backward(problem, &saved);
+        for (totals, added) in
+            self.totals.iter_mut().zip(scan::scan(problem, &saved, &self.settings, x, true)?)
+        {
+            if totals.is_empty() {
+                totals.resize(added.len(), Totals::default());
+            }
+            totals.iter_mut().zip(&added).for_each(|(total, added)| total.add(added));
+        }
+        if let Some(dbias) = &dense.dbias {
+            let squared = dbias.as_slice().iter().map(|x| x.to_f64() * x.to_f64()).sum::<f64>();
+            *self.dbias_squared_norm.get_or_insert(0.0) += squared;
+        }
+        let heads = problem.sizes().key_heads;
+        let Gradients { dq, dk, dv, .. } = &dense;
+        let names = PerGradient { dq: "dq", dk: "dk", dv: "dv" };
+        for b in 0..problem.sizes().batch {
+            let sequence = PerGradient { dq, dk, dv }.map(|g| spread::sequence(g, b));
+            self.gradients.add(&sequence, heads, &names)?;
+            if let Some(x) = x {
+                let projected = PerGradient { dq, dk, dv }.map(|g| spread::project(x, g, b));
+                self.projections.get_or_insert_default().add(&projected, heads, &names)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All sequences have the shape of the first.
+fn same_shape(problem: &Problem<f64>, first: Option<Sizes>) -> Result<(), Error> {
+    let Some(first) = first else { return Ok(()) };
+    let of = |s: Sizes| {
+        [
+            ("q", [s.query_heads, s.queries, s.features]),
+            ("k", [s.key_heads, s.keys, s.features]),
+            ("v", [s.key_heads, s.keys, s.value_features]),
+        ]
+    };
+    for ((tensor, expected), (_, found)) in of(first).into_iter().zip(of(problem.sizes())) {
+        if expected != found {
+            let [h, n, d] = expected;
+            let expected = format!("[B, {h}, {n}, {d}], as in the first file");
+            let found = [[problem.sizes().batch].as_slice(), &found].concat();
+            return Err(Error::Shape { tensor, expected, found });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! The sums over the rows of one problem, for many budgets, rules and samplers in one pass.
+//!
+//! The weights of a row are computed once and then serve every setting. Memory: one row per thread, and the partial
+//! sums of blocks of rows.
+
+use crate::backward::{DenseWeights, delta};
+use crate::error::Error;
+use crate::forward::Saved;
+use crate::problem::{Problem, Row};
+use crate::scalar::Scalar;
+use crate::sus::moments::{Entry, ROWS_PER_TASK, RowLaw, entries_into, squared_norms};
+use crate::sus::optimum::least_variance;
+use crate::sus::{Budget, Rule, Sampler};
+use crate::tensor::{Tensor, dot};
+use rayon::prelude::*;
+
+/// Visible entries of one query head up to which the optimum over the whole head is computed: it needs them all.
+pub const MOST_FOR_HEAD_OPTIMUM: usize = 1 << 24;
+
+/// One law of the mask.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    /// The budget.
+    pub c: Budget,
+    /// Weights to probabilities.
+    pub rule: Rule,
+    /// Probabilities to a mask.
+    pub sampler: Sampler,
+}
+
+/// One value for each of the three gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PerGradient<T> {
+    /// Of `dq`.
+    pub dq: T,
+    /// Of `dk`.
+    pub dk: T,
+    /// Of `dv`.
+    pub dv: T,
+}
+
+impl<T> PerGradient<T> {
+    /// `f` of each.
+    pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> PerGradient<U> {
+        PerGradient { dq: f(self.dq), dk: f(self.dk), dv: f(self.dv) }
+    }
+
+    /// The three values, `dq` first.
+    pub fn into_array(self) -> [T; 3] {
+        [self.dq, self.dk, self.dv]
+    }
+
+    /// References to the three.
+    pub fn as_ref(&self) -> PerGradient<&T> {
+        PerGradient { dq: &self.dq, dk: &self.dk, dv: &self.dv }
+    }
+}
+
+impl PerGradient<f64> {
+    fn add(&mut self, other: Self) {
+        self.dq += other.dq;
+        self.dk += other.dk;
+        self.dv += other.dv;
+    }
+}
+
+/// Sums over rows.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Totals {
+    /// Rows.
+    pub rows: u64,
+    /// Visible entries.
+    pub visible: u64,
+    /// `E nnz`.
+    pub expected: f64,
+    /// The largest `E nnz` of a row.
+    pub most_expected: f64,
+    /// `Var nnz`.
+    pub count_variance: f64,
+    /// Mask variance of each gradient, summed over its elements.
+    pub variance: PerGradient<f64>,
+    /// Mask variance of `dbias`, summed over its elements.
+    pub dbias: f64,
+    /// Mask variance of `x^T dq`, `x^T dk`, `x^T dv`. The latter two need `Nq = Nk`.
+    pub projected: PerGradient<f64>,
+    /// The least that any probabilities give each gradient at the same `E nnz` in every row (independent entries).
+    pub row_optimum: Option<PerGradient<f64>>,
+    /// The same at the same `E nnz` summed over the rows of a query head.
+    pub head_optimum: Option<PerGradient<f64>>,
+}
+
+impl Totals {
+    /// Adds the sums over other rows. An optimum that is not known for all rows is not known.
+    pub fn add(&mut self, other: &Self) {
+        let fresh = self.rows == 0;
+        self.rows += other.rows;
+        self.visible += other.visible;
+        self.expected += other.expected;
+        self.most_expected = self.most_expected.max(other.most_expected);
+        self.count_variance += other.count_variance;
+        self.variance.add(other.variance);
+        self.dbias += other.dbias;
+        self.projected.add(other.projected);
+        let merge = |mine: &mut Option<PerGradient<f64>>, other: Option<PerGradient<f64>>| {
+            if fresh {
+                *mine = Some(PerGradient::default());
+            }
+            match (mine.as_mut(), other) {
+                (Some(mine), Some(other)) => mine.add(other),
+                _ => *mine = None,
+            }
+        };
+        if other.rows > 0 {
+            merge(&mut self.row_optimum, other.row_optimum);
+            merge(&mut self.head_optimum, other.head_optimum);
+        }
+    }
+}
+
+/// The operands of a scan.
+struct Scan<'a, T> {
+    problem: &'a Problem<T>,
+    weights: DenseWeights<'a, T>,
+    delta: Vec<T>,
+    /// `|k_j|^2`, and the layer's input with its `|x_i|^2`.
+    k_squared: Vec<T>,
+    x: Option<(&'a Tensor<T>, Vec<T>)>,
+    settings: &'a [Setting],
+    optima: bool,
+}
+
+/// For each setting and key head, summed over the sequences: what the rows that read the key head add up to.
+///
+/// `x` is the layer's input, for the projection gradients. The optima, which take longer than all the rest, are found
+/// where `optima` asks for them.
+///
+/// # Errors
+/// [`Error::Overflow`] if a variance leaves the range of the arithmetic.
+pub fn scan<T: Scalar>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    settings: &[Setting],
+    x: Option<&Tensor<T>>,
+    optima: bool,
+) -> Result<Vec<Vec<Totals>>, Error> {
+    let scan = Scan {
+        problem,
+        weights: DenseWeights { problem, saved },
+        delta: delta(problem, &saved.o),
+        k_squared: squared_norms(&problem.inputs().k),
+        x: x.map(|x| (x, squared_norms(x))),
+        settings,
+        optima,
+    };
+    let sizes = problem.sizes();
+    let mut totals = vec![vec![Totals::default(); sizes.key_heads]; settings.len()];
+    for b in 0..sizes.batch {
+        for h in 0..sizes.query_heads {
+            let head = scan.query_head(b, h);
+            for (totals, head) in totals.iter_mut().zip(&head) {
+                totals[problem.key_head(h)].add(head);
+            }
+        }
+    }
+    for totals in totals.iter().flatten() {
+        let named = [("dq", totals.variance.dq), ("dk", totals.variance.dk)];
+        for (tensor, x) in named.into_iter().chain([("dv", totals.variance.dv)]) {
+            if !x.is_finite() {
+                let found = format!("a mask variance of {x}");
+                return Err(Error::Overflow { tensor, index: 0, found });
+            }
+        }
+    }
+    Ok(totals)
+}
+
+impl<T: Scalar> Scan<'_, T> {
+    /// The totals of one query head, for each setting.
+    fn query_head(&self, b: usize, h: usize) -> Vec<Totals> {
+        let queries = self.problem.sizes().queries;
+        let blocks: Vec<Vec<Totals>> = (0..queries.div_ceil(ROWS_PER_TASK))
+            .into_par_iter()
+            .map(|block| {
+                let mut totals = vec![Totals::default(); self.settings.len()];
+                let mut entries = Vec::new();
+                for i in block * ROWS_PER_TASK..queries.min((block + 1) * ROWS_PER_TASK) {
+                    let row = Row { b, h, i };
+                    entries.clear();
+                    let delta = self.delta[self.problem.row_number(row)];
+                    entries_into(self.problem, &self.weights, delta, row, &mut entries);
+                    for (totals, setting) in totals.iter_mut().zip(self.settings) {
+                        totals.add(&self.row(row, &entries, setting));
+                    }
+                }
+                totals
+            })
+            .collect();
+        let mut sum = vec![Totals::default(); self.settings.len()];
+        for block in &blocks {
+            sum.iter_mut().zip(block).for_each(|(sum, block)| sum.add(block));
+        }
+        self.add_head_optimum(b, h, &mut sum);
+        sum
+    }
+
+    /// What one row adds under one setting.
+    fn row(&self, row: Row, entries: &[Entry<T>], setting: &Setting) -> Totals {
+        let p = self.problem;
+        let sizes = p.sizes();
+        let w: Vec<f64> = match setting.rule {
+            Rule::Paper => Vec::new(),
+            Rule::Calibrated => entries.iter().map(|entry| entry.w.to_f64()).collect(),
+        };
+        let lambda = T::from_f64(setting.rule.lambda(setting.c, &w));
+        let law = RowLaw::new(setting.sampler, lambda, entries.iter().map(|entry| entry.w));
+        let first = (row.b * sizes.key_heads + p.key_head(row.h)) * sizes.keys;
+        let traces = law.traces(p, row, entries, |j| self.k_squared[first + j]);
+        let expected = traces.expected.to_f64();
+        let independent = setting.sampler == Sampler::Bernoulli;
+        Totals {
+            rows: 1,
+            visible: entries.len() as u64,
+            expected,
+            most_expected: expected,
+            count_variance: traces.count_variance.to_f64(),
+            variance: PerGradient {
+                dq: traces.dq.to_f64(),
+                dk: traces.dk.to_f64(),
+                dv: traces.dv.to_f64(),
+            },
+            dbias: traces.dbias.to_f64(),
+            projected: self.projected(row, entries, &law, traces.dq),
+            row_optimum: (independent && self.optima).then(|| self.row_optimum(row, entries, expected)),
+            head_optimum: None,
+        }
+    }
+
+    /// Variances of the row's share of `x^T dq`, `x^T dk` and `x^T dv`.
+    ///
+    /// `x^T dq = sum_i x_i dq_i^T`, and with `dk_j = sum_i W~_ij f_ij q_i`,
+    /// `x^T dk = sum_i (sum_j W~_ij f_ij x_j) q_i^T`; `x^T dv` likewise with `G_i` and without `f`.
+    fn projected(
+        &self,
+        row: Row,
+        entries: &[Entry<T>],
+        law: &RowLaw<T>,
+        dq: T,
+    ) -> PerGradient<f64> {
+        let Some((x, x_squared)) = &self.x else {
+            return PerGradient::default();
+        };
+        let p = self.problem;
+        let first = row.b * p.sizes().queries;
+        let of_q = (x_squared[first + row.i] * dq).to_f64();
+        if p.sizes().queries != p.sizes().keys {
+            return PerGradient { dq: of_q, dk: 0.0, dv: 0.0 };
+        }
+        let vector = |n: usize| x.row(row.b, 0, entries[n].j);
+        let squared = |n: usize| x_squared[first + entries[n].j];
+        let m = x.shape()[3];
+        let of_k = law.trace(|n| entries[n].f, vector, squared, m) * dot(p.q(row), p.q(row));
+        let of_v = law.trace(|_| T::one(), vector, squared, m) * dot(p.g(row), p.g(row));
+        PerGradient { dq: of_q, dk: of_k.to_f64(), dv: of_v.to_f64() }
+    }
+
+    /// The least variance of the row's share of each gradient.
+    fn row_optimum(&self, row: Row, entries: &[Entry<T>], budget: f64) -> PerGradient<f64> {
+        let y = self.leverage(row, entries);
+        y.map(|y| least_variance(&y, budget))
+    }
+
+    /// `y = W sqrt(A)` of a row's entries: `W |f| |k_j|`, `W |f| |q_i|` and `W |G_i|`.
+    fn leverage(&self, row: Row, entries: &[Entry<T>]) -> PerGradient<Vec<f64>> {
+        let p = self.problem;
+        let first = (row.b * p.sizes().key_heads + p.key_head(row.h)) * p.sizes().keys;
+        let of = |f: &dyn Fn(&Entry<T>) -> T| -> Vec<f64> {
+            entries.iter().map(|entry| f(entry).to_f64().abs()).collect()
+        };
+        let (q, g) = (norm(p.q(row)), norm(p.g(row)));
+        PerGradient {
+            dq: of(&|e| e.w * e.f * self.k_squared[first + e.j].sqrt()),
+            dk: of(&|e| e.w * e.f * q),
+            dv: of(&|e| e.w * g),
+        }
+    }
+
+    /// Adds, for independent entries, the optimum over all rows of the head.
+    fn add_head_optimum(&self, b: usize, h: usize, totals: &mut [Totals]) {
+        let p = self.problem;
+        let visible: usize = (0..p.sizes().queries).map(|i| p.mask().visible(i).len()).sum();
+        let independent = |setting: &Setting| setting.sampler == Sampler::Bernoulli;
+        if !self.optima || visible > MOST_FOR_HEAD_OPTIMUM || !self.settings.iter().any(independent) {
+            return;
+        }
+        let rows: Vec<PerGradient<Vec<f64>>> = (0..p.sizes().queries)
+            .into_par_iter()
+            .map(|i| {
+                let row = Row { b, h, i };
+                let mut entries = Vec::new();
+                let delta = self.delta[p.row_number(row)];
+                entries_into(p, &self.weights, delta, row, &mut entries);
+                self.leverage(row, &entries)
+            })
+            .collect();
+        let all = |of: fn(&PerGradient<Vec<f64>>) -> &Vec<f64>| -> Vec<f64> {
+            rows.iter().flat_map(|row| of(row).iter().copied()).collect()
+        };
+        let y = [all(|row| &row.dq), all(|row| &row.dk), all(|row| &row.dv)];
+        drop(rows);
+        totals.par_iter_mut().zip(self.settings).for_each(|(totals, setting)| {
+            if independent(setting) && totals.rows > 0 {
+                let [dq, dk, dv] = y.each_ref().map(|y| least_variance(y, totals.expected));
+                totals.head_optimum = Some(PerGradient { dq, dk, dv });
+            }
+        });
+    }
+}
+
+fn norm<T: Scalar>(x: &[T]) -> T {
+    dot(x, x).sqrt()
+}

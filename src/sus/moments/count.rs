@@ -1,0 +1,116 @@
+//! The law of the number of kept entries.
+//!
+//! `bernoulli`: a sum of independent indicators, the Poisson-binomial law. `systematic`: the floor or the ceiling of
+//! `sum q`, the ceiling with probability `frac(sum q)`.
+
+use super::{Field, RowLaw};
+use crate::scalar::Ring;
+
+/// `P(nnz = least + n)` for `n = 0, 1, ...`; outside, the probability is 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CountLaw<T> {
+    /// The smallest possible count.
+    pub least: usize,
+    /// Probabilities of `least, least + 1, ...`; they add up to 1.
+    pub probability: Vec<T>,
+}
+
+/// The law of `sum_n m_n` for independent `m_n` with these probabilities, by convolution.
+///
+/// Each step is `p_n <- p_n (1 - q) + p_{n-1} q`, a sum of positive terms: every probability, however small, keeps a
+/// relative error of about three roundings a step.
+#[must_use]
+pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountLaw<T> {
+    let (zero, one) = (T::zero(), T::one());
+    let least = q.iter().filter(|&&q| q >= one).count();
+    let mut p = vec![one];
+    for &q in q.iter().filter(|&&q| zero < q && q < one) {
+        p.push(zero);
+        for n in (1..p.len()).rev() {
+            p[n] = p[n] * (one - q) + p[n - 1] * q;
+        }
+        p[0] *= one - q;
+    }
+    CountLaw { least, probability: p }
+}
+
+impl<T: Field> RowLaw<T> {
+    /// The exact law of the row's count.
+    #[must_use]
+    pub fn count_law(&self) -> CountLaw<T> {
+        let Some(pieces) = &self.pieces else {
+            return poisson_binomial(&self.q);
+        };
+        let outright = self.q.iter().filter(|&&q| q >= T::one()).count();
+        let mut law = CountLaw { least: usize::MAX, probability: Vec::new() };
+        let mut count = outright + pieces.start.len();
+        // A step to no entry lowers the count, once at most: from the ceiling to the floor.
+        let mut law_of = [(count, T::zero()); 2];
+        pieces.for_each(|step, length| {
+            if step.is_some_and(|step| step.enters.is_none()) {
+                count -= 1;
+                law_of[1].0 = count;
+            }
+            law_of[usize::from(count < outright + pieces.start.len())].1 += length;
+        });
+        if count < outright + pieces.start.len() {
+            law.least = count;
+            law.probability = vec![law_of[1].1, law_of[0].1];
+        } else {
+            law.least = count;
+            law.probability = vec![law_of[0].1];
+        }
+        law
+    }
+}
+
+impl<T: Field> CountLaw<T> {
+    /// `P(nnz = count)`.
+    #[must_use]
+    pub fn at(&self, count: usize) -> T {
+        let n = count.checked_sub(self.least);
+        n.and_then(|n| self.probability.get(n)).copied().unwrap_or(T::zero())
+    }
+
+    /// `P(nnz >= count)`, the smallest terms first.
+    #[must_use]
+    pub fn at_least(&self, count: usize) -> T {
+        let from = count.saturating_sub(self.least).min(self.probability.len());
+        self.probability[from..].iter().rev().fold(T::zero(), |sum, &p| sum + p)
+    }
+
+    /// `P(nnz <= count)`, the smallest terms first.
+    #[must_use]
+    pub fn at_most(&self, count: usize) -> T {
+        let end = (count + 1).saturating_sub(self.least).min(self.probability.len());
+        self.probability[..end].iter().fold(T::zero(), |sum, &p| sum + p)
+    }
+}
+
+/// Chernoff: `P(nnz >= count) <= e^{x - mean} (mean / x)^x` at `x = count` above the mean, and `P(nnz <= count)` by the
+/// same expression below it. For independent entries of any probabilities.
+#[must_use]
+pub fn chernoff_tail(mean: f64, count: f64) -> f64 {
+    if count <= 0.0 {
+        return libm::exp(-mean);
+    }
+    if mean <= 0.0 {
+        return 0.0;
+    }
+    libm::exp(count - mean + count * libm::log(mean / count)).min(1.0)
+}
+
+/// The law of a sum of independent counts, such as of several rows, by convolution.
+#[must_use]
+pub fn sum_law(laws: &[CountLaw<f64>]) -> CountLaw<f64> {
+    let one = CountLaw { least: 0, probability: vec![1.0] };
+    laws.iter().fold(one, |sum, law| {
+        let mut p = vec![0.0; sum.probability.len() + law.probability.len() - 1];
+        for (m, &a) in sum.probability.iter().enumerate() {
+            for (n, &b) in law.probability.iter().enumerate() {
+                p[m + n] += a * b;
+            }
+        }
+        CountLaw { least: sum.least + law.least, probability: p }
+    })
+}

@@ -1,0 +1,213 @@
+//! One row's mask: probabilities, variances, and what the row adds to the traces.
+
+use super::pieces::Pieces;
+use super::{Entry, Field};
+use crate::problem::{Problem, Row};
+use crate::scalar::Ring;
+use crate::sus::rule::{keep_probability, kept_weight};
+use crate::sus::sampler::Sampler;
+use crate::tensor::{add_scaled, dot};
+
+/// The joint law of one row's `W~`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowLaw<T> {
+    /// `W`.
+    pub w: Vec<T>,
+    /// `q = min(1, lambda W)`, the probability that an entry is kept.
+    pub q: Vec<T>,
+    /// `max(W, 1 / lambda)`, what a kept entry counts as.
+    pub kept: Vec<T>,
+    /// The steps of a systematic mask; `None` if entries are independent.
+    pub pieces: Option<Pieces<T>>,
+}
+
+/// Variances of the gradients summed over all elements, and of the number of kept entries.
+///
+/// Every row adds to them independently, so the traces of a part of the rows are what these rows add.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Traces<T> {
+    /// `sum Var dq`.
+    pub dq: T,
+    /// `sum Var dk`.
+    pub dk: T,
+    /// `sum Var dv`.
+    pub dv: T,
+    /// `sum Var dbias`; what it would be if the problem has no bias.
+    pub dbias: T,
+    /// `E nnz`.
+    pub expected: T,
+    /// `Var nnz`.
+    pub count_variance: T,
+}
+
+impl<T: Ring> Traces<T> {
+    /// The traces of no rows.
+    #[must_use]
+    pub fn zero() -> Self {
+        let zero = T::zero();
+        Traces { dq: zero, dk: zero, dv: zero, dbias: zero, expected: zero, count_variance: zero }
+    }
+
+    /// Adds the traces of other rows.
+    pub fn add(&mut self, other: &Self) {
+        self.dq += other.dq;
+        self.dk += other.dk;
+        self.dv += other.dv;
+        self.dbias += other.dbias;
+        self.expected += other.expected;
+        self.count_variance += other.count_variance;
+    }
+}
+
+impl<T: Field> RowLaw<T> {
+    /// The law of a row with these weights.
+    #[must_use]
+    pub fn new(sampler: Sampler, lambda: T, weights: impl Iterator<Item = T>) -> Self {
+        let w: Vec<T> = weights.collect();
+        let q: Vec<T> = w.iter().map(|&w| keep_probability(lambda, w)).collect();
+        let kept = w.iter().map(|&w| kept_weight(lambda, w)).collect();
+        let pieces = (sampler == Sampler::Systematic).then(|| Pieces::new(&q));
+        RowLaw { w, q, kept, pieces }
+    }
+
+    /// Whether entry `n` is neither always kept nor never.
+    #[must_use]
+    pub fn is_undecided(&self, n: usize) -> bool {
+        T::zero() < self.q[n] && self.q[n] < T::one()
+    }
+
+    /// `r = Var W~ = W^2 (1 - q) / q = W (max(W, 1/lambda) - W)`; 0 where the entry is decided.
+    #[must_use]
+    pub fn variance(&self, n: usize) -> T {
+        if self.is_undecided(n) { self.w[n] * (self.kept[n] - self.w[n]) } else { T::zero() }
+    }
+
+    /// `Cov(sum_n a_n W~_n, sum_n b_n W~_n)`.
+    ///
+    /// # Panics
+    /// If `a` or `b` has not one number per entry.
+    #[must_use]
+    pub fn covariance(&self, a: &[T], b: &[T]) -> T {
+        assert!(a.len() == self.q.len() && b.len() == self.q.len(), "one coefficient per entry");
+        match &self.pieces {
+            None => (0..self.q.len()).fold(T::zero(), |s, n| s + self.variance(n) * a[n] * b[n]),
+            Some(pieces) => {
+                let jumps = |a: &[T]| -> Vec<T> {
+                    a.iter().zip(&self.kept).map(|(&a, &kept)| a * kept).collect()
+                };
+                let (x, y) = (jumps(a), jumps(b));
+                pieces.product((-self.mean_of(&x), &x), (-self.mean_of(&y), &y))
+            }
+        }
+    }
+
+    /// `sum_n q_n x_n` over the undecided entries.
+    fn mean_of(&self, x: &[T]) -> T {
+        let undecided = (0..x.len()).filter(|&n| self.is_undecided(n));
+        undecided.fold(T::zero(), |sum, n| sum + self.q[n] * x[n])
+    }
+
+    /// Adds to `out` the variance of each element of `sum_n W~_n a_n vector(n)`.
+    pub fn add_variances<'v>(
+        &self,
+        a: impl Fn(usize) -> T,
+        vector: impl Fn(usize) -> &'v [T],
+        out: &mut [T],
+    ) where
+        T: 'v,
+    {
+        let Some(pieces) = &self.pieces else {
+            for n in (0..self.q.len()).filter(|&n| self.is_undecided(n)) {
+                let factor = self.variance(n) * a(n) * a(n);
+                for (out, &x) in out.iter_mut().zip(vector(n)) {
+                    *out += factor * x * x;
+                }
+            }
+            return;
+        };
+        // The deviation from the mean, on the piece at hand.
+        let mut deviation = vec![T::zero(); out.len()];
+        for n in (0..self.q.len()).filter(|&n| self.is_undecided(n)) {
+            add_scaled(&mut deviation, -(self.w[n] * a(n)), vector(n));
+        }
+        let jump = |n: usize| self.kept[n] * a(n);
+        for &n in &pieces.start {
+            add_scaled(&mut deviation, jump(n), vector(n));
+        }
+        pieces.for_each(|step, length| {
+            if let Some(step) = step {
+                add_scaled(&mut deviation, -jump(step.leaves), vector(step.leaves));
+                if let Some(n) = step.enters {
+                    add_scaled(&mut deviation, jump(n), vector(n));
+                }
+            }
+            for (out, &x) in out.iter_mut().zip(&deviation) {
+                *out += length * x * x;
+            }
+        });
+    }
+
+    /// The variance of `sum_n W~_n a_n vector(n)`, summed over the elements. `squared(n)` is `|vector(n)|^2`.
+    pub fn trace<'v>(
+        &self,
+        a: impl Fn(usize) -> T,
+        vector: impl Fn(usize) -> &'v [T],
+        squared: impl Fn(usize) -> T,
+        length: usize,
+    ) -> T
+    where
+        T: 'v,
+    {
+        if self.pieces.is_none() {
+            let undecided = (0..self.q.len()).filter(|&n| self.is_undecided(n));
+            return undecided.fold(T::zero(), |sum, n| {
+                sum + self.variance(n) * a(n) * a(n) * squared(n)
+            });
+        }
+        let mut variances = vec![T::zero(); length];
+        self.add_variances(a, vector, &mut variances);
+        variances.iter().fold(T::zero(), |sum, &x| sum + x)
+    }
+
+    /// `E nnz = sum q`.
+    #[must_use]
+    pub fn expected(&self) -> T {
+        self.q.iter().fold(T::zero(), |sum, &q| sum + q)
+    }
+
+    /// `Var nnz`: `sum q (1 - q)`; for a systematic row that of a two-point law.
+    #[must_use]
+    pub fn count_variance(&self) -> T {
+        match &self.pieces {
+            None => self.q.iter().fold(T::zero(), |sum, &q| sum + q * (T::one() - q)),
+            Some(pieces) => pieces.fraction * (T::one() - pieces.fraction),
+        }
+    }
+
+    /// What the row adds to the traces; `k_squared(j)` is `|k_j|^2`.
+    pub fn traces(
+        &self,
+        problem: &Problem<T>,
+        row: Row,
+        entries: &[Entry<T>],
+        k_squared: impl Fn(usize) -> T,
+    ) -> Traces<T> {
+        let (mut f_squared, mut t_squared, mut total) = (T::zero(), T::zero(), T::zero());
+        for (n, entry) in entries.iter().enumerate() {
+            let r = self.variance(n);
+            total += r;
+            f_squared += r * entry.f * entry.f;
+            t_squared += r * entry.t * entry.t;
+        }
+        let k = |n: usize| problem.k(row, entries[n].j);
+        let k_squared = |n: usize| k_squared(entries[n].j);
+        Traces {
+            dq: self.trace(|n| entries[n].f, k, k_squared, problem.sizes().features),
+            dk: f_squared * dot(problem.q(row), problem.q(row)),
+            dv: total * dot(problem.g(row), problem.g(row)),
+            dbias: t_squared,
+            expected: self.expected(),
+            count_variance: self.count_variance(),
+        }
+    }
+}
