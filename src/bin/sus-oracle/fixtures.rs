@@ -80,14 +80,9 @@ enum Action {
     },
 }
 
-/// What is printed, and whether a check failed.
-pub(crate) struct Outcome {
-    pub(crate) text: String,
-    pub(crate) failed: bool,
-}
-
-pub(crate) fn run(arguments: Arguments) -> Result<Outcome, FileError> {
-    let done = |text| Ok(Outcome { text, failed: false });
+/// What is printed, and the exit code: 1 if a check failed.
+pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
+    let done = |text| Ok((text, 0));
     match arguments.action {
         Action::Export { tier, out, blind, salt, json } => {
             let out = out.unwrap_or_else(|| format!("sus-oracle-{tier}").into());
@@ -176,7 +171,7 @@ fn verify_suite(
     salt: Option<&Path>,
     answers: Option<&Path>,
     json: bool,
-) -> Result<Outcome, FileError> {
+) -> Result<(String, u8), FileError> {
     let salt = salt.map(Salt::read).transpose()?;
     let progress = Bar(bar());
     let result = match (answers, &salt) {
@@ -184,9 +179,9 @@ fn verify_suite(
         _ => verify(dir, tier, salt.as_ref(), &progress)?,
     };
     progress.0.finish_and_clear();
-    let failed = !result.findings.is_empty();
+    let code = u8::from(!result.findings.is_empty());
     let text = if json { verified_json(dir, &result) } else { verified(dir, &result) };
-    Ok(Outcome { text, failed })
+    Ok((text, code))
 }
 
 fn verified(dir: &Path, result: &Verification) -> String {

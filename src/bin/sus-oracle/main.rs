@@ -2,9 +2,10 @@
 //!
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
-mod fixtures;
 mod analyze;
+mod check;
 mod choose;
+mod fixtures;
 mod grad;
 mod options;
 mod terminal;
@@ -40,6 +41,7 @@ enum Command {
     Fixtures(fixtures::Arguments),
     Analyze(analyze::Arguments),
     ChooseC(choose::Arguments),
+    Check(check::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -54,16 +56,14 @@ fn main() -> ExitCode {
         }
     }
     let outcome = match cli.command {
-        Command::Grad(arguments) => grad::run(arguments),
-        Command::Fixtures(arguments) => match fixtures::run(arguments) {
-            Ok(outcome) if outcome.failed => return terminal::print_failure(&outcome.text),
-            outcome => outcome.map(|outcome| outcome.text),
-        },
-        Command::Analyze(arguments) => analyze::run(arguments),
-        Command::ChooseC(arguments) => choose::run(arguments),
+        Command::Fixtures(arguments) => fixtures::run(arguments),
+        Command::Analyze(arguments) => analyze::run(arguments).map(|text| (text, 0)),
+        Command::ChooseC(arguments) => choose::run(arguments).map(|text| (text, 0)),
+        Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
+        Command::Check(arguments) => check::run(arguments),
     };
     match outcome {
-        Ok(text) => terminal::print(&text),
+        Ok((text, code)) => terminal::print(&text, code),
         Err(error) => terminal::fail(BAD_INPUT, &error),
     }
 }
