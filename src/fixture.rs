@@ -8,6 +8,7 @@
 //! summation, without the platform's mathematical library: the bytes are the same on every machine and with any
 //! number of threads. The format is described in `docs/fixtures.md`.
 
+mod answers;
 pub mod blind;
 mod build;
 mod case;
@@ -17,11 +18,13 @@ mod exact;
 pub mod flag;
 pub mod hash;
 mod inputs;
+mod lines;
 pub mod manifest;
 mod margin;
 pub mod suite;
 mod verify;
 
+pub use answers::{BOUND_RECIPES, BOUNDED_VALUES};
 pub use build::{Built, MaskFacts, build};
 pub use case::{Bias, Case, CaseDraw, CaseOptions, Extras, Seeds, Values};
 pub use flag::Flag;

@@ -57,9 +57,5 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     let last = paths.last().map_or_else(PathBuf::new, Clone::clone);
     let choice = choose(problems, &question).map_err(|e| FileError::new(&last, e))?;
     progress.finish_and_clear();
-    Ok(if json {
-        format!("{:#}\n", choice.to_json(&question))
-    } else {
-        choice.to_text(&question)
-    })
+    Ok(if json { format!("{:#}\n", choice.to_json(&question)) } else { choice.to_text(&question) })
 }
