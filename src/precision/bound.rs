@@ -153,7 +153,7 @@ impl<'a> Core<'a> {
     fn o_row(&self, row: Row, errors: &RowErrors) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let o = self.q.saved.o.row(row.b, row.h, row.i);
-        let mut sums = Sums::new(o.len(), a.is_random());
+        let mut sums = Sums::new(o.len());
         let divisor = 1.0 - errors.weight_error;
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
         let mut away = vec![0.0; o.len()];
@@ -196,7 +196,7 @@ impl<'a> Core<'a> {
     }
 
     fn decides(&self, term: Term) -> f64 {
-        if self.a.is_random() { term.decides(self.lambda) } else { term.worst }
+        term.decides(self.lambda)
     }
 
     fn lse_row(&self, errors: &RowErrors) -> Element {
@@ -344,9 +344,9 @@ impl<'a> Core<'a> {
     /// Sections "dq", "dk" and "dv" of one key head.
     fn head(&self, b: usize, key_head: usize) -> [Vec<Element>; 3] {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
-        let (sizes, group, random) = (p.sizes(), p.group(), self.a.is_random());
-        let mut dk = vec![Sums::new(sizes.features, random); sizes.keys];
-        let mut dv = vec![Sums::new(sizes.value_features, random); sizes.keys];
+        let (sizes, group) = (p.sizes(), p.group());
+        let mut dk = vec![Sums::new(sizes.features); sizes.keys];
+        let mut dv = vec![Sums::new(sizes.value_features); sizes.keys];
         let mut dq = Vec::new();
         let (mut rho, mut lses) = (0.0_f64, Vec::new());
         for h in key_head * group..(key_head + 1) * group {
@@ -405,7 +405,7 @@ impl<'a> Core<'a> {
     ) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let number = p.row_number(row);
-        let mut dq = Sums::new(p.sizes().features, a.is_random());
+        let mut dq = Sums::new(p.sizes().features);
         for e in &errors.entries {
             self.borderline(row, errors, e, [&mut dq, &mut dk[e.j], &mut dv[e.j]]);
             let Some(kept) = self.kept(errors, e, number) else { continue };
@@ -491,7 +491,7 @@ impl<'a> Core<'a> {
         let elements: Vec<Vec<Element>> = bias_rows
             .into_par_iter()
             .map(|mine| {
-                let mut sums = vec![Sums::new(1, self.a.is_random()); keys];
+                let mut sums = vec![Sums::new(1); keys];
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for &row in rows.iter().filter(|&&row| bias_row(truth.shape(), row) == mine) {
                     let errors = self.row_errors(row, self.q.mode);
@@ -543,7 +543,7 @@ impl<'a> Core<'a> {
         let elements: Vec<Element> = (0..truth.len())
             .into_par_iter()
             .map(|h| {
-                let mut sums = Sums::new(1, self.a.is_random());
+                let mut sums = Sums::new(1);
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for at in 0..p.row_count() {
                     let row = p.row(at);
