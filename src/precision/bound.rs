@@ -77,6 +77,22 @@ pub fn bounds(question: &Question<'_>) -> Bounds {
     Bounds { o, lse, dq, dk, dv, dbias: core.dbias(), dsink: core.dsink(), lambda }
 }
 
+/// The weights `W~` of a mask and their bounds, in the order of its columns.
+#[must_use]
+pub fn kept_weights(question: &Question<'_>) -> Vec<(f64, f64)> {
+    let core = Core::new(question);
+    let p = question.problem;
+    let rows: Vec<Vec<(f64, f64)>> = (0..p.row_count())
+        .into_par_iter()
+        .map(|at| {
+            let errors = core.row_errors(p.row(at), question.mode);
+            let entries = errors.entries.iter();
+            entries.filter_map(|e| core.kept_weight(&errors, e, at)).collect()
+        })
+        .collect();
+    rows.concat()
+}
+
 /// Hoeffding's factor: a sub-Gaussian variable of parameter `tau` exceeds `lambda tau` in magnitude with probability at
 /// most `2 exp(-lambda^2 / 2)`; every stage of every element is one of them.
 fn lambda(problem: &Problem<f64>) -> f64 {
@@ -229,6 +245,17 @@ impl<'a> Core<'a> {
         let of_lambda = if lambda.is_finite() { errors.largest_log() } else { 0.0 };
         let of_lambda = if self.q.is_calibrated() { of_lambda } else { 0.0 };
         Kept { w, varies: if varies { w } else { 0.0 }, constant: 2.0 * self.a.u + of_lambda }
+    }
+
+    /// A kept weight and its bound. However it is stored, `f32` or better, its rounding is that of the accumulator; or it
+    /// is stored as `P` is.
+    fn kept_weight(&self, errors: &RowErrors, e: &EntryError, number: usize) -> Option<(f64, f64)> {
+        let kept = self.kept(errors, e, number)?;
+        let (terms, lse, r) = self.weight_terms(errors, e, &kept);
+        let of_weight: f64 = terms.iter().map(|term| term.worst).sum::<f64>() + lse.worst;
+        let size = kept.w * (1.0 + r);
+        let stored = self.a.narrow_scaled(self.q.recipe.p, size) + 4.0 * self.a.u * size;
+        Some((kept.w, of_weight + stored))
     }
 
     /// Section "W": the errors of a weight by stage; that of `lse` apart.
