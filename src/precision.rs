@@ -7,15 +7,17 @@
 mod bound;
 mod entry;
 mod format;
+mod functional;
 mod recipe;
 mod row;
 mod stage;
 mod sums;
 mod truth;
 
-pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds};
+pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};
 pub use entry::Term;
 pub use format::Format;
+pub use functional::{Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub use row::{EntryError, Mode, RowErrors, row_errors};
 pub use stage::Stage;

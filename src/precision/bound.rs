@@ -1,6 +1,6 @@
 //! The bound of every element of every result.
 
-use super::entry::{Arithmetic, Term};
+use super::entry::{Arithmetic, Term, is_power_of_two};
 use super::format::Format;
 use super::recipe::{Gqa, Recipe};
 use super::row::{EntryError, Mode, RowErrors, row_errors};
@@ -70,11 +70,27 @@ pub const ELEMENTWISE_FALSE_ALARM: f64 = 2.5e-10;
 /// Bounds of every element. The result does not depend on the number of threads.
 #[must_use]
 pub fn bounds(question: &Question<'_>) -> Bounds {
-    let lambda = lambda(question.problem);
-    let core = Core { q: question, a: Arithmetic::new(question.recipe), lambda };
+    let core = Core::new(question);
+    let lambda = core.lambda;
     let (o, lse) = core.forward();
     let (dq, dk, dv) = core.heads();
     Bounds { o, lse, dq, dk, dv, dbias: core.dbias(), dsink: core.dsink(), lambda }
+}
+
+/// The weights `W~` of a mask and their bounds, in the order of its columns.
+#[must_use]
+pub fn kept_weights(question: &Question<'_>) -> Vec<(f64, f64)> {
+    let core = Core::new(question);
+    let p = question.problem;
+    let rows: Vec<Vec<(f64, f64)>> = (0..p.row_count())
+        .into_par_iter()
+        .map(|at| {
+            let errors = core.row_errors(p.row(at), question.mode);
+            let entries = errors.entries.iter();
+            entries.filter_map(|e| core.kept_weight(&errors, e, at)).collect()
+        })
+        .collect();
+    rows.concat()
 }
 
 /// Hoeffding's factor: a sub-Gaussian variable of parameter `tau` exceeds `lambda tau` in magnitude with probability at
@@ -106,24 +122,28 @@ impl Bound {
 }
 
 /// What a kernel uses for a weight, and what that depends on.
-struct Kept {
+pub(super) struct Kept {
     /// `W~`.
-    w: f64,
+    pub(super) w: f64,
     /// `W~` if it varies with `W`, 0 where it is `1 / lambda`.
-    varies: f64,
+    pub(super) varies: f64,
     /// Relative error of `1 / lambda`.
-    constant: f64,
+    pub(super) constant: f64,
 }
 
 /// The operands that all bounds share.
-struct Core<'a> {
-    q: &'a Question<'a>,
-    a: Arithmetic<'a>,
-    lambda: f64,
+pub(super) struct Core<'a> {
+    pub(super) q: &'a Question<'a>,
+    pub(super) a: Arithmetic<'a>,
+    pub(super) lambda: f64,
 }
 
-impl Core<'_> {
-    fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
+impl<'a> Core<'a> {
+    pub(super) fn new(q: &'a Question<'a>) -> Self {
+        Core { q, a: Arithmetic::new(q.recipe), lambda: lambda(q.problem) }
+    }
+
+    pub(super) fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
         row_errors(self.q.problem, self.q.saved, self.q.recipe, mode, row)
     }
 
@@ -149,14 +169,14 @@ impl Core<'_> {
     fn o_row(&self, row: Row, errors: &RowErrors) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let o = self.q.saved.o.row(row.b, row.h, row.i);
-        let mut sums = Sums::new(o.len(), a.is_random());
+        let mut sums = Sums::new(o.len());
         let divisor = 1.0 - errors.weight_error;
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
         let mut away = vec![0.0; o.len()];
         for e in &errors.entries {
             let v = p.v(row, e.j);
             let mut terms = Terms::default();
-            terms[Stage::P as usize] = Term::certain(a.narrow(recipe.p, e.w) * amplify);
+            terms[Stage::P as usize] = Term::certain(a.narrow_scaled(recipe.p, e.w) * amplify);
             sums.add(e.w, &terms, v);
             let log = e.log.plus(errors.rescale);
             let relative = Term { worst: libm::expm1(log.worst + e.log_stored) * amplify, ..log };
@@ -192,7 +212,7 @@ impl Core<'_> {
     }
 
     fn decides(&self, term: Term) -> f64 {
-        if self.a.is_random() { term.decides(self.lambda) } else { term.worst }
+        term.decides(self.lambda)
     }
 
     fn lse_row(&self, errors: &RowErrors) -> Element {
@@ -207,7 +227,7 @@ impl Core<'_> {
     }
 
     /// The weight in force of one entry, if it is kept.
-    fn kept(&self, errors: &RowErrors, e: &EntryError, number: usize) -> Option<Kept> {
+    pub(super) fn kept(&self, errors: &RowErrors, e: &EntryError, number: usize) -> Option<Kept> {
         let Some(sample) = self.q.sample else {
             return Some(Kept { w: e.w, varies: e.w, constant: 0.0 });
         };
@@ -225,6 +245,17 @@ impl Core<'_> {
         let of_lambda = if lambda.is_finite() { errors.largest_log() } else { 0.0 };
         let of_lambda = if self.q.is_calibrated() { of_lambda } else { 0.0 };
         Kept { w, varies: if varies { w } else { 0.0 }, constant: 2.0 * self.a.u + of_lambda }
+    }
+
+    /// A kept weight and its bound. However it is stored, `f32` or better, its rounding is that of the accumulator; or it
+    /// is stored as `P` is.
+    fn kept_weight(&self, errors: &RowErrors, e: &EntryError, number: usize) -> Option<(f64, f64)> {
+        let kept = self.kept(errors, e, number)?;
+        let (terms, lse, r) = self.weight_terms(errors, e, &kept);
+        let of_weight: f64 = terms.iter().map(|term| term.worst).sum::<f64>() + lse.worst;
+        let size = kept.w * (1.0 + r);
+        let stored = self.a.narrow_scaled(self.q.recipe.p, size) + 4.0 * self.a.u * size;
+        Some((kept.w, of_weight + stored))
     }
 
     /// Section "W": the errors of a weight by stage; that of `lse` apart.
@@ -258,15 +289,17 @@ impl Core<'_> {
             *term = term.times(t);
         }
         let w = kept.w;
-        terms[Stage::P as usize] = Term::certain(t.abs() * a.elementwise(w * (1.0 + r)));
+        terms[Stage::P as usize] =
+            Term::certain(t.abs() * a.narrow_scaled(self.q.recipe.p_in_ds, w * (1.0 + r)));
         let mut dp = e.dp_sum.times(w).plus(Term::certain(w * e.dp_stored));
         dp.worst = dp.worst * (1.0 + r) + w * r * (errors.delta_error.worst + errors.delta_stored);
-        terms[Stage::Dp as usize] = dp;
         let size = e.dp.abs() + errors.delta.abs() + dlse.abs();
         let ds = w * t;
-        let before: f64 = terms.iter().map(|term| term.worst).sum();
-        terms[Stage::Ds as usize] = Term::rounding(a.u * (3.0 * w * size + 2.0 * ds.abs()))
-            .plus(Term::certain(2.0 * a.elementwise(ds.abs() + before)));
+        let before = terms.iter().map(|term| term.worst).sum::<f64>() + dp.worst;
+        // Two subtractions and two products.
+        let difference = Term::rounding(a.u * (3.0 * w * size + 2.0 * ds.abs()));
+        terms[Stage::Dp as usize] = dp.beside(difference);
+        terms[Stage::Ds as usize] = Term::certain(a.elementwise(ds.abs() + before));
         (ds, terms, r)
     }
 
@@ -279,7 +312,6 @@ impl Core<'_> {
         ds: f64,
         mut terms: Terms,
     ) -> (f64, Terms) {
-        let (a, recipe) = (&self.a, self.q.recipe);
         let dz = ds * e.slope;
         let before: f64 = terms.iter().map(|term| term.worst).sum();
         for term in &mut terms {
@@ -287,20 +319,35 @@ impl Core<'_> {
         }
         let shared = kept.w * (errors.delta_error.worst + errors.delta_stored) * e.slope.abs();
         let rounded = dz.abs() + before * e.slope.abs() + shared;
+        let slope = e.slope_error * (ds.abs() + before);
+        let slope = if self.q.problem.options().softcap.is_some() { slope } else { 0.0 };
+        let stored = self.dz_rounding(rounded);
+        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(slope + stored));
+        (dz, terms)
+    }
+
+    /// The roundings of `dZ` of this magnitude for the products, and between elementwise steps.
+    pub(super) fn dz_rounding(&self, rounded: f64) -> f64 {
+        let (a, recipe) = (&self.a, self.q.recipe);
         // Underflow happens before or after the scale.
         let flush = recipe.flush_to_zero;
         let unscaled = 1.0_f64.max(self.q.problem.scale().abs());
         let narrow = |format: Format| {
-            if a.narrow(format, 1.0) == 0.0 {
+            if !a.is_narrow(format) {
                 return 0.0;
             }
             (format.unit_roundoff() * rounded).max(format.underflow_error(flush) * unscaled)
         };
-        let slope = e.slope_error * (ds.abs() + before);
-        let slope = if self.q.problem.options().softcap.is_some() { slope } else { 0.0 };
-        let stored = narrow(recipe.ds) + 2.0 * narrow(recipe.elementwise);
-        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(slope + stored));
-        (dz, terms)
+        // Where dS is stored between steps: by the scale unless it is a power of two, twice by the softcap. The
+        // products then read what is stored already.
+        let capped = self.q.problem.options().softcap.is_some();
+        let steps = f64::from(u8::from(!is_power_of_two(self.q.problem.scale().abs())))
+            + 2.0 * f64::from(u8::from(capped));
+        if a.is_narrow(recipe.elementwise) {
+            steps * narrow(recipe.elementwise) + recipe.elementwise.underflow_error(flush)
+        } else {
+            narrow(recipe.ds)
+        }
     }
 
     /// `dq, dk, dv`: one task for each key head.
@@ -324,9 +371,9 @@ impl Core<'_> {
     /// Sections "dq", "dk" and "dv" of one key head.
     fn head(&self, b: usize, key_head: usize) -> [Vec<Element>; 3] {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
-        let (sizes, group, random) = (p.sizes(), p.group(), self.a.is_random());
-        let mut dk = vec![Sums::new(sizes.features, random); sizes.keys];
-        let mut dv = vec![Sums::new(sizes.value_features, random); sizes.keys];
+        let (sizes, group) = (p.sizes(), p.group());
+        let mut dk = vec![Sums::new(sizes.features); sizes.keys];
+        let mut dv = vec![Sums::new(sizes.value_features); sizes.keys];
         let mut dq = Vec::new();
         let (mut rho, mut lses) = (0.0_f64, Vec::new());
         for h in key_head * group..(key_head + 1) * group {
@@ -385,7 +432,7 @@ impl Core<'_> {
     ) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let number = p.row_number(row);
-        let mut dq = Sums::new(p.sizes().features, a.is_random());
+        let mut dq = Sums::new(p.sizes().features);
         for e in &errors.entries {
             self.borderline(row, errors, e, [&mut dq, &mut dk[e.j], &mut dv[e.j]]);
             let Some(kept) = self.kept(errors, e, number) else { continue };
@@ -400,7 +447,7 @@ impl Core<'_> {
             dk[e.j].add(dz, &alone, p.q(row));
             let (mut terms, lse, _) = self.weight_terms(errors, e, &kept);
             terms[Stage::Lse as usize] = lse;
-            terms[Stage::P as usize] = Term::certain(a.narrow(recipe.p, kept.w * (1.0 + r)));
+            terms[Stage::P as usize] = Term::certain(a.narrow_scaled(recipe.p, kept.w * (1.0 + r)));
             dv[e.j].add(kept.w, &terms, p.g(row));
         }
         let stored = Term::certain(errors.delta_stored);
@@ -471,7 +518,7 @@ impl Core<'_> {
         let elements: Vec<Vec<Element>> = bias_rows
             .into_par_iter()
             .map(|mine| {
-                let mut sums = vec![Sums::new(1, self.a.is_random()); keys];
+                let mut sums = vec![Sums::new(1); keys];
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for &row in rows.iter().filter(|&&row| bias_row(truth.shape(), row) == mine) {
                     let errors = self.row_errors(row, self.q.mode);
@@ -523,7 +570,7 @@ impl Core<'_> {
         let elements: Vec<Element> = (0..truth.len())
             .into_par_iter()
             .map(|h| {
-                let mut sums = Sums::new(1, self.a.is_random());
+                let mut sums = Sums::new(1);
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for at in 0..p.row_count() {
                     let row = p.row(at);
@@ -556,7 +603,7 @@ impl Core<'_> {
         terms[Stage::Delta as usize] = errors.delta_error.times(w * (1.0 + r));
         terms[Stage::StoredO as usize] = Term::certain(errors.delta_stored * w * (1.0 + r));
         let size = errors.delta.abs() + dlse.abs();
-        terms[Stage::Ds as usize] = Term::rounding(3.0 * self.a.u * w * size);
+        terms[Stage::Dp as usize] = Term::rounding(3.0 * self.a.u * w * size);
         sums.add(-w * t, &terms, &[1.0]);
     }
 }

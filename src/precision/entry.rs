@@ -113,11 +113,6 @@ impl<'a> Arithmetic<'a> {
         }
     }
 
-    /// Whether the accumulator rounds to nearest, so that its errors may be taken as random.
-    pub(super) fn is_random(&self) -> bool {
-        !self.recipe.tensor_cores
-    }
-
     /// Higham's `gamma_n = n u / (1 - n u)`.
     pub(super) fn gamma(&self, n: usize) -> f64 {
         let nu = n as f64 * self.product_u;
@@ -126,24 +121,65 @@ impl<'a> Arithmetic<'a> {
 
     /// The error of a sum of `n` products in any order, with `more` further roundings of it.
     pub(super) fn sum(&self, products: Products, n: usize, more: usize) -> Term {
+        let eta = n as f64 * self.eta;
+        let drawn = self.partial_sums(n + more, products.partial);
         Term {
-            worst: self.gamma(n + more) * products.abs + n as f64 * self.eta,
-            tau: self.u * libm::sqrt((n + more) as f64) * products.partial + n as f64 * self.eta,
-            certain: 0.0,
+            worst: self.gamma(n + more) * products.abs + eta,
+            tau: drawn.tau,
+            certain: drawn.certain + eta,
         }
     }
 
-    /// The error of storing a number in a format: none if it is no narrower than the accumulator, where the
-    /// roundings of single operations are counted already.
+    /// The error of `n` additions of a matrix product whose partial sums have this bound: random where they are rounded
+    /// to nearest, of one sign where they are truncated.
+    pub(super) fn partial_sums(&self, n: usize, partial: f64) -> Term {
+        if self.recipe.tensor_cores {
+            Term::certain(n as f64 * self.product_u * partial)
+        } else {
+            Term::rounding(libm::sqrt(n as f64) * self.u * partial)
+        }
+    }
+
+    /// Whether a format is narrower than the accumulator. If it is not, storing in it adds nothing to the roundings of
+    /// single operations, which are counted already.
+    pub(super) fn is_narrow(&self, format: Format) -> bool {
+        format.precision() < self.recipe.accumulator.precision()
+    }
+
+    /// The error of storing a number in a narrow format.
     pub(super) fn narrow(&self, format: Format, magnitude: f64) -> f64 {
-        if format.precision() >= self.recipe.accumulator.precision() {
-            return 0.0;
+        if self.is_narrow(format) {
+            format.rounding_error(magnitude, self.recipe.flush_to_zero)
+        } else {
+            0.0
         }
-        format.rounding_error(magnitude, self.recipe.flush_to_zero)
     }
 
-    /// The same for a number that is stored between elementwise steps.
+    /// The error of storing a number in a narrow format, up to a factor of at most 1 that kernels choose.
+    pub(super) fn narrow_scaled(&self, format: Format, magnitude: f64) -> f64 {
+        if self.is_narrow(format) {
+            format.relative_error(magnitude, self.recipe.flush_to_zero)
+        } else {
+            0.0
+        }
+    }
+
+    /// The error of storing a number between elementwise steps.
     pub(super) fn elementwise(&self, magnitude: f64) -> f64 {
         self.narrow(self.recipe.elementwise, magnitude)
     }
+
+    /// The error of storing a number and of storing it again after multiplication by `scale`, which only underflows for
+    /// a power of two; per unit of the scaled number.
+    pub(super) fn scaled(&self, scaled: f64, scale: f64) -> f64 {
+        let scale = scale.abs();
+        let unscaled = if scale > 0.0 { self.elementwise(scaled / scale) * scale } else { 0.0 };
+        let again = if is_power_of_two(scale) { 0.0 } else { scaled };
+        unscaled + self.elementwise(again)
+    }
+}
+
+/// Whether multiplication by `x` is exact, barring underflow.
+pub(super) fn is_power_of_two(x: f64) -> bool {
+    x.is_normal() && x.to_bits().trailing_zeros() >= 52
 }
