@@ -214,10 +214,21 @@ proptest! {
     })]
 
     #[test]
-    fn results_are_normalised(a in any_dd(60), b in any_dd(60)) {
-        for x in [a + b, a - b, a * b, a / b, a.abs().sqrt(), a.abs().ln(), a.tanh(), Dd::from_prod(a.hi(), b.hi())] {
+    fn results_are_normalised(a in any_dd(60), b in any_dd(60), tiny in -745.0..-700.0_f64) {
+        let functions = [a.abs().sqrt(), a.abs().ln(), a.tanh(), Dd::from(tiny).exp()];
+        for x in [a + b, a - b, a * b, a / b, Dd::from_prod(a.hi(), b.hi())].into_iter().chain(functions) {
             prop_assert_eq!((x.hi() + x.lo()).to_bits(), x.hi().to_bits());
         }
+    }
+
+    #[test]
+    fn products_that_underflow_are_normalised_and_close(a in any_dd(60), b in any_dd(60)) {
+        // The product is about 2^-1090 to 2^-970, and times 2^1090 what it was in the full range.
+        let (down, up) = (2.0_f64.powi(-545), Dd::from(2.0_f64.powi(545)));
+        let product = Dd::from_prod(a.hi() * down, b.hi() * down);
+        prop_assert_eq!((product.hi() + product.lo()).to_bits(), product.hi().to_bits());
+        let error = distance(product * up * up, Dd::from_prod(a.hi(), b.hi()));
+        prop_assert!(error <= UNDERFLOW * 2.0_f64.powi(545) * 2.0_f64.powi(545), "{error:e}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use sus_oracle::forward::{Saved, forward};
 use sus_oracle::problem::{Options, Problem};
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::rule::{expected_count, keep_probability};
+use sus_oracle::sus::sampler::systematic;
 use sus_oracle::sus::{
     Budget, Draw, Layout, Pattern, Rule, Sampler, UniformBits, sample, sampled_values, sus_backward,
 };
@@ -79,7 +80,8 @@ proptest! {
             // Each of the n terms of the sum is rounded once, each addition once, each weight errs by a few ulp,
             // and so does the sum of weights: 8 n ulp in all.
             let slack = 1.0 + 8.0 * (w.len() + 1) as f64 * f64::EPSILON;
-            prop_assert!(drawn.expected[at] <= c * slack, "{} expected of c = {c}", drawn.expected[at]);
+            prop_assert!(drawn.expected[at] <= c, "{} expected of c = {c}", drawn.expected[at]);
+            prop_assert!(expected_count(lambda, &w) <= c * slack);
             if draw.sampler == Sampler::Systematic {
                 prop_assert!(kept.len() as f64 <= c.ceil());
                 let sum = drawn.expected[at];
@@ -202,6 +204,14 @@ fn a_weight_that_underflowed_is_never_kept() {
     assert_eq!(keep_probability(f64::INFINITY, 0.0), 0.0);
     assert_eq!(keep_probability(30.0, 0.0), 0.0);
     assert_eq!(keep_probability(30.0, f64::from_bits(1)), 30.0 * f64::from_bits(1));
+}
+
+#[test]
+fn rounding_cannot_make_systematic_sampling_keep_more_than_its_limit() {
+    // As if rounding had carried the sum of two entries from 1 to 1.2.
+    assert_eq!(systematic(&[0.6, 0.6], 0.1, 1.2), [0, 1]);
+    assert_eq!(systematic(&[0.6, 0.6], 0.1, 1.0), [0]);
+    assert_eq!(systematic(&[1.0, 0.6, 0.6], 0.1, 2.0), [0, 1]);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::mask::{Alignment, Segments, Window};
 use crate::problem::Options;
 use crate::sus::{Budget, Draw, Layout, Rule, Sampler, UniformBits};
 use serde_json::{Map, Value, json};
-use std::fmt::Debug;
 use std::str::FromStr;
 
 /// The version of the file format.
@@ -122,6 +121,10 @@ impl Settings {
     /// The JSON text, keys sorted, without the keys that say nothing.
     #[must_use]
     pub fn to_json(&self) -> String {
+        Value::Object(self.to_map()).to_string()
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
         let text = |x: &dyn ToString| Value::from(x.to_string());
         let pairs = [
             ("spec", Some(json!(SPEC))),
@@ -148,9 +151,7 @@ impl Settings {
                 self.uniform_bits.map(|b| json!(if b == UniformBits::Bits32 { 32 } else { 64 })),
             ),
         ];
-        let map: Map<String, Value> =
-            pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-        Value::Object(map).to_string()
+        pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
     /// The file's settings with the command's added.
@@ -158,23 +159,32 @@ impl Settings {
     /// # Errors
     /// [`Reason::Contradiction`] if both say something, and not the same.
     pub fn merge(self, command: Self) -> Result<Self, Reason> {
-        Ok(Settings {
-            pass: agree("pass", self.pass, command.pass)?,
-            scale: agree("scale", self.scale, command.scale)?,
-            softcap: agree("softcap", self.softcap, command.softcap)?,
-            causal: agree("causal", self.causal, command.causal)?,
-            alignment: agree("alignment", self.alignment, command.alignment)?,
-            window: agree("window", self.window, command.window)?,
-            segments_q: agree("segments_q", self.segments_q, command.segments_q)?,
-            segments_k: agree("segments_k", self.segments_k, command.segments_k)?,
-            c: agree("c", self.c, command.c)?,
-            rule: agree("rule", self.rule, command.rule)?,
-            sampler: agree("sampler", self.sampler, command.sampler)?,
-            seed: agree("seed", self.seed, command.seed)?,
-            stream: agree("stream", self.stream, command.stream)?,
-            layout: agree("layout", self.layout, command.layout)?,
-            uniform_bits: agree("uniform_bits", self.uniform_bits, command.uniform_bits)?,
-        })
+        let (file_says, command_says) = (self.to_map(), command.to_map());
+        let contradiction = |key: &'static str| Reason::Contradiction {
+            key,
+            file: file_says[key].to_string(),
+            command: command_says[key].to_string(),
+        };
+        let merged = || {
+            Ok(Settings {
+                pass: agree("pass", self.pass, command.pass)?,
+                scale: agree("scale", self.scale, command.scale)?,
+                softcap: agree("softcap", self.softcap, command.softcap)?,
+                causal: agree("causal", self.causal, command.causal)?,
+                alignment: agree("alignment", self.alignment, command.alignment)?,
+                window: agree("window", self.window, command.window)?,
+                segments_q: agree("segments_q", self.segments_q, command.segments_q)?,
+                segments_k: agree("segments_k", self.segments_k, command.segments_k)?,
+                c: agree("c", self.c, command.c)?,
+                rule: agree("rule", self.rule, command.rule)?,
+                sampler: agree("sampler", self.sampler, command.sampler)?,
+                seed: agree("seed", self.seed, command.seed)?,
+                stream: agree("stream", self.stream, command.stream)?,
+                layout: agree("layout", self.layout, command.layout)?,
+                uniform_bits: agree("uniform_bits", self.uniform_bits, command.uniform_bits)?,
+            })
+        };
+        merged().map_err(contradiction)
     }
 
     /// The options of the problem.
@@ -252,18 +262,14 @@ impl Settings {
     }
 }
 
-/// One value that both sides can stand by.
-fn agree<T: PartialEq + Debug>(
+/// One value that both sides can stand by, or the key on which they differ.
+fn agree<T: PartialEq>(
     key: &'static str,
     file: Option<T>,
     command: Option<T>,
-) -> Result<Option<T>, Reason> {
+) -> Result<Option<T>, &'static str> {
     match (file, command) {
-        (Some(file), Some(command)) if file != command => Err(Reason::Contradiction {
-            key,
-            file: format!("{file:?}"),
-            command: format!("{command:?}"),
-        }),
+        (Some(file), Some(command)) if file != command => Err(key),
         (file, command) => Ok(file.or(command)),
     }
 }

@@ -110,10 +110,13 @@ fn calibrated_lambda(c: f64, weights: &[f64]) -> f64 {
         .find(|&m| (c - m as f64) / rest[m] * descending[m] < 1.0)
         .unwrap_or(descending.len() - 1);
     let mut lambda = (c - saturated as f64) / rest[saturated];
-    while expected_count(lambda, weights) > c {
-        lambda = lambda.next_down();
+    loop {
+        let excess = expected_count(lambda, weights) - c;
+        if excess <= 0.0 {
+            return lambda;
+        }
+        lambda = (lambda - excess / rest[saturated]).min(lambda.next_down());
     }
-    lambda
 }
 
 /// `sum_j min(1, lambda w_j)`, in the order of `j`: the expected number of kept entries of a row.

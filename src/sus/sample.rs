@@ -204,7 +204,8 @@ fn draw_row(
     DrawnRow {
         kept: kept.into_iter().map(|n| (visible.start + n) as u32).collect(),
         lambda,
-        expected: expected_count(lambda, &w),
+        // Exactly, the sum is at most c; rounding may leave it an ulp above.
+        expected: expected_count(lambda, &w).min(draw.c.get()),
     }
 }
 

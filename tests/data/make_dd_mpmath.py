@@ -163,7 +163,7 @@ def table():
     for k in range(3, 12):
         print("    bits(%s, %s)," % tuple(grouped(split(mpf(1) / mpmath.factorial(k)))))
     print("// 2^(j/64) - 1, j from -32:")
-    for j in range(-32, 33):
+    for j in range(-32, 32):
         print("    bits(%s, %s)," % tuple(grouped(split(mpmath.expm1(j * step)))))
 
 

@@ -11,10 +11,10 @@ use sus_oracle::sus::{Budget, Layout, Rule, Sampler, UniformBits};
 #[command(next_help_heading = "Problem")]
 pub(crate) struct ProblemOptions {
     /// Factor of q.k [default: 1/sqrt(D)]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
     scale: Option<f64>,
     /// Scores become X*tanh(score/X)
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
     softcap: Option<f64>,
     /// A query sees no key after its diagonal
     #[arg(long)]
@@ -91,6 +91,10 @@ impl DrawOptions {
         };
         Settings { pass: settings.names_a_draw().then_some(Pass::Sus), ..settings }
     }
+}
+
+fn finite(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|x: &f64| x.is_finite()).ok_or("expected a finite number")
 }
 
 /// A budget, by its number or `inf`.

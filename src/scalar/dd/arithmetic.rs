@@ -156,8 +156,9 @@ impl Div for Dd {
         if q == 0.0 || !q.is_finite() {
             return Self::new(q);
         }
-        if self.hi.abs() < TINY && other.hi.abs() < 1.0 {
-            // `a - bq` would lose bits to underflow that a small `b` makes visible again.
+        if self.hi.abs() < TINY {
+            // `a - bq` would lose bits to underflow that a small `b` makes visible again. As `q` is not 0, `b` is
+            // below 2^175, and no factor of 2^200 overflows.
             return quotient_scaled(self, other, 200, 200);
         }
         let (hi, lo) = quotient(self, other, q);

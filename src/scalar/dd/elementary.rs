@@ -113,7 +113,7 @@ pub(super) fn sqrt(x: Dd) -> Dd {
     Dd { hi, lo }
 }
 
-/// `x = (64k + j) ln(2)/64 + s`, with `j` in `-32..=32` given as `2^(j/64) - 1`.
+/// `x = (64k + j) ln(2)/64 + s`, with `j` in `-32..32` given as `2^(j/64) - 1`.
 struct Reduced {
     k: i32,
     t_m1: Dd,

@@ -32,8 +32,8 @@ pub(super) const INVERSE_FACTORIALS_F64: [f64; 5] = [
     f64::from_bits(0x3e5a_e645_67f5_44e4),
 ];
 
-/// `2^(j / 64) - 1` for `j` from -32 to 32, to half a unit in the last place of the low part.
-pub(super) const EXP2_M1: [Dd; 65] = [
+/// `2^(j / 64) - 1` for `j` from -32 to 31, to half a unit in the last place of the low part.
+pub(super) const EXP2_M1: [Dd; 64] = [
     bits(0xbfd2_bec3_3301_8867, 0x3c60_8b2f_b136_6ea9),
     bits(0xbfd2_409b_8735_cba2, 0xbc5b_be3a_683c_88ab),
     bits(0xbfd1_c114_2e27_4118, 0xbc71_6e47_8688_7a99),
@@ -98,5 +98,4 @@ pub(super) const EXP2_M1: [Dd; 65] = [
     bits(0x3fd7_9dbc_56b4_8522, 0xbc71_641b_3dfc_668a),
     bits(0x3fd8_91fa_c0e9_5613, 0xbc6c_1e0b_f205_a4b8),
     bits(0x3fd9_88e2_0954_8892, 0x3c71_27d9_e29b_8f31),
-    bits(0x3fda_8279_99fc_ef32, 0x3c70_8b2f_b136_6ea9),
 ];

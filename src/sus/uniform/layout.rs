@@ -88,8 +88,8 @@ impl FromStr for Layout {
 
 /// How many batches, query heads, queries and keys there are; zero is legal everywhere.
 ///
-/// For packed sequences a batch is a segment and positions count within it; `queries` and `keys` are then
-/// the lengths of the longest segment, so that the linear layouts stay injective.
+/// For packed sequences positions count within the segment, and segment `s` of sequence `b` counts as batch
+/// `b S + s`; `queries` and `keys` stay the tensor's own, so that the linear layouts stay injective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// `B`, the batch size, or the number of packed segments.
