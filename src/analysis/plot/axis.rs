@@ -32,14 +32,13 @@ impl Axis {
         Axis { ticks: ticks.to_vec(), ..self }
     }
 
-    /// A linear axis from `low` to `high` with round ticks.
-    pub(crate) fn linear(low: f64, high: f64, whole: bool) -> Self {
+    /// A linear axis over counts from `low` to `high` with round ticks.
+    pub(crate) fn whole(low: f64, high: f64) -> Self {
         let high = if high > low { high } else { low + 1.0 };
         let rough = (high - low) / 6.0;
         let decade = power_of_ten(libm::floor(libm::log10(rough)) as i32);
         let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|x| x * decade >= rough);
-        let step = factor.unwrap_or(10.0) * decade;
-        let step = if whole { step.max(1.0) } else { step };
+        let step = (factor.unwrap_or(10.0) * decade).max(1.0);
         let first = libm::ceil(low / step) as i64;
         let last = libm::floor(high / step) as i64;
         let ticks = (first..=last).map(|n| n as f64 * step).collect();
@@ -52,8 +51,8 @@ fn power_of_ten(n: i32) -> f64 {
 }
 
 fn range(values: impl Iterator<Item = f64>, default: (f64, f64)) -> (f64, f64) {
-    let (low, high) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
     if low <= high { (low, high) } else { default }
 }
 

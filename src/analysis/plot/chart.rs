@@ -1,6 +1,7 @@
 //! One chart: axes, lines, and a legend beside it.
 
 use super::axis::Axis;
+use plotters::coord::ranged1d::Ranged;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -20,7 +21,7 @@ pub(crate) enum Stroke {
     Solid,
     Dashed,
     Dotted,
-    /// Bars from zero, one unit wide.
+    /// Bars from the axis, one unit wide.
     Bars,
     /// Points without a line.
     Points,
@@ -82,6 +83,7 @@ impl Chart {
             .axis_desc_style((FONT, 15))
             .label_style((FONT, 13))
             .draw()?;
+        let floor = self.y.1.range().start;
         for series in &self.series {
             let points = || series.points.iter().copied();
             let line = series.colour.stroke_width(2);
@@ -97,17 +99,16 @@ impl Chart {
                 }
                 Stroke::Bars => {
                     let fill = series.colour.mix(0.45).filled();
-                    chart
-                        .draw_series(points().map(|(x, y)| {
-                            Rectangle::new([(x - 0.45, 0.0), (x + 0.45, y)], fill)
-                        }))?;
+                    chart.draw_series(points().map(|(x, y)| {
+                        Rectangle::new([(x - 0.45, floor), (x + 0.45, y)], fill)
+                    }))?;
                 }
                 Stroke::Points => {}
             }
-            if series.stroke == Stroke::Points
-                || (series.points.len() <= 12 && series.stroke != Stroke::Bars)
-            {
-                chart.draw_series(points().map(|at| Circle::new(at, 3, series.colour.filled())))?;
+            if series.stroke == Stroke::Points || (series.points.len() <= 12 && series.stroke != Stroke::Bars) {
+                chart.draw_series(
+                    points().map(|at| Circle::new(at, 3, series.colour.filled())),
+                )?;
             }
         }
         self.draw_legend(&right)

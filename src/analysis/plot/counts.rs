@@ -18,7 +18,7 @@ use rayon::prelude::*;
 const DRAWS: u64 = 4000;
 
 /// Probabilities below this one are not shown.
-const SHOWN: f64 = 1e-5;
+const SHOWN: f64 = 2e-4;
 
 /// The row with the largest count variance under the paper's law, in the first sequence.
 pub(super) fn plot(
@@ -69,9 +69,9 @@ pub(super) fn plot(
         series.extend(law_and_draws(&law.count_law(), &drawn, sampler, n));
     }
     let points = || series.iter().flat_map(|series| &series.points);
-    let (low, high) =
-        points().fold((f64::INFINITY, 0.0_f64), |(low, high), &(x, _)| (low.min(x), high.max(x)));
-    let top = points().map(|&(_, p)| p).fold(0.0, f64::max);
+    let (low, high) = points().fold((f64::INFINITY, 0.0_f64), |(low, high), &(x, _)| {
+        (low.min(x), high.max(x))
+    });
     let chart = Chart {
         title: format!(
             "kept entries of row i = {}, head {}, c = {}, {} rule",
@@ -80,8 +80,8 @@ pub(super) fn plot(
             c.get(),
             Rule::Paper
         ),
-        x: ("kept entries".into(), Axis::linear(low - 1.0, high + 1.0, true)),
-        y: ("probability".into(), Axis::linear(0.0, top * 1.08, false)),
+        x: ("kept entries".into(), Axis::whole(low - 1.0, high + 1.0)),
+        y: ("probability".into(), Axis::log([SHOWN, 1.0].into_iter())),
         series,
     };
     Ok(Some(Picture { file: "counts.svg", svg: chart.to_svg() }))
@@ -94,23 +94,13 @@ fn law_and_draws(law: &CountLaw<f64>, drawn: &[usize], sampler: Sampler, n: usiz
     for &count in drawn {
         histogram[count] += 1;
     }
-    let bars = histogram.iter().enumerate().filter(|&(_, &seen)| seen > 0);
-    let bars = bars.map(|(x, &seen)| (x as f64, f64::from(seen) / drawn.len() as f64)).collect();
+    let seen = histogram.iter().map(|&seen| f64::from(seen) / drawn.len() as f64);
+    let bars = seen.enumerate().filter(|&(_, p)| p > SHOWN).map(|(x, p)| (x as f64, p)).collect();
     let exact = law.probability.iter().enumerate().filter(|&(_, &p)| p > SHOWN);
     let exact = exact.map(|(x, &p)| ((law.least + x) as f64, p)).collect();
     let colour = COLOURS[n];
     [
-        Series {
-            name: format!("{sampler}, {DRAWS} draws"),
-            colour,
-            stroke: Stroke::Bars,
-            points: bars,
-        },
-        Series {
-            name: format!("{sampler}, exact law"),
-            colour,
-            stroke: Stroke::Points,
-            points: exact,
-        },
+        Series { name: format!("{sampler}, {DRAWS} draws"), colour, stroke: Stroke::Bars, points: bars },
+        Series { name: format!("{sampler}, exact law"), colour, stroke: Stroke::Points, points: exact },
     ]
 }

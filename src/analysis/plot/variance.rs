@@ -44,11 +44,13 @@ fn chart(
                 .iter()
                 .enumerate()
                 .filter(|(_, setting)| setting.rule == rule && setting.sampler == sampler)
-                .filter_map(|(at, setting)| Some((setting.c.get(), of(&analysis.total(at))[n]?)))
+                .filter_map(|(at, setting)| {
+                    Some((setting.c.get(), of(&analysis.total(at))[n]?))
+                })
                 .filter(|&(c, y)| c.is_finite() && y > 0.0)
                 .collect();
             if !points.is_empty() {
-                let name = format!("{gradient}  {rule}, {sampler}");
+                let name = format!("{gradient}: {rule}, {sampler}");
                 series.push(Series { name, colour: COLOURS[n], stroke, points });
             }
         }
