@@ -321,8 +321,9 @@ impl<'a> Core<'a> {
         let rounded = dz.abs() + before * e.slope.abs() + shared;
         let slope = e.slope_error * (ds.abs() + before);
         let slope = if self.q.problem.options().softcap.is_some() { slope } else { 0.0 };
-        let stored = self.dz_rounding(rounded);
-        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(slope + stored));
+        let stored = self.dz_rounding(rounded + slope);
+        terms[Stage::Score as usize] = terms[Stage::Score as usize].plus(Term::certain(slope));
+        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(stored));
         (dz, terms)
     }
 

@@ -24,12 +24,12 @@ impl Term {
     }
 
     /// What may be biased.
-    pub(super) fn certain(x: f64) -> Self {
+    pub(crate) fn certain(x: f64) -> Self {
         Term { worst: x, tau: 0.0, certain: x }
     }
 
     /// The error of a sum of dependent errors.
-    pub(super) fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
         Term {
             worst: self.worst + other.worst,
             tau: self.tau + other.tau,
