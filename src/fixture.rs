@@ -29,7 +29,7 @@ pub use build::{Built, MaskFacts, build};
 pub use case::{Bias, Case, CaseDraw, CaseOptions, Extras, Seeds, Values};
 pub use flag::Flag;
 pub use inputs::{KEY, REAL_CUT, draw_inputs};
-pub use margin::{margin_of, mask_margin};
+pub use margin::mask_margin;
 pub use verify::{Finding, Verification, verify, verify_answers};
 
 use crate::error::Error;
