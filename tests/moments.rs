@@ -10,14 +10,12 @@ use common::{Shape, numbers, shapes, small_integer};
 use num_traits::{One, Zero};
 use proptest::prelude::*;
 use sus_oracle::backward::Gradients;
+use sus_oracle::sus::Sampler;
 use sus_oracle::sus::moments::count::poisson_binomial;
 use sus_oracle::sus::moments::enumerate::{MOST_UNDECIDED, for_each_gradient, row_masks};
 use sus_oracle::sus::moments::pieces::Pieces;
-use sus_oracle::sus::moments::{
-    Functional, Law, RowLaw, covariance, functional_law, variances,
-};
+use sus_oracle::sus::moments::{Functional, Law, RowLaw, covariance, functional_law, variances};
 use sus_oracle::sus::rule::expected_count;
-use sus_oracle::sus::{Sampler};
 use sus_oracle::tensor::Tensor;
 
 /// The most masks that one case enumerates.

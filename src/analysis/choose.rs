@@ -127,7 +127,9 @@ impl Set {
             .collect::<Result<Vec<_>, Error>>()?;
         let mut totals = vec![Totals::default(); budgets.len()];
         for (problem, saved) in &self.problems {
-            for (total, heads) in totals.iter_mut().zip(scan(problem, saved, &settings, None, false)?) {
+            for (total, heads) in
+                totals.iter_mut().zip(scan(problem, saved, &settings, None, false)?)
+            {
                 heads.iter().for_each(|head| total.add(head));
             }
         }
@@ -248,5 +250,8 @@ fn last_crossing(
 /// `count` budgets strictly between two, in equal ratios.
 fn between(low: f64, high: f64, count: usize) -> Vec<f64> {
     let ratio = libm::log(high / low) / (count + 1) as f64;
-    (1..=count).map(|n| low * libm::exp(ratio * n as f64)).filter(|&c| low < c && c < high).collect()
+    (1..=count)
+        .map(|n| low * libm::exp(ratio * n as f64))
+        .filter(|&c| low < c && c < high)
+        .collect()
 }

@@ -114,7 +114,11 @@ impl Analysis {
         let square = self.sizes.is_some_and(|sizes| sizes.queries == sizes.keys);
         let known = |values: PerGradient<f64>| {
             let known = |x| square.then_some(x);
-            gradients(PerGradient { dq: Some(values.dq), dk: known(values.dk), dv: known(values.dv) })
+            gradients(PerGradient {
+                dq: Some(values.dq),
+                dk: known(values.dk),
+                dv: known(values.dv),
+            })
         };
         let norm = projections.as_ref().map(|spread| spread.squared_norm(head));
         let relative = increase(projections, totals.projected, head);
@@ -179,7 +183,8 @@ impl Analysis {
                 relative.unwrap_or_default().map(shown).into_array()
             });
         }
-        let title = "mask variance / the least that any rule has at the same kept entries in each head";
+        let title =
+            "mask variance / the least that any rule has at the same kept entries in each head";
         let independent = |at: usize| self.total(at).head_optimum;
         if (0..self.settings.len()).any(|at| independent(at).is_some()) {
             table(&mut text, title, &|at| match independent(at) {

@@ -230,7 +230,8 @@ impl<T: Scalar> Scan<'_, T> {
             },
             dbias: traces.dbias.to_f64(),
             projected: self.projected(row, entries, &law, traces.dq),
-            row_optimum: (independent && self.optima).then(|| self.row_optimum(row, entries, expected)),
+            row_optimum: (independent && self.optima)
+                .then(|| self.row_optimum(row, entries, expected)),
             head_optimum: None,
         }
     }
@@ -289,7 +290,8 @@ impl<T: Scalar> Scan<'_, T> {
         let p = self.problem;
         let visible: usize = (0..p.sizes().queries).map(|i| p.mask().visible(i).len()).sum();
         let independent = |setting: &Setting| setting.sampler == Sampler::Bernoulli;
-        if !self.optima || visible > MOST_FOR_HEAD_OPTIMUM || !self.settings.iter().any(independent) {
+        if !self.optima || visible > MOST_FOR_HEAD_OPTIMUM || !self.settings.iter().any(independent)
+        {
             return;
         }
         let rows: Vec<PerGradient<Vec<f64>>> = (0..p.sizes().queries)

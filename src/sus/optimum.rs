@@ -37,12 +37,13 @@ pub fn least_variance(y: &[f64], budget: f64) -> f64 {
 pub fn multiplier(y: &[f64], budget: f64) -> f64 {
     let mut mu = 0.0;
     let mut saturated = 0;
+    // The number of saturated entries has to rise, or rounding could go round in circles where some mu y is 1.
     loop {
         let unsaturated = y.iter().copied().filter(|&y| y > 0.0 && keep_probability(mu, y) < 1.0);
         let (count, sum) = unsaturated.fold((0_usize, 0.0), |(n, sum), y| (n + 1, sum + y));
         let now = y.iter().filter(|&&y| y > 0.0).count() - count;
         let left = budget - now as f64;
-        if count == 0 || left <= 0.0 || (mu > 0.0 && now == saturated) {
+        if count == 0 || left <= 0.0 || (mu > 0.0 && now <= saturated) {
             return mu;
         }
         saturated = now;

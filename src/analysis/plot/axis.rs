@@ -51,8 +51,8 @@ fn power_of_ten(n: i32) -> f64 {
 }
 
 fn range(values: impl Iterator<Item = f64>, default: (f64, f64)) -> (f64, f64) {
-    let (low, high) = values
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
     if low <= high { (low, high) } else { default }
 }
 

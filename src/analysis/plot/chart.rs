@@ -99,16 +99,17 @@ impl Chart {
                 }
                 Stroke::Bars => {
                     let fill = series.colour.mix(0.45).filled();
-                    chart.draw_series(points().map(|(x, y)| {
-                        Rectangle::new([(x - 0.45, floor), (x + 0.45, y)], fill)
-                    }))?;
+                    chart
+                        .draw_series(points().map(|(x, y)| {
+                            Rectangle::new([(x - 0.45, floor), (x + 0.45, y)], fill)
+                        }))?;
                 }
                 Stroke::Points => {}
             }
-            if series.stroke == Stroke::Points || (series.points.len() <= 12 && series.stroke != Stroke::Bars) {
-                chart.draw_series(
-                    points().map(|at| Circle::new(at, 3, series.colour.filled())),
-                )?;
+            if series.stroke == Stroke::Points
+                || (series.points.len() <= 12 && series.stroke != Stroke::Bars)
+            {
+                chart.draw_series(points().map(|at| Circle::new(at, 3, series.colour.filled())))?;
             }
         }
         self.draw_legend(&right)

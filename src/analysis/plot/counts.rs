@@ -69,9 +69,8 @@ pub(super) fn plot(
         series.extend(law_and_draws(&law.count_law(), &drawn, sampler, n));
     }
     let points = || series.iter().flat_map(|series| &series.points);
-    let (low, high) = points().fold((f64::INFINITY, 0.0_f64), |(low, high), &(x, _)| {
-        (low.min(x), high.max(x))
-    });
+    let (low, high) =
+        points().fold((f64::INFINITY, 0.0_f64), |(low, high), &(x, _)| (low.min(x), high.max(x)));
     let chart = Chart {
         title: format!(
             "kept entries of row i = {}, head {}, c = {}, {} rule",
@@ -100,7 +99,17 @@ fn law_and_draws(law: &CountLaw<f64>, drawn: &[usize], sampler: Sampler, n: usiz
     let exact = exact.map(|(x, &p)| ((law.least + x) as f64, p)).collect();
     let colour = COLOURS[n];
     [
-        Series { name: format!("{sampler}, {DRAWS} draws"), colour, stroke: Stroke::Bars, points: bars },
-        Series { name: format!("{sampler}, exact law"), colour, stroke: Stroke::Points, points: exact },
+        Series {
+            name: format!("{sampler}, {DRAWS} draws"),
+            colour,
+            stroke: Stroke::Bars,
+            points: bars,
+        },
+        Series {
+            name: format!("{sampler}, exact law"),
+            colour,
+            stroke: Stroke::Points,
+            points: exact,
+        },
     ]
 }

@@ -17,7 +17,12 @@ use rayon::prelude::*;
 pub(super) fn plot(problem: &Problem<f64>, saved: &Saved<f64>, c: &[Budget]) -> Option<Picture> {
     let (sizes, options) = (problem.sizes(), problem.options());
     let square = sizes.queries == sizes.keys || options.alignment == Alignment::TopLeft;
-    if !options.causal || !square || options.segments.is_some() || sizes.queries < 2 || sizes.batch == 0 {
+    if !options.causal
+        || !square
+        || options.segments.is_some()
+        || sizes.queries < 2
+        || sizes.batch == 0
+    {
         return None;
     }
     let rules = [(Rule::Paper, Stroke::Solid), (Rule::Calibrated, Stroke::Dashed)];

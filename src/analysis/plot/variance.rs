@@ -44,9 +44,7 @@ fn chart(
                 .iter()
                 .enumerate()
                 .filter(|(_, setting)| setting.rule == rule && setting.sampler == sampler)
-                .filter_map(|(at, setting)| {
-                    Some((setting.c.get(), of(&analysis.total(at))[n]?))
-                })
+                .filter_map(|(at, setting)| Some((setting.c.get(), of(&analysis.total(at))[n]?)))
                 .filter(|&(c, y)| c.is_finite() && y > 0.0)
                 .collect();
             if !points.is_empty() {

@@ -160,9 +160,8 @@ impl<T: Field> RowLaw<T> {
     {
         if self.pieces.is_none() {
             let undecided = (0..self.q.len()).filter(|&n| self.is_undecided(n));
-            return undecided.fold(T::zero(), |sum, n| {
-                sum + self.variance(n) * a(n) * a(n) * squared(n)
-            });
+            return undecided
+                .fold(T::zero(), |sum, n| sum + self.variance(n) * a(n) * a(n) * squared(n));
         }
         let mut variances = vec![T::zero(); length];
         self.add_variances(a, vector, &mut variances);

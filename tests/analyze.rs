@@ -1,0 +1,384 @@
+//! The commands `analyze` and `choose-c`: what they print, what they refuse, what they write.
+
+mod common;
+
+use assert_cmd::Command;
+use common::{Shape, shapes};
+use proptest::prelude::*;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use sus_oracle::analysis::choose::{PRECISION, RelativeTo};
+use sus_oracle::analysis::{Analysis, Question, Tensors, choose, settings};
+use sus_oracle::backward::{DenseWeights, delta};
+use sus_oracle::file::{Array, TensorFile};
+use sus_oracle::forward::forward;
+use sus_oracle::mask::{Segments, Window};
+use sus_oracle::problem::{Options, Problem};
+use sus_oracle::sus::{Budget, Rule, Sampler};
+
+fn command() -> Command {
+    Command::cargo_bin("sus-oracle").unwrap()
+}
+
+/// Writes a problem as a file; `x` adds a layer's input of that many features.
+fn write(folder: &Path, name: &str, problem: &Problem<f64>, x: Option<usize>) -> PathBuf {
+    let inputs = problem.inputs();
+    let mut file = TensorFile::default();
+    let mut put = |name: &str, shape: &[usize], data: &[f64]| {
+        file.arrays.insert(name.into(), Array::f64(shape, data.to_vec()));
+    };
+    for (name, tensor) in [("q", &inputs.q), ("k", &inputs.k), ("v", &inputs.v), ("do", &inputs.g)]
+    {
+        put(name, &tensor.shape(), tensor.as_slice());
+    }
+    if let Some(bias) = &inputs.bias {
+        put("bias", &bias.shape(), bias.as_slice());
+    }
+    if let Some(sink) = &inputs.sink {
+        put("sink", &[sink.len()], sink);
+    }
+    if let Some(dlse) = &inputs.dlse {
+        put("dlse", &dlse.shape()[..3], dlse.as_slice());
+    }
+    if let Some(m) = x {
+        let sizes = problem.sizes();
+        let count = sizes.batch * sizes.queries * m;
+        let data: Vec<f64> = (0..count).map(|n| (n * 7 % 11) as f64 / 4.0 - 1.0).collect();
+        put("x", &[sizes.batch, sizes.queries, m], &data);
+    }
+    file.metadata = Some(metadata(problem.options()));
+    let path = folder.join(name);
+    file.write(&path).unwrap();
+    path
+}
+
+/// The metadata of a problem, with a draw that an analysis does not use.
+fn metadata(options: &Options) -> String {
+    let mut map = serde_json::Map::new();
+    map.insert("causal".into(), options.causal.into());
+    map.insert("c".into(), 3.into());
+    map.insert("rule".into(), "calibrated".into());
+    map.insert("alignment".into(), options.alignment.to_string().into());
+    if let Some(scale) = options.scale {
+        map.insert("scale".into(), scale.into());
+    }
+    if let Some(softcap) = options.softcap {
+        map.insert("softcap".into(), softcap.into());
+    }
+    if let Some(Window { left, right }) = options.window {
+        map.insert("window".into(), serde_json::json!([left, right]));
+    }
+    if let Some(Segments { queries, keys }) = &options.segments {
+        map.insert("segments_q".into(), queries.clone().into());
+        map.insert("segments_k".into(), keys.clone().into());
+    }
+    Value::Object(map).to_string()
+}
+
+fn batch(batch: usize, seed: u64) -> Problem<f64> {
+    let options = Options { causal: true, ..Options::default() };
+    Shape { batch, group: 2, seed, options, ..Shape::plain(12, 12) }.problem()
+}
+
+fn json(arguments: &[&std::ffi::OsStr]) -> Value {
+    let output = command().args(arguments).assert().success().get_output().clone();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_json_has_the_published_shape_and_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "p.safetensors", &batch(3, 1), None);
+    let report = json(&[
+        "analyze".as_ref(),
+        path.as_os_str(),
+        "--c".as_ref(),
+        "2,4".as_ref(),
+        "--json".as_ref(),
+    ]);
+    assert_eq!(report["spec"], "sus-oracle-analysis/1");
+    assert_eq!(report["sequences"], 3);
+    let rows = report["rows"].as_array().unwrap();
+    let law = |row: &Value| format!("{} {} {}", row["c"], row["rule"], row["sampler"]);
+    assert_eq!(
+        rows.iter().map(law).collect::<Vec<_>>(),
+        [
+            "2.0 \"paper\" \"bernoulli\"",
+            "4.0 \"paper\" \"bernoulli\"",
+            "2.0 \"calibrated\" \"bernoulli\"",
+            "4.0 \"calibrated\" \"bernoulli\"",
+            "2.0 \"paper\" \"systematic\"",
+            "4.0 \"paper\" \"systematic\"",
+            "2.0 \"calibrated\" \"systematic\"",
+            "4.0 \"calibrated\" \"systematic\"",
+        ]
+    );
+    for row in rows {
+        assert!(row["kept_fraction"].is_f64());
+        assert!(row["expected_nnz"]["mean"].is_f64() && row["expected_nnz"]["max"].is_f64());
+        for gradient in ["dq", "dk", "dv"] {
+            for key in ["mask_variance", "squared_norm", "relative_increase"] {
+                assert!(row[key][gradient].is_f64(), "{key} of {gradient}");
+            }
+        }
+        assert_eq!(row["heads"].as_array().unwrap().len(), 1);
+        assert!(row["projections"].is_null());
+    }
+}
+
+#[test]
+fn one_sequence_has_no_relative_increase() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "p.safetensors", &batch(1, 1), None);
+    let report = json(&["analyze".as_ref(), path.as_os_str(), "--json".as_ref()]);
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 16, "four budgets by default, two rules, two samplers");
+    assert!(rows.iter().all(|row| row["relative_increase"].is_null()));
+    let table = command().arg("analyze").arg(&path).assert().success().get_output().clone();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("mask variance / squared norm") && !table.contains("between sequences"));
+}
+
+#[test]
+fn files_and_a_batch_of_the_same_sequences_have_the_same_analysis() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = batch(3, 1);
+    let one = |b: usize| {
+        let inputs = whole.inputs();
+        let cut = |x: &sus_oracle::tensor::Tensor<f64>| {
+            let [_, h, n, d] = x.shape();
+            sus_oracle::tensor::Tensor::from_fn([1, h, n, d], |[_, h, n, d]| x.row(b, h, n)[d])
+        };
+        let inputs = sus_oracle::problem::Inputs {
+            q: cut(&inputs.q),
+            k: cut(&inputs.k),
+            v: cut(&inputs.v),
+            g: cut(&inputs.g),
+            ..inputs.clone()
+        };
+        Problem::new(inputs, whole.options().clone()).unwrap()
+    };
+    let all = write(folder.path(), "all.safetensors", &whole, None);
+    let parts: Vec<PathBuf> =
+        (0..3).map(|b| write(folder.path(), &format!("{b}.safetensors"), &one(b), None)).collect();
+    let budgets = ["--c", "2,4", "--json"].map(std::ffi::OsStr::new);
+    let of_all = json(&[&["analyze".as_ref(), all.as_os_str()], &budgets[..]].concat());
+    let mut arguments: Vec<&std::ffi::OsStr> = [&["analyze".as_ref()], &budgets[..]].concat();
+    arguments.extend(parts.iter().map(|path| path.as_os_str()));
+    let of_parts = json(&arguments);
+    for (a, b) in
+        of_all["rows"].as_array().unwrap().iter().zip(of_parts["rows"].as_array().unwrap())
+    {
+        for key in ["mask_variance", "squared_norm", "relative_increase"] {
+            for gradient in ["dq", "dk", "dv"] {
+                let [a, b] = [a, b].map(|row| row[key][gradient].as_f64().unwrap());
+                assert!((a / b - 1.0).abs() < 1e-12, "{key} {gradient}: {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_layers_input_adds_the_projection_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "p.safetensors", &batch(3, 1), Some(4));
+    let budgets = ["--c", "2,4", "--json"].map(std::ffi::OsStr::new);
+    let report = json(&[&["analyze".as_ref(), path.as_os_str()], &budgets[..]].concat());
+    for row in report["rows"].as_array().unwrap() {
+        for gradient in ["dq", "dk", "dv"] {
+            assert!(row["projections"]["mask_variance"][gradient].as_f64().unwrap() > 0.0);
+            assert!(row["projections"]["relative_increase"][gradient].as_f64().unwrap() > 0.0);
+        }
+    }
+    let wide = Shape { batch: 2, ..Shape::plain(5, 7) }.problem();
+    let path = write(folder.path(), "wide.safetensors", &wide, Some(4));
+    let report = json(&["analyze".as_ref(), path.as_os_str(), "--json".as_ref()]);
+    let projections = &report["rows"][0]["projections"]["mask_variance"];
+    assert!(projections["dq"].is_f64() && projections["dk"].is_null());
+}
+
+#[test]
+fn a_folder_gets_the_report_and_the_plots_with_the_same_bytes_every_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "p.safetensors", &batch(3, 1), None);
+    let mut seen: Vec<Vec<(String, Vec<u8>)>> = Vec::new();
+    for threads in ["1", "3"] {
+        let out = folder.path().join(threads);
+        command()
+            .args(["analyze", "--threads", threads, "--out"])
+            .arg(&out)
+            .arg(&path)
+            .assert()
+            .success();
+        let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(&out)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                (path.file_name().unwrap().to_str().unwrap().into(), fs::read(path).unwrap())
+            })
+            .collect();
+        files.sort();
+        seen.push(files);
+    }
+    assert_eq!(seen[0], seen[1]);
+    let names: Vec<&str> = seen[0].iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["analysis.json", "counts.svg", "increase.svg", "kept.svg", "variance.svg"]);
+    for (name, content) in &seen[0][1..] {
+        let text = String::from_utf8(content.clone()).unwrap();
+        assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"), "{name}");
+        assert!(!text.contains("NaN") && !text.contains("inf"), "{name}");
+    }
+}
+
+/// One line on standard error, nothing on standard output, exit code 2.
+fn refused(arguments: &[&std::ffi::OsStr], said: &str) {
+    let output = command().args(arguments).assert().code(2).get_output().clone();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.stdout.is_empty());
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    assert!(error.contains(said), "{error:?} says {said:?}");
+}
+
+#[test]
+fn bad_input_is_one_line_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = write(folder.path(), "good.safetensors", &batch(2, 1), None);
+    let other = write(folder.path(), "other.safetensors", &Shape::plain(12, 12).problem(), None);
+    let single = write(folder.path(), "single.safetensors", &batch(1, 1), None);
+    let out = folder.path().join("out");
+    let analyze = |more: &[&std::ffi::OsStr], said: &str| {
+        let mut arguments: Vec<&std::ffi::OsStr> =
+            vec!["analyze".as_ref(), good.as_os_str(), "--out".as_ref(), out.as_os_str()];
+        arguments.extend_from_slice(more);
+        refused(&arguments, said);
+        assert!(!out.exists(), "no partial output");
+    };
+    analyze(
+        &[other.as_os_str()],
+        "other.safetensors: tensor 'q': expected shape [B, 2, 12, 3], as in the first file",
+    );
+    analyze(&["missing.safetensors".as_ref()], "missing.safetensors");
+    analyze(&["--c".as_ref(), "5,0".as_ref()], "expected a number above 0, or inf, found 0");
+    analyze(&["--c".as_ref(), "-1".as_ref()], "above 0");
+    analyze(&["--c".as_ref(), "x".as_ref()], "above 0");
+    analyze(&["--rule".as_ref(), "x".as_ref()], "'paper' or 'calibrated'");
+    analyze(&["--softcap".as_ref(), "0".as_ref()], "softcap");
+    refused(
+        &["analyze".as_ref(), good.as_os_str(), "--out".as_ref(), other.as_os_str()],
+        "a folder",
+    );
+    refused(&["analyze".as_ref()], "PROBLEM");
+
+    let target = |target: &str, said: &str| {
+        let of: [&std::ffi::OsStr; 4] =
+            ["choose-c".as_ref(), good.as_os_str(), "--target".as_ref(), target.as_ref()];
+        refused(&of, said);
+    };
+    target("0", "option 'target': expected a finite number above 0, found 0");
+    target("-1", "above 0");
+    target("nan", "finite");
+    let alone: [&std::ffi::OsStr; 4] =
+        ["choose-c".as_ref(), single.as_os_str(), "--target".as_ref(), "0.1".as_ref()];
+    refused(&alone, "at least 2 sequences");
+    let twins: [&std::ffi::OsStr; 5] = [
+        "choose-c".as_ref(),
+        single.as_os_str(),
+        single.as_os_str(),
+        "--target".as_ref(),
+        "0.1".as_ref(),
+    ];
+    refused(&twins, "sequences whose gradients differ");
+    refused(&["choose-c".as_ref(), good.as_os_str()], "--target");
+}
+
+#[test]
+fn choose_c_prints_what_analyze_finds_at_its_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "p.safetensors", &batch(4, 9), None);
+    for (rule, sampler) in [("paper", "bernoulli"), ("calibrated", "systematic")] {
+        let law = ["--rule", rule, "--sampler", sampler, "--json"].map(std::ffi::OsStr::new);
+        let mut arguments: Vec<&std::ffi::OsStr> =
+            vec!["choose-c".as_ref(), path.as_os_str(), "--target".as_ref(), "0.05".as_ref()];
+        arguments.extend(law);
+        let choice = json(&arguments);
+        assert_eq!(choice["spec"], "sus-oracle-choice/1");
+        let c = choice["c"].as_f64().unwrap().to_string();
+        let mut arguments: Vec<&std::ffi::OsStr> =
+            vec!["analyze".as_ref(), path.as_os_str(), "--c".as_ref(), c.as_ref()];
+        arguments.extend(law);
+        let report = json(&arguments);
+        let row = &report["rows"][0];
+        let mut largest = 0.0_f64;
+        for gradient in ["dq", "dk", "dv"] {
+            let [a, b] = [&choice, row].map(|x| x["relative_increase"][gradient].as_f64().unwrap());
+            assert!((a / b - 1.0).abs() < 1e-9);
+            largest = largest.max(a);
+        }
+        assert!(largest <= 0.05 && largest > 0.05 * (1.0 - 1e-6));
+        let close =
+            |a: &Value, b: &Value| (a.as_f64().unwrap() / b.as_f64().unwrap() - 1.0).abs() < 1e-9;
+        assert!(close(&choice["expected_nnz"]["mean"], &row["expected_nnz"]["mean"]));
+        assert!(close(&choice["kept_fraction"], &row["kept_fraction"]));
+    }
+}
+
+/// The smallest `c` with `sum A W (1/c - W)` over `W < 1/c` at most `limit`, by trying every number of undecided entries.
+fn brute_force(mut entries: Vec<(f64, f64)>, limit: f64) -> f64 {
+    entries.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut linear, mut constant) = (0.0, 0.0);
+    // With the first n entries undecided the variance is linear / c - constant, for 1/c from w_{n-1} to w_n.
+    for (n, &(w, a)) in entries.iter().enumerate() {
+        linear += a * w;
+        constant += a * w * w;
+        let c = linear / (limit + constant);
+        let next = entries.get(n + 1).map_or(f64::INFINITY, |next| next.0);
+        if w <= 1.0 / c && 1.0 / c <= next {
+            return c;
+        }
+    }
+    f64::NAN
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn choose_c_agrees_with_a_brute_force_search(shape in shapes(6, 9), target in 0.001..3.0_f64, of in 0..3_usize) {
+        let problem = shape.problem();
+        let sizes = problem.sizes();
+        prop_assume!(sizes.batch == 2 && problem.row_count() > 0 && sizes.keys > 1);
+        let law = settings(&[Budget::new(1.0).unwrap()], Some(Rule::Paper), Some(Sampler::Bernoulli));
+        let mut analysis = Analysis::new(law);
+        analysis.add(&problem, None).unwrap();
+        let spread = [&analysis.gradients.dq, &analysis.gradients.dk, &analysis.gradients.dv][of];
+        let between = spread.variance(None).unwrap();
+        prop_assume!(between > 1e-6);
+        let saved = forward(&problem);
+        let delta = delta(&problem, &saved.o);
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let mut entries = Vec::new();
+        for at in 0..problem.row_count() {
+            let row = problem.row(at);
+            for j in problem.mask().visible(row.i) {
+                let weight = DenseWeights { problem: &problem, saved: &saved }.at(row, j);
+                let (k, q, g) = (problem.k(row, j), problem.q(row), problem.g(row));
+                let f = (dot(g, problem.v(row, j)) - delta[at] + problem.dlse(row)) * weight.slope;
+                entries.push((weight.w, [f * f * dot(k, k), f * f * dot(q, q), dot(g, g)][of]));
+            }
+        }
+        let expected = brute_force(entries, target * between * 2.0);
+        prop_assume!(expected.is_finite());
+        let question = Question {
+            target,
+            of: [Tensors::Dq, Tensors::Dk, Tensors::Dv][of],
+            relative_to: RelativeTo::Sequences,
+            rule: Rule::Paper,
+            sampler: Sampler::Bernoulli,
+        };
+        let found = choose(vec![problem], &question).unwrap();
+        // The variance itself has a relative error of some 1e-13, and a flat place magnifies it.
+        prop_assert!((found.c.get() / expected - 1.0).abs() < 1e-7 + PRECISION, "{} for {expected}", found.c.get());
+        prop_assert!(found.of(question.of).unwrap() <= target);
+    }
+}
