@@ -20,7 +20,7 @@ pub struct Bound {
     pub decides: Vec<f64>,
     /// The worst case.
     pub worst: Vec<f64>,
-    /// The bound that decides, by stage.
+    /// The share of each stage in the bound that decides.
     pub stages: Vec<[f32; Stage::COUNT]>,
 }
 
@@ -115,7 +115,7 @@ impl Bound {
         for element in elements {
             bound.decides.push(element.decides);
             bound.worst.push(element.worst);
-            bound.stages.push(element.stages);
+            bound.stages.push(element.shares());
         }
         bound
     }
