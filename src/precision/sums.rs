@@ -138,8 +138,7 @@ impl Sums {
             let at = stage * self.width + d;
             let worst = self.worst[at];
             let tau = libm::sqrt(self.squares[at] * tail.multiplicity);
-            let decides = (tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
-            let decides = worst.min(decides);
+            let decides = worst.min(tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
             element.add(stage, worst, decides);
         }
         let n = self.terms;
@@ -150,6 +149,7 @@ impl Sums {
         let decides = tail.lambda * drawn.tau + drawn.certain + gamma * element.decides + eta;
         let decides = worst.min(decides);
         element.add(Stage::Sum as usize, worst, decides);
+        element.decides = element.decides.min(element.worst);
         element
     }
 
