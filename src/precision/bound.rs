@@ -20,7 +20,7 @@ pub struct Bound {
     pub decides: Vec<f64>,
     /// The worst case.
     pub worst: Vec<f64>,
-    /// The bound that decides, by stage.
+    /// The share of each stage in the bound that decides.
     pub stages: Vec<[f32; Stage::COUNT]>,
 }
 
@@ -115,7 +115,7 @@ impl Bound {
         for element in elements {
             bound.decides.push(element.decides);
             bound.worst.push(element.worst);
-            bound.stages.push(element.stages);
+            bound.stages.push(element.shares());
         }
         bound
     }
@@ -183,6 +183,8 @@ impl<'a> Core<'a> {
             let mut terms = Terms::default();
             terms[Stage::Score as usize] = relative.times(e.w);
             terms[Stage::Score as usize].worst -= e.w * e.log_stored;
+            let first = log.decides(self.lambda) + e.log_stored;
+            terms[Stage::Score as usize].certain += e.w * (libm::expm1(first) - first);
             terms[Stage::ScoreStore as usize] = Term::certain(e.w * e.log_stored);
             away.iter_mut().zip(v.iter().zip(o)).for_each(|(x, (v, o))| *x = v - o);
             sums.add_errors(&terms, &away);
@@ -259,12 +261,18 @@ impl<'a> Core<'a> {
     }
 
     /// Section "W": the errors of a weight by stage; that of `lse` apart.
+    ///
+    /// What exceeds the first order in `ln W` is counted with the score.
     fn weight_terms(&self, errors: &RowErrors, e: &EntryError, kept: &Kept) -> (Terms, Term, f64) {
         let lse = errors.lse_error;
-        let log = e.log.worst + e.log_stored + lse.worst;
-        let r = libm::expm1(log);
+        let r = libm::expm1(e.log.worst + e.log_stored + lse.worst);
         let mut terms = Terms::default();
-        let score = Term { worst: r - lse.worst - e.log_stored, ..e.log };
+        let first = e.log.decides(self.lambda) + e.log_stored + lse.decides(self.lambda);
+        let score = Term {
+            worst: r - lse.worst - e.log_stored,
+            certain: e.log.certain + libm::expm1(first) - first,
+            ..e.log
+        };
         let constant =
             if kept.w > kept.varies || self.q.sample.is_some() { kept.constant } else { 0.0 };
         terms[Stage::Score as usize] =
@@ -293,6 +301,11 @@ impl<'a> Core<'a> {
             Term::certain(t.abs() * a.narrow_scaled(self.q.recipe.p_in_ds, w * (1.0 + r)));
         let mut dp = e.dp_sum.times(w).plus(Term::certain(w * e.dp_stored));
         dp.worst = dp.worst * (1.0 + r) + w * r * (errors.delta_error.worst + errors.delta_stored);
+        // The same, second order, of the bound that decides.
+        let log = e.log.decides(self.lambda) + e.log_stored + errors.lse_error.decides(self.lambda);
+        let of_delta = errors.delta_error.decides(self.lambda) + errors.delta_stored;
+        dp.certain +=
+            w * libm::expm1(log) * (of_delta + e.dp_sum.decides(self.lambda) + e.dp_stored);
         let size = e.dp.abs() + errors.delta.abs() + dlse.abs();
         let ds = w * t;
         let before = terms.iter().map(|term| term.worst).sum::<f64>() + dp.worst;

@@ -361,11 +361,13 @@ impl Tensors<'_> {
         for d in 0..width {
             let element = row * width + d;
             let truth = self.truth.as_slice()[element];
-            let stages = &self.bound.stages[element];
-            let stage = |stage: Stage| f64::from(stages[stage as usize]);
+            let decides = self.bound.decides[element];
+            let stage =
+                |stage: Stage| f64::from(self.bound.stages[element][stage as usize]) * decides;
             let random = [Stage::P, Stage::Ds, Stage::StoredO, Stage::Store];
             let random: f64 = random.into_iter().map(stage).sum();
-            let own: f64 = stages.iter().map(|&x| f64::from(x)).sum::<f64>() - random;
+            // Shares are kept in f32.
+            let own = (decides - random) + 1e-6 * decides;
             let store = recipe.output.rounding_error(truth.abs(), recipe.flush_to_zero);
             // Repeated heads round more than once.
             let store = store.max(stage(Stage::Store));

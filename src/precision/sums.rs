@@ -12,7 +12,7 @@ pub(super) type Terms = [Term; Stage::COUNT];
 pub(super) struct Element {
     pub worst: f64,
     pub decides: f64,
-    pub stages: [f32; Stage::COUNT],
+    pub stages: [f64; Stage::COUNT],
 }
 
 /// Sums of `value x` and of what they err, where `x` is a vector of known numbers.
@@ -138,8 +138,7 @@ impl Sums {
             let at = stage * self.width + d;
             let worst = self.worst[at];
             let tau = libm::sqrt(self.squares[at] * tail.multiplicity);
-            let decides = (tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
-            let decides = worst.min(decides);
+            let decides = worst.min(tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
             element.add(stage, worst, decides);
         }
         let n = self.terms;
@@ -150,6 +149,7 @@ impl Sums {
         let decides = tail.lambda * drawn.tau + drawn.certain + gamma * element.decides + eta;
         let decides = worst.min(decides);
         element.add(Stage::Sum as usize, worst, decides);
+        element.decides = element.decides.min(element.worst);
         element
     }
 
@@ -177,7 +177,14 @@ impl Element {
     pub(super) fn add(&mut self, stage: usize, worst: f64, decides: f64) {
         self.worst += worst;
         self.decides += decides;
-        self.stages[stage] += decides as f32;
+        self.stages[stage] += decides;
+    }
+
+    /// What part of the bound each stage is.
+    pub(super) fn shares(&self) -> [f32; Stage::COUNT] {
+        let total: f64 = self.stages.iter().sum();
+        let finite = total > 0.0 && total.is_finite();
+        self.stages.map(|x| if finite { (x / total) as f32 } else { 0.0 })
     }
 
     /// Adds the rounding of the result, which is about `truth`, and the error of the truth.
