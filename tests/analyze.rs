@@ -358,12 +358,12 @@ proptest! {
         let delta = delta(&problem, &saved.o);
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let mut entries = Vec::new();
-        for at in 0..problem.row_count() {
+        for (at, &delta) in delta.iter().enumerate() {
             let row = problem.row(at);
             for j in problem.mask().visible(row.i) {
                 let weight = DenseWeights { problem: &problem, saved: &saved }.at(row, j);
                 let (k, q, g) = (problem.k(row, j), problem.q(row), problem.g(row));
-                let f = (dot(g, problem.v(row, j)) - delta[at] + problem.dlse(row)) * weight.slope;
+                let f = (dot(g, problem.v(row, j)) - delta + problem.dlse(row)) * weight.slope;
                 entries.push((weight.w, [f * f * dot(k, k), f * f * dot(q, q), dot(g, g)][of]));
             }
         }

@@ -320,7 +320,7 @@ fn the_mean_of_many_draws_is_the_dense_gradient_within_bernsteins_limit() {
                     <= 1e-10 * exact.range.max(exact.mean.abs())
             );
             // A 32-bit word keeps with a probability that is up to 2^-32 too large: 2^-32 kept weights an entry.
-            let grid = n * exact.range * 2.0_f64.powi(-32) * (2 * 2 * 48 * 160) as f64;
+            let grid = n * exact.range * 2.0_f64.powi(-32) * f64::from(2 * 2 * 48 * 160);
             let limit =
                 bernstein_limit(n * exact.variance, exact.deviation, ALARM / COMPARISONS) + grid;
             let error = sum - n * exact.mean;

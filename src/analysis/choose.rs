@@ -130,7 +130,9 @@ impl Set {
             for (total, heads) in
                 totals.iter_mut().zip(scan(problem, saved, &settings, None, false)?)
             {
-                heads.iter().for_each(|head| total.add(head));
+                for head in &heads {
+                    total.add(head);
+                }
             }
         }
         let relative = |spread: &Spread, variance: f64| match question.relative_to {

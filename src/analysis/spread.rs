@@ -108,6 +108,7 @@ impl PerGradient<Spread> {
 }
 
 /// Sequence `b` of a gradient.
+#[must_use]
 pub fn sequence<T: Scalar>(gradient: &Tensor<T>, b: usize) -> Vec<f64> {
     let [_, heads, positions, features] = gradient.shape();
     let length = heads * positions * features;
@@ -115,6 +116,7 @@ pub fn sequence<T: Scalar>(gradient: &Tensor<T>, b: usize) -> Vec<f64> {
 }
 
 /// `x^T g` of sequence `b`, `[heads, M, features]`; nothing if the gradient has other positions than `x`.
+#[must_use]
 pub fn project<T: Scalar>(x: &Tensor<T>, gradient: &Tensor<T>, b: usize) -> Vec<f64> {
     let [_, _, positions, m] = x.shape();
     let [_, heads, rows, features] = gradient.shape();

@@ -30,6 +30,9 @@ pub struct Pieces<T> {
 
 impl<T: Ring + PartialOrd> Pieces<T> {
     /// The pieces of a row of probabilities. Entries with `q = 0` or `q = 1` are decided and take no part.
+    ///
+    /// # Panics
+    /// If a probability is not a number.
     #[must_use]
     pub fn new(q: &[T]) -> Self {
         let (zero, one) = (T::zero(), T::one());
