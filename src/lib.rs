@@ -40,12 +40,15 @@ pub mod backward;
 pub mod error;
 pub mod evaluation;
 pub mod file;
+pub mod fixture;
 pub mod forward;
 pub mod graph;
 pub mod mask;
+pub mod precision;
 pub mod problem;
 pub mod scalar;
 pub mod sus;
 pub mod tensor;
+pub mod verdict;
 
 pub use error::Error;

@@ -180,7 +180,12 @@ impl Array {
         Ok(Array { dtype: view.dtype(), shape: view.shape().to_vec(), numbers })
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    /// Its elements in little-endian bytes, as they are stored.
+    ///
+    /// # Panics
+    /// If its type cannot hold them.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
         match (&self.numbers, self.dtype) {
             (Numbers::Float(x), Dtype::F64) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
             (Numbers::Float(x), Dtype::F32) => {

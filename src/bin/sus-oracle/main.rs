@@ -3,7 +3,9 @@
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
 mod analyze;
+mod check;
 mod choose;
+mod fixtures;
 mod grad;
 mod options;
 mod terminal;
@@ -31,13 +33,15 @@ The usual path, on a real attention layer that comes with the source:
   sus-oracle grad fixtures/real/layer2.safetensors --c 30 --out gradients.safetensors
 
 A problem is a safetensors file with q, k, v, do (and dlse, bias, sink), floats of any width.
-Exit codes: 0 done, 2 bad input or usage.";
+Exit codes: 0 done, 1 a check failed, 2 bad input or usage.";
 
 #[derive(Subcommand)]
 enum Command {
     Grad(grad::Arguments),
+    Fixtures(fixtures::Arguments),
     Analyze(analyze::Arguments),
     ChooseC(choose::Arguments),
+    Check(check::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -52,12 +56,14 @@ fn main() -> ExitCode {
         }
     }
     let outcome = match cli.command {
-        Command::Grad(arguments) => grad::run(arguments),
-        Command::Analyze(arguments) => analyze::run(arguments),
-        Command::ChooseC(arguments) => choose::run(arguments),
+        Command::Fixtures(arguments) => fixtures::run(arguments),
+        Command::Analyze(arguments) => analyze::run(arguments).map(|text| (text, 0)),
+        Command::ChooseC(arguments) => choose::run(arguments).map(|text| (text, 0)),
+        Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
+        Command::Check(arguments) => check::run(arguments),
     };
     match outcome {
-        Ok(text) => terminal::print(&text),
+        Ok((text, code)) => terminal::print(&text, code),
         Err(error) => terminal::fail(BAD_INPUT, &error),
     }
 }

@@ -1,0 +1,167 @@
+// Computes fixtures by the formulas of sections 2, 3 and 5 of the specification, and writes candidates for `check`.
+//
+//     c++ -std=c++17 -O2 -o fixtures main.cpp && ./fixtures FIXTURES OUT
+//
+// A plain loop over the weights, double precision; cases with a bias, sink, cap or segments, or another sampler, rule or layout
+// than the paper's and coord4, are counted and left out.
+#include "sus_oracle_reader.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <set>
+
+using namespace sus_oracle;
+using Words = std::array<std::uint32_t, 4>;
+
+static Words philox4x32_10(Words c, std::uint32_t k0, std::uint32_t k1) {
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        std::uint64_t a = std::uint64_t{0xD2511F53u} * c[0], b = std::uint64_t{0xCD9E8D57u} * c[2];
+        c = {std::uint32_t(b >> 32) ^ c[1] ^ k0, std::uint32_t(b), std::uint32_t(a >> 32) ^ c[3] ^ k1, std::uint32_t(a)};
+    }
+    return c;
+}
+
+struct Problem {
+    std::size_t B, Hq, Hk, Nq, Nk, D, E;
+    std::vector<double> q, k, v, g, dlse;
+    double scale, c;
+    bool sus, causal, top_left;
+    long left = -1, right = -1;  // of the window; -1 is no limit
+    std::uint64_t seed = 0;
+    std::uint32_t stream = 0;
+
+    explicit Problem(const File& file) {
+        const Json& s = file.settings;
+        auto &shape = file["q"].shape, &v_shape = file["v"].shape;
+        B = shape[0], Hq = shape[1], Nq = shape[2], D = shape[3];
+        Hk = v_shape[1], Nk = v_shape[2], E = v_shape[3];
+        q = file["q"].values(), k = file["k"].values(), v = file["v"].values(), g = file["do"].values();
+        dlse = file.tensors.count("dlse") ? file["dlse"].values() : std::vector<double>(B * Hq * Nq, 0.0);
+        scale = s.has("scale") ? s["scale"].number() : 1 / std::sqrt(double(D));
+        sus = s["pass"].text == "sus";
+        causal = s.has("causal") && s["causal"].text == "true";
+        top_left = s.has("alignment") && s["alignment"].text == "top-left";
+        if (s.has("window")) left = long(s["window"].items[0].integer()), right = long(s["window"].items[1].integer());
+        if (sus) {
+            const std::string& text = s["c"].text;
+            c = text == "inf" ? std::numeric_limits<double>::infinity() : s["c"].number();
+            seed = s["seed"].integer();
+            stream = std::uint32_t(s["stream"].integer());
+        }
+    }
+    bool sees(std::size_t i, std::size_t j) const {
+        long at = long(j), diagonal = long(i) + (top_left ? 0 : long(Nk) - long(Nq));
+        return !(causal && at > diagonal) && !(left >= 0 && at < diagonal - left) && !(right >= 0 && at > diagonal + right);
+    }
+    bool keeps(double cw, std::size_t row_head, std::size_t i, std::size_t j) const {
+        Words counter{std::uint32_t(j >> 2), std::uint32_t(i), std::uint32_t(row_head), stream};
+        double x = philox4x32_10(counter, std::uint32_t(seed), std::uint32_t(seed >> 32))[j & 3];
+        return cw >= 1 || x < cw * 4294967296.0;
+    }
+};
+
+static double dot(const double* a, const double* b, std::size_t n) {
+    double sum = 0;
+    for (std::size_t d = 0; d < n; ++d) sum += a[d] * b[d];
+    return sum;
+}
+
+static std::map<std::string, Tensor> evaluate(const Problem& p) {
+    const double infinity = std::numeric_limits<double>::infinity();
+    std::vector<double> o(p.B * p.Hq * p.Nq * p.E), lse(p.B * p.Hq * p.Nq), dq(p.q.size()), dk(p.k.size()), dv(p.v.size()), values;
+    std::vector<std::int64_t> offsets{0};
+    std::vector<std::int32_t> columns;
+    for (std::size_t row = 0; row < lse.size(); ++row) {
+        std::size_t i = row % p.Nq, head = row / p.Nq, key_head = head / p.Hq * p.Hk + head % p.Hq / (p.Hq / p.Hk);
+        const double *q = &p.q[row * p.D], *g = &p.g[row * p.E], *k = p.k.data() + key_head * p.Nk * p.D, *v = p.v.data() + key_head * p.Nk * p.E;
+        double* dk_head = dk.data() + key_head * p.Nk * p.D;
+        double* dv_head = dv.data() + key_head * p.Nk * p.E;
+        std::vector<double> s(p.Nk, -infinity);
+        for (std::size_t j = 0; j < p.Nk; ++j)
+            if (p.sees(i, j)) s[j] = p.scale * dot(q, k + j * p.D, p.D);
+        double top = -infinity, sum = 0;
+        for (double x : s) top = std::max(top, x);
+        for (double x : s) sum += top == -infinity ? 0 : std::exp(x - top);
+        lse[row] = top == -infinity ? top : top + std::log(sum);
+        for (std::size_t j = 0; j < p.Nk; ++j)
+            for (std::size_t e = 0; e < p.E && s[j] != -infinity; ++e) o[row * p.E + e] += std::exp(s[j] - lse[row]) * v[j * p.E + e];
+        double delta = dot(g, &o[row * p.E], p.E);
+        for (std::size_t j = 0; j < p.Nk; ++j) {
+            if (s[j] == -infinity) continue;
+            double w = std::exp(s[j] - lse[row]);
+            if (p.sus) {
+                if (w == 0 || !p.keeps(p.c * w, head, i, j)) continue;
+                w = std::max(w, 1 / p.c);
+                columns.push_back(std::int32_t(j));
+                values.push_back(w);
+            }
+            double ds = w * (dot(g, v + j * p.E, p.E) - delta + p.dlse[row]) * p.scale;
+            for (std::size_t d = 0; d < p.D; ++d) dq[row * p.D + d] += ds * k[j * p.D + d], dk_head[j * p.D + d] += ds * q[d];
+            for (std::size_t e = 0; e < p.E; ++e) dv_head[j * p.E + e] += w * g[e];
+        }
+        offsets.push_back(std::int64_t(columns.size()));
+    }
+    std::map<std::string, Tensor> out{
+        {"o", Tensor::of("F64", {p.B, p.Hq, p.Nq, p.E}, o)},   {"lse", Tensor::of("F64", {p.B, p.Hq, p.Nq}, lse)},
+        {"dq", Tensor::of("F64", {p.B, p.Hq, p.Nq, p.D}, dq)}, {"dk", Tensor::of("F64", {p.B, p.Hk, p.Nk, p.D}, dk)},
+        {"dv", Tensor::of("F64", {p.B, p.Hk, p.Nk, p.E}, dv)},
+    };
+    if (p.sus) {
+        out["mask/row_offsets"] = Tensor::of("I64", {offsets.size()}, offsets);
+        out["mask/columns"] = Tensor::of("I32", {columns.size()}, columns);
+        out["mask/values"] = Tensor::of("F64", {values.size()}, values);
+    }
+    return out;
+}
+
+static bool computable(const File& file) {
+    const Json& s = file.settings;
+    bool plain = !s.has("softcap") && !s.has("segments_q") && !file.tensors.count("bias") && !file.tensors.count("sink");
+    return plain && (s["pass"].text == "dense" || (s["rule"].text == "paper" && s["sampler"].text == "bernoulli" && s["layout"].text == "coord4"));
+}
+
+// Integers exactly; floats within the stored bound of an f32 kernel times 2^-29, the ratio of the roundoffs, and 2 for higher orders.
+static bool agrees(const File& file, const std::string& name, const Tensor& tensor) {
+    bool mask = name.rfind("mask/", 0) == 0;
+    const Tensor& expected = file[mask ? name : "expected/" + name];
+    if (tensor.shape != expected.shape) return false;
+    if (expected.dtype != "F64") return tensor.bytes == expected.bytes;
+    auto bound = file.tensors.find("bound/f32/" + name);
+    if (bound == file.tensors.end()) return true;  // left to `check`
+    std::vector<double> found = tensor.values(), truth = expected.values(), allowed = bound->second.values();
+    for (std::size_t n = 0; n < truth.size(); ++n)
+        if (found[n] != truth[n] && !(std::abs(found[n] - truth[n]) <= std::ldexp(allowed[n], -28))) return false;
+    return true;
+}
+
+int main(int count, char** arguments) try {
+    if (count != 3) throw std::runtime_error("usage: fixtures FIXTURES OUT");
+    std::string folder = arguments[1], out = arguments[2];
+    if (philox4x32_10({0, 0, 0, 0}, 42, 0) != Words{0x9ceaf053, 0x77f5493b, 0x12bf50ad, 0x5742b3d7}) throw std::runtime_error("philox");
+    std::string text = read_file(folder + "/manifest.json");
+    Json manifest = JsonParser(text).parse();
+    if (manifest["spec"].text != "sus-oracle-fixtures/1") throw std::runtime_error("not a manifest of ours");
+    std::filesystem::create_directories(out);
+    std::set<std::string> computed;
+    for (const Json& entry : manifest["cases"].items) {
+        File file = read_safetensors(folder + "/" + entry["file"].text);
+        if (file.tensors.size() != entry["tensors"].items.size()) throw std::runtime_error(entry["file"].text + ": other tensors");
+        if (!computable(file)) continue;
+        auto result = evaluate(Problem(file));
+        for (auto& [name, tensor] : result)
+            if (!agrees(file, name, tensor)) throw std::runtime_error(entry["name"].text + ": " + name + " is not the expected one");
+        write_safetensors(out + "/" + entry["file"].text, result);
+        computed.insert(entry["name"].text);
+    }
+    for (const char* name : {"primes", "causal_square", "sus_bernoulli_paper", "sus_heads"})
+        if (!computed.count(name)) throw std::runtime_error(std::string(name) + ": not computed");
+    std::printf("%zu cases read, %zu computed and written to %s\n", manifest["cases"].items.size(), computed.size(), out.c_str());
+    return 0;
+} catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+}

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Reads a suite of fixtures, checks every hash, computes cases by the formulas, writes candidates.
+
+    python3 check_fixtures.py FIXTURES OUT
+
+Needs numpy and safetensors. Computes each case without bias, cap, segments and sink (they would add lines, not
+ideas), dense or SUS by the paper's rule with independent entries and layout coord4. OUT gets one candidate a case:
+
+    sus-oracle check FIXTURES/CASE.safetensors OUT/CASE.safetensors --recipe f64
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from philox import words
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+MUST_COMPUTE = {"primes", "causal_square", "sus_bernoulli_paper", "sus_heads"}
+
+
+def settings_of(path):
+    with safe_open(path, "np") as file:
+        return json.loads(file.metadata()["sus_oracle"])
+
+
+def check_hashes(folder, manifest):
+    """Every file and every tensor, and no file too many."""
+    listed = {case["file"] for case in manifest["cases"]} | {"manifest.json"}
+    assert {path.name for path in folder.iterdir()} == listed, "a file is missing or extra"
+    tensors = 0
+    for case in manifest["cases"]:
+        path = folder / case["file"]
+        data = path.read_bytes()
+        assert hashlib.sha256(data).hexdigest() == case["sha256"], path
+        arrays = load_file(path)
+        assert sorted(arrays) == [tensor["name"] for tensor in case["tensors"]], path
+        for tensor in case["tensors"]:
+            array = arrays[tensor["name"]]
+            assert list(array.shape) == tensor["shape"], (path, tensor)
+            little = array.astype(array.dtype.newbyteorder("<")).tobytes()
+            assert hashlib.sha256(little).hexdigest() == tensor["sha256"], (path, tensor)
+            tensors += 1
+    assert tensors > 0
+    return tensors
+
+
+def visible(settings, queries, keys):
+    """Which keys a query sees, `[queries, keys]`."""
+    i, j = np.arange(queries)[:, None], np.arange(keys)[None, :]
+    diagonal = i + (keys - queries if settings.get("alignment", "bottom-right") == "bottom-right" else 0)
+    seen = np.ones((queries, keys), bool)
+    if settings.get("causal", False):
+        seen &= j <= diagonal
+    if "window" in settings:
+        left, right = settings["window"]
+        seen &= (j >= diagonal - left) & (j <= diagonal + right)
+    return seen
+
+
+def evaluate(settings, x):
+    """`o, lse, dq, dk, dv` and, for SUS, the mask: sections 1 to 3 of the specification."""
+    q, k, v, g = (x[name].astype(np.float64) for name in ("q", "k", "v", "do"))
+    (batch, heads, queries, depth), (key_heads, keys) = q.shape, k.shape[1:3]
+    group = heads // key_heads
+    k_of, v_of = k.repeat(group, 1), v.repeat(group, 1)  # query head h reads key head h / group
+    scale = settings.get("scale", 1 / np.sqrt(depth))
+    scores = np.where(visible(settings, queries, keys), scale * q @ k_of.swapaxes(2, 3), -np.inf)
+    top = scores.max(-1, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)  # a row that sees no key
+    with np.errstate(divide="ignore"):
+        lse = top + np.log(np.exp(scores - top).sum(-1, keepdims=True))
+    w = np.exp(scores - np.where(np.isfinite(lse), lse, 0))
+    o = w @ v_of
+    delta = (g * o).sum(-1, keepdims=True)
+    t = g @ v_of.swapaxes(2, 3) - delta
+    if "dlse" in x:
+        t = t + x["dlse"].astype(np.float64)[..., None]
+    out = {"o": o, "lse": lse[..., 0]}
+    used = w
+    if settings["pass"] == "sus":
+        c = float(settings["c"])
+        x32 = words(settings["seed"], settings.get("stream", 0), batch, heads, queries, keys)
+        cw = np.multiply(c, w, out=np.zeros_like(w), where=w > 0)
+        kept = (w > 0) & ((cw >= 1) | (x32 < cw * 2.0**32))
+        used = np.where(kept, np.maximum(w, 1 / c), 0)
+        rows = kept.reshape(batch * heads * queries, keys)
+        out["mask/row_offsets"] = np.concatenate([[0], np.cumsum(rows.sum(1))]).astype(np.int64)
+        out["mask/columns"] = rows.nonzero()[1].astype(np.int32)
+        out["mask/values"] = used.reshape(rows.shape)[rows]
+    ds = used * t
+
+    def per_key_head(array):  # sums over the query heads of a group
+        return array.reshape(batch, key_heads, group, *array.shape[2:]).sum(2)
+
+    out["dq"] = scale * ds @ k_of
+    out["dk"] = scale * per_key_head(ds.swapaxes(2, 3) @ q)
+    out["dv"] = per_key_head(used.swapaxes(2, 3) @ g)
+    return out
+
+
+def agrees(name, found, x):
+    """Integers exactly; floats within the stored bound of an f32 kernel times 2^-29, the ratio of the roundoffs of f64 and
+    f32, and times 2 for the terms of higher order. A case without bounds is left to `sus-oracle check`."""
+    if name.startswith("mask/"):
+        expected = x[name]
+        if expected.dtype.kind == "i":
+            return np.array_equal(found, expected)
+        score = np.abs(x["expected/lse"][np.isfinite(x["expected/lse"])]).max(initial=1)
+        return np.abs(found / expected - 1).max(initial=0) <= 64 * 2.0**-53 * (score + np.sqrt(found.size))
+    expected, bound = x["expected/" + name], x.get("bound/f32/" + name)
+    if bound is None:
+        return found.shape == expected.shape
+    finite = np.isfinite(expected)
+    if not np.array_equal(found[~finite], expected[~finite]):
+        return False
+    return bool(np.all(np.abs(found[finite] - expected[finite]) <= 2.0**-28 * bound[finite].astype(np.float64)))
+
+
+def computable(settings, x):
+    plain = not {"softcap", "segments_q"} & settings.keys() and not {"bias", "sink"} & x.keys()
+    paper = settings.get("rule") == "paper" and settings.get("sampler") == "bernoulli" and settings.get("layout") == "coord4"
+    return plain and (settings["pass"] == "dense" or paper) and settings.get("c") != "inf"
+
+
+def main(folder, out):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["spec"] == "sus-oracle-fixtures/1" and not manifest["blind"]
+    tensors = check_hashes(folder, manifest)
+    out.mkdir(parents=True, exist_ok=True)
+    computed = set()
+    for case in manifest["cases"]:
+        path = folder / case["file"]
+        settings, x = settings_of(path), load_file(path)
+        if not computable(settings, x):
+            continue
+        result = evaluate(settings, x)
+        wrong = [name for name, found in result.items() if not agrees(name, found, x)]
+        assert not wrong, (case["name"], wrong)
+        save_file({name: np.ascontiguousarray(array) for name, array in result.items()}, out / case["file"])
+        computed.add(case["name"])
+    assert MUST_COMPUTE <= computed, MUST_COMPUTE - computed
+    print(f"{len(manifest['cases'])} cases, {tensors} hashes, {len(computed)} computed and written to {out}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,103 @@
+//! What is judged against: a problem and its settings.
+
+use crate::error::Error;
+use crate::file::error::Reason;
+use crate::file::{FileError, Pass, ProblemFile, Settings, TensorFile};
+use crate::problem::Problem;
+use crate::sus::Draw;
+use std::path::Path;
+
+/// A problem and the settings of its pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// The problem.
+    pub problem: Problem<f64>,
+    /// Its settings: dense or SUS, and the draw.
+    pub settings: Settings,
+    /// Where it comes from, for reports.
+    pub label: String,
+}
+
+impl Case {
+    /// Reads a case: a fixture or any problem file. `command` are the settings given beside the file.
+    ///
+    /// # Errors
+    /// One line that names the file and what is wrong with it.
+    pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
+        let ProblemFile { problem, settings, .. } = ProblemFile::read(path, command)?;
+        Ok(Case { problem, settings, label: path.display().to_string() })
+    }
+
+    /// A case from a problem in memory.
+    #[must_use]
+    pub fn new(problem: Problem<f64>, settings: Settings) -> Self {
+        Case { problem, settings, label: "case".into() }
+    }
+
+    /// Takes from a candidate's own settings what the case says nothing of: the pass and the draw.
+    ///
+    /// # Errors
+    /// [`Reason::Metadata`](crate::file::error::Reason::Metadata) if its metadata is not what this project writes.
+    pub fn complete_from(&mut self, candidate: &TensorFile) -> Result<(), Reason> {
+        let theirs = match &candidate.metadata {
+            Some(text) => Settings::from_json(text)?,
+            None => Settings::default(),
+        };
+        let ours = &mut self.settings;
+        let has_mask =
+            candidate.arrays.keys().any(|name| name == "mask" || name.starts_with("mask/"));
+        if ours.pass.is_none() && !ours.names_a_draw() {
+            ours.pass = theirs.pass.or(has_mask.then_some(Pass::Sus));
+        }
+        if ours.pass != Some(Pass::Dense) {
+            ours.c = ours.c.or(theirs.c);
+            ours.rule = ours.rule.or(theirs.rule);
+            ours.sampler = ours.sampler.or(theirs.sampler);
+            ours.seed = ours.seed.or(theirs.seed);
+            ours.stream = ours.stream.or(theirs.stream);
+            ours.layout = ours.layout.or(theirs.layout);
+            ours.uniform_bits = ours.uniform_bits.or(theirs.uniform_bits);
+        }
+        Ok(())
+    }
+
+    /// The draw of its mask; `None` for the dense pass, which is meant where nothing is said of a draw.
+    ///
+    /// # Errors
+    /// As [`Settings::draw`].
+    pub fn draw(&self) -> Result<Option<Draw>, Error> {
+        if self.settings.pass.is_none() && !self.settings.names_a_draw() {
+            return Ok(None);
+        }
+        self.settings.draw()
+    }
+
+    /// The pass and the draw in words.
+    #[must_use]
+    pub fn describe_pass(&self) -> String {
+        match self.draw() {
+            Ok(Some(draw)) => {
+                let seed = match self.settings.seed {
+                    Some(seed) => format!("seed {seed}"),
+                    None => "no seed".into(),
+                };
+                format!(
+                    "SUS with c = {}, rule {}, sampler {}, {seed}, stream {}, layout {}",
+                    draw.c.get(),
+                    draw.rule,
+                    draw.sampler,
+                    draw.stream,
+                    draw.layout
+                )
+            }
+            _ if self.settings.pass.is_none() => "dense, as nothing says SUS".into(),
+            _ => "dense".into(),
+        }
+    }
+
+    /// Whether the case says which words its mask is drawn with.
+    #[must_use]
+    pub fn names_the_words(&self) -> bool {
+        self.settings.seed.is_some()
+    }
+}

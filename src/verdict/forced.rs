@@ -1,0 +1,204 @@
+//! Which entries of a mask every right kernel keeps, and which it may keep or drop.
+
+use crate::error::Error;
+use crate::forward::Saved;
+use crate::precision::{EntryError, Mode, Recipe, RowErrors, Term, row_errors};
+use crate::problem::{Problem, Row};
+use crate::sus::sample::uniforms;
+use crate::sus::sampler::row_uniform;
+use crate::sus::uniform::{Forced, Uniforms, forced};
+use crate::sus::{Draw, Rule, Sample, Sampler};
+use rayon::prelude::*;
+
+/// The decisions of every right kernel, by row, columns ascending.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ForcedMask {
+    /// Entries that must be kept.
+    pub keep: Vec<Vec<u32>>,
+    /// Entries that may be kept or dropped.
+    pub either: Vec<Vec<u32>>,
+}
+
+/// What the errors of a recipe leave undecided of a draw, given its exact sample.
+///
+/// # Errors
+/// As [`sample`](fn@crate::sus::sample).
+pub fn forced_mask(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    mode: Mode,
+    draw: &Draw,
+    sample: &Sample,
+) -> Result<ForcedMask, Error> {
+    let uniforms = uniforms(problem, draw)?;
+    let lambda = tail(problem);
+    let decided: Vec<(Vec<u32>, Vec<u32>)> = (0..problem.row_count())
+        .into_par_iter()
+        .map(|at| {
+            let row = problem.row(at);
+            let errors = row_errors(problem, saved, recipe, mode, row);
+            let rate = sample.lambda[at];
+            let scores = Decisions { problem, recipe, draw, uniforms: &uniforms, rate, lambda };
+            scores.row(row, &errors)
+        })
+        .collect();
+    let (keep, either) = decided.into_iter().unzip();
+    Ok(ForcedMask { keep, either })
+}
+
+/// The factor of a random error that no entry of the problem exceeds but with probability 2.5e-10.
+fn tail(problem: &Problem<f64>) -> f64 {
+    let entries = crate::evaluation::visible_count(problem).max(1) as f64;
+    libm::sqrt(2.0 * libm::log(2.0 * entries / 2.5e-10))
+}
+
+struct Decisions<'a> {
+    problem: &'a Problem<f64>,
+    recipe: &'a Recipe,
+    draw: &'a Draw,
+    uniforms: &'a Uniforms,
+    rate: f64,
+    lambda: f64,
+}
+
+impl Decisions<'_> {
+    /// The error of `ln W` that is the entry's own.
+    fn own(&self, e: &EntryError) -> Term {
+        let u = self.recipe.accumulator.unit_roundoff();
+        let format = self.recipe.elementwise;
+        let stored = if format.precision() < self.recipe.accumulator.precision() {
+            let relative = format.rounding_error(e.w, self.recipe.flush_to_zero) / e.w;
+            if relative < 0.5 { -libm::log1p(-relative) } else { f64::MAX }
+        } else {
+            0.0
+        };
+        e.log.plus(Term::certain(e.log_stored + stored + 3.0 * u))
+    }
+
+    /// The error of `ln (lambda_i W)` that all entries of a row share: that of `lse`, or, where `lambda_i` is calibrated,
+    /// of the weights that share the budget, from which `lse` cancels.
+    fn shared(&self, errors: &RowErrors) -> f64 {
+        let u = self.recipe.accumulator.unit_roundoff();
+        match self.draw.rule {
+            Rule::Paper => errors.lse_error.decides(self.lambda),
+            Rule::Calibrated => {
+                let below = errors.entries.iter().filter(|e| self.rate * e.w < 1.0);
+                let (mut weight, mut error, mut largest) = (0.0, 0.0, 0.0_f64);
+                for e in below {
+                    let own = self.own(e).decides(self.lambda);
+                    weight += e.w;
+                    error += e.w * own;
+                    largest = largest.max(own);
+                }
+                let mean = if weight > 0.0 { error / weight } else { largest };
+                mean + errors.entries.len() as f64 * u
+            }
+        }
+    }
+
+    fn row(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
+        match self.draw.sampler {
+            Sampler::Bernoulli => self.bernoulli(row, errors),
+            Sampler::Systematic => self.systematic(row, errors),
+        }
+    }
+
+    fn bernoulli(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
+        let (mut keep, mut either) = (Vec::new(), Vec::new());
+        let place = self.problem.mask().place(row.i);
+        let b = row.b * self.problem.mask().segment_count() + place.segment;
+        let Some(first) = errors.entries.first() else { return (keep, either) };
+        let mut words = vec![0; errors.entries.len()];
+        self.uniforms.row_words(b, row.h, place.query, first.j - place.first_key, &mut words);
+        let shared = self.shared(errors);
+        for (e, &word) in errors.entries.iter().zip(&words) {
+            let delta = (self.own(e).decides(self.lambda) + shared).min(LARGEST_LOG);
+            let s = if e.w > 0.0 { self.rate * e.w } else { 0.0 };
+            match forced(s.min(1e300), word, delta) {
+                Forced::Keep => keep.push(e.j as u32),
+                Forced::Either => either.push(e.j as u32),
+                Forced::Drop => {}
+            }
+        }
+        (keep, either)
+    }
+
+    /// An integer must, or may, lie in the interval whatever its ends are within their errors.
+    ///
+    /// The running sum errs by its weights' own errors, which are independent, by what they share, and by its
+    /// additions. An entry that may or may not be kept outright shifts what follows by up to 1.
+    fn systematic(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
+        let (mut keep, mut either) = (Vec::new(), Vec::new());
+        let place = self.problem.mask().place(row.i);
+        let b = row.b * self.problem.mask().segment_count() + place.segment;
+        let u = row_uniform(self.uniforms.row_word(b, row.h, place.query));
+        let unit = self.recipe.accumulator.unit_roundoff();
+        let shared = self.shared(errors);
+        let mut running = Running::default();
+        for e in &errors.entries {
+            let own = self.own(e);
+            let delta = (own.decides(self.lambda) + shared).min(LARGEST_LOG);
+            let s = if e.w > 0.0 { self.rate * e.w } else { 0.0 };
+            let (low, high) = (s * libm::exp(-delta), s * libm::exp(delta));
+            if low >= 1.0 {
+                keep.push(e.j as u32);
+                continue;
+            }
+            let may_saturate = high >= 1.0;
+            let (from, from_error) = (running.sum, running.error(self.lambda, shared, unit));
+            if s < 1.0 {
+                running.add(s, own, errors.multiplicity);
+            }
+            running.shift += f64::from(u8::from(may_saturate));
+            let (to, to_error) = (running.sum, running.error(self.lambda, shared, unit));
+            let integer_in = |from: f64, to: f64| libm::floor(to - u) > libm::floor(from - u);
+            let least = (from + from_error, to - to_error);
+            let must = least.0 < least.1 && integer_in(least.0, least.1);
+            let may = s > 0.0 && integer_in(from - from_error, to + to_error);
+            if must && !may_saturate {
+                keep.push(e.j as u32);
+            } else if may || may_saturate {
+                either.push(e.j as u32);
+            }
+        }
+        (keep, either)
+    }
+}
+
+/// Exponents are cut here, where every decision is open anyway.
+const LARGEST_LOG: f64 = 700.0;
+
+/// A running sum of keep probabilities and what it errs.
+#[derive(Default)]
+struct Running {
+    count: f64,
+    sum: f64,
+    worst: f64,
+    squares: f64,
+    certain: f64,
+    shift: f64,
+}
+
+impl Running {
+    fn add(&mut self, q: f64, own: Term, multiplicity: f64) {
+        self.count += 1.0;
+        self.sum += q;
+        self.worst += q * libm::expm1(own.worst.min(LARGEST_LOG));
+        self.squares += (q * own.tau) * (q * own.tau) * multiplicity;
+        self.certain += q * own.certain;
+    }
+
+    /// The factor `e^x` is at most `1 + 2x` for `x` up to 1.
+    fn error(&self, lambda: f64, shared: f64, unit: f64) -> f64 {
+        let drawn = 2.0 * (lambda * libm::sqrt(self.squares) + self.certain);
+        let grid = 1.0 / 4_294_967_296.0;
+        let additions = 2.0 * unit * self.count * self.sum;
+        let drawn = if self.certain < 1.0 { drawn } else { f64::INFINITY };
+        self.worst.min(drawn)
+            + self.sum * libm::expm1(shared.min(LARGEST_LOG))
+            + additions
+            + grid
+            + self.shift
+    }
+}
