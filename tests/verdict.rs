@@ -147,7 +147,9 @@ fn the_slope_alone_sees_a_small_factor() {
         let dv = floats(file, "dv");
         let room = dv.iter().zip(bounds).map(|(x, b)| b / x.abs()).fold(f64::INFINITY, f64::min);
         assert!(room < 0.01, "one percent is seen by the bound");
-        dv.iter_mut().for_each(|x| *x *= 1.0 + 0.95 * room);
+        for x in dv.iter_mut() {
+            *x *= 1.0 + 0.95 * room;
+        }
     });
     assert_eq!(rules(&verdict), [Rule::Slope], "{:?}", verdict.findings);
 }

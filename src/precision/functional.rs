@@ -308,9 +308,9 @@ impl Tensors<'_> {
             let (mut head, mut block) = (Set::default(), 0.0_f64);
             for (at, squares) in scales.rows.iter().enumerate() {
                 let mut row = self.row(core, scales, at, first + at, width);
-                for f in 0..2 {
+                for (f, sum) in row.squares.iter_mut().enumerate() {
                     let of = |source: usize| squares[source][f] * scales.alike[source];
-                    row.squares[f] += (0..SOURCES).map(of).sum::<f64>();
+                    *sum += (0..SOURCES).map(of).sum::<f64>();
                 }
                 block = block.max(row.norm);
                 self.push(&mut limits, row, row.norm, |set| &mut set.rows);
@@ -373,10 +373,9 @@ impl Tensors<'_> {
             let store = store.max(stage(Stage::Store));
             let weights =
                 [self.weights.mean.as_slice()[element], self.weights.slope.as_slice()[element]];
-            for f in 0..2 {
-                let square = weights[f] * store;
-                set.squares[f] += square * square;
-                set.certain[f] += weights[f].abs() * own.max(0.0);
+            for (f, weight) in weights.into_iter().enumerate() {
+                set.squares[f] += (weight * store) * (weight * store);
+                set.certain[f] += weight.abs() * own.max(0.0);
             }
             let inverse = weights[0];
             let own_roundings = scales.elements[at * width + d];

@@ -1,4 +1,4 @@
-//! A verdict for people, and for machines as JSON and as JUnit XML.
+//! A verdict for people, and for machines as JSON and as `JUnit` XML.
 
 mod json;
 mod junit;
