@@ -98,7 +98,10 @@ proptest! {
     fn and_judged_by_its_own_forward_pass(shape in shapes(8, 30), choices in choices()) {
         let problem = shape.fill(eight_bits);
         let recipe = Recipe::built_in(choices.recipe).unwrap();
-        prop_assume!(recipe.tile > 0);
+        // Eager kernels make delta from their weights and not from what they stored.
+        if recipe.tile == 0 {
+            return Ok(());
+        }
         let judge = Judge::new(&dense(&problem), &recipe, Mode::Given).unwrap();
         is_right(&judge.check(&kernel(&problem, &recipe, choices).run()))?;
     }

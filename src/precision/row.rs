@@ -189,9 +189,14 @@ impl<'a> Scores<'a> {
             s = cap * libm::tanh(y);
             // tanh is Lipschitz with constant sech^2 y at y, and e^{2|x|} sech^2 y within x of it.
             let at_most = |x: f64| (sech2 * libm::exp(2.0 * x / cap)).min(1.0);
-            let lipschitz = at_most(error.worst + stored);
+            let spacing = cap * a.elementwise(y.abs() + (error.worst + stored) / cap);
+            let lipschitz = at_most(error.worst + stored + spacing);
             error = error.times(lipschitz);
-            stored = stored * lipschitz + 3.0 * a.elementwise(s.abs() + error.worst);
+            // z / cap, its tanh and the capped score are stored, each with the spacing of its own size.
+            let size = s.abs() + error.worst + stored;
+            stored = (stored + spacing) * lipschitz
+                + cap * a.elementwise(size / cap)
+                + a.elementwise(size);
             let function = (2.0 * a.recipe.tanh_ulp + 4.0) * u * s.abs();
             error = error.plus(Term::rounding(function));
             // 1 - tanh^2 from the rounded tanh: the error of its square, and two roundings of numbers up to 1.

@@ -121,7 +121,9 @@ impl Kernel<'_> {
             let (mut o_row, lse_row) = self.forward_row(row);
             let e = s.value_features;
             unstored.as_mut_slice()[at * e..(at + 1) * e].copy_from_slice(&o_row);
-            o_row.iter_mut().for_each(|x| *x = self.recipe.o.round(*x));
+            for x in &mut o_row {
+                *x = self.recipe.o.round(*x);
+            }
             o.as_mut_slice()[at * e..(at + 1) * e].copy_from_slice(&o_row);
             lse.as_mut_slice()[at] = self.recipe.lse.round(lse_row);
         }
