@@ -39,6 +39,7 @@ pub mod error;
 pub mod evaluation;
 pub mod file;
 pub mod forward;
+pub mod gallery;
 pub mod graph;
 pub mod mask;
 pub mod problem;
