@@ -15,13 +15,15 @@
 pub mod arithmetic;
 pub mod cases;
 pub mod catalogue;
+pub mod diagnosis;
 pub mod machine;
 mod right;
+pub mod rivals;
 mod wrong;
 
 use crate::file::TensorFile;
 use crate::problem::{Problem, Sizes};
-use crate::sus::Draw;
+use crate::sus::{Draw, Sample};
 use arithmetic::Arithmetic;
 use std::fmt;
 
@@ -135,6 +137,19 @@ pub fn kernels() -> Vec<&'static Kernel> {
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Kernel> {
     kernels().into_iter().find(|kernel| kernel.name == name)
+}
+
+/// What a plain kernel of the 16-bit or 32-bit type gives: separate passes that round every matrix they store, with the
+/// mask that is given.
+#[must_use]
+pub fn plain_kernel(launch: &Launch<'_>, mask: Option<&Sample>) -> TensorFile {
+    let arithmetic = Arithmetic::plain(launch.arithmetic.gradient);
+    Launch { arithmetic, ..*launch }.edit(machine::Stage::Drawn, |work| {
+        if let Some(mask) = mask {
+            work.sample = Some(mask.clone());
+            work.spread();
+        }
+    })
 }
 
 /// `Some(())` if a bug can occur.

@@ -117,9 +117,16 @@ impl Arithmetic {
         Arithmetic {
             accumulator: Format::F32,
             repeated_heads: Some(half),
+            delta_from_weights: true,
             normalised: true,
             ..base
         }
+    }
+
+    /// A plain kernel whose matrices are all of this format.
+    #[must_use]
+    pub const fn plain(format: Format) -> Self {
+        Self::eager("plain", format)
     }
 
     /// The recipe of this name.
