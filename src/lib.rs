@@ -42,9 +42,11 @@ pub mod forward;
 pub mod gallery;
 pub mod graph;
 pub mod mask;
+pub mod precision;
 pub mod problem;
 pub mod scalar;
 pub mod sus;
 pub mod tensor;
+pub mod verdict;
 
 pub use error::Error;

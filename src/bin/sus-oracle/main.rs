@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
+mod check;
 mod grad;
 mod options;
 mod terminal;
@@ -34,6 +35,7 @@ Exit codes: 0 done, 2 bad input or usage.";
 #[derive(Subcommand)]
 enum Command {
     Grad(grad::Arguments),
+    Check(check::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,10 +50,11 @@ fn main() -> ExitCode {
         }
     }
     let outcome = match cli.command {
-        Command::Grad(arguments) => grad::run(arguments),
+        Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
+        Command::Check(arguments) => check::run(arguments),
     };
     match outcome {
-        Ok(text) => terminal::print(&text),
+        Ok((text, code)) => terminal::print(&text, code),
         Err(error) => terminal::fail(BAD_INPUT, &error),
     }
 }

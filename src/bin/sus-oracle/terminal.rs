@@ -7,12 +7,12 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Prints a result. A reader that went away is no failure.
-pub(crate) fn print(text: &str) -> ExitCode {
+/// Prints a result and gives the exit code. A reader that went away is no failure.
+pub(crate) fn print(text: &str, code: u8) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(2, &error),
-        _ => ExitCode::SUCCESS,
+        _ => ExitCode::from(code),
     }
 }
 

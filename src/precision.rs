@@ -1,0 +1,22 @@
+//! How well a kernel of limited precision can do: recipes, and the forward-error bound of every element.
+//!
+//! A [`Recipe`] says where a kernel rounds and to what. From it and the problem follows, for every element of every
+//! result, how far a right kernel can be from the truth, whatever its tiling, order or split: [`bounds()`]. The truth is
+//! computed in double-double: [`Truth`]. `docs/bounds.md` derives every term.
+
+mod bound;
+mod entry;
+mod format;
+mod recipe;
+mod row;
+mod stage;
+mod sums;
+mod truth;
+
+pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds};
+pub use entry::Term;
+pub use format::Format;
+pub use recipe::{Delta, Gqa, Recipe, RecipeError};
+pub use row::{EntryError, Mode, RowErrors, row_errors};
+pub use stage::Stage;
+pub use truth::Truth;

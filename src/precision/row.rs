@@ -1,0 +1,383 @@
+//! The errors of one row of the score matrix: of every weight, of `lse`, of `delta`.
+//!
+//! `docs/bounds.md` derives each line; the names of its sections stand beside them.
+
+use super::entry::{Arithmetic, Products, Term, partial_bound};
+use super::recipe::{Delta, Recipe};
+use crate::forward::Saved;
+use crate::problem::{Problem, Row};
+use crate::tensor::dot;
+
+/// Which forward pass a backward pass is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The true one; the errors of the kernel's own `o` and `lse` count.
+    #[default]
+    Exact,
+    /// What the kernel stored, as data.
+    Given,
+}
+
+impl Mode {
+    /// The name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Exact => "exact",
+            Mode::Given => "given",
+        }
+    }
+}
+
+/// One visible entry of a row, with what a kernel may err in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EntryError {
+    /// The key.
+    pub j: usize,
+    /// The score.
+    pub s: f64,
+    /// The dense weight.
+    pub w: f64,
+    /// `ds / d(q . k)`.
+    pub slope: f64,
+    /// `dP`.
+    pub dp: f64,
+    /// Error of `ln W` from the score and from `exp`.
+    pub log: Term,
+    /// The same from scores that are stored in a narrow format.
+    pub log_stored: f64,
+    /// Error of the slope.
+    pub slope_error: f64,
+    /// Error of `dP` from its sum.
+    pub dp_sum: Term,
+    /// Error of `dP` from its storage.
+    pub dp_stored: f64,
+    /// Sum of absolute products of `dP`.
+    pub dp_abs: f64,
+}
+
+/// What a kernel may err in one row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowErrors {
+    /// The visible entries.
+    pub entries: Vec<EntryError>,
+    /// Truth of `lse`, in force.
+    pub lse: f64,
+    /// Error of `lse`; zero if it is given.
+    pub lse_error: Term,
+    /// Truth of `delta`, in force.
+    pub delta: f64,
+    /// Error of `delta` but for the next.
+    pub delta_error: Term,
+    /// Error of `delta` from roundings to narrow formats.
+    pub delta_stored: f64,
+    /// The sink's weight and the error of its logarithm, without `lse`.
+    pub sink: Option<(f64, Term)>,
+    /// Largest number of entries whose scores are equal up to rounding, and so may round alike.
+    pub multiplicity: f64,
+    /// Error of a row's terms that the rescalings of an online softmax share.
+    pub rescale: Term,
+    /// Roundings of a term of the forward sums.
+    pub forward_roundings: usize,
+    /// Bound of `sum_j W_ij |relative error|`, below 1 or infinite.
+    pub weight_error: f64,
+}
+
+impl RowErrors {
+    /// The largest worst-case error of `ln W` in the row, `lse` included.
+    #[must_use]
+    pub fn largest_log(&self) -> f64 {
+        let largest = |most: f64, e: &EntryError| most.max(e.log.worst + e.log_stored);
+        self.entries.iter().fold(0.0, largest) + self.lse_error.worst
+    }
+}
+
+/// The errors of one row. `saved` is the truth or, in the mode "given", what was stored.
+#[must_use]
+pub fn row_errors(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    mode: Mode,
+    row: Row,
+) -> RowErrors {
+    let arithmetic = Arithmetic::new(recipe);
+    let lse = saved.lse.row(row.b, row.h, row.i)[0];
+    let mut scores = Scores::new(problem, &arithmetic);
+    let mut entries: Vec<EntryError> = Vec::new();
+    for j in problem.mask().visible(row.i) {
+        entries.push(scores.entry(row, j, lse));
+    }
+    let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
+    let largest = entries.iter().fold(sink.map_or(0.0, f64::abs), |m, e| m.max(e.s.abs()));
+    for entry in &mut entries {
+        entry.log = entry.log.plus(exponential(&arithmetic, entry.s, largest));
+    }
+    let mut errors = RowErrors {
+        multiplicity: multiplicity(&entries, arithmetic.u),
+        sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, largest))),
+        lse,
+        delta: dot(problem.g(row), saved.o.row(row.b, row.h, row.i)),
+        entries,
+        ..RowErrors::default()
+    };
+    let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
+    row_arithmetic.forward(&mut errors, mode);
+    row_arithmetic.delta(&mut errors, mode);
+    errors
+}
+
+/// Section "exp": the argument `s - lse` or `s - m`, in natural or binary logarithms, and the function.
+fn exponential(arithmetic: &Arithmetic<'_>, s: f64, largest: f64) -> Term {
+    let u = arithmetic.u;
+    let argument = 3.0 * u * (s.abs() + largest);
+    let function = 2.0 * arithmetic.recipe.exp_ulp * u + u;
+    Term::rounding(argument).beside(Term::rounding(function))
+}
+
+/// The largest number of scores within a few roundings of each other.
+fn multiplicity(entries: &[EntryError], u: f64) -> f64 {
+    let mut scores: Vec<f64> = entries.iter().map(|e| e.s).collect();
+    scores.sort_unstable_by(f64::total_cmp);
+    let (mut most, mut first) = (1, 0);
+    for (at, &s) in scores.iter().enumerate() {
+        while s - scores[first] > 4.0 * u * s.abs().max(1.0) {
+            first += 1;
+        }
+        most = most.max(at + 1 - first);
+    }
+    most as f64
+}
+
+/// The constants of the scores of a problem.
+struct Scores<'a> {
+    problem: &'a Problem<f64>,
+    arithmetic: &'a Arithmetic<'a>,
+    scale: f64,
+}
+
+impl<'a> Scores<'a> {
+    fn new(problem: &'a Problem<f64>, arithmetic: &'a Arithmetic<'a>) -> Self {
+        Scores { problem, arithmetic, scale: problem.scale() }
+    }
+
+    /// Sections "score", "softcap" and "dP".
+    fn entry(&mut self, row: Row, j: usize, lse: f64) -> EntryError {
+        let (p, a) = (self.problem, self.arithmetic);
+        let u = a.u;
+        let features = p.sizes().features;
+        let qk = Products::of(p.q(row), p.k(row, j));
+        let z = self.scale * qk.sum;
+        // Eight roundings: the scale, its product, its square root on both sides, log2(e) and its product.
+        let shared = Term::certain(2.5 * u * z.abs());
+        let mut error = a.sum(qk, features, 8).times(self.scale).plus(shared);
+        // q . k and its scaled value are stored.
+        let mut stored = 2.0 * a.elementwise(z.abs() + error.worst);
+        let (mut s, mut slope, mut slope_error) = (z, self.scale, 2.0 * u * self.scale.abs());
+        if let Some(cap) = p.options().softcap {
+            let y = z / cap;
+            let e = libm::exp(-2.0 * y.abs());
+            let sech2 = 4.0 * e / ((1.0 + e) * (1.0 + e));
+            s = cap * libm::tanh(y);
+            // tanh is Lipschitz with constant sech^2 y at y, and e^{2|x|} sech^2 y within x of it.
+            let at_most = |x: f64| (sech2 * libm::exp(2.0 * x / cap)).min(1.0);
+            let lipschitz = at_most(error.worst + stored);
+            error = error.times(lipschitz);
+            stored = stored * lipschitz + 3.0 * a.elementwise(s.abs() + error.worst);
+            let function = (2.0 * a.recipe.tanh_ulp + 4.0) * u * s.abs();
+            error = error.plus(Term::rounding(function));
+            // 1 - tanh^2 from the rounded tanh: the error of its square, and two roundings of numbers up to 1.
+            let of_tanh = (error.worst + stored) / cap;
+            let square = 2.0 * (s / cap).abs() * of_tanh + of_tanh * of_tanh;
+            slope_error = self.scale.abs() * (square + 4.0 * u + 2.0 * a.elementwise(1.0));
+            slope = self.scale * sech2;
+        }
+        if let Some(bias) = p.bias(row) {
+            s += bias[j];
+            error = error.beside(Term::rounding(u * s.abs()));
+            stored += a.elementwise(s.abs() + error.worst);
+        }
+        let dp = Products::of(p.g(row), p.v(row, j));
+        let dp_sum = a.sum(dp, p.sizes().value_features, 1);
+        EntryError {
+            j,
+            s,
+            w: libm::exp(s - lse),
+            slope,
+            dp: dp.sum,
+            log: error,
+            log_stored: stored,
+            slope_error,
+            dp_sum,
+            dp_stored: a.elementwise(dp.sum.abs() + dp_sum.worst),
+            dp_abs: dp.abs,
+        }
+    }
+}
+
+/// One row and everything its errors depend on.
+struct RowArithmetic<'a> {
+    problem: &'a Problem<f64>,
+    saved: &'a Saved<f64>,
+    arithmetic: Arithmetic<'a>,
+    row: Row,
+    /// The largest score, in magnitude.
+    largest: f64,
+}
+
+impl RowArithmetic<'_> {
+    /// Sections "online softmax" and "lse".
+    fn forward(&self, errors: &mut RowErrors, mode: Mode) {
+        let RowArithmetic { arithmetic: a, largest, .. } = self;
+        let (u, recipe) = (a.u, a.recipe);
+        let n = errors.entries.len();
+        let tiles = if recipe.tile == 0 { 0 } else { n.div_ceil(recipe.tile) };
+        let changes = tiles.min(records(&errors.entries) + 2);
+        let one = (2.0 * recipe.exp_ulp + 2.0) * u;
+        errors.rescale = Term {
+            worst: tiles as f64 * one + 6.0 * u * largest * f64::from(u8::from(tiles > 0)),
+            tau: libm::sqrt(changes as f64) * one
+                + 6.0 * u * largest * f64::from(u8::from(tiles > 0)),
+            certain: 0.0,
+        };
+        errors.forward_roundings = n + tiles + 3;
+        if errors.entries.is_empty() && errors.sink.is_none() {
+            return;
+        }
+        let mut weights = Term::default();
+        let mut squares = 0.0;
+        for e in &errors.entries {
+            weights.worst += e.w * libm::expm1(e.log.worst + e.log_stored);
+            weights.certain += e.w * (e.log.certain + e.log_stored);
+            squares += (e.w * e.log.tau) * (e.w * e.log.tau);
+        }
+        if let Some((w, log)) = errors.sink {
+            weights.worst += w * libm::expm1(log.worst);
+            squares += (w * log.tau) * (w * log.tau);
+        }
+        weights.tau = libm::sqrt(squares * errors.multiplicity);
+        let total = weights.plus(errors.rescale);
+        let of_sum = a.gamma(errors.forward_roundings);
+        errors.weight_error = total.worst + of_sum;
+        if mode == Mode::Given {
+            return;
+        }
+        let of_sum_tau = u * libm::sqrt(errors.forward_roundings as f64);
+        let below_largest = (errors.lse - largest).abs().min((errors.lse + largest).abs());
+        let logarithm = 4.0 * u * (below_largest + 1.0) + 3.0 * u * (errors.lse.abs() + largest);
+        let of_function = 2.0 * recipe.exp_ulp * u;
+        let stored = a.narrow(recipe.lse, errors.lse.abs());
+        let divisor = 1.0 - errors.weight_error;
+        let relative = if divisor > 0.0 { errors.weight_error / divisor } else { f64::INFINITY };
+        errors.lse_error = Term {
+            worst: relative + logarithm + stored,
+            tau: total.tau + of_sum_tau + logarithm,
+            certain: weights.certain + of_function + stored,
+        };
+    }
+
+    /// Section "delta".
+    fn delta(&self, errors: &mut RowErrors, mode: Mode) {
+        let RowArithmetic { problem, saved, arithmetic: a, row, .. } = self;
+        let recipe = a.recipe;
+        let g = problem.g(*row);
+        let o = saved.o.row(row.b, row.h, row.i);
+        let product = Products::of(g, o);
+        let own_sum = a.sum(product, g.len(), 1);
+        if mode == Mode::Given {
+            errors.delta_error = own_sum;
+            return;
+        }
+        let divisor = 1.0 - errors.weight_error;
+        let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
+        let mut weights = Term::default();
+        let (mut squares, mut absolute, mut rounded, mut shared) = (0.0, 0.0, 0.0, 0.0);
+        for e in &errors.entries {
+            let away = (e.dp - errors.delta).abs();
+            weights.worst += e.w * away * libm::expm1(e.log.worst + e.log_stored);
+            weights.certain += e.w * away * e.log.certain;
+            squares += (e.w * away * e.log.tau) * (e.w * away * e.log.tau);
+            absolute += e.w * e.dp_abs;
+            shared += e.w * away;
+            rounded += a.narrow(recipe.p, e.w) * e.dp.abs() + e.w * away * e.log_stored;
+        }
+        if let Some((w, log)) = errors.sink {
+            weights = weights.plus(log.times(w * errors.delta));
+        }
+        weights.tau += libm::sqrt(squares * errors.multiplicity);
+        weights = weights.plus(errors.rescale.times(shared));
+        weights.worst *= amplify;
+        let of_o = a.gamma(errors.forward_roundings) * (absolute + product.abs) * amplify;
+        let of_o_tau = a.u * libm::sqrt(errors.forward_roundings as f64);
+        errors.delta_error = weights.plus(own_sum);
+        errors.delta_error.worst += of_o;
+        if recipe.delta == Delta::Weights {
+            for e in &errors.entries {
+                let dp = e.dp_sum.times(e.w).plus(Term::certain(e.w * e.dp_stored));
+                errors.delta_error.worst += dp.worst;
+                errors.delta_error.certain += dp.worst;
+                rounded += a.elementwise(e.w) * e.dp.abs();
+            }
+            errors.delta_error.tau += of_o_tau * absolute;
+        } else {
+            errors.delta_error.tau += of_o_tau * (self.partial_of_o(errors) + errors.delta.abs());
+        }
+        if recipe.delta == Delta::Stored {
+            let store = |o: f64| a.narrow(recipe.o, o.abs());
+            rounded +=
+                g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * (1.0 + 1e-3);
+            errors.delta_error.worst += a.u * product.abs;
+            errors.delta_error.tau += a.u * product.partial;
+        }
+        errors.delta_stored = rounded * amplify.min(2.0);
+        errors.delta_error.worst += rounded * (amplify - amplify.min(2.0));
+    }
+
+    /// `sqrt(sum_e G_e^2 partial_e^2)`, with the partial sums of each `o_e`.
+    fn partial_of_o(&self, errors: &RowErrors) -> f64 {
+        let g = self.problem.g(self.row);
+        let mut sums = vec![[0.0_f64; 5]; g.len()];
+        for e in &errors.entries {
+            for (sum, &v) in sums.iter_mut().zip(self.problem.v(self.row, e.j)) {
+                accumulate(sum, e.w * v);
+            }
+        }
+        let square = |(sum, &g): (&[f64; 5], &f64)| {
+            let x = g * partial(sum);
+            x * x
+        };
+        libm::sqrt(sums.iter().zip(g).map(square).sum())
+    }
+}
+
+/// Adds a term to `[sum, abs, squares, least, most]`.
+#[inline]
+pub(super) fn accumulate(sums: &mut [f64; 5], x: f64) {
+    sums[0] += x;
+    sums[1] += x.abs();
+    sums[2] += x * x;
+    sums[3] = sums[3].min(sums[0]);
+    sums[4] = sums[4].max(sums[0]);
+}
+
+/// The bound of the partial sums.
+pub(super) fn partial(sums: &[f64; 5]) -> f64 {
+    partial_bound(sums[1], sums[4] - sums[3], sums[2])
+}
+
+/// How often the running maximum changes, from the first key or from the last.
+fn records(entries: &[EntryError]) -> usize {
+    let count = |scores: &mut dyn Iterator<Item = f64>| {
+        let mut most = f64::NEG_INFINITY;
+        scores
+            .filter(|&s| {
+                s > most && {
+                    most = s;
+                    true
+                }
+            })
+            .count()
+    };
+    let forward = count(&mut entries.iter().map(|e| e.s));
+    forward.max(count(&mut entries.iter().rev().map(|e| e.s)))
+}

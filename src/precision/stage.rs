@@ -1,0 +1,67 @@
+//! The stages of a kernel, after which the terms of a bound are named.
+
+/// Where an error comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Stage {
+    /// `q . k`, scale, softcap, bias, the argument of `exp`, and `exp` itself.
+    Score,
+    /// Scores stored in a narrow format.
+    ScoreStore,
+    /// The row's `lse`: its sum, its logarithm, its storage.
+    Lse,
+    /// `P` rounded to the format that the products read.
+    P,
+    /// `dP = G . v`.
+    Dp,
+    /// `delta`: its sum, and the errors of the sums of `o` that it is made of.
+    Delta,
+    /// `delta` again: the rounding of `P` in the forward pass, and of the stored `o`.
+    StoredO,
+    /// `dS`: its subtraction, the softcap's derivative, its rounding.
+    Ds,
+    /// The sum over keys, queries or heads.
+    Sum,
+    /// The result rounded to its format.
+    Store,
+    /// Entries that a kernel may rightly keep or drop.
+    Mask,
+}
+
+impl Stage {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+
+    /// All of them, in the order of the computation.
+    pub const ALL: [Stage; Stage::COUNT] = [
+        Stage::Score,
+        Stage::ScoreStore,
+        Stage::Lse,
+        Stage::P,
+        Stage::Dp,
+        Stage::Delta,
+        Stage::StoredO,
+        Stage::Ds,
+        Stage::Sum,
+        Stage::Store,
+        Stage::Mask,
+    ];
+
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Score => "score and exp",
+            Stage::ScoreStore => "stored scores",
+            Stage::Lse => "lse",
+            Stage::P => "rounding of P",
+            Stage::Dp => "dP",
+            Stage::Delta => "delta",
+            Stage::StoredO => "stored o in delta",
+            Stage::Ds => "dS",
+            Stage::Sum => "sum",
+            Stage::Store => "store",
+            Stage::Mask => "borderline mask entries",
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The errors of a sum of terms, element by element: one row of `dq`, `dk`, `dv`, `o`, `dbias`.
+
+use super::entry::{Arithmetic, Term};
+use super::row::{accumulate, partial};
+use super::stage::Stage;
+
+/// The errors of one term of a sum, by stage.
+pub(super) type Terms = [Term; Stage::COUNT];
+
+/// What an element of a result may err.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Element {
+    pub worst: f64,
+    pub decides: f64,
+    pub stages: [f32; Stage::COUNT],
+}
+
+/// Sums of `value x` and of what they err, where `x` is a vector of known numbers.
+#[derive(Debug, Clone)]
+pub(super) struct Sums {
+    width: usize,
+    terms: usize,
+    random: bool,
+    /// By stage, then by element.
+    worst: Vec<f64>,
+    squares: Vec<f64>,
+    certain: Vec<f64>,
+    used: [bool; Stage::COUNT],
+    sums: Vec<[f64; 5]>,
+    /// `sum c x` for errors that all terms share, for `lse` and for `delta`.
+    shared: [Vec<f64>; 2],
+    /// The sum when the present query head began, and what the heads before it add to the error of repeated heads.
+    head: Vec<f64>,
+    heads_abs: Vec<f64>,
+    heads_error: Vec<f64>,
+}
+
+impl Sums {
+    pub(super) fn new(width: usize, random: bool) -> Self {
+        let by_stage = || vec![0.0; Stage::COUNT * width];
+        Sums {
+            width,
+            terms: 0,
+            random,
+            worst: by_stage(),
+            squares: if random { by_stage() } else { Vec::new() },
+            certain: if random { by_stage() } else { Vec::new() },
+            used: [false; Stage::COUNT],
+            sums: vec![[0.0; 5]; width],
+            shared: [Vec::new(), Vec::new()],
+            head: vec![0.0; width],
+            heads_abs: vec![0.0; width],
+            heads_error: vec![0.0; width],
+        }
+    }
+
+    /// Adds the term `value x` with its errors.
+    pub(super) fn add(&mut self, value: f64, terms: &Terms, x: &[f64]) {
+        self.terms += 1;
+        for (sums, &x) in self.sums.iter_mut().zip(x) {
+            accumulate(sums, value * x);
+        }
+        self.add_errors(terms, x);
+    }
+
+    /// Adds errors alone.
+    pub(super) fn add_errors(&mut self, terms: &Terms, x: &[f64]) {
+        for (stage, term) in terms.iter().enumerate() {
+            if term.worst == 0.0 {
+                continue;
+            }
+            self.used[stage] = true;
+            let at = stage * self.width..(stage + 1) * self.width;
+            for (sum, &x) in self.worst[at.clone()].iter_mut().zip(x) {
+                *sum += term.worst * x.abs();
+            }
+            if self.random {
+                let squares = self.squares[at.clone()].iter_mut();
+                for ((square, certain), &x) in squares.zip(&mut self.certain[at]).zip(x) {
+                    *square += (term.tau * x) * (term.tau * x);
+                    *certain += term.certain * x.abs();
+                }
+            }
+        }
+    }
+
+    /// Adds `coefficients x` to what the terms share of the errors of `lse` and of `delta`.
+    pub(super) fn share(&mut self, coefficients: [f64; 2], x: &[f64]) {
+        for (shared, coefficient) in self.shared.iter_mut().zip(coefficients) {
+            shared.resize(self.width, 0.0);
+            for (sum, &x) in shared.iter_mut().zip(x) {
+                *sum += coefficient * x;
+            }
+        }
+    }
+
+    /// Turns what the terms share into errors of the elements, given those of `lse` and `delta`.
+    pub(super) fn settle(&mut self, of: [(Stage, Term, usize); 3]) {
+        for (stage, term, which) in of {
+            if term.worst == 0.0 || self.shared[which].is_empty() {
+                continue;
+            }
+            self.used[stage as usize] = true;
+            for d in 0..self.width {
+                let at = stage as usize * self.width + d;
+                let term = term.times(self.shared[which][d]);
+                self.worst[at] += term.worst;
+                if self.random {
+                    self.squares[at] += term.tau * term.tau;
+                    self.certain[at] += term.certain;
+                }
+            }
+        }
+    }
+
+    /// A query head ends: repeated heads round its sum to the output format.
+    pub(super) fn end_head(&mut self, arithmetic: &Arithmetic<'_>) {
+        let recipe = arithmetic.recipe;
+        for d in 0..self.width {
+            let of_head = (self.sums[d][0] - self.head[d]).abs();
+            self.head[d] = self.sums[d][0];
+            self.heads_abs[d] += of_head;
+            self.heads_error[d] += recipe.output.rounding_error(of_head, recipe.flush_to_zero);
+        }
+    }
+
+    /// The error of element `d`, but for its storage.
+    ///
+    /// `rho` bounds the second order of the random part, `multiplicity` the entries that round alike.
+    pub(super) fn element(
+        &self,
+        d: usize,
+        arithmetic: &Arithmetic<'_>,
+        tail: Tail,
+        more: usize,
+    ) -> Element {
+        let mut element = Element { worst: 0.0, decides: 0.0, stages: [0.0; Stage::COUNT] };
+        for stage in (0..Stage::COUNT).filter(|&stage| self.used[stage]) {
+            let at = stage * self.width + d;
+            let worst = self.worst[at];
+            let decides = if self.random {
+                let tau = libm::sqrt(self.squares[at] * tail.multiplicity);
+                worst.min((tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho))
+            } else {
+                worst
+            };
+            element.add(stage, worst, decides);
+        }
+        let n = self.terms;
+        let gamma = arithmetic.gamma(n + more);
+        let eta = n as f64 * arithmetic.eta;
+        let worst = gamma * (self.sums[d][1] + element.worst) + eta;
+        let tau = arithmetic.u * libm::sqrt((n + more) as f64) * partial(&self.sums[d]);
+        let decides = if self.random {
+            worst.min(tail.lambda * tau + gamma * element.decides + eta)
+        } else {
+            worst
+        };
+        element.add(Stage::Sum as usize, worst, decides);
+        element
+    }
+
+    /// What repeated heads add: each head's rounding, and the sum of the rounded heads.
+    pub(super) fn repeated(&self, d: usize, arithmetic: &Arithmetic<'_>, group: usize) -> f64 {
+        let u = arithmetic.recipe.output.unit_roundoff();
+        let additions = group.saturating_sub(1) as f64;
+        self.heads_error[d] + additions * u * (self.heads_abs[d] + self.heads_error[d])
+    }
+}
+
+/// What turns scales into bounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tail {
+    /// The factor of the scale.
+    pub lambda: f64,
+    /// Relative size of the second order.
+    pub rho: f64,
+    /// Terms that may round alike.
+    pub multiplicity: f64,
+}
+
+impl Element {
+    /// Adds an error of one stage.
+    pub(super) fn add(&mut self, stage: usize, worst: f64, decides: f64) {
+        self.worst += worst;
+        self.decides += decides;
+        self.stages[stage] += decides as f32;
+    }
+
+    /// Adds the rounding of the result, which is about `truth`, and the error of the truth.
+    pub(super) fn store(&mut self, truth: f64, rounding: impl Fn(f64) -> f64) {
+        let own = super::Truth::RELATIVE_ERROR * truth.abs();
+        let worst = rounding(truth.abs() + self.worst) + own;
+        let decides = rounding(truth.abs() + self.decides) + own;
+        self.add(Stage::Store as usize, worst, decides);
+        if self.decides.is_nan() {
+            (self.worst, self.decides) = (f64::INFINITY, f64::INFINITY);
+        }
+    }
+}

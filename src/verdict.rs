@@ -1,0 +1,164 @@
+//! Whether somebody else's kernel computes the same thing.
+//!
+//! A [`Case`] is a problem, a [`Judge`] is all that can be computed of it before a candidate is seen, and
+//! [`Judge::check`] gives a [`Verdict`], a value and never an error: what is wrong with a candidate is what a verdict
+//! is for. `docs/verdict.md` states the rules and proves how seldom a right kernel fails.
+
+mod candidate;
+mod case;
+mod elements;
+mod forced;
+mod judge;
+mod mask;
+
+pub use case::Case;
+pub use elements::{TensorResult, Worst};
+pub use forced::{ForcedMask, forced_mask};
+pub use judge::Judge;
+
+pub use crate::precision::Mode;
+
+/// What a verdict says, in the order in which the worst counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Outcome {
+    /// Every test passed.
+    #[default]
+    Pass,
+    /// Not enough was given to tell.
+    Inconclusive,
+    /// The bounds are so wide that a made-up answer could pass.
+    Refused,
+    /// Something is wrong.
+    Fail,
+}
+
+impl Outcome {
+    /// The exit code of the command.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Outcome::Pass => 0,
+            Outcome::Fail => 1,
+            Outcome::Refused => 3,
+            Outcome::Inconclusive => 4,
+        }
+    }
+
+    /// The word in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Pass => "PASS",
+            Outcome::Fail => "FAIL",
+            Outcome::Refused => "REFUSED",
+            Outcome::Inconclusive => "INCONCLUSIVE",
+        }
+    }
+}
+
+/// The tests that a candidate can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// A tensor that must be there is not.
+    Missing,
+    /// A tensor that has no place in a candidate of this case.
+    Extra,
+    /// Another shape.
+    Shape,
+    /// No floating-point type.
+    Dtype,
+    /// A NaN or an infinity where a number belongs.
+    NotANumber,
+    /// Memory that was never written.
+    Unwritten,
+    /// All elements are zero.
+    Zero,
+    /// All elements are equal.
+    Constant,
+    /// An element is further from the truth than any right kernel.
+    Bound,
+    /// The errors have a common sign.
+    Mean,
+    /// The errors grow with the truth: a wrong factor.
+    Slope,
+    /// The errors are too large as a whole.
+    Rms,
+    /// The bounds are too wide to tell.
+    Vacuous,
+    /// The mask keeps what it must drop, or the other way round.
+    Mask,
+    /// The mask's values.
+    Values,
+    /// The kept counts.
+    Counts,
+    /// The candidate lacks what this way of judging needs.
+    Unjudged,
+}
+
+impl Rule {
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rule::Missing => "missing",
+            Rule::Extra => "extra",
+            Rule::Shape => "shape",
+            Rule::Dtype => "dtype",
+            Rule::NotANumber => "not-a-number",
+            Rule::Unwritten => "unwritten",
+            Rule::Zero => "zero",
+            Rule::Constant => "constant",
+            Rule::Bound => "bound",
+            Rule::Mean => "mean",
+            Rule::Slope => "slope",
+            Rule::Rms => "rms",
+            Rule::Vacuous => "vacuous",
+            Rule::Mask => "mask",
+            Rule::Values => "values",
+            Rule::Counts => "nnz",
+            Rule::Unjudged => "unjudged",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The tensor.
+    pub tensor: String,
+    /// The rule.
+    pub rule: Rule,
+    /// What it makes of the verdict.
+    pub outcome: Outcome,
+    /// What was expected and what was found.
+    pub message: String,
+}
+
+/// The judgement of one candidate.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Verdict {
+    /// The worst of all outcomes.
+    pub outcome: Outcome,
+    /// The tensors that were compared, in the order `o, lse, dq, dk, dv, dbias, dsink`.
+    pub tensors: Vec<TensorResult>,
+    /// Everything that was found wrong or could not be told.
+    pub findings: Vec<Finding>,
+    /// Entries of the mask that either decision would have been right for.
+    pub borderline: usize,
+    /// What is worth knowing and changes nothing.
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Adds a finding, and what it makes of the whole.
+    pub(crate) fn find(&mut self, finding: Finding) {
+        self.outcome = self.outcome.max(finding.outcome);
+        self.findings.push(finding);
+    }
+
+    /// A finding that fails the candidate.
+    pub(crate) fn fail(&mut self, tensor: &str, rule: Rule, message: impl Into<String>) {
+        let (tensor, message) = (tensor.to_owned(), message.into());
+        self.find(Finding { tensor, rule, outcome: Outcome::Fail, message });
+    }
+}

@@ -1,0 +1,93 @@
+//! The tensors of a candidate: which are there, and whether they have the shapes and types that they must have.
+
+use super::{Rule, Verdict};
+use crate::file::tensor_file::Numbers;
+use crate::file::{Array, TensorFile};
+use crate::problem::Problem;
+
+/// The results that can be judged, in the order of reports.
+pub(super) const RESULTS: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
+
+/// What a candidate may hold beside them.
+const OTHERS: [&str; 6] =
+    ["mask", "mask/row_offsets", "mask/columns", "mask/values", "nnz", "seeds"];
+
+/// The shape of a result, or `None` if the problem has no such result.
+pub(super) fn shape_of(problem: &Problem<f64>, name: &str) -> Option<Vec<usize>> {
+    let (s, inputs) = (problem.sizes(), problem.inputs());
+    Some(match name {
+        "o" => vec![s.batch, s.query_heads, s.queries, s.value_features],
+        "lse" => vec![s.batch, s.query_heads, s.queries],
+        "dq" => inputs.q.shape().to_vec(),
+        "dk" => inputs.k.shape().to_vec(),
+        "dv" => inputs.v.shape().to_vec(),
+        "dbias" => inputs.bias.as_ref()?.shape().to_vec(),
+        "dsink" => vec![inputs.sink.as_ref()?.len()],
+        _ => return None,
+    })
+}
+
+/// The results of a candidate that can be compared, by name; what cannot be is found wrong.
+pub(super) fn results<'a>(
+    problem: &Problem<f64>,
+    sampled: bool,
+    file: &'a TensorFile,
+    verdict: &mut Verdict,
+) -> Vec<(&'static str, &'a [f64])> {
+    for name in file.arrays.keys() {
+        let known = RESULTS.contains(&name.as_str()) && shape_of(problem, name).is_some();
+        let known = known || (sampled && OTHERS.contains(&name.as_str()));
+        if !known {
+            let why = "expected no such tensor for this case";
+            verdict.fail(&printable(name), Rule::Extra, why);
+        }
+    }
+    let mut found = Vec::new();
+    for name in RESULTS {
+        let Some(shape) = shape_of(problem, name) else { continue };
+        let Some(array) = file.arrays.get(name) else {
+            if ["dq", "dk", "dv"].contains(&name) {
+                verdict.fail(name, Rule::Missing, format!("expected shape {shape:?}, found none"));
+            } else {
+                verdict.notes.push(format!("{name}: not in the candidate, not judged"));
+            }
+            continue;
+        };
+        if let Some(data) = floats(name, array, &shape, verdict) {
+            found.push((name, data));
+        }
+    }
+    found
+}
+
+/// The elements of a result, if type and shape are right.
+fn floats<'a>(
+    name: &str,
+    array: &'a Array,
+    shape: &[usize],
+    verdict: &mut Verdict,
+) -> Option<&'a [f64]> {
+    let Numbers::Float(data) = &array.numbers else {
+        let message = format!("expected F64, F32, F16 or BF16, found {:?}", array.dtype);
+        verdict.fail(name, Rule::Dtype, message);
+        return None;
+    };
+    // lse is also met as [B, Hq, Nq, 1].
+    let with_one = [shape, &[1]].concat();
+    if array.shape != shape && !(name == "lse" && array.shape == with_one) {
+        let message = format!("expected shape {shape:?}, found {:?}", array.shape);
+        verdict.fail(name, Rule::Shape, message);
+        return None;
+    }
+    if data.len() != shape.iter().product::<usize>() {
+        let message = format!("expected {shape:?}, found {} elements", data.len());
+        verdict.fail(name, Rule::Shape, message);
+        return None;
+    }
+    Some(data)
+}
+
+/// A name without control characters.
+pub(super) fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,303 @@
+//! All that can be computed of a case before a candidate is seen, and the judgement of one candidate.
+
+use super::candidate::{results, shape_of};
+use super::elements::{Expected, compare};
+use super::forced::{ForcedMask, forced_mask};
+use super::mask::{self, CandidateMask};
+use super::{Case, Finding, Mode, Outcome, Rule, Verdict};
+use crate::backward::Gradients;
+use crate::error::Error;
+use crate::file::TensorFile;
+use crate::forward::Saved;
+use crate::precision::{Bound, Bounds, Question, Recipe, Truth, bounds};
+use crate::problem::{Inputs, Problem};
+use crate::sus::{Draw, Sample, sample};
+use crate::tensor::Tensor;
+
+/// One case at one recipe, ready to judge candidates.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    problem: Problem<f64>,
+    recipe: Recipe,
+    mode: Mode,
+    draw: Option<Draw>,
+    words_known: bool,
+    rounded_inputs: bool,
+    exact: Reference,
+}
+
+/// The truth for one forward pass and one mask.
+#[derive(Debug, Clone)]
+struct Reference {
+    truth: Truth,
+    saved: Saved<f64>,
+    mask: Option<DrawnMask>,
+    gradients: Gradients<f64>,
+    bounds: Bounds,
+}
+
+/// The oracle's own mask, and what of it is forced.
+#[derive(Debug, Clone)]
+struct DrawnMask {
+    sample: Sample,
+    forced: ForcedMask,
+}
+
+impl Judge {
+    /// Computes the truth and the bounds of a case.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] if the truth leaves the range of `f64`; those of the settings and of the draw.
+    pub fn new(case: &Case, recipe: &Recipe, mode: Mode) -> Result<Self, Error> {
+        let problem = round_inputs(&case.problem, recipe)?;
+        let draw = case.draw()?;
+        let truth = Truth::exact(&problem)?;
+        let exact = Reference::complete(&problem, recipe, draw.as_ref(), truth, Mode::Exact)?;
+        exact.check_finite()?;
+        Ok(Judge {
+            rounded_inputs: problem != case.problem,
+            recipe: recipe.clone(),
+            mode,
+            draw,
+            words_known: case.settings.seed.is_some(),
+            exact,
+            problem,
+        })
+    }
+
+    /// The recipe.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The problem, its inputs as the recipe reads them.
+    #[must_use]
+    pub fn problem(&self) -> &Problem<f64> {
+        &self.problem
+    }
+
+    /// The truth of the gradients with the oracle's own mask, or of the dense ones, from the exact forward pass.
+    #[must_use]
+    pub fn gradients(&self) -> &Gradients<f64> {
+        &self.exact.gradients
+    }
+
+    /// The bounds that go with them.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.exact.bounds
+    }
+
+    /// Judges one candidate.
+    #[must_use]
+    pub fn check(&self, candidate: &TensorFile) -> Verdict {
+        let mut verdict = Verdict::default();
+        if self.rounded_inputs {
+            let format = self.recipe.input.name();
+            verdict
+                .notes
+                .push(format!("the inputs were rounded to {format}, as the recipe reads them"));
+        }
+        let results = results(&self.problem, self.draw.is_some(), candidate, &mut verdict);
+        if results.is_empty() {
+            verdict.fail("candidate", Rule::Missing, "expected at least one result, found none");
+            return verdict;
+        }
+        let given = match self.mode {
+            Mode::Exact => None,
+            Mode::Given => match self.given(&results) {
+                Ok(reference) => Some(reference),
+                Err(message) => {
+                    verdict.find(Finding {
+                        tensor: "o".into(),
+                        rule: Rule::Unjudged,
+                        outcome: Outcome::Refused,
+                        message,
+                    });
+                    None
+                }
+            },
+        };
+        let reference = given.as_ref().unwrap_or(&self.exact);
+        let own = self.own_mask(reference, candidate, &mut verdict);
+        let (gradients, of_gradients) = match &own {
+            Some((gradients, bounds)) => (gradients, bounds),
+            None => (&reference.gradients, &reference.bounds),
+        };
+        for (name, found) in results {
+            let shape = shape_of(&self.problem, name).expect("a result of this problem");
+            let (truth, bound) = match name {
+                "o" => (self.exact.saved.o.as_slice(), &self.exact.bounds.o),
+                "lse" => (self.exact.saved.lse.as_slice(), &self.exact.bounds.lse),
+                _ => of(name, gradients, of_gradients),
+            };
+            let expected = Expected { name, shape: &shape, truth, bound };
+            let result = compare(expected, found, &mut verdict);
+            verdict.tensors.push(result);
+        }
+        verdict
+    }
+
+    /// The reference for the forward pass that the candidate stored.
+    fn given(&self, results: &[(&str, &[f64])]) -> Result<Reference, String> {
+        let find = |name: &str| {
+            let found = results.iter().find(|result| result.0 == name);
+            found.map(|result| result.1.to_vec()).ok_or_else(|| {
+                format!("mode 'given' needs the candidate's o and lse; it has no {name}")
+            })
+        };
+        let (o, lse) = (find("o")?, find("lse")?);
+        let exact = &self.exact.saved;
+        let saved = Tensor::new("o", exact.o.shape(), o)
+            .and_then(|o| Ok((o, Tensor::new("lse", exact.lse.shape(), lse)?)))
+            .and_then(|(o, lse)| Saved::given(&self.problem, o, lse))
+            .and_then(|saved| Truth::given(&self.problem, &saved))
+            .and_then(|truth| {
+                let draw = self.draw.as_ref();
+                Reference::complete(&self.problem, &self.recipe, draw, truth, Mode::Given)
+            })
+            .map_err(|e| e.to_string())?;
+        saved.check_finite().map_err(|e| e.to_string())?;
+        Ok(saved)
+    }
+
+    /// Checks the candidate's own mask, and computes the truth that goes with it where it is not the oracle's.
+    fn own_mask(
+        &self,
+        reference: &Reference,
+        candidate: &TensorFile,
+        verdict: &mut Verdict,
+    ) -> Option<(Gradients<f64>, Bounds)> {
+        let drawn = reference.mask.as_ref()?;
+        verdict.borderline = drawn.forced.either.iter().map(Vec::len).sum();
+        let own = mask::read(&self.problem, candidate, verdict).ok().flatten();
+        let rows = 0..self.problem.row_count();
+        let counts: Vec<(usize, usize)> = match &own {
+            Some(own) => rows.map(|at| own.pattern.row(at).len()).map(|n| (n, n)).collect(),
+            None => {
+                let ForcedMask { keep, either } = &drawn.forced;
+                rows.map(|at| (keep[at].len(), keep[at].len() + either[at].len())).collect()
+            }
+        };
+        if let Some(nnz) = candidate.arrays.get("nnz") {
+            mask::check_counts(&self.problem, nnz, &counts, verdict);
+        }
+        let Some(CandidateMask { pattern, values }) = own else {
+            if !self.words_known {
+                verdict.notes.push(
+                    "neither the case nor the candidate says which entries are kept: seed 0 is assumed".into(),
+                );
+            }
+            return None;
+        };
+        mask::check(&self.problem, &pattern, &drawn.forced, self.words_known, verdict);
+        if !self.words_known {
+            verdict.find(Finding {
+                tensor: "mask".into(),
+                rule: Rule::Unjudged,
+                outcome: Outcome::Inconclusive,
+                message: "the case names no seed, and one mask does not tell a law".into(),
+            });
+        }
+        let sample = mask::sample(&self.problem, &pattern, &drawn.sample.lambda);
+        let gradients = reference.truth.gradients(Some(&sample));
+        let bounds = bounds(&Question {
+            problem: &self.problem,
+            recipe: &self.recipe,
+            mode: self.mode,
+            saved: &reference.saved,
+            sample: Some(&sample),
+            borderline: None,
+            gradients: &gradients,
+        });
+        if let Some(values) = values.filter(|_| sample.pattern == pattern) {
+            let _ = values;
+        }
+        Some((gradients, bounds))
+    }
+}
+
+/// The truth and the bound of one gradient.
+fn of<'a>(name: &str, gradients: &'a Gradients<f64>, bounds: &'a Bounds) -> (&'a [f64], &'a Bound) {
+    let present = "a gradient of this problem";
+    match name {
+        "dq" => (gradients.dq.as_slice(), &bounds.dq),
+        "dk" => (gradients.dk.as_slice(), &bounds.dk),
+        "dv" => (gradients.dv.as_slice(), &bounds.dv),
+        "dbias" => (
+            gradients.dbias.as_ref().expect(present).as_slice(),
+            bounds.dbias.as_ref().expect(present),
+        ),
+        _ => (gradients.dsink.as_ref().expect(present), bounds.dsink.as_ref().expect(present)),
+    }
+}
+
+impl Reference {
+    /// The mask, the gradients and the bounds for one forward pass.
+    fn complete(
+        problem: &Problem<f64>,
+        recipe: &Recipe,
+        draw: Option<&Draw>,
+        truth: Truth,
+        mode: Mode,
+    ) -> Result<Self, Error> {
+        let saved = truth.saved();
+        let mask = match draw {
+            None => None,
+            Some(draw) => {
+                let sample = sample(problem, &saved, draw)?;
+                let forced = forced_mask(problem, &saved, recipe, mode, draw, &sample)?;
+                Some(DrawnMask { sample, forced })
+            }
+        };
+        let sample = mask.as_ref().map(|mask| &mask.sample);
+        let gradients = truth.gradients(sample);
+        let bounds = bounds(&Question {
+            problem,
+            recipe,
+            mode,
+            saved: &saved,
+            sample,
+            borderline: mask.as_ref().map(|mask| mask.forced.either.as_slice()),
+            gradients: &gradients,
+        });
+        Ok(Reference { truth, saved, mask, gradients, bounds })
+    }
+
+    /// A truth is made of numbers.
+    fn check_finite(&self) -> Result<(), Error> {
+        let Gradients { dq, dk, dv, dbias, dsink } = &self.gradients;
+        let all = [
+            ("o", self.saved.o.as_slice()),
+            ("dq", dq.as_slice()),
+            ("dk", dk.as_slice()),
+            ("dv", dv.as_slice()),
+            ("dbias", dbias.as_ref().map_or(&[], Tensor::as_slice)),
+            ("dsink", dsink.as_deref().unwrap_or(&[])),
+        ];
+        for (tensor, data) in all {
+            if let Some(index) = data.iter().position(|x| !x.is_finite()) {
+                return Err(Error::Overflow { tensor, index, found: data[index].to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The problem as a kernel of this recipe reads it.
+fn round_inputs(problem: &Problem<f64>, recipe: &Recipe) -> Result<Problem<f64>, Error> {
+    let Inputs { q, k, v, g, dlse, bias, sink } = problem.inputs();
+    let read = |tensor: &Tensor<f64>| tensor.map(|x| recipe.input.round(x));
+    let wide = |x: f64| recipe.accumulator.round(x);
+    let inputs = Inputs {
+        q: read(q),
+        k: read(k),
+        v: read(v),
+        g: read(g),
+        dlse: dlse.as_ref().map(|x| x.map(wide)),
+        bias: bias.as_ref().map(|x| x.map(wide)),
+        sink: sink.as_ref().map(|x| x.iter().map(|&x| wide(x)).collect()),
+    };
+    Problem::new(inputs, problem.options().clone())
+}
