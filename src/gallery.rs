@@ -17,6 +17,7 @@ pub mod cases;
 pub mod catalogue;
 pub mod diagnosis;
 pub mod machine;
+pub mod matrix;
 mod right;
 pub mod rivals;
 mod wrong;

@@ -137,7 +137,7 @@ family! { Right false;
                 let terms: Vec<(f64, f64)> = (0..features).map(|e| (operand.round(g[e]), operand.round(v[e]))).collect();
                 let parts = terms.chunks(8).map(|part| w.dot(part, w.sum_q));
                 let sum = parts.fold(0.0, |sum, part| w.fl(sum + part));
-                w.dp[at] = w.arithmetic.product.round(sum);
+                w.dp[at] = w.arithmetic.elementwise.round(sum);
             }
         }))
     }

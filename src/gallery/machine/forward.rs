@@ -55,7 +55,7 @@ impl Work<'_> {
         if self.arithmetic.normalised {
             let weight = |s: &f64| self.fl(self.exp(self.fl(s - largest)) / total);
             let weights: Vec<f64> =
-                scores.iter().map(|s| self.arithmetic.weight.round(weight(s))).collect();
+                scores.iter().map(|s| self.arithmetic.elementwise.round(weight(s))).collect();
             self.add_values(&mut o, 1.0, row, &visible, &weights);
         } else {
             o.iter_mut().for_each(|o| *o = self.fl(*o / total));
@@ -93,10 +93,10 @@ impl Work<'_> {
                 } else {
                     self.fl(1.0 - self.fl(tanh * tanh))
                 };
-                (self.arithmetic.score.round(self.fl(self.fl(cap) * tanh)), derivative)
+                (self.arithmetic.elementwise.round(self.fl(self.fl(cap) * tanh)), derivative)
             }
         };
-        (self.arithmetic.score.round(self.fl(capped + self.bias(row, j))), cap)
+        (self.arithmetic.elementwise.round(self.fl(capped + self.bias(row, j))), cap)
     }
 
     /// `scale q . k`.
@@ -114,7 +114,7 @@ impl Work<'_> {
             .collect();
         let product = self.dot(&terms, self.sum_q);
         let score = if folded { product } else { self.fl(self.scale * product) };
-        self.arithmetic.score.round(score)
+        self.arithmetic.elementwise.round(score)
     }
 
     /// The bias of an entry, 0 if there is none.
@@ -148,7 +148,7 @@ impl Work<'_> {
             } else {
                 self.exp(self.fl(s - lse))
             };
-            self.p[at] = self.arithmetic.weight.round(w);
+            self.p[at] = self.arithmetic.elementwise.round(w);
         }
     }
 }

@@ -70,7 +70,7 @@ impl Work<'_> {
         let v = self.v.row(row.b, self.key_head[row.h], j);
         let terms: Vec<(f64, f64)> =
             g.zip(v).map(|(&g, &v)| (operand.round(g), operand.round(v))).collect();
-        self.arithmetic.product.round(self.dot(&terms, self.sum_q))
+        self.arithmetic.elementwise.round(self.dot(&terms, self.sum_q))
     }
 
     pub(super) fn products(&mut self) {

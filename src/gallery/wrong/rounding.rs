@@ -45,7 +45,7 @@ family! { Rounding true;
     /// Scores are rounded to bf16 before the exponential.
     [] "dq dk dv dbias"
     fn scores_in_bf16(launch) {
-        only_if(launch.arithmetic.score != Format::Bf16)?;
+        only_if(launch.arithmetic.elementwise != Format::Bf16)?;
         Some(launch.edit(Stage::Scores, |w| w.s.iter_mut().for_each(|s| *s = Format::Bf16.round(*s))))
     }
     /// `lse` is saved in bf16.
@@ -129,7 +129,7 @@ family! { Rounding true;
         only_if(launch.arithmetic.weight_operand != Format::Bf16)?;
         Some(launch.edit(Stage::Drawn, |w| {
             (w.arithmetic.ds, w.arithmetic.weight_operand) = (Format::Bf16, Format::Bf16);
-            w.arithmetic.product = Format::Bf16;
+            w.arithmetic.operand = Format::Bf16;
         }))
     }
 }

@@ -80,7 +80,7 @@ family! { SusWeights true;
     ["s5"] "dq dk dv dbias"
     fn q_of_weights_in_bf16(launch) {
         launch.draw?;
-        only_if(launch.arithmetic.weight != Format::Bf16)?;
+        only_if(launch.arithmetic.elementwise != Format::Bf16)?;
         Some(launch.edit(Stage::Weights, |w| w.p.iter_mut().for_each(|p| *p = Format::Bf16.round(*p))))
     }
     /// Each row's `W~` is normalised to the sum of its weights.
