@@ -45,6 +45,7 @@ pub mod mask;
 pub mod precision;
 pub mod problem;
 pub mod scalar;
+pub mod selftest;
 pub mod sus;
 pub mod tensor;
 pub mod verdict;

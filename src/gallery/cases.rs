@@ -407,9 +407,8 @@ fn shape_numbers(inputs: &mut Inputs<f64>, numbers: Numbers) {
                 k.row(b, h, j)[d] / [1.0, 2.0, 4.0][h % 3]
             });
             let v = inputs.v.clone();
-            inputs.v = Tensor::from_fn(v.shape(), |[b, h, j, e]| {
-                v.row(b, h, j)[e] + 4.0 * h as f64 + 8.0 * b as f64
-            });
+            inputs.v =
+                Tensor::from_fn(v.shape(), |[b, h, j, e]| v.row(b, h, j)[e] + (h + b) as f64);
         }
     }
 }

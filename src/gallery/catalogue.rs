@@ -19,6 +19,18 @@ pub fn source(number: &str) -> Option<&'static str> {
     BUGS.iter().find(|bug| bug.number == number).map(|bug| bug.source)
 }
 
+/// Kernels of the gallery that no verdict can tell from a right one, and why.
+const EQUIVALENT: &[(&str, &str)] = &[(
+    "equal_word_is_kept",
+    "nowhere: it differs only where a word is `q 2^32` to the last bit, which any kernel that rounds may decide either way",
+)];
+
+/// Why a kernel can be told from a right one by nobody, if that is so.
+#[must_use]
+pub fn equivalent(kernel: &str) -> Option<&'static str> {
+    EQUIVALENT.iter().find(|(name, _)| *name == kernel).map(|(_, why)| *why)
+}
+
 const fn bug(number: &'static str, source: &'static str, what: &'static str) -> Bug {
     Bug { number, source, what, not_copied: None }
 }

@@ -1,8 +1,10 @@
 //! The kill matrix: every kernel of the gallery on every case, under our verdict and under the rules in use today.
 
 mod cell;
+mod report;
 
 pub use cell::{Cell, Outputs, RightErrors};
+pub use report::Tally;
 
 use super::arithmetic::{Arithmetic, Format};
 use super::cases::Case;
@@ -18,6 +20,9 @@ use rayon::prelude::*;
 
 /// The recipes of the matrix.
 pub const RECIPES: [&str; 4] = ["f64", "f32", "flash-bf16", "flash-f16"];
+
+/// The cases of a quick run.
+pub const QUICK: [&str; 3] = ["primes", "square_causal", "sus"];
 
 /// One case at one recipe: a column of the matrix.
 #[derive(Debug, Clone)]

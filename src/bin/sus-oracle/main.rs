@@ -5,6 +5,7 @@
 mod check;
 mod grad;
 mod options;
+mod selftest;
 mod terminal;
 
 use clap::error::ErrorKind;
@@ -36,6 +37,7 @@ Exit codes: 0 done, 2 bad input or usage.";
 enum Command {
     Grad(grad::Arguments),
     Check(check::Arguments),
+    Selftest(selftest::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,10 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
         Command::Check(arguments) => check::run(arguments),
+        Command::Selftest(arguments) => match selftest::run(&arguments) {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => return terminal::fail(BAD_INPUT, &error),
+        },
     };
     match outcome {
         Ok((text, code)) => terminal::print(&text, code),
