@@ -1,6 +1,6 @@
 //! The bound of every element of every result.
 
-use super::entry::{Arithmetic, Term};
+use super::entry::{Arithmetic, Term, is_power_of_two};
 use super::format::Format;
 use super::recipe::{Gqa, Recipe};
 use super::row::{EntryError, Mode, RowErrors, row_errors};
@@ -156,7 +156,7 @@ impl Core<'_> {
         for e in &errors.entries {
             let v = p.v(row, e.j);
             let mut terms = Terms::default();
-            terms[Stage::P as usize] = Term::certain(a.narrow(recipe.p, e.w) * amplify);
+            terms[Stage::P as usize] = Term::certain(a.narrow_scaled(recipe.p, e.w) * amplify);
             sums.add(e.w, &terms, v);
             let log = e.log.plus(errors.rescale);
             let relative = Term { worst: libm::expm1(log.worst + e.log_stored) * amplify, ..log };
@@ -258,7 +258,8 @@ impl Core<'_> {
             *term = term.times(t);
         }
         let w = kept.w;
-        terms[Stage::P as usize] = Term::certain(t.abs() * a.elementwise(w * (1.0 + r)));
+        terms[Stage::P as usize] =
+            Term::certain(t.abs() * a.narrow_scaled(self.q.recipe.p_in_ds, w * (1.0 + r)));
         let mut dp = e.dp_sum.times(w).plus(Term::certain(w * e.dp_stored));
         dp.worst = dp.worst * (1.0 + r) + w * r * (errors.delta_error.worst + errors.delta_stored);
         terms[Stage::Dp as usize] = dp;
@@ -266,7 +267,7 @@ impl Core<'_> {
         let ds = w * t;
         let before: f64 = terms.iter().map(|term| term.worst).sum();
         terms[Stage::Ds as usize] = Term::rounding(a.u * (3.0 * w * size + 2.0 * ds.abs()))
-            .plus(Term::certain(2.0 * a.elementwise(ds.abs() + before)));
+            .plus(Term::certain(a.elementwise(ds.abs() + before)));
         (ds, terms, r)
     }
 
@@ -291,14 +292,24 @@ impl Core<'_> {
         let flush = recipe.flush_to_zero;
         let unscaled = 1.0_f64.max(self.q.problem.scale().abs());
         let narrow = |format: Format| {
-            if a.narrow(format, 1.0) == 0.0 {
+            if !a.is_narrow(format) {
                 return 0.0;
             }
             (format.unit_roundoff() * rounded).max(format.underflow_error(flush) * unscaled)
         };
         let slope = e.slope_error * (ds.abs() + before);
         let slope = if self.q.problem.options().softcap.is_some() { slope } else { 0.0 };
-        let stored = narrow(recipe.ds) + 2.0 * narrow(recipe.elementwise);
+        // Where dS is stored between steps: by the scale unless it is a power of two, twice by the softcap. The
+        // products then read what is stored already.
+        let capped = self.q.problem.options().softcap.is_some();
+        let steps = f64::from(u8::from(!is_power_of_two(self.q.problem.scale().abs())))
+            + 2.0 * f64::from(u8::from(capped));
+        let underflow = recipe.elementwise.underflow_error(flush);
+        let stored = if a.is_narrow(recipe.elementwise) {
+            steps * narrow(recipe.elementwise) + underflow
+        } else {
+            narrow(recipe.ds)
+        };
         terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(slope + stored));
         (dz, terms)
     }
@@ -400,7 +411,7 @@ impl Core<'_> {
             dk[e.j].add(dz, &alone, p.q(row));
             let (mut terms, lse, _) = self.weight_terms(errors, e, &kept);
             terms[Stage::Lse as usize] = lse;
-            terms[Stage::P as usize] = Term::certain(a.narrow(recipe.p, kept.w * (1.0 + r)));
+            terms[Stage::P as usize] = Term::certain(a.narrow_scaled(recipe.p, kept.w * (1.0 + r)));
             dv[e.j].add(kept.w, &terms, p.g(row));
         }
         let stored = Term::certain(errors.delta_stored);

@@ -133,17 +133,46 @@ impl<'a> Arithmetic<'a> {
         }
     }
 
-    /// The error of storing a number in a format: none if it is no narrower than the accumulator, where the
-    /// roundings of single operations are counted already.
-    pub(super) fn narrow(&self, format: Format, magnitude: f64) -> f64 {
-        if format.precision() >= self.recipe.accumulator.precision() {
-            return 0.0;
-        }
-        format.rounding_error(magnitude, self.recipe.flush_to_zero)
+    /// Whether a format is narrower than the accumulator. If it is not, storing in it adds nothing to the roundings of
+    /// single operations, which are counted already.
+    pub(super) fn is_narrow(&self, format: Format) -> bool {
+        format.precision() < self.recipe.accumulator.precision()
     }
 
-    /// The same for a number that is stored between elementwise steps.
+    /// The error of storing a number in a narrow format.
+    pub(super) fn narrow(&self, format: Format, magnitude: f64) -> f64 {
+        if self.is_narrow(format) {
+            format.rounding_error(magnitude, self.recipe.flush_to_zero)
+        } else {
+            0.0
+        }
+    }
+
+    /// The error of storing a number in a narrow format, up to a factor of at most 1 that kernels choose.
+    pub(super) fn narrow_scaled(&self, format: Format, magnitude: f64) -> f64 {
+        if self.is_narrow(format) {
+            format.relative_error(magnitude, self.recipe.flush_to_zero)
+        } else {
+            0.0
+        }
+    }
+
+    /// The error of storing a number between elementwise steps.
     pub(super) fn elementwise(&self, magnitude: f64) -> f64 {
         self.narrow(self.recipe.elementwise, magnitude)
     }
+
+    /// The error of storing a number and of storing it again after multiplication by `scale`, which only underflows for
+    /// a power of two; per unit of the scaled number.
+    pub(super) fn scaled(&self, scaled: f64, scale: f64) -> f64 {
+        let scale = scale.abs();
+        let unscaled = if scale > 0.0 { self.elementwise(scaled / scale) * scale } else { 0.0 };
+        let again = if is_power_of_two(scale) { 0.0 } else { scaled };
+        unscaled + self.elementwise(again)
+    }
+}
+
+/// Whether multiplication by `x` is exact, barring underflow.
+pub(super) fn is_power_of_two(x: f64) -> bool {
+    x.is_normal() && x.to_bits().trailing_zeros() >= 52
 }

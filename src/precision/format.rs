@@ -88,11 +88,23 @@ impl Format {
         }
     }
 
-    /// The largest error of rounding a number of magnitude at most `magnitude`: `max(u |x|, half the smallest number)`;
-    /// where small numbers are flushed to zero, the smallest normal number takes the place of the latter.
+    /// The largest error of rounding a number of magnitude at most `magnitude`: half the spacing of the format there,
+    /// and no less than half its smallest number; where small numbers are flushed to zero, the smallest normal number.
     #[inline]
     #[must_use]
     pub fn rounding_error(self, magnitude: f64, flush_to_zero: bool) -> f64 {
+        let underflow = self.underflow_error(flush_to_zero);
+        if !magnitude.is_finite() {
+            return magnitude;
+        }
+        (self.unit_roundoff() * power_below(magnitude)).max(underflow)
+    }
+
+    /// The largest error of rounding `x` times a factor that is not known, per factor: `u |x|`, and no less than the
+    /// underflow error, for factors up to 1.
+    #[inline]
+    #[must_use]
+    pub fn relative_error(self, magnitude: f64, flush_to_zero: bool) -> f64 {
         (self.unit_roundoff() * magnitude).max(self.underflow_error(flush_to_zero))
     }
 
@@ -117,6 +129,11 @@ impl Format {
             Format::Bf16 => "bf16",
         }
     }
+}
+
+/// The largest power of two that is at most `x`; 0 below the normal range.
+fn power_below(x: f64) -> f64 {
+    f64::from_bits(x.to_bits() & 0x7ff0_0000_0000_0000)
 }
 
 /// Drops 13 bits of an `f32`, to nearest, ties to even.

@@ -46,6 +46,8 @@ pub struct Recipe {
     pub elementwise: Format,
     /// What the products `P v` and `P^T G` read `P` as.
     pub p: Format,
+    /// What `dS = P t` reads `P` as: some kernels take the `P` that their products read.
+    pub p_in_ds: Format,
     /// What the products `dS k` and `dS^T q` read `dS` as.
     pub ds: Format,
     /// What `o` is stored in.
@@ -114,11 +116,12 @@ impl Recipe {
             tensor_cores: false,
             elementwise: format,
             p: format,
+            p_in_ds: format,
             ds: format,
             o: format,
             lse: format,
             output: format,
-            exp_ulp: 4.0,
+            exp_ulp: 2.0,
             tanh_ulp: 8.0,
             tile: 16,
             delta: Delta::Stored,
@@ -129,6 +132,7 @@ impl Recipe {
             input: format,
             tensor_cores: true,
             p: format,
+            p_in_ds: format,
             ds: format,
             o: format,
             output: format,
@@ -143,6 +147,7 @@ impl Recipe {
         };
         let tf32 = Recipe {
             input: Format::F32,
+            p_in_ds: Format::F32,
             o: Format::F32,
             output: Format::F32,
             ..flash(Format::Tf32)
@@ -151,7 +156,7 @@ impl Recipe {
         Some(match name {
             "f64" => plain(Format::F64),
             "f32" => plain(Format::F32),
-            "tf32" => Recipe { delta: Delta::Stored, ..tf32 },
+            "tf32" => tf32,
             "flash-bf16" => flash(Format::Bf16),
             "flash-f16" => flash(Format::F16),
             "eager-bf16" => eager(Format::Bf16),
@@ -208,6 +213,7 @@ struct Overlay {
     tensor_cores: Option<bool>,
     elementwise: Option<Format>,
     p: Option<Format>,
+    p_in_ds: Option<Format>,
     ds: Option<Format>,
     o: Option<Format>,
     lse: Option<Format>,
@@ -229,6 +235,7 @@ impl Overlay {
             tensor_cores: self.tensor_cores.unwrap_or(base.tensor_cores),
             elementwise: self.elementwise.unwrap_or(base.elementwise),
             p: self.p.unwrap_or(base.p),
+            p_in_ds: self.p_in_ds.unwrap_or(base.p_in_ds),
             ds: self.ds.unwrap_or(base.ds),
             o: self.o.unwrap_or(base.o),
             lse: self.lse.unwrap_or(base.lse),

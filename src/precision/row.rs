@@ -111,11 +111,11 @@ pub fn row_errors(
     let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
     let largest = entries.iter().fold(sink.map_or(0.0, f64::abs), |m, e| m.max(e.s.abs()));
     for entry in &mut entries {
-        entry.log = entry.log.plus(exponential(&arithmetic, entry.s, largest));
+        entry.log = entry.log.plus(exponential(&arithmetic, entry.s, lse, largest));
     }
     let mut errors = RowErrors {
         multiplicity: multiplicity(&entries, arithmetic.u),
-        sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, largest))),
+        sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, lse, largest))),
         lse,
         delta: dot(problem.g(row), saved.o.row(row.b, row.h, row.i)),
         entries,
@@ -128,11 +128,17 @@ pub fn row_errors(
 }
 
 /// Section "exp": the argument `s - lse` or `s - m`, in natural or binary logarithms, and the function.
-fn exponential(arithmetic: &Arithmetic<'_>, s: f64, largest: f64) -> Term {
+///
+/// What the row shares, the rounding of `lse` or `m`, is random in no entry: it stands with the error of `lse`.
+fn exponential(arithmetic: &Arithmetic<'_>, s: f64, lse: f64, largest: f64) -> Term {
     let u = arithmetic.u;
-    let argument = 3.0 * u * (s.abs() + largest);
-    let function = 2.0 * arithmetic.recipe.exp_ulp * u + u;
-    Term::rounding(argument).beside(Term::rounding(function))
+    let function = (2.0 * arithmetic.recipe.exp_ulp + 1.0) * u;
+    let argument = libm::hypot(2.0 * s.abs(), (s - lse).abs()) * u;
+    Term {
+        worst: 3.0 * u * (s.abs() + largest) + function,
+        tau: libm::hypot(argument, function),
+        certain: 0.0,
+    }
 }
 
 /// The largest number of scores within a few roundings of each other.
@@ -172,7 +178,7 @@ impl<'a> Scores<'a> {
         let shared = Term::certain(2.5 * u * z.abs());
         let mut error = a.sum(qk, features, 8).times(self.scale).plus(shared);
         // q . k and its scaled value are stored.
-        let mut stored = 2.0 * a.elementwise(z.abs() + error.worst);
+        let mut stored = a.scaled(z.abs() + error.worst, self.scale);
         let (mut s, mut slope, mut slope_error) = (z, self.scale, 2.0 * u * self.scale.abs());
         if let Some(cap) = p.options().softcap {
             let y = z / cap;
@@ -232,13 +238,12 @@ impl RowArithmetic<'_> {
         let (u, recipe) = (a.u, a.recipe);
         let n = errors.entries.len();
         let tiles = if recipe.tile == 0 { 0 } else { n.div_ceil(recipe.tile) };
-        let changes = tiles.min(records(&errors.entries) + 2);
         let one = (2.0 * recipe.exp_ulp + 2.0) * u;
+        let arguments = if tiles > 0 { 6.0 * u * largest } else { 0.0 };
         errors.rescale = Term {
-            worst: tiles as f64 * one + 6.0 * u * largest * f64::from(u8::from(tiles > 0)),
-            tau: libm::sqrt(changes as f64) * one
-                + 6.0 * u * largest * f64::from(u8::from(tiles > 0)),
-            certain: 0.0,
+            worst: tiles as f64 * one + arguments,
+            tau: if tiles > 0 { one * libm::sqrt(1.0 + rescaled(&errors.entries)) } else { 0.0 },
+            certain: arguments,
         };
         errors.forward_roundings = n + tiles + 3;
         if errors.entries.is_empty() && errors.sink.is_none() {
@@ -259,20 +264,23 @@ impl RowArithmetic<'_> {
         let total = weights.plus(errors.rescale);
         let of_sum = a.gamma(errors.forward_roundings);
         errors.weight_error = total.worst + of_sum;
+        // The conversion of lse or m for the exponent is shared by the row.
+        let conversion = 3.0 * u * (errors.lse.abs() + largest);
         if mode == Mode::Given {
+            errors.lse_error = Term::certain(conversion);
             return;
         }
         let of_sum_tau = u * libm::sqrt(errors.forward_roundings as f64);
         let below_largest = (errors.lse - largest).abs().min((errors.lse + largest).abs());
-        let logarithm = 4.0 * u * (below_largest + 1.0) + 3.0 * u * (errors.lse.abs() + largest);
+        let logarithm = 4.0 * u * (below_largest + 1.0) + conversion;
         let of_function = 2.0 * recipe.exp_ulp * u;
         let stored = a.narrow(recipe.lse, errors.lse.abs());
         let divisor = 1.0 - errors.weight_error;
         let relative = if divisor > 0.0 { errors.weight_error / divisor } else { f64::INFINITY };
         errors.lse_error = Term {
             worst: relative + logarithm + stored,
-            tau: total.tau + of_sum_tau + logarithm,
-            certain: weights.certain + of_function + stored,
+            tau: total.tau + of_sum_tau,
+            certain: total.certain + of_function + logarithm + stored,
         };
     }
 
@@ -299,7 +307,7 @@ impl RowArithmetic<'_> {
             squares += (e.w * away * e.log.tau) * (e.w * away * e.log.tau);
             absolute += e.w * e.dp_abs;
             shared += e.w * away;
-            rounded += a.narrow(recipe.p, e.w) * e.dp.abs() + e.w * away * e.log_stored;
+            rounded += a.narrow_scaled(recipe.p, e.w) * e.dp.abs() + e.w * away * e.log_stored;
         }
         if let Some((w, log)) = errors.sink {
             weights = weights.plus(log.times(w * errors.delta));
@@ -365,19 +373,19 @@ pub(super) fn partial(sums: &[f64; 5]) -> f64 {
     partial_bound(sums[1], sums[4] - sums[3], sums[2])
 }
 
-/// How often the running maximum changes, from the first key or from the last.
-fn records(entries: &[EntryError]) -> usize {
-    let count = |scores: &mut dyn Iterator<Item = f64>| {
-        let mut most = f64::NEG_INFINITY;
-        scores
-            .filter(|&s| {
-                s > most && {
-                    most = s;
-                    true
-                }
-            })
-            .count()
+/// How much of a row's weight is rescaled when the running maximum changes, squared and summed over the changes; from
+/// the first key or from the last, whichever is more.
+fn rescaled(entries: &[EntryError]) -> f64 {
+    let run = |entries: &mut dyn Iterator<Item = &EntryError>| {
+        let (mut most, mut weight, mut squares) = (f64::NEG_INFINITY, 0.0, 0.0);
+        for e in entries {
+            if e.s > most {
+                most = e.s;
+                squares += weight * weight;
+            }
+            weight += e.w;
+        }
+        squares
     };
-    let forward = count(&mut entries.iter().map(|e| e.s));
-    forward.max(count(&mut entries.iter().rev().map(|e| e.s)))
+    run(&mut entries.iter()).max(run(&mut entries.iter().rev()))
 }
