@@ -65,60 +65,73 @@ fn cases_with_truth() -> Vec<(Case, TensorFile)> {
     cases::all().into_iter().map(|case| (case.clone(), truth(&case))).collect()
 }
 
+/// How far a right kernel may be from the library, relative to the largest number, at a recipe: loose, as the verdict
+/// is what decides.
+const LIMITS: [(&str, f64); 5] =
+    [("f64", 1e-12), ("f32", 1e-4), ("tf32", 2e-2), ("flash-bf16", 0.1), ("flash-f16", 2e-2)];
+
 #[test]
-fn right_kernels_agree_with_the_library_at_every_recipe() {
+fn right_kernels_agree_with_the_library() {
     let cases = cases_with_truth();
-    let limits = [
-        ("f64", 1e-12),
-        ("f32", 1e-4),
-        ("tf32", 2e-2),
-        ("flash-bf16", 0.1),
-        ("flash-f16", 2e-2),
-        ("eager-bf16", 0.2),
-        ("eager-f16", 4e-2),
-    ];
     kernels().into_par_iter().filter(|kernel| !kernel.wrong).for_each(|kernel| {
-        let mut applied = false;
-        for (recipe, limit) in limits {
-            let recipe = Arithmetic::named(recipe).expect("a recipe");
-            for (case, differences) in on_all_cases(kernel, recipe, &cases) {
-                applied = true;
-                for (name, difference) in differences {
-                    if difference > limit {
-                        println!("{} at {} on {case}: {name} {difference:.2e}", kernel.name, limit);
-                    }
+        let mut runs = 0;
+        for (recipe, limit) in LIMITS {
+            let arithmetic = Arithmetic::named(recipe).expect("a recipe");
+            for (case, differences) in on_all_cases(kernel, arithmetic, &cases) {
+                runs += 1;
+                for (name, found) in differences {
+                    assert!(
+                        found < limit,
+                        "{} at {recipe} on {case}: {name} {found:.1e}",
+                        kernel.name
+                    );
                 }
             }
         }
-        assert!(applied, "{} applies nowhere", kernel.name);
+        assert!(runs > 0, "{} applies nowhere", kernel.name);
     });
 }
 
 #[test]
 fn wrong_kernels_err_where_they_say_and_nowhere_else() {
     let cases = cases_with_truth();
-    let wrong: Vec<_> = kernels().into_iter().filter(|kernel| kernel.wrong).collect();
-    println!("{} wrong", wrong.len());
-    wrong.into_par_iter().for_each(|kernel| {
+    kernels().into_par_iter().filter(|kernel| kernel.wrong).for_each(|kernel| {
         let said: BTreeSet<&str> = kernel.touches.split(' ').collect();
-        let mut seen = BTreeSet::new();
-        let mut shown = 0.0_f64;
-        let mut on = 0;
-        for (case, differences) in on_all_cases(kernel, Arithmetic::named("f64").unwrap(), &cases) {
-            on += 1;
-            for (name, difference) in differences {
-                if difference > 1e-12 {
-                    if !said.contains(name.as_str()) {
-                        println!("{} on {case}: {name} {difference:.2e} unsaid", kernel.name);
-                    }
-                    seen.insert(name);
-                    shown = shown.max(difference);
+        let wrong = |recipe: &str, rounding: f64| {
+            let arithmetic = Arithmetic::named(recipe).expect("a recipe");
+            let mut wrong = BTreeSet::new();
+            for (case, differences) in on_all_cases(kernel, arithmetic, &cases) {
+                for (name, found) in differences.into_iter().filter(|(_, found)| *found > rounding)
+                {
+                    assert!(
+                        said.contains(name.as_str()),
+                        "{} on {case}: {name} {found:.1e}",
+                        kernel.name
+                    );
+                    wrong.insert(name);
                 }
             }
-        }
-        let unseen: Vec<_> = said.iter().filter(|s| !seen.contains(**s)).collect();
-        println!("{:40} on {on} max {shown:.2e} unseen {unseen:?}", kernel.name);
+            wrong
+        };
+        // Some bugs need a narrow type: an overflow, a rounding that `f64` does not make.
+        let shows = !wrong("f64", 1e-12).is_empty() || !wrong("flash-bf16", 0.1).is_empty();
+        assert_ne!(shows, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
     });
+}
+
+/// The proof that nobody can tell `x <= q 2^32` from `x < q 2^32`: where they differ, either decision is right.
+#[test]
+fn an_equal_word_may_be_kept_or_dropped() {
+    let grid = 2.0_f64.powi(32);
+    for x in [0_u32, 1, 2, 77, 1 << 16, (1 << 31) - 1, 1 << 31, u32::MAX] {
+        let on = f64::from(x) / grid;
+        if x > 0 {
+            assert_eq!(forced(on, x, 0.0), Forced::Either);
+        }
+        for q in [on.next_down(), on.next_up(), on + 0.25 / grid] {
+            assert_eq!(f64::from(x) <= q * grid, f64::from(x) < q * grid, "{q:e} {x}");
+        }
+    }
 }
 
 #[test]

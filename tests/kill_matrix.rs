@@ -1,75 +1,57 @@
-//! scratch
-use sus_oracle::gallery::{
-    cases, kernels,
-    matrix::{Matrix, RECIPES},
-    rivals::RIVALS,
-};
-use sus_oracle::verdict::Outcome;
+//! The kill matrix: no wrong kernel passes, no right one is rejected, and the committed tables are these.
+
+use std::sync::LazyLock;
+use sus_oracle::gallery::matrix::{Matrix, RECIPES};
+use sus_oracle::gallery::{cases, catalogue, kernels};
+use sus_oracle::precision::Recipe;
+
+/// Every kernel on every case at the recipes of the matrix.
+static MATRIX: LazyLock<Matrix> = LazyLock::new(|| {
+    Matrix::run(kernels(), &cases::all(), &RECIPES).expect("cases that can be judged")
+});
+
+/// Compares with a committed file, which `command` makes.
+fn is_committed(found: &str, path: &str, command: &str) {
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let first = found.lines().zip(committed.lines()).find(|(a, b)| a != b);
+    assert!(
+        found == committed,
+        "{path} is not what `{command}` prints; first difference: {first:?}"
+    );
+}
 
 #[test]
-fn scratch() {
-    let t = std::time::Instant::now();
-    let m = Matrix::run(&cases::all(), &RECIPES).unwrap();
-    println!("{:?}", t.elapsed());
-    let mut survivors = 0;
-    let mut total = 0;
-    let mut refused = 0;
-    let mut rival = vec![(0, 0); RIVALS.len()];
-    for kernel in kernels() {
-        for (column, cell) in m.row(kernel) {
-            if !kernel.wrong {
-                if cell.outcome == Outcome::Fail || cell.outcome != Outcome::Pass {
-                    println!(
-                        "RIGHT {} {} {}: {:?} {:?} {:.3}",
-                        kernel.name, column.case, column.recipe, cell.outcome, cell.rule, cell.used
-                    );
-                }
-                continue;
-            }
-            if !cell.visible {
-                continue;
-            }
-            total += 1;
-            match cell.outcome {
-                Outcome::Fail => {}
-                Outcome::Pass => {
-                    survivors += 1;
-                    println!(
-                        "SURVIVES {} {} {}: used {:.3}",
-                        kernel.name, column.case, column.recipe, cell.used
-                    );
-                }
-                other => {
-                    refused += 1;
-                    println!(
-                        "NOTPASS {} {} {}: {other:?} {:?} used {:.3}",
-                        kernel.name, column.case, column.recipe, cell.rule, cell.used
-                    );
-                }
-            }
-            for (at, said) in cell.rivals.iter().enumerate() {
-                if let Some(passes) = said {
-                    rival[at].1 += 1;
-                    if *passes {
-                        rival[at].0 += 1;
-                    }
-                }
-            }
-        }
+fn no_wrong_kernel_passes_and_no_right_one_is_rejected() {
+    let mistakes = MATRIX.mistakes();
+    assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
+}
+
+#[test]
+fn the_committed_matrix_is_this_one() {
+    is_committed(&MATRIX.markdown(), "docs/kill-matrix.md", "sus-oracle selftest --matrix");
+}
+
+#[test]
+fn the_committed_gallery_is_this_one() {
+    is_committed(&MATRIX.gallery_markdown(), "docs/gallery.md", "sus-oracle selftest --gallery");
+}
+
+#[test]
+fn every_wrong_kernel_shows_on_some_case_unless_nobody_can_tell() {
+    for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+        let shows = !MATRIX.shows_on(kernel).is_empty();
+        assert_ne!(shows, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
     }
-    println!("total {total} survivors {survivors} refused {refused}");
-    for (r, (p, n)) in RIVALS.iter().zip(rival) {
-        println!("{:20} passed {p} of {n}", r.name);
+}
+
+#[test]
+fn right_kernels_pass_at_every_other_recipe_too() {
+    let right = kernels().into_iter().filter(|kernel| !kernel.wrong).collect();
+    let others: Vec<_> = Recipe::NAMES.into_iter().filter(|name| !RECIPES.contains(name)).collect();
+    let matrix = Matrix::run(right, &cases::all(), &others).expect("cases that can be judged");
+    let mistakes = matrix.mistakes();
+    for recipe in others {
+        println!("{recipe} {:?}", matrix.tightness(recipe));
     }
-    for recipe in RECIPES {
-        let mut worst = (0.0, "", "");
-        for kernel in kernels().into_iter().filter(|k| !k.wrong) {
-            for (column, cell) in m.row(kernel).filter(|(c, _)| c.recipe == recipe) {
-                if cell.used > worst.0 {
-                    worst = (cell.used, kernel.name, column.case);
-                }
-            }
-        }
-        println!("{recipe} {worst:?}");
-    }
+    assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
 }

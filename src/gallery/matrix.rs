@@ -9,7 +9,7 @@ pub use report::Tally;
 use super::arithmetic::{Arithmetic, Format};
 use super::cases::Case;
 use super::rivals::{Compared, RIVALS, Rival};
-use super::{Kernel, Launch, kernels, plain_kernel};
+use super::{Kernel, Launch, plain_kernel};
 use crate::backward::Gradients;
 use crate::error::Error;
 use crate::forward::{Saved, forward};
@@ -31,41 +31,50 @@ pub struct Column {
     pub case: &'static str,
     /// The recipe.
     pub recipe: &'static str,
-    /// What became of each kernel, in the order of [`kernels`]; `None` where it does not apply.
+    /// What became of each kernel, in the matrix's order; `None` where it does not apply.
     pub cells: Vec<Option<Cell>>,
 }
 
 /// The whole matrix.
 #[derive(Debug, Clone)]
 pub struct Matrix {
+    /// The kernels that ran.
+    pub kernels: Vec<&'static Kernel>,
     /// The columns, case by case.
     pub columns: Vec<Column>,
 }
 
 impl Matrix {
-    /// Runs every kernel on the given cases at the given recipes.
+    /// Runs kernels on the given cases at the given recipes. Without right kernels every wrong run counts as one that
+    /// shows. SUS is not run by recipes that store weights in 16 bits: they decide most entries otherwise.
     ///
     /// # Errors
     /// Those of [`Judge::new`].
-    pub fn run(cases: &[Case], recipes: &[&'static str]) -> Result<Self, Error> {
+    pub fn run(
+        kernels: Vec<&'static Kernel>,
+        cases: &[Case],
+        recipes: &[&'static str],
+    ) -> Result<Self, Error> {
+        let of_case = |case| recipes.iter().map(move |&recipe| (case, recipe));
         let pairs: Vec<(&Case, &'static str)> = cases
             .iter()
-            .flat_map(|case| recipes.iter().map(move |&recipe| (case, recipe)))
+            .flat_map(of_case)
             .filter(|(case, recipe)| case.draw.is_none() || !recipe.starts_with("eager"))
             .collect();
-        let columns = pairs.into_par_iter().map(|(case, recipe)| column(case, recipe));
-        Ok(Matrix { columns: columns.collect::<Result<_, _>>()? })
+        let columns = pairs.into_par_iter().map(|(case, recipe)| column(&kernels, case, recipe));
+        let columns = columns.collect::<Result<_, _>>()?;
+        Ok(Matrix { kernels, columns })
     }
 
     /// The cells of a kernel, with their columns.
     pub fn row<'a>(&'a self, kernel: &Kernel) -> impl Iterator<Item = (&'a Column, &'a Cell)> {
-        let at = kernels().iter().position(|other| other.name == kernel.name);
+        let at = self.kernels.iter().position(|other| other.name == kernel.name);
         self.columns.iter().filter_map(move |column| Some((column, column.cells[at?].as_ref()?)))
     }
 }
 
 /// One column.
-fn column(case: &Case, recipe: &'static str) -> Result<Column, Error> {
+fn column(kernels: &[&Kernel], case: &Case, recipe: &'static str) -> Result<Column, Error> {
     let recipe = Recipe::built_in(recipe).expect("a built-in recipe");
     let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
     let judged = verdict::Case::new(case.problem.clone(), case.settings.clone());
@@ -78,12 +87,8 @@ fn column(case: &Case, recipe: &'static str) -> Result<Column, Error> {
     let truth = truth(&saved, judge.gradients());
     let plain = Outputs::of_file(&plain_kernel(&launch, mask.as_ref()));
     let mut errors = RightErrors::default();
-    let runs: Vec<_> =
-        kernels().into_iter().map(|kernel| (kernel, (kernel.run)(&launch))).collect();
-    let runs: Vec<_> = runs
-        .into_iter()
-        .map(|(kernel, run)| (kernel, run.map(|run| (Outputs::of_file(&run), run))))
-        .collect();
+    let run = |kernel: &Kernel| (kernel.run)(&launch).map(|run| (Outputs::of_file(&run), run));
+    let runs: Vec<_> = kernels.iter().map(|kernel| (*kernel, run(kernel))).collect();
     for (_, run) in runs.iter().filter(|(kernel, _)| !kernel.wrong) {
         if let Some((outputs, _)) = run {
             errors.include(outputs, &truth);

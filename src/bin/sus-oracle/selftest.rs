@@ -5,8 +5,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use sus_oracle::Error;
-use sus_oracle::gallery::cases;
 use sus_oracle::gallery::matrix::{Matrix, QUICK, RECIPES};
+use sus_oracle::gallery::{cases, kernels};
 use sus_oracle::selftest::LAWS;
 
 /// Prove the laws of the specification again on this machine, and tell the wrong kernels of the gallery from the right
@@ -32,13 +32,9 @@ pub(crate) struct Arguments {
 /// Runs the command: the text to print and the exit code.
 pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), Error> {
     let _spinner = terminal::spinner("running the gallery");
-    let matrix = if arguments.quick {
-        let quick: Vec<_> =
-            cases::all().into_iter().filter(|case| QUICK.contains(&case.name)).collect();
-        Matrix::run(&quick, &RECIPES)?
-    } else {
-        Matrix::run(&cases::all(), &RECIPES)?
-    };
+    let mut cases = cases::all();
+    cases.retain(|case| !arguments.quick || QUICK.contains(&case.name));
+    let matrix = Matrix::run(kernels(), &cases, &RECIPES)?;
     if arguments.matrix {
         return Ok((matrix.markdown(), code(matrix.mistakes().is_empty())));
     }

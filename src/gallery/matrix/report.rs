@@ -32,7 +32,7 @@ impl Matrix {
     /// What a rule makes of the whole matrix.
     fn tally(&self, says: Says<'_>) -> Tally {
         let mut tally = Tally::default();
-        for kernel in kernels() {
+        for &kernel in &self.kernels {
             let runs: Vec<bool> = self
                 .row(kernel)
                 .filter(|(_, cell)| !kernel.wrong || cell.visible)
@@ -62,7 +62,7 @@ impl Matrix {
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
-        for kernel in kernels() {
+        for &kernel in &self.kernels {
             for (column, cell) in self.row(kernel) {
                 let passes = cell.outcome == Outcome::Pass;
                 let mistake = if kernel.wrong { passes && cell.visible } else { !passes };
@@ -83,7 +83,7 @@ impl Matrix {
     /// The largest `|error| / bound` of a right kernel at a recipe, with the kernel and the case.
     #[must_use]
     pub fn tightness(&self, recipe: &str) -> Option<(f64, &'static str, &'static str)> {
-        let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+        let right = self.kernels.iter().filter(|kernel| !kernel.wrong);
         let used = right.flat_map(|kernel| {
             let cells = self.row(kernel).filter(|(column, _)| column.recipe == recipe);
             cells.map(|(column, cell)| (cell.used, kernel.name, column.case)).collect::<Vec<_>>()
