@@ -7,6 +7,7 @@
 mod bound;
 mod entry;
 mod format;
+mod functional;
 mod recipe;
 mod row;
 mod stage;
@@ -16,6 +17,7 @@ mod truth;
 pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds};
 pub use entry::Term;
 pub use format::Format;
+pub use functional::{Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub use row::{EntryError, Mode, RowErrors, row_errors};
 pub use stage::Stage;

@@ -10,11 +10,13 @@ mod elements;
 mod forced;
 mod judge;
 mod mask;
+mod statistics;
 
 pub use case::Case;
 pub use elements::{TensorResult, Worst};
 pub use forced::{ForcedMask, forced_mask};
 pub use judge::Judge;
+pub use statistics::{SetResult, StatisticResult};
 
 pub use crate::precision::Mode;
 

@@ -70,8 +70,8 @@ pub const ELEMENTWISE_FALSE_ALARM: f64 = 2.5e-10;
 /// Bounds of every element. The result does not depend on the number of threads.
 #[must_use]
 pub fn bounds(question: &Question<'_>) -> Bounds {
-    let lambda = lambda(question.problem);
-    let core = Core { q: question, a: Arithmetic::new(question.recipe), lambda };
+    let core = Core::new(question);
+    let lambda = core.lambda;
     let (o, lse) = core.forward();
     let (dq, dk, dv) = core.heads();
     Bounds { o, lse, dq, dk, dv, dbias: core.dbias(), dsink: core.dsink(), lambda }
@@ -106,24 +106,28 @@ impl Bound {
 }
 
 /// What a kernel uses for a weight, and what that depends on.
-struct Kept {
+pub(super) struct Kept {
     /// `W~`.
-    w: f64,
+    pub(super) w: f64,
     /// `W~` if it varies with `W`, 0 where it is `1 / lambda`.
-    varies: f64,
+    pub(super) varies: f64,
     /// Relative error of `1 / lambda`.
-    constant: f64,
+    pub(super) constant: f64,
 }
 
 /// The operands that all bounds share.
-struct Core<'a> {
-    q: &'a Question<'a>,
-    a: Arithmetic<'a>,
-    lambda: f64,
+pub(super) struct Core<'a> {
+    pub(super) q: &'a Question<'a>,
+    pub(super) a: Arithmetic<'a>,
+    pub(super) lambda: f64,
 }
 
-impl Core<'_> {
-    fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
+impl<'a> Core<'a> {
+    pub(super) fn new(q: &'a Question<'a>) -> Self {
+        Core { q, a: Arithmetic::new(q.recipe), lambda: lambda(q.problem) }
+    }
+
+    pub(super) fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
         row_errors(self.q.problem, self.q.saved, self.q.recipe, mode, row)
     }
 
@@ -207,7 +211,7 @@ impl Core<'_> {
     }
 
     /// The weight in force of one entry, if it is kept.
-    fn kept(&self, errors: &RowErrors, e: &EntryError, number: usize) -> Option<Kept> {
+    pub(super) fn kept(&self, errors: &RowErrors, e: &EntryError, number: usize) -> Option<Kept> {
         let Some(sample) = self.q.sample else {
             return Some(Kept { w: e.w, varies: e.w, constant: 0.0 });
         };
@@ -262,12 +266,13 @@ impl Core<'_> {
             Term::certain(t.abs() * a.narrow_scaled(self.q.recipe.p_in_ds, w * (1.0 + r)));
         let mut dp = e.dp_sum.times(w).plus(Term::certain(w * e.dp_stored));
         dp.worst = dp.worst * (1.0 + r) + w * r * (errors.delta_error.worst + errors.delta_stored);
-        terms[Stage::Dp as usize] = dp;
         let size = e.dp.abs() + errors.delta.abs() + dlse.abs();
         let ds = w * t;
-        let before: f64 = terms.iter().map(|term| term.worst).sum();
-        terms[Stage::Ds as usize] = Term::rounding(a.u * (3.0 * w * size + 2.0 * ds.abs()))
-            .plus(Term::certain(a.elementwise(ds.abs() + before)));
+        let before = terms.iter().map(|term| term.worst).sum::<f64>() + dp.worst;
+        // Two subtractions and two products.
+        let difference = Term::rounding(a.u * (3.0 * w * size + 2.0 * ds.abs()));
+        terms[Stage::Dp as usize] = dp.beside(difference);
+        terms[Stage::Ds as usize] = Term::certain(a.elementwise(ds.abs() + before));
         (ds, terms, r)
     }
 
@@ -280,7 +285,6 @@ impl Core<'_> {
         ds: f64,
         mut terms: Terms,
     ) -> (f64, Terms) {
-        let (a, recipe) = (&self.a, self.q.recipe);
         let dz = ds * e.slope;
         let before: f64 = terms.iter().map(|term| term.worst).sum();
         for term in &mut terms {
@@ -288,6 +292,16 @@ impl Core<'_> {
         }
         let shared = kept.w * (errors.delta_error.worst + errors.delta_stored) * e.slope.abs();
         let rounded = dz.abs() + before * e.slope.abs() + shared;
+        let slope = e.slope_error * (ds.abs() + before);
+        let slope = if self.q.problem.options().softcap.is_some() { slope } else { 0.0 };
+        let stored = self.dz_rounding(rounded);
+        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(slope + stored));
+        (dz, terms)
+    }
+
+    /// The roundings of `dZ` of this magnitude for the products, and between elementwise steps.
+    pub(super) fn dz_rounding(&self, rounded: f64) -> f64 {
+        let (a, recipe) = (&self.a, self.q.recipe);
         // Underflow happens before or after the scale.
         let flush = recipe.flush_to_zero;
         let unscaled = 1.0_f64.max(self.q.problem.scale().abs());
@@ -297,21 +311,16 @@ impl Core<'_> {
             }
             (format.unit_roundoff() * rounded).max(format.underflow_error(flush) * unscaled)
         };
-        let slope = e.slope_error * (ds.abs() + before);
-        let slope = if self.q.problem.options().softcap.is_some() { slope } else { 0.0 };
         // Where dS is stored between steps: by the scale unless it is a power of two, twice by the softcap. The
         // products then read what is stored already.
         let capped = self.q.problem.options().softcap.is_some();
         let steps = f64::from(u8::from(!is_power_of_two(self.q.problem.scale().abs())))
             + 2.0 * f64::from(u8::from(capped));
-        let underflow = recipe.elementwise.underflow_error(flush);
-        let stored = if a.is_narrow(recipe.elementwise) {
-            steps * narrow(recipe.elementwise) + underflow
+        if a.is_narrow(recipe.elementwise) {
+            steps * narrow(recipe.elementwise) + recipe.elementwise.underflow_error(flush)
         } else {
             narrow(recipe.ds)
-        };
-        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(slope + stored));
-        (dz, terms)
+        }
     }
 
     /// `dq, dk, dv`: one task for each key head.
@@ -567,7 +576,7 @@ impl Core<'_> {
         terms[Stage::Delta as usize] = errors.delta_error.times(w * (1.0 + r));
         terms[Stage::StoredO as usize] = Term::certain(errors.delta_stored * w * (1.0 + r));
         let size = errors.delta.abs() + dlse.abs();
-        terms[Stage::Ds as usize] = Term::rounding(3.0 * self.a.u * w * size);
+        terms[Stage::Dp as usize] = Term::rounding(3.0 * self.a.u * w * size);
         sums.add(-w * t, &terms, &[1.0]);
     }
 }

@@ -71,6 +71,8 @@ pub struct RowErrors {
     pub delta_error: Term,
     /// Error of `delta` from roundings to narrow formats.
     pub delta_stored: f64,
+    /// Euclidean norm of the roundings that make up `delta_stored`, each with its own factor.
+    pub delta_stored_norm: f64,
     /// The sink's weight and the error of its logarithm, without `lse`.
     pub sink: Option<(f64, Term)>,
     /// Largest number of entries whose scores are equal up to rounding, and so may round alike.
@@ -330,13 +332,20 @@ impl RowArithmetic<'_> {
         } else {
             errors.delta_error.tau += of_o_tau * (self.partial_of_o(errors) + errors.delta.abs());
         }
+        let square = |e: &EntryError| {
+            let x = a.narrow_scaled(recipe.p, e.w) * e.dp;
+            x * x
+        };
+        let mut norm = errors.entries.iter().map(square).sum::<f64>() * errors.multiplicity;
         if recipe.delta == Delta::Stored {
             let store = |o: f64| a.narrow(recipe.o, o.abs());
+            norm += g.iter().zip(o).map(|(&g, &o)| (g * store(o)) * (g * store(o))).sum::<f64>();
             rounded +=
                 g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * (1.0 + 1e-3);
             errors.delta_error.worst += a.u * product.abs;
             errors.delta_error.tau += a.u * product.partial;
         }
+        errors.delta_stored_norm = libm::sqrt(norm);
         errors.delta_stored = rounded * amplify.min(2.0);
         errors.delta_error.worst += rounded * (amplify - amplify.min(2.0));
     }

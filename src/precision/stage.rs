@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stage {
-    /// `q . k`, scale, softcap, bias, the argument of `exp`, and `exp` itself.
+    /// `q . k`, scale, softcap and its slope, bias, the argument of `exp`, and `exp` itself.
     Score,
     /// Scores stored in a narrow format.
     ScoreStore,
@@ -12,13 +12,13 @@ pub enum Stage {
     Lse,
     /// `P` rounded to the format that the products read.
     P,
-    /// `dP = G . v`.
+    /// `dP = G . v`, and its difference from `delta`.
     Dp,
     /// `delta`: its sum, and the errors of the sums of `o` that it is made of.
     Delta,
     /// `delta` again: the rounding of `P` in the forward pass, and of the stored `o`.
     StoredO,
-    /// `dS`: its subtraction, the softcap's derivative, its rounding.
+    /// `dS` rounded to the format that the products read.
     Ds,
     /// The sum over keys, queries or heads.
     Sum,
@@ -58,7 +58,7 @@ impl Stage {
             Stage::Dp => "dP",
             Stage::Delta => "delta",
             Stage::StoredO => "stored o in delta",
-            Stage::Ds => "dS",
+            Stage::Ds => "rounding of dS",
             Stage::Sum => "sum",
             Stage::Store => "store",
             Stage::Mask => "borderline mask entries",

@@ -1,7 +1,8 @@
 //! One tensor, element by element.
 
+use super::statistics::{self, StatisticResult};
 use super::{Finding, Outcome, Rule, Verdict};
-use crate::precision::{Bound, Stage};
+use crate::precision::{Bound, Limits, Stage};
 
 /// The comparison of one tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct TensorResult {
     pub width: f64,
     /// Rows whose truth is below the noise: no element above its bound.
     pub rows_below_noise: usize,
+    /// The mean, the slope and the root mean square of the errors, where they are limited.
+    pub statistics: Vec<StatisticResult>,
     /// `error / bound` of each element; infinite where it is no number.
     pub ratios: Vec<f64>,
 }
@@ -52,6 +55,9 @@ pub(super) struct Expected<'a> {
     pub shape: &'a [usize],
     pub truth: &'a [f64],
     pub bound: &'a Bound,
+    pub limits: Option<&'a Limits>,
+    /// Rows of one head of the limits.
+    pub head_rows: usize,
 }
 
 /// Compares a tensor with its truth; findings go to the verdict.
@@ -60,7 +66,7 @@ pub(super) fn compare(
     found: &[f64],
     verdict: &mut Verdict,
 ) -> TensorResult {
-    let Expected { name, shape, truth, bound } = expected;
+    let Expected { name, shape, truth, bound, .. } = expected;
     let before = verdict.findings.len();
     let ratios: Vec<f64> =
         (0..truth.len()).map(|at| ratio(found[at], truth[at], bound.decides[at])).collect();
@@ -84,6 +90,7 @@ pub(super) fn compare(
         rms: libm::sqrt(ratios.iter().map(|r| r * r).sum::<f64>() / n),
         width: if of_truth > 0.0 { libm::sqrt(of_bound / of_truth) } else { f64::INFINITY },
         rows_below_noise: (0..truth.len() / features).filter(|&row| below(row)).count(),
+        statistics: statistics::judge(&expected, found, verdict),
         ratios,
     };
     special(&expected, found, &result, verdict);

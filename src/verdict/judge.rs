@@ -9,7 +9,7 @@ use crate::backward::Gradients;
 use crate::error::Error;
 use crate::file::TensorFile;
 use crate::forward::Saved;
-use crate::precision::{Bound, Bounds, Question, Recipe, Truth, bounds};
+use crate::precision::{Bound, Bounds, Limits, Question, Recipe, Truth, bounds, limits};
 use crate::problem::{Inputs, Problem};
 use crate::sus::{Draw, Sample, sample};
 use crate::tensor::Tensor;
@@ -32,8 +32,15 @@ struct Reference {
     truth: Truth,
     saved: Saved<f64>,
     mask: Option<DrawnMask>,
+    judged: Judged,
+}
+
+/// The truth of the gradients for one forward pass and one mask, and what a right kernel may err.
+#[derive(Debug, Clone)]
+struct Judged {
     gradients: Gradients<f64>,
     bounds: Bounds,
+    limits: Option<[Limits; 3]>,
 }
 
 /// The oracle's own mask, and what of it is forced.
@@ -80,13 +87,13 @@ impl Judge {
     /// The truth of the gradients with the oracle's own mask, or of the dense ones, from the exact forward pass.
     #[must_use]
     pub fn gradients(&self) -> &Gradients<f64> {
-        &self.exact.gradients
+        &self.exact.judged.gradients
     }
 
     /// The bounds that go with them.
     #[must_use]
     pub fn bounds(&self) -> &Bounds {
-        &self.exact.bounds
+        &self.exact.judged.bounds
     }
 
     /// Judges one candidate.
@@ -121,18 +128,23 @@ impl Judge {
         };
         let reference = given.as_ref().unwrap_or(&self.exact);
         let own = self.own_mask(reference, candidate, &mut verdict);
-        let (gradients, of_gradients) = match &own {
-            Some((gradients, bounds)) => (gradients, bounds),
-            None => (&reference.gradients, &reference.bounds),
+        let judged = match &own {
+            Some(own) => own,
+            None => &reference.judged,
         };
         for (name, found) in results {
             let shape = shape_of(&self.problem, name).expect("a result of this problem");
             let (truth, bound) = match name {
-                "o" => (self.exact.saved.o.as_slice(), &self.exact.bounds.o),
-                "lse" => (self.exact.saved.lse.as_slice(), &self.exact.bounds.lse),
-                _ => of(name, gradients, of_gradients),
+                "o" => (self.exact.saved.o.as_slice(), &self.exact.judged.bounds.o),
+                "lse" => (self.exact.saved.lse.as_slice(), &self.exact.judged.bounds.lse),
+                _ => judged.of(name),
             };
-            let expected = Expected { name, shape: &shape, truth, bound };
+            let limits = ["dq", "dk", "dv"].iter().position(|&n| n == name);
+            let limits = limits.and_then(|at| Some(&judged.limits.as_ref()?[at]));
+            let sizes = self.problem.sizes();
+            let head_rows =
+                if name == "dq" { self.problem.group() * sizes.queries } else { sizes.keys };
+            let expected = Expected { name, shape: &shape, truth, bound, limits, head_rows };
             let result = compare(expected, found, &mut verdict);
             verdict.tensors.push(result);
         }
@@ -168,7 +180,7 @@ impl Judge {
         reference: &Reference,
         candidate: &TensorFile,
         verdict: &mut Verdict,
-    ) -> Option<(Gradients<f64>, Bounds)> {
+    ) -> Option<Judged> {
         let drawn = reference.mask.as_ref()?;
         verdict.borderline = drawn.forced.either.iter().map(Vec::len).sum();
         let own = mask::read(&self.problem, candidate, verdict).ok().flatten();
@@ -202,7 +214,7 @@ impl Judge {
         }
         let sample = mask::sample(&self.problem, &pattern, &drawn.sample.lambda);
         let gradients = reference.truth.gradients(Some(&sample));
-        let bounds = bounds(&Question {
+        let (bounds, limits) = Judged::errors(&Question {
             problem: &self.problem,
             recipe: &self.recipe,
             mode: self.mode,
@@ -214,22 +226,31 @@ impl Judge {
         if let Some(values) = values.filter(|_| sample.pattern == pattern) {
             let _ = values;
         }
-        Some((gradients, bounds))
+        Some(Judged { gradients, bounds, limits })
     }
 }
 
-/// The truth and the bound of one gradient.
-fn of<'a>(name: &str, gradients: &'a Gradients<f64>, bounds: &'a Bounds) -> (&'a [f64], &'a Bound) {
-    let present = "a gradient of this problem";
-    match name {
-        "dq" => (gradients.dq.as_slice(), &bounds.dq),
-        "dk" => (gradients.dk.as_slice(), &bounds.dk),
-        "dv" => (gradients.dv.as_slice(), &bounds.dv),
-        "dbias" => (
-            gradients.dbias.as_ref().expect(present).as_slice(),
-            bounds.dbias.as_ref().expect(present),
-        ),
-        _ => (gradients.dsink.as_ref().expect(present), bounds.dsink.as_ref().expect(present)),
+impl Judged {
+    fn errors(question: &Question<'_>) -> (Bounds, Option<[Limits; 3]>) {
+        let bounds = bounds(question);
+        let limits = limits(question, &bounds);
+        (bounds, limits)
+    }
+
+    /// The truth and the bound of one gradient.
+    fn of(&self, name: &str) -> (&[f64], &Bound) {
+        let Judged { gradients, bounds, .. } = self;
+        let present = "a gradient of this problem";
+        match name {
+            "dq" => (gradients.dq.as_slice(), &bounds.dq),
+            "dk" => (gradients.dk.as_slice(), &bounds.dk),
+            "dv" => (gradients.dv.as_slice(), &bounds.dv),
+            "dbias" => (
+                gradients.dbias.as_ref().expect(present).as_slice(),
+                bounds.dbias.as_ref().expect(present),
+            ),
+            _ => (gradients.dsink.as_ref().expect(present), bounds.dsink.as_ref().expect(present)),
+        }
     }
 }
 
@@ -253,7 +274,7 @@ impl Reference {
         };
         let sample = mask.as_ref().map(|mask| &mask.sample);
         let gradients = truth.gradients(sample);
-        let bounds = bounds(&Question {
+        let question = Question {
             problem,
             recipe,
             mode,
@@ -261,13 +282,15 @@ impl Reference {
             sample,
             borderline: mask.as_ref().map(|mask| mask.forced.either.as_slice()),
             gradients: &gradients,
-        });
-        Ok(Reference { truth, saved, mask, gradients, bounds })
+        };
+        let (bounds, limits) = Judged::errors(&question);
+        let judged = Judged { gradients, bounds, limits };
+        Ok(Reference { truth, saved, mask, judged })
     }
 
     /// A truth is made of numbers.
     fn check_finite(&self) -> Result<(), Error> {
-        let Gradients { dq, dk, dv, dbias, dsink } = &self.gradients;
+        let Gradients { dq, dk, dv, dbias, dsink } = &self.judged.gradients;
         let all = [
             ("o", self.saved.o.as_slice()),
             ("dq", dq.as_slice()),

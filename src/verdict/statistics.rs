@@ -1,0 +1,156 @@
+//! The mean, the slope and the root mean square of a tensor's errors, by row, by head and as a whole.
+
+use super::elements::Expected;
+use super::{Rule, Verdict};
+use crate::precision::{Limits, SetLimits, Statistic};
+
+/// One statistic of a tensor, against its limits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StatisticResult {
+    /// Which.
+    pub statistic: Statistic,
+    /// Of the whole tensor.
+    pub all: SetResult,
+    /// Of the head, and its number, that is worst against its limit.
+    pub head: (usize, SetResult),
+    /// Of the row or key that is worst, and its number.
+    pub row: (usize, SetResult),
+}
+
+/// A statistic of one set of elements.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SetResult {
+    /// What was found.
+    pub found: f64,
+    /// What a right kernel does not exceed.
+    pub limit: f64,
+}
+
+impl SetResult {
+    /// `|found| / limit`; 0 where nothing is limited.
+    #[must_use]
+    pub fn ratio(self) -> f64 {
+        if self.found == 0.0 { 0.0 } else { self.found.abs() / self.limit }
+    }
+}
+
+/// Sums over a set.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    count: f64,
+    normalised: f64,
+    squares: f64,
+    product: f64,
+    truth: f64,
+}
+
+impl Sums {
+    fn add(&mut self, other: Sums) {
+        self.count += other.count;
+        self.normalised += other.normalised;
+        self.squares += other.squares;
+        self.product += other.product;
+        self.truth += other.truth;
+    }
+
+    fn of(self, statistic: Statistic) -> f64 {
+        let count = self.count.max(1.0);
+        match statistic {
+            Statistic::Mean => self.normalised / count,
+            Statistic::Slope if self.truth > 0.0 => self.product / self.truth,
+            Statistic::Slope => 0.0,
+            Statistic::Rms => libm::sqrt(self.squares / count),
+        }
+    }
+}
+
+/// Holds the errors of a tensor against the limits; findings go to the verdict. Elements that are no numbers are left
+/// to the other rules.
+pub(super) fn judge(
+    expected: &Expected<'_>,
+    found: &[f64],
+    verdict: &mut Verdict,
+) -> Vec<StatisticResult> {
+    let Some(limits) = expected.limits else { return Vec::new() };
+    let width = expected.shape.last().copied().unwrap_or(1).max(1);
+    let rows: Vec<Sums> = (0..found.len() / width)
+        .map(|row| row_sums(expected, found, row * width..(row + 1) * width))
+        .collect();
+    let heads: Vec<Sums> = rows
+        .chunks(expected.head_rows.max(1))
+        .map(|rows| {
+            rows.iter().fold(Sums::default(), |mut sum, &row| {
+                sum.add(row);
+                sum
+            })
+        })
+        .collect();
+    let mut all = Sums::default();
+    heads.iter().for_each(|&head| all.add(head));
+    let Limits { mean, slope, rms } = limits;
+    [(Statistic::Mean, mean), (Statistic::Slope, slope), (Statistic::Rms, rms)]
+        .into_iter()
+        .map(|(statistic, limits)| {
+            let result = one(statistic, limits, &rows, &heads, all);
+            report(expected.name, &result, verdict);
+            result
+        })
+        .collect()
+}
+
+fn row_sums(expected: &Expected<'_>, found: &[f64], at: std::ops::Range<usize>) -> Sums {
+    let mut sums = Sums::default();
+    for at in at {
+        let (truth, bound) = (expected.truth[at], expected.bound.decides[at]);
+        let error = found[at] - truth;
+        sums.count += 1.0;
+        sums.truth += truth * truth;
+        if error.is_finite() && bound > 0.0 && bound.is_finite() {
+            sums.normalised += error / bound;
+            sums.squares += (error / bound) * (error / bound);
+            sums.product += error * truth;
+        }
+    }
+    sums
+}
+
+fn one(
+    statistic: Statistic,
+    limits: &SetLimits,
+    rows: &[Sums],
+    heads: &[Sums],
+    all: Sums,
+) -> StatisticResult {
+    let worst = |sets: &[Sums], limits: &[f64]| {
+        let results = sets
+            .iter()
+            .zip(limits)
+            .map(|(set, &limit)| SetResult { found: set.of(statistic), limit });
+        let worst = results.enumerate().max_by(|a, b| a.1.ratio().total_cmp(&b.1.ratio()));
+        worst.unwrap_or_default()
+    };
+    StatisticResult {
+        statistic,
+        all: SetResult { found: all.of(statistic), limit: limits.all },
+        head: worst(heads, &limits.heads),
+        row: worst(rows, &limits.rows),
+    }
+}
+
+fn report(name: &str, result: &StatisticResult, verdict: &mut Verdict) {
+    let (rule, what) = match result.statistic {
+        Statistic::Mean => (Rule::Mean, "mean of error / bound"),
+        Statistic::Slope => (Rule::Slope, "slope of the error on the truth"),
+        Statistic::Rms => (Rule::Rms, "root mean square of error / bound"),
+    };
+    let sets = [
+        ("the tensor".to_owned(), result.all),
+        (format!("head {}", result.head.0), result.head.1),
+        (format!("row {}", result.row.0), result.row.1),
+    ];
+    let exceeded = sets.iter().find(|(_, set)| set.ratio() > 1.0);
+    if let Some((where_, SetResult { found, limit })) = exceeded {
+        let message = format!("{what} over {where_}: found {found:.3e}, limit {limit:.3e}");
+        verdict.fail(name, rule, message);
+    }
+}
