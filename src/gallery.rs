@@ -85,13 +85,23 @@ pub struct Launch<'a> {
     pub arithmetic: Arithmetic,
     /// How a SUS kernel draws its mask; `None` for the dense pass.
     pub draw: Option<&'a Draw>,
+    /// The plainest right kernel after each of its stages, if somebody kept it.
+    stages: Option<&'a [machine::Work<'a>]>,
 }
 
 impl<'a> Launch<'a> {
     /// A launch.
     #[must_use]
     pub fn new(problem: &'a Problem<f64>, arithmetic: Arithmetic, draw: Option<&'a Draw>) -> Self {
-        Launch { problem, arithmetic, draw }
+        Launch { problem, arithmetic, draw, stages: None }
+    }
+
+    /// The same launch for many kernels: what they share is computed once.
+    fn sharing<'b>(self, stages: &'b [machine::Work<'b>]) -> Launch<'b>
+    where
+        'a: 'b,
+    {
+        Launch { stages: Some(stages), ..self }
     }
 
     fn sizes(&self) -> Sizes {
@@ -145,7 +155,8 @@ pub fn named(name: &str) -> Option<&'static Kernel> {
 #[must_use]
 pub fn plain_kernel(launch: &Launch<'_>, mask: Option<&Sample>) -> TensorFile {
     let arithmetic = Arithmetic::plain(launch.arithmetic.gradient);
-    Launch { arithmetic, ..*launch }.edit(machine::Stage::Drawn, |work| {
+    let launch = Launch::new(launch.problem, arithmetic, launch.draw);
+    launch.edit(machine::Stage::Drawn, |work| {
         if let Some(mask) = mask {
             work.sample = Some(mask.clone());
             work.spread();

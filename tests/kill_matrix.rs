@@ -24,6 +24,7 @@ fn is_committed(found: &str, path: &str, command: &str) {
 fn no_wrong_kernel_passes_and_no_right_one_is_rejected() {
     let mistakes = MATRIX.mistakes();
     assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
+    assert!(MATRIX.refusals().is_empty(), "refused: {}", MATRIX.refusals().join(", "));
 }
 
 #[test]
@@ -45,13 +46,10 @@ fn every_wrong_kernel_shows_on_some_case_unless_nobody_can_tell() {
 }
 
 #[test]
-fn right_kernels_pass_at_every_other_recipe_too() {
+fn right_kernels_do_not_fail_at_any_other_recipe() {
     let right = kernels().into_iter().filter(|kernel| !kernel.wrong).collect();
     let others: Vec<_> = Recipe::NAMES.into_iter().filter(|name| !RECIPES.contains(name)).collect();
     let matrix = Matrix::run(right, &cases::all(), &others).expect("cases that can be judged");
     let mistakes = matrix.mistakes();
-    for recipe in others {
-        println!("{recipe} {:?}", matrix.tightness(recipe));
-    }
     assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
 }

@@ -49,10 +49,11 @@ pub struct Fit {
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outputs: Vec<&str> = self.outputs.iter().map(|fit| fit.output).collect();
+        let verb = if outputs.len() == 1 { "matches" } else { "match" };
         let largest = |of: fn(&Fit) -> f64| self.outputs.iter().map(of).fold(0.0, f64::max);
         write!(
             f,
-            "{} match \"{}\" to {:.1e} ({}: {:.1e} of the deviation is left unexplained",
+            "{} {verb} \"{}\" to {:.1e} ({}: {:.1e} of the deviation is left unexplained",
             outputs.join(", "),
             self.what.trim_end_matches('.'),
             largest(|fit| fit.residual),
@@ -134,6 +135,8 @@ pub fn diagnose(
         OUTPUTS.into_iter().filter(|output| deviates.contains(output)).collect();
     let arithmetic = Arithmetic::named("f64").expect("a built-in recipe");
     let launch = Launch::new(problem, arithmetic, draw);
+    let stages = launch.all_stages();
+    let launch = launch.sharing(&stages);
     let right = right_kernel(&launch);
     let mut found: Vec<_> = kernels()
         .into_par_iter()

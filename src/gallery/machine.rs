@@ -45,6 +45,7 @@ pub(super) enum Stage {
 }
 
 /// Everything a kernel holds. Matrices `[B, Hq, Nq, Nk]` and rows `[B, Hq, Nq]` are flat.
+#[derive(Debug, Clone)]
 pub(super) struct Work<'a> {
     pub(super) launch: &'a Launch<'a>,
     pub(super) arithmetic: Arithmetic,
@@ -100,6 +101,31 @@ pub(super) struct Work<'a> {
     pub(super) dsink: Option<Vec<f64>>,
 }
 
+/// What leads to each [`Stage`], in order.
+const STAGES: [fn(&mut Work<'_>); 9] = [
+    |_| {},
+    |work| work.scores(),
+    |work| work.weights(),
+    |work| work.draw(),
+    |work| work.deltas(),
+    |work| work.products(),
+    |work| work.slopes(),
+    |work| work.sums(),
+    |work| work.store(),
+];
+
+impl<'a> Launch<'a> {
+    /// The plainest right kernel after each of its stages.
+    pub(super) fn all_stages(&'a self) -> Vec<Work<'a>> {
+        let mut work = Work::new(self, Plan::default());
+        let after = |stage: &fn(&mut Work<'_>)| {
+            stage(&mut work);
+            work.clone()
+        };
+        STAGES.iter().map(after).collect()
+    }
+}
+
 impl Launch<'_> {
     /// The right kernel of this plan.
     pub(super) fn run(&self, plan: Plan) -> TensorFile {
@@ -118,22 +144,16 @@ impl Launch<'_> {
         after: Stage,
         edit: impl FnOnce(&mut Work<'_>),
     ) -> TensorFile {
-        let mut work = Work::new(self, plan);
-        let stages: [(Stage, fn(&mut Work<'_>)); 9] = [
-            (Stage::Saved, |_| {}),
-            (Stage::Scores, |work| work.scores()),
-            (Stage::Weights, |work| work.weights()),
-            (Stage::Drawn, |work| work.draw()),
-            (Stage::Delta, |work| work.deltas()),
-            (Stage::Product, |work| work.products()),
-            (Stage::Slopes, |work| work.slopes()),
-            (Stage::Sums, |work| work.sums()),
-            (Stage::Stored, |work| work.store()),
-        ];
-        let (before, later) = stages.split_at(after as usize + 1);
-        before.iter().for_each(|(_, stage)| stage(&mut work));
+        let mut work = match self.stages {
+            Some(stages) if plan == Plan::default() => stages[after as usize].clone(),
+            _ => {
+                let mut work = Work::new(self, plan);
+                STAGES[..=after as usize].iter().for_each(|stage| stage(&mut work));
+                work
+            }
+        };
         edit(&mut work);
-        later.iter().for_each(|(_, stage)| stage(&mut work));
+        STAGES[after as usize + 1..].iter().for_each(|stage| stage(&mut work));
         work.into_candidate()
     }
 }

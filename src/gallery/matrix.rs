@@ -77,6 +77,8 @@ impl Matrix {
 fn column(kernels: &[&Kernel], case: &Case, recipe: &'static str) -> Result<Column, Error> {
     let recipe = Recipe::built_in(recipe).expect("a built-in recipe");
     let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+    let stages = launch.all_stages();
+    let launch = launch.sharing(&stages);
     let judged = verdict::Case::new(case.problem.clone(), case.settings.clone());
     let judge = Judge::new(&judged, &recipe, Mode::Exact)?;
     let saved = forward(&case.problem);

@@ -67,7 +67,21 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
                 .collect::<Vec<_>>()
         );
     }
-    for t in &verdict.tensors { for r in &t.statistics { let _ = writeln!(text, "  {} {:?} all {:.2e}/{:.2e} head {:.2e}/{:.2e} row {:.3}", t.name, r.statistic, r.all.found, r.all.limit, r.head.1.found, r.head.1.limit, r.row.1.ratio()); } }
+    for t in &verdict.tensors {
+        for r in &t.statistics {
+            let _ = writeln!(
+                text,
+                "  {} {:?} all {:.2e}/{:.2e} head {:.2e}/{:.2e} row {:.3}",
+                t.name,
+                r.statistic,
+                r.all.found,
+                r.all.limit,
+                r.head.1.found,
+                r.head.1.limit,
+                r.row.1.ratio()
+            );
+        }
+    }
     for f in &verdict.findings {
         writeln!(text, "{:?}", f);
     }

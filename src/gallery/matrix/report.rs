@@ -55,17 +55,39 @@ impl Matrix {
     /// What our verdict makes of it.
     #[must_use]
     pub fn ours(&self) -> Tally {
-        self.tally(&|cell| Some(cell.outcome == Outcome::Pass))
+        self.tally(&|cell| match cell.outcome {
+            Outcome::Pass => Some(true),
+            Outcome::Fail => Some(false),
+            Outcome::Refused | Outcome::Inconclusive => None,
+        })
     }
 
-    /// Runs of wrong kernels that show and pass, and of right ones that do not pass.
+    /// The cases and recipes at which right kernels are refused: the bounds are too wide there to tell.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<String> {
+        let mut refusals = Vec::new();
+        for column in &self.columns {
+            let cells = self.kernels.iter().zip(&column.cells).filter(|(kernel, _)| !kernel.wrong);
+            let refused =
+                |cell: &Cell| matches!(cell.outcome, Outcome::Refused | Outcome::Inconclusive);
+            if cells.filter_map(|(_, cell)| cell.as_ref()).any(refused) {
+                refusals.push(format!("{} at {}", column.case, column.recipe));
+            }
+        }
+        refusals
+    }
+
+    /// Runs of wrong kernels that show and pass, and of right ones that fail.
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         for &kernel in &self.kernels {
             for (column, cell) in self.row(kernel) {
-                let passes = cell.outcome == Outcome::Pass;
-                let mistake = if kernel.wrong { passes && cell.visible } else { !passes };
+                let mistake = match cell.outcome {
+                    Outcome::Pass => kernel.wrong && cell.visible,
+                    Outcome::Fail => !kernel.wrong,
+                    Outcome::Refused | Outcome::Inconclusive => false,
+                };
                 if mistake {
                     mistakes.push(format!(
                         "{} on {} at {}: {}",
@@ -148,6 +170,14 @@ impl Matrix {
             text.push_str("None: no wrong run that shows is passed, no right run is rejected.\n");
         }
         mistakes.iter().for_each(|mistake| text.push_str(&format!("- {mistake}\n")));
+        let refusals = self.refusals();
+        if !refusals.is_empty() {
+            let _ = write!(
+                text,
+                "\nRefused, since the bounds are too wide to tell: {}.\n",
+                refusals.join(", ")
+            );
+        }
     }
 
     fn write_tightness(&self, text: &mut String) {

@@ -1,6 +1,7 @@
 //! The masks of SUS: words, decisions, compaction; one mask for all gradients.
 
 use super::{family, only_if};
+use crate::gallery::Launch;
 use crate::gallery::machine::{Stage, Words, Work};
 use crate::sus::uniform::{Grid, Uniforms};
 use crate::sus::{Layout, Sampler};
@@ -26,7 +27,7 @@ fn transposed(uniforms: &Uniforms, words: Words) -> u32 {
 }
 
 /// A draw whose entries are independent.
-fn bernoulli(launch: &crate::gallery::Launch<'_>) -> Option<()> {
+fn bernoulli(launch: &Launch<'_>) -> Option<()> {
     only_if(launch.draw?.sampler == Sampler::Bernoulli)
 }
 
@@ -323,6 +324,6 @@ family! { SusMasks true;
         let draw = *launch.draw?;
         let sampler = if draw.sampler == Sampler::Bernoulli { Sampler::Systematic } else { Sampler::Bernoulli };
         let other = crate::sus::Draw { sampler, bits: crate::sus::UniformBits::Bits32, ..draw };
-        Some(super::super::Launch { draw: Some(&other), ..*launch }.edit(Stage::Stored, |_| {}))
+        Some(Launch::new(launch.problem, launch.arithmetic, Some(&other)).edit(Stage::Stored, |_| {}))
     }
 }
