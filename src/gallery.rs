@@ -196,6 +196,7 @@ macro_rules! family {
         ),+];
         $(
             #[doc = $what]
+            #[allow(clippy::unnecessary_wraps, reason = "kernels that always apply have the type of the others")]
             fn $name($launch: &$crate::gallery::Launch<'_>) -> Option<$crate::file::TensorFile> $body
         )+
     };

@@ -191,7 +191,7 @@ fn first_seed(case: &Case, conditions: &[fn(f64, u32) -> bool]) -> u64 {
         queries: sizes.queries,
         keys: sizes.keys,
     };
-    (1_u64..)
+    (1_u64..1 << 32)
         .find(|&seed| {
             let uniforms = Uniforms::new(seed, 0, Layout::Coord4, grid).expect("a small grid");
             let words: Vec<u32> =

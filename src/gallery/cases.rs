@@ -3,8 +3,14 @@
 //! Sizes are distinct primes unless the purpose says otherwise. Numbers are drawn by `ChaCha8` and are multiples of
 //! 1/16 below 8, exact in bf16 and in f16.
 
+mod dense;
+mod sampled;
+
+use dense::dense;
+use sampled::sampled;
+
 use crate::file::{Pass, Settings};
-use crate::mask::{Alignment, Window};
+use crate::mask::Window;
 use crate::problem::{Inputs, Problem};
 use crate::sus::{Budget, Draw, Layout, Rule, Sampler};
 use crate::tensor::Tensor;
@@ -87,7 +93,8 @@ fn windowed(recipe: Recipe, left: u64, right: u64) -> Recipe {
 
 fn packed(recipe: Recipe, queries: &[usize], keys: &[usize]) -> Recipe {
     let (segments_q, segments_k) = (Some(queries.to_vec()), Some(keys.to_vec()));
-    Recipe { settings: Settings { segments_q, segments_k, ..recipe.settings }, ..recipe }
+    let Recipe { settings, .. } = recipe;
+    Recipe { settings: Settings { segments_q, segments_k, ..settings }, ..recipe }
 }
 
 fn capped(recipe: Recipe, cap: f64) -> Recipe {
@@ -110,231 +117,6 @@ fn by(recipe: Recipe, rule: Rule, sampler: Sampler) -> Recipe {
     let settings = Settings { rule: Some(rule), sampler: Some(sampler), ..recipe.settings };
     Recipe { settings, ..recipe }
 }
-
-/// The dense cases.
-fn dense() -> Vec<Recipe> {
-    vec![
-        plain("primes", "group of 3, all sizes distinct primes", [2, 2, 3, 19, 23, 5, 7]),
-        causal(plain("square_causal", "square and causal, tails of every tile", SQUARE)),
-        causal(plain("more_queries", "rows that see no key; Nq > Nk", [1, 2, 1, 53, 19, 7, 5])),
-        causal(plain("more_keys", "bottom-right diagonal; Nq < Nk", [1, 1, 3, 19, 53, 5, 11])),
-        {
-            let r =
-                causal(plain("top_left", "top-left diagonal; Nq < Nk", [1, 1, 2, 19, 41, 7, 5]));
-            Recipe { settings: Settings { alignment: Some(Alignment::TopLeft), ..r.settings }, ..r }
-        },
-        windowed(causal(plain("window_causal", "causal window", SQUARE)), 5, 0),
-        windowed(
-            plain("window_both_ways", "window on both sides; Nq != Nk", [2, 1, 2, 23, 29, 5, 7]),
-            4,
-            3,
-        ),
-        packed(
-            causal(plain(
-                "packed",
-                "packed sequences, one without queries",
-                [1, 1, 2, 31, 37, 7, 5],
-            )),
-            &[0, 13, 13, 31],
-            &[0, 11, 17, 37],
-        ),
-        packed(
-            plain(
-                "packed_uneven",
-                "packed sequences, one without keys, sinks",
-                [1, 2, 1, 29, 31, 5, 7],
-            ),
-            &[0, 7, 18, 29],
-            &[0, 19, 19, 31],
-        )
-        .with_sink(),
-        capped(causal(plain("softcap", "softcap well within its range", SQUARE)), 1.5),
-        capped(plain("softcap_bias", "softcap, then a full bias", [1, 1, 3, 19, 23, 5, 7]), 1.5)
-            .with_bias([true, true, true]),
-        plain("bias_broadcast", "bias over batch and queries", [2, 1, 3, 17, 23, 7, 5])
-            .with_bias([false, true, false]),
-        plain("bias_per_row", "bias over batch and heads", [2, 1, 2, 19, 17, 5, 7])
-            .with_bias([false, false, true]),
-        plain("sink", "sinks and a cotangent of lse", [2, 2, 2, 17, 19, 5, 7])
-            .with_sink()
-            .with_dlse(),
-        plain("dlse", "a cotangent of lse", [1, 1, 3, 23, 19, 7, 5]).with_dlse(),
-        Recipe {
-            numbers: Numbers::OnlyDlse,
-            ..plain("dlse_alone", "no cotangent but that of lse", [1, 1, 1, 19, 23, 5, 7])
-                .with_dlse()
-        },
-        Recipe {
-            numbers: Numbers::Deep,
-            ..plain("deep", "scores eight times as large", [1, 1, 2, 29, 31, 7, 5])
-        },
-        Recipe {
-            numbers: Numbers::PeakedAndFlat,
-            ..plain(
-                "peaked_and_flat",
-                "rows with one key and rows with all alike",
-                [1, 1, 2, 29, 31, 5, 7],
-            )
-        },
-        Recipe {
-            numbers: Numbers::Offset,
-            ..plain("negative_lse", "scores near -96, tails of tiles", [1, 1, 2, 19, 23, 5, 7])
-                .with_bias([false, false, false])
-        },
-        plain(
-            "wide_values",
-            "values wider than queries, tiles of features",
-            [1, 2, 1, 19, 23, 5, 19],
-        ),
-        plain("narrow_values", "values narrower than queries", [1, 2, 1, 19, 23, 17, 3]),
-        Recipe {
-            numbers: Numbers::HeadLevels,
-            ..plain("head_levels", "a level for each head", [2, 3, 2, 17, 19, 5, 7])
-        },
-        plain("heads_as_keys", "as many key heads as keys", [1, 7, 1, 7, 7, 5, 5]),
-        {
-            let r =
-                plain("given_scale", "a scale that is not the default", [1, 1, 2, 19, 23, 7, 5]);
-            Recipe { settings: Settings { scale: Some(0.75), ..r.settings }, ..r }
-        },
-        causal(plain("whole_tiles", "no tails", [1, 1, 2, 32, 48, 16, 16])),
-        plain("one_query", "a single query", [2, 1, 2, 1, 31, 7, 5]),
-        plain("one_key", "a single key", [2, 1, 2, 17, 1, 7, 5]),
-        causal(plain("long", "enough keys for sums to round", [1, 1, 1, 64, 193, 16, 16])),
-    ]
-}
-
-/// The SUS cases.
-fn sampled() -> Vec<Recipe> {
-    let (paper, calibrated) = (Rule::Paper, Rule::Calibrated);
-    let (bernoulli, systematic) = (Sampler::Bernoulli, Sampler::Systematic);
-    vec![
-        sus(
-            plain("sus", "the paper's draw; group of 3", [2, 2, 3, 19, 23, 5, 7]),
-            4.0,
-            42,
-            Layout::Coord4,
-        ),
-        sus(
-            causal(plain("sus_causal", "causal; deep scores; c below 2", SQUARE)),
-            1.5,
-            7,
-            Layout::Coord4,
-        )
-        .deep(),
-        by(
-            sus(
-                plain(
-                    "sus_calibrated",
-                    "the calibrated rule, linear words",
-                    [1, 1, 3, 29, 31, 7, 5],
-                ),
-                5.5,
-                11,
-                Layout::Linear4,
-            ),
-            calibrated,
-            bernoulli,
-        ),
-        by(
-            sus(
-                causal(plain("sus_systematic", "one uniform per row, linear words", SQUARE)),
-                4.0,
-                13,
-                Layout::Linear1,
-            ),
-            paper,
-            systematic,
-        ),
-        by(
-            sus(
-                plain(
-                    "sus_both",
-                    "calibrated and systematic, Threefry words",
-                    [2, 1, 2, 19, 29, 5, 7],
-                ),
-                6.0,
-                17,
-                Layout::JaxThreefry,
-            ),
-            calibrated,
-            systematic,
-        ),
-        sus(
-            packed(
-                causal(plain("sus_packed", "packed sequences", [1, 1, 2, 31, 37, 7, 5])),
-                &[0, 13, 13, 31],
-                &[0, 11, 17, 37],
-            ),
-            3.0,
-            19,
-            Layout::Coord4,
-        ),
-        sus(
-            capped(
-                plain(
-                    "sus_everything",
-                    "softcap, bias, sink, cotangent of lse",
-                    [2, 1, 2, 17, 23, 5, 7],
-                ),
-                1.5,
-            ),
-            4.0,
-            23,
-            Layout::Coord4,
-        )
-        .with_bias([false, true, true])
-        .with_sink()
-        .with_dlse(),
-        {
-            let r = sus(
-                plain("sus_stream", "a stream, a seed above 2^32", [1, 2, 1, 23, 19, 5, 7]),
-                3.0,
-                0x1234_5678_9abc,
-                Layout::Linear4,
-            );
-            Recipe { settings: Settings { stream: Some(5), ..r.settings }, ..r }
-        },
-        sus(
-            windowed(
-                plain("sus_window", "a window, rows shorter than c", [1, 1, 2, 29, 31, 5, 7]),
-                3,
-                2,
-            ),
-            5.0,
-            29,
-            Layout::Linear1,
-        ),
-        sus(
-            causal(plain(
-                "sus_small_q",
-                "many small probabilities; the seed is chosen so that 24 bits decide otherwise",
-                [1, 1, 4, 61, 67, 8, 8],
-            )),
-            2.0,
-            SMALL_Q_SEED,
-            Layout::Coord4,
-        )
-        .deep(),
-        sus(
-            plain(
-                "sus_float_words",
-                "the seed is chosen so that a float made of a word decides otherwise",
-                [1, 1, 1, 61, 67, 5, 5],
-            ),
-            20.0,
-            FLOAT_WORDS_SEED,
-            Layout::Coord4,
-        ),
-    ]
-}
-
-/// The first seed for which 24 bits and 16 bits of some word decide otherwise than all 32, where a kernel in `f32`
-/// cannot err: where `ln(x / (q 2^32))` is above `2e-4`.
-const SMALL_Q_SEED: u64 = 7390;
-
-/// The first seed for which the `f32` nearest to a word decides otherwise than the word, where `f64` cannot err.
-const FLOAT_WORDS_SEED: u64 = 1865;
 
 impl Recipe {
     fn with_bias(self, full: [bool; 3]) -> Self {

@@ -124,6 +124,9 @@ fn fit(
 /// The bug that explains a candidate best, or `None` if none of the known ones does.
 ///
 /// `deviates` names the outputs that failed. A known bug must explain every one of them.
+///
+/// # Panics
+/// If the draw's words are too few for the problem, which whoever judged the candidate has seen.
 #[must_use]
 pub fn diagnose(
     problem: &Problem<f64>,

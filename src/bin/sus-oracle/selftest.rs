@@ -14,6 +14,7 @@ use sus_oracle::selftest::LAWS;
 ///
 /// Exit code 0 if every law holds, no wrong kernel passes and no right one is rejected; else 1.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub(crate) struct Arguments {
     /// The laws alone, and a few cases of the kill matrix
     #[arg(long)]
@@ -71,7 +72,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), Error> {
         "{word}  kill matrix: {} of {} wrong runs passed, {} of {} right runs rejected",
         ours.passed, ours.judged, ours.rejected, ours.right
     );
-    mistakes.iter().for_each(|mistake| text.push_str(&format!("      {mistake}\n")));
+    for mistake in &mistakes {
+        let _ = writeln!(text, "      {mistake}");
+    }
     Ok((text, code(good)))
 }
 

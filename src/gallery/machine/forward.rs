@@ -48,7 +48,9 @@ impl Work<'_> {
             let next = largest.max(sink);
             let shrink = self.exp(self.fl(largest - next));
             total = self.fl(self.fl(total * shrink) + self.exp(self.fl(sink - next)));
-            o.iter_mut().for_each(|o| *o = self.fl(*o * shrink));
+            for o in &mut o {
+                *o = self.fl(*o * shrink);
+            }
             largest = next;
         }
         let lse = self.fl(largest + self.fl(libm::log(total)));
@@ -58,7 +60,9 @@ impl Work<'_> {
                 scores.iter().map(|s| self.arithmetic.elementwise.round(weight(s))).collect();
             self.add_values(&mut o, 1.0, row, &visible, &weights);
         } else {
-            o.iter_mut().for_each(|o| *o = self.fl(*o / total));
+            for o in &mut o {
+                *o = self.fl(*o / total);
+            }
         }
         (o, lse)
     }

@@ -47,6 +47,7 @@ pub enum Fold {
 }
 
 /// The choices of one kernel.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// Queries per tile.

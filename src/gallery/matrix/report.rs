@@ -169,7 +169,9 @@ impl Matrix {
         if mistakes.is_empty() {
             text.push_str("None: no wrong run that shows is passed, no right run is rejected.\n");
         }
-        mistakes.iter().for_each(|mistake| text.push_str(&format!("- {mistake}\n")));
+        for mistake in &mistakes {
+            let _ = writeln!(text, "- {mistake}");
+        }
         let refusals = self.refusals();
         if !refusals.is_empty() {
             let _ = write!(
@@ -192,7 +194,9 @@ impl Matrix {
     /// One line for each wrong kernel: how many of its runs each rule passes.
     fn write_kernels(&self, text: &mut String) {
         text.push_str("\n## Kernels\n\nRuns that show, and how many of them each rule passes: `.` none, `-` not judged.\n\n| kernel | shows | ours |");
-        RIVALS.iter().for_each(|rival| text.push_str(&format!(" {} |", rival.name)));
+        for rival in RIVALS {
+            let _ = write!(text, " {} |", rival.name);
+        }
         text.push_str("\n|---|---|---|");
         text.push_str(&"---|".repeat(RIVALS.len()));
         text.push('\n');

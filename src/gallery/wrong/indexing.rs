@@ -46,7 +46,7 @@ family! { Indexing true;
     fn causal_branch_skips_tail_mask(launch) {
         let sizes = launch.sizes();
         let tail = sizes.keys / TILE * TILE;
-        only_if(launch.problem.options().causal && sizes.keys % TILE != 0 && sizes.queries > tail + TILE)?;
+        only_if(launch.problem.options().causal && !sizes.keys.is_multiple_of(TILE) && sizes.queries > tail + TILE)?;
         Some(launch.edit(Stage::Sums, |w| {
             let heads = sizes.batch * sizes.key_heads;
             for (n, row) in w.rows().filter(|(_, row)| row.i / TILE * TILE >= tail + TILE) {
@@ -112,7 +112,7 @@ family! { Indexing true;
     ["19"] "dv"
     fn dv_tail_in_next_head(launch) {
         let sizes = launch.sizes();
-        only_if(sizes.key_heads > 1 && sizes.keys % TILE != 0)?;
+        only_if(sizes.key_heads > 1 && !sizes.keys.is_multiple_of(TILE))?;
         let tail = sizes.keys / TILE * TILE;
         Some(launch.edit(Stage::Stored, |w| w.dv = read_rows(&w.dv, |[b, h, j]| match h {
             1 if j >= tail => None,

@@ -37,7 +37,9 @@ family! { Rounding true;
                 let row = &mut w.p[n * keys..][..keys];
                 let rest = 1.0 - row.iter().rposition(|&p| p > 0.0).map_or(0.0, |j| row[j]);
                 if rest > 0.0 {
-                    row.iter_mut().for_each(|p| *p = Format::Bf16.round(*p) / rest);
+                    for p in row {
+                        *p = Format::Bf16.round(*p) / rest;
+                    }
                 }
             }
         }))
