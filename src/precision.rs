@@ -14,7 +14,7 @@ mod stage;
 mod sums;
 mod truth;
 
-pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds};
+pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};
 pub use entry::Term;
 pub use format::Format;
 pub use functional::{Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};

@@ -10,8 +10,10 @@ mod elements;
 mod forced;
 mod judge;
 mod mask;
+pub mod report;
 mod statistics;
 
+pub use candidate::recipe_of;
 pub use case::Case;
 pub use elements::{TensorResult, Worst};
 pub use forced::{ForcedMask, forced_mask};

@@ -77,6 +77,22 @@ pub fn bounds(question: &Question<'_>) -> Bounds {
     Bounds { o, lse, dq, dk, dv, dbias: core.dbias(), dsink: core.dsink(), lambda }
 }
 
+/// The weights `W~` of a mask and their bounds, in the order of its columns.
+#[must_use]
+pub fn kept_weights(question: &Question<'_>) -> Vec<(f64, f64)> {
+    let core = Core::new(question);
+    let p = question.problem;
+    let rows: Vec<Vec<(f64, f64)>> = (0..p.row_count())
+        .into_par_iter()
+        .map(|at| {
+            let errors = core.row_errors(p.row(at), question.mode);
+            let entries = errors.entries.iter();
+            entries.filter_map(|e| core.kept_weight(&errors, e, at)).collect()
+        })
+        .collect();
+    rows.concat()
+}
+
 /// Hoeffding's factor: a sub-Gaussian variable of parameter `tau` exceeds `lambda tau` in magnitude with probability at
 /// most `2 exp(-lambda^2 / 2)`; every stage of every element is one of them.
 fn lambda(problem: &Problem<f64>) -> f64 {
@@ -153,7 +169,7 @@ impl<'a> Core<'a> {
     fn o_row(&self, row: Row, errors: &RowErrors) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let o = self.q.saved.o.row(row.b, row.h, row.i);
-        let mut sums = Sums::new(o.len(), a.is_random());
+        let mut sums = Sums::new(o.len());
         let divisor = 1.0 - errors.weight_error;
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
         let mut away = vec![0.0; o.len()];
@@ -196,7 +212,7 @@ impl<'a> Core<'a> {
     }
 
     fn decides(&self, term: Term) -> f64 {
-        if self.a.is_random() { term.decides(self.lambda) } else { term.worst }
+        term.decides(self.lambda)
     }
 
     fn lse_row(&self, errors: &RowErrors) -> Element {
@@ -229,6 +245,17 @@ impl<'a> Core<'a> {
         let of_lambda = if lambda.is_finite() { errors.largest_log() } else { 0.0 };
         let of_lambda = if self.q.is_calibrated() { of_lambda } else { 0.0 };
         Kept { w, varies: if varies { w } else { 0.0 }, constant: 2.0 * self.a.u + of_lambda }
+    }
+
+    /// A kept weight and its bound. However it is stored, `f32` or better, its rounding is that of the accumulator; or it
+    /// is stored as `P` is.
+    fn kept_weight(&self, errors: &RowErrors, e: &EntryError, number: usize) -> Option<(f64, f64)> {
+        let kept = self.kept(errors, e, number)?;
+        let (terms, lse, r) = self.weight_terms(errors, e, &kept);
+        let of_weight: f64 = terms.iter().map(|term| term.worst).sum::<f64>() + lse.worst;
+        let size = kept.w * (1.0 + r);
+        let stored = self.a.narrow_scaled(self.q.recipe.p, size) + 4.0 * self.a.u * size;
+        Some((kept.w, of_weight + stored))
     }
 
     /// Section "W": the errors of a weight by stage; that of `lse` apart.
@@ -344,9 +371,9 @@ impl<'a> Core<'a> {
     /// Sections "dq", "dk" and "dv" of one key head.
     fn head(&self, b: usize, key_head: usize) -> [Vec<Element>; 3] {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
-        let (sizes, group, random) = (p.sizes(), p.group(), self.a.is_random());
-        let mut dk = vec![Sums::new(sizes.features, random); sizes.keys];
-        let mut dv = vec![Sums::new(sizes.value_features, random); sizes.keys];
+        let (sizes, group) = (p.sizes(), p.group());
+        let mut dk = vec![Sums::new(sizes.features); sizes.keys];
+        let mut dv = vec![Sums::new(sizes.value_features); sizes.keys];
         let mut dq = Vec::new();
         let (mut rho, mut lses) = (0.0_f64, Vec::new());
         for h in key_head * group..(key_head + 1) * group {
@@ -405,7 +432,7 @@ impl<'a> Core<'a> {
     ) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let number = p.row_number(row);
-        let mut dq = Sums::new(p.sizes().features, a.is_random());
+        let mut dq = Sums::new(p.sizes().features);
         for e in &errors.entries {
             self.borderline(row, errors, e, [&mut dq, &mut dk[e.j], &mut dv[e.j]]);
             let Some(kept) = self.kept(errors, e, number) else { continue };
@@ -491,7 +518,7 @@ impl<'a> Core<'a> {
         let elements: Vec<Vec<Element>> = bias_rows
             .into_par_iter()
             .map(|mine| {
-                let mut sums = vec![Sums::new(1, self.a.is_random()); keys];
+                let mut sums = vec![Sums::new(1); keys];
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for &row in rows.iter().filter(|&&row| bias_row(truth.shape(), row) == mine) {
                     let errors = self.row_errors(row, self.q.mode);
@@ -543,7 +570,7 @@ impl<'a> Core<'a> {
         let elements: Vec<Element> = (0..truth.len())
             .into_par_iter()
             .map(|h| {
-                let mut sums = Sums::new(1, self.a.is_random());
+                let mut sums = Sums::new(1);
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for at in 0..p.row_count() {
                     let row = p.row(at);

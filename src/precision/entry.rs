@@ -113,11 +113,6 @@ impl<'a> Arithmetic<'a> {
         }
     }
 
-    /// Whether the accumulator rounds to nearest, so that its errors may be taken as random.
-    pub(super) fn is_random(&self) -> bool {
-        !self.recipe.tensor_cores
-    }
-
     /// Higham's `gamma_n = n u / (1 - n u)`.
     pub(super) fn gamma(&self, n: usize) -> f64 {
         let nu = n as f64 * self.product_u;
@@ -126,10 +121,22 @@ impl<'a> Arithmetic<'a> {
 
     /// The error of a sum of `n` products in any order, with `more` further roundings of it.
     pub(super) fn sum(&self, products: Products, n: usize, more: usize) -> Term {
+        let eta = n as f64 * self.eta;
+        let drawn = self.partial_sums(n + more, products.partial);
         Term {
-            worst: self.gamma(n + more) * products.abs + n as f64 * self.eta,
-            tau: self.u * libm::sqrt((n + more) as f64) * products.partial + n as f64 * self.eta,
-            certain: 0.0,
+            worst: self.gamma(n + more) * products.abs + eta,
+            tau: drawn.tau,
+            certain: drawn.certain + eta,
+        }
+    }
+
+    /// The error of `n` additions of a matrix product whose partial sums have this bound: random where they are rounded
+    /// to nearest, of one sign where they are truncated.
+    pub(super) fn partial_sums(&self, n: usize, partial: f64) -> Term {
+        if self.recipe.tensor_cores {
+            Term::certain(n as f64 * self.product_u * partial)
+        } else {
+            Term::rounding(libm::sqrt(n as f64) * self.u * partial)
         }
     }
 

@@ -110,15 +110,21 @@ struct Chances {
 /// Squared scales of one tensor in one key head.
 #[derive(Default, Clone)]
 struct Scales {
-    /// By row or key, for the mean and the slope.
-    rows: Vec<[f64; 2]>,
-    /// Of what reaches more than one row or key: by head.
+    /// By row or key, by source, for the mean and the slope.
+    rows: Vec<[[f64; 2]; SOURCES]>,
+    /// What `delta` adds to the sums of `rows` in the head, since it reaches more than one row or key.
     across: [f64; 2],
-    /// Squared scale of each element, from what reaches its own row or key alone.
-    elements: Vec<f64>,
-    /// How many roundings may be alike.
-    alike: f64,
+    /// Squared scale of each element by source, from what reaches its own row or key alone.
+    elements: Vec<[f64; SOURCES]>,
+    /// How many roundings of each source may be alike.
+    alike: [f64; SOURCES],
 }
+
+/// Sources of roundings: `dS`, `P`, `delta`.
+const SOURCES: usize = 3;
+const OF_DS: usize = 0;
+const OF_P: usize = 1;
+const OF_DELTA: usize = 2;
 
 /// Squared scales of one key head.
 struct Head {
@@ -135,8 +141,8 @@ impl Pass<'_> {
         let p = self.core.q.problem;
         let (s, group) = (p.sizes(), p.group());
         let scales = |rows: usize, width: usize| Scales {
-            rows: vec![[0.0; 2]; rows],
-            elements: vec![0.0; rows * width],
+            rows: vec![[[0.0; 2]; SOURCES]; rows],
+            elements: vec![[0.0; SOURCES]; rows * width],
             ..Scales::default()
         };
         let mut tensors = [
@@ -155,11 +161,12 @@ impl Pass<'_> {
             }
         }
         let recipe = self.core.q.recipe;
-        let p_alike = alike(of_p, recipe.p.unit_roundoff());
-        let ds_alike = alike(of_ds, recipe.ds.unit_roundoff());
-        let rows_alike = alike(lses, recipe.o.unit_roundoff());
-        let all = p_alike.max(ds_alike).max(rows_alike);
-        for (tensor, alike) in tensors.iter_mut().zip([all, all, p_alike]) {
+        let alike = [
+            alike(of_ds, recipe.ds.unit_roundoff()),
+            alike(of_p, recipe.p.unit_roundoff()),
+            alike(lses, recipe.o.unit_roundoff()),
+        ];
+        for tensor in &mut tensors {
             tensor.alike = alike;
         }
         Head { tensors }
@@ -185,7 +192,7 @@ impl Pass<'_> {
             let Some(kept) = core.kept(errors, e, number) else { continue };
             let t = e.dp - errors.delta + p.dlse(row);
             let dz = kept.w * t * e.slope;
-            let (ds_error, p_error) = self.roundings(e, kept.w, t, dz);
+            let (errors_of, p_error) = self.roundings(e, kept.w, t, dz);
             of_p.push(libm::log(kept.w) as f32);
             if dz != 0.0 {
                 of_ds.push(libm::log(dz.abs()) as f32);
@@ -196,49 +203,59 @@ impl Pass<'_> {
             let (q, k, g) = (p.q(row), p.k(row, e.j), p.g(row));
             for f in 0..2 {
                 let of_dq = dot(r_dq[f], k);
-                dq.rows[at][f] += of_dq * of_dq * ds_error;
+                dq.rows[at][OF_DS][f] += of_dq * of_dq * errors_of[OF_DS];
+                dq.rows[at][OF_P][f] += of_dq * of_dq * errors_of[OF_P];
                 shared_dq[f] += by_weight * of_dq;
                 let of_dk = dot(r_dk[f], q);
                 let delta = by_weight * errors.delta_stored_norm;
-                dk.rows[e.j][f] += of_dk * of_dk * (ds_error + delta * delta);
+                dk.rows[e.j][OF_DS][f] += of_dk * of_dk * errors_of[OF_DS];
+                dk.rows[e.j][OF_P][f] += of_dk * of_dk * errors_of[OF_P];
+                dk.rows[e.j][OF_DELTA][f] += of_dk * of_dk * delta * delta;
                 shared_dk[f] += by_weight * of_dk;
-                // What the rows share is counted with the head; what is each entry's own, with its row.
+                // In the head, the keys' shares of one row's error add up before they are squared.
                 dk.across[f] -= of_dk * of_dk * delta * delta;
                 let of_dv = dot(r_dv[f], g);
-                dv.rows[e.j][f] += of_dv * of_dv * p_error;
+                dv.rows[e.j][OF_P][f] += of_dv * of_dv * p_error;
             }
-            let add = |elements: &mut [f64], row: usize, error: f64, x: &[f64]| {
+            let add = |elements: &mut [[f64; SOURCES]], row: usize, errors: [f64; 2], x: &[f64]| {
                 let elements = &mut elements[row * x.len()..(row + 1) * x.len()];
-                elements.iter_mut().zip(x).for_each(|(sum, x)| *sum += error * x * x);
+                for (sums, x) in elements.iter_mut().zip(x) {
+                    sums[OF_DS] += errors[OF_DS] * x * x;
+                    sums[OF_P] += errors[OF_P] * x * x;
+                }
             };
-            add(&mut dq.elements, at, ds_error, k);
-            add(&mut dk.elements, e.j, ds_error, q);
-            add(&mut dv.elements, e.j, p_error, g);
+            add(&mut dq.elements, at, errors_of, k);
+            add(&mut dk.elements, e.j, errors_of, q);
+            add(&mut dv.elements, e.j, [0.0, p_error], g);
         }
         for f in 0..2 {
             let square = |x: f64| x * x;
-            dq.rows[at][f] += square(shared_dq[f] * errors.delta_stored_norm);
+            dq.rows[at][OF_DELTA][f] += square(shared_dq[f] * errors.delta_stored_norm);
             dk.across[f] += square(shared_dk[f] * errors.delta_stored_norm);
         }
     }
 
-    /// Squared rounding errors of `dZ`, that of `P` in it included, and of `P`.
-    fn roundings(&self, e: &EntryError, w: f64, t: f64, dz: f64) -> (f64, f64) {
+    /// Squared rounding errors of `dZ`, its own and that of the `P` in it, and of `P`.
+    fn roundings(&self, e: &EntryError, w: f64, t: f64, dz: f64) -> ([f64; 2], f64) {
         let (a, recipe) = (&self.core.a, self.core.q.recipe);
         let of_ds = self.core.dz_rounding(dz.abs());
         let of_p_in_ds = a.narrow_scaled(recipe.p_in_ds, w) * t * e.slope;
         let of_elementwise = a.elementwise((w * t).abs()) * e.slope;
         let of_p = a.narrow_scaled(recipe.p, w);
-        (of_ds * of_ds + of_p_in_ds * of_p_in_ds + of_elementwise * of_elementwise, of_p * of_p)
+        let of_ds = of_ds * of_ds + of_elementwise * of_elementwise;
+        ([of_ds, of_p_in_ds * of_p_in_ds], of_p * of_p)
     }
 }
 
-/// The most numbers, given as logarithms, within an eighth of a roundoff of each other.
+/// The most numbers, given as logarithms, within a 32nd of a roundoff of each other.
+///
+/// `N` numbers that all round alike lie within one roundoff of each other, so at least `N / 32` of them are counted
+/// here, and `lambda sqrt(N / 32) sqrt(N) >= N` as soon as `lambda >= 5.7`, which it is.
 fn alike(mut logs: Vec<f32>, u: f64) -> f64 {
     logs.sort_unstable_by(f32::total_cmp);
     let (mut most, mut first) = (1, 0);
     for (at, &x) in logs.iter().enumerate() {
-        while f64::from(x - logs[first]) > (u / 8.0).max(4.0e-7 * f64::from(x.abs())) {
+        while f64::from(x - logs[first]) > (u / 32.0).max(4.0e-7 * f64::from(x.abs())) {
             first += 1;
         }
         most = most.max(at + 1 - first);
@@ -292,14 +309,16 @@ impl Tensors<'_> {
             for (at, squares) in scales.rows.iter().enumerate() {
                 let mut row = self.row(core, scales, at, first + at, width);
                 for f in 0..2 {
-                    row.squares[f] += squares[f] * scales.alike;
+                    let of = |source: usize| squares[source][f] * scales.alike[source];
+                    row.squares[f] += (0..SOURCES).map(of).sum::<f64>();
                 }
                 block = block.max(row.norm);
                 self.push(&mut limits, row, row.norm, |set| &mut set.rows);
                 head.add(row);
             }
             for f in 0..2 {
-                head.squares[f] = (head.squares[f] + scales.across[f] * scales.alike).max(0.0);
+                let across = scales.across[f] * scales.alike[OF_DELTA];
+                head.squares[f] = (head.squares[f] + across).max(0.0);
             }
             first += scales.rows.len();
             self.push(&mut limits, head, block, |set| &mut set.heads);
@@ -358,7 +377,9 @@ impl Tensors<'_> {
                 set.certain[f] += weights[f].abs() * own.max(0.0);
             }
             let inverse = weights[0];
-            let random = scales.elements[at * width + d] * scales.alike + store * store;
+            let own_roundings = scales.elements[at * width + d];
+            let of = |source: usize| own_roundings[source] * scales.alike[source];
+            let random = (0..SOURCES).map(of).sum::<f64>() + store * store;
             let rest = (own.max(0.0) + stage(Stage::StoredO)) * inverse;
             set.norm += random * inverse * inverse;
             set.rest += rest * rest;

@@ -330,7 +330,9 @@ impl RowArithmetic<'_> {
             }
             errors.delta_error.tau += of_o_tau * absolute;
         } else {
-            errors.delta_error.tau += of_o_tau * (self.partial_of_o(errors) + errors.delta.abs());
+            let drawn = self.sums_of_o(errors);
+            errors.delta_error.tau += drawn.tau + of_o_tau * errors.delta.abs();
+            errors.delta_error.certain += drawn.certain;
         }
         let square = |e: &EntryError| {
             let x = a.narrow_scaled(recipe.p, e.w) * e.dp;
@@ -350,8 +352,8 @@ impl RowArithmetic<'_> {
         errors.delta_error.worst += rounded * (amplify - amplify.min(2.0));
     }
 
-    /// `sqrt(sum_e G_e^2 partial_e^2)`, with the partial sums of each `o_e`.
-    fn partial_of_o(&self, errors: &RowErrors) -> f64 {
+    /// The error of `delta` from the sums of the elements of `o`, each with its own roundings.
+    fn sums_of_o(&self, errors: &RowErrors) -> Term {
         let g = self.problem.g(self.row);
         let mut sums = vec![[0.0_f64; 5]; g.len()];
         for e in &errors.entries {
@@ -359,11 +361,10 @@ impl RowArithmetic<'_> {
                 accumulate(sum, e.w * v);
             }
         }
-        let square = |(sum, &g): (&[f64; 5], &f64)| {
-            let x = g * partial(sum);
-            x * x
+        let one = |(sum, &g): (&[f64; 5], &f64)| {
+            self.arithmetic.partial_sums(errors.forward_roundings, partial(sum)).times(g)
         };
-        libm::sqrt(sums.iter().zip(g).map(square).sum())
+        sums.iter().zip(g).map(one).fold(Term::default(), Term::beside)
     }
 }
 

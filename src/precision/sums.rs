@@ -20,7 +20,6 @@ pub(super) struct Element {
 pub(super) struct Sums {
     width: usize,
     terms: usize,
-    random: bool,
     /// By stage, then by element.
     worst: Vec<f64>,
     squares: Vec<f64>,
@@ -36,15 +35,14 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn new(width: usize, random: bool) -> Self {
+    pub(super) fn new(width: usize) -> Self {
         let by_stage = || vec![0.0; Stage::COUNT * width];
         Sums {
             width,
             terms: 0,
-            random,
             worst: by_stage(),
-            squares: if random { by_stage() } else { Vec::new() },
-            certain: if random { by_stage() } else { Vec::new() },
+            squares: by_stage(),
+            certain: by_stage(),
             used: [false; Stage::COUNT],
             sums: vec![[0.0; 5]; width],
             shared: [Vec::new(), Vec::new()],
@@ -74,10 +72,13 @@ impl Sums {
             for (sum, &x) in self.worst[at.clone()].iter_mut().zip(x) {
                 *sum += term.worst * x.abs();
             }
-            if self.random {
-                let squares = self.squares[at.clone()].iter_mut();
-                for ((square, certain), &x) in squares.zip(&mut self.certain[at]).zip(x) {
+            if term.tau > 0.0 {
+                for (square, &x) in self.squares[at.clone()].iter_mut().zip(x) {
                     *square += (term.tau * x) * (term.tau * x);
+                }
+            }
+            if term.certain > 0.0 {
+                for (certain, &x) in self.certain[at].iter_mut().zip(x) {
                     *certain += term.certain * x.abs();
                 }
             }
@@ -105,10 +106,8 @@ impl Sums {
                 let at = stage as usize * self.width + d;
                 let term = term.times(self.shared[which][d]);
                 self.worst[at] += term.worst;
-                if self.random {
-                    self.squares[at] += term.tau * term.tau;
-                    self.certain[at] += term.certain;
-                }
+                self.squares[at] += term.tau * term.tau;
+                self.certain[at] += term.certain;
             }
         }
     }
@@ -138,24 +137,18 @@ impl Sums {
         for stage in (0..Stage::COUNT).filter(|&stage| self.used[stage]) {
             let at = stage * self.width + d;
             let worst = self.worst[at];
-            let decides = if self.random {
-                let tau = libm::sqrt(self.squares[at] * tail.multiplicity);
-                worst.min((tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho))
-            } else {
-                worst
-            };
+            let tau = libm::sqrt(self.squares[at] * tail.multiplicity);
+            let decides = (tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
+            let decides = worst.min(decides);
             element.add(stage, worst, decides);
         }
         let n = self.terms;
         let gamma = arithmetic.gamma(n + more);
         let eta = n as f64 * arithmetic.eta;
         let worst = gamma * (self.sums[d][1] + element.worst) + eta;
-        let tau = arithmetic.u * libm::sqrt((n + more) as f64) * partial(&self.sums[d]);
-        let decides = if self.random {
-            worst.min(tail.lambda * tau + gamma * element.decides + eta)
-        } else {
-            worst
-        };
+        let drawn = arithmetic.partial_sums(n + more, partial(&self.sums[d]));
+        let decides = tail.lambda * drawn.tau + drawn.certain + gamma * element.decides + eta;
+        let decides = worst.min(decides);
         element.add(Stage::Sum as usize, worst, decides);
         element
     }

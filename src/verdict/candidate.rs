@@ -4,6 +4,7 @@ use super::{Rule, Verdict};
 use crate::file::tensor_file::Numbers;
 use crate::file::{Array, TensorFile};
 use crate::problem::Problem;
+use safetensors::Dtype;
 
 /// The results that can be judged, in the order of reports.
 pub(super) const RESULTS: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
@@ -11,6 +12,18 @@ pub(super) const RESULTS: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "d
 /// What a candidate may hold beside them.
 const OTHERS: [&str; 6] =
     ["mask", "mask/row_offsets", "mask/columns", "mask/values", "nnz", "seeds"];
+
+/// The built-in recipe that a candidate's type suggests: that of its first gradient.
+#[must_use]
+pub fn recipe_of(file: &TensorFile) -> &'static str {
+    let dtype = ["dq", "dk", "dv"].iter().find_map(|&name| Some(file.arrays.get(name)?.dtype));
+    match dtype {
+        Some(Dtype::BF16) => "flash-bf16",
+        Some(Dtype::F16) => "flash-f16",
+        Some(Dtype::F32) => "f32",
+        _ => "f64",
+    }
+}
 
 /// The shape of a result, or `None` if the problem has no such result.
 pub(super) fn shape_of(problem: &Problem<f64>, name: &str) -> Option<Vec<usize>> {
@@ -58,6 +71,15 @@ pub(super) fn results<'a>(
         }
     }
     found
+}
+
+/// The number of runs, if the gradients have one more leading axis.
+pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
+    let axis = |name: &str| {
+        let (first, rest) = file.arrays.get(name)?.shape.split_first()?;
+        (rest == shape_of(problem, name)?).then_some(*first)
+    };
+    ["dq", "dk", "dv"].into_iter().find_map(axis)
 }
 
 /// The elements of a result, if type and shape are right.

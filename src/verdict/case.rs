@@ -1,7 +1,8 @@
 //! What is judged against: a problem and its settings.
 
 use crate::error::Error;
-use crate::file::{FileError, Pass, ProblemFile, Settings};
+use crate::file::error::Reason;
+use crate::file::{FileError, Pass, ProblemFile, Settings, TensorFile};
 use crate::problem::Problem;
 use crate::sus::Draw;
 use std::path::Path;
@@ -33,17 +34,70 @@ impl Case {
         Case { problem, settings, label: "case".into() }
     }
 
-    /// The draw of its mask; `None` for the dense pass, and for a budget without end.
+    /// Takes from a candidate's own settings what the case says nothing of: the pass and the draw.
+    ///
+    /// # Errors
+    /// [`Reason::Metadata`](crate::file::error::Reason::Metadata) if its metadata is not what this project writes.
+    pub fn complete_from(&mut self, candidate: &TensorFile) -> Result<(), Reason> {
+        let theirs = match &candidate.metadata {
+            Some(text) => Settings::from_json(text)?,
+            None => Settings::default(),
+        };
+        let ours = &mut self.settings;
+        let has_mask =
+            candidate.arrays.keys().any(|name| name == "mask" || name.starts_with("mask/"));
+        if ours.pass.is_none() && !ours.names_a_draw() {
+            ours.pass = theirs.pass.or(has_mask.then_some(Pass::Sus));
+        }
+        if ours.pass != Some(Pass::Dense) {
+            ours.c = ours.c.or(theirs.c);
+            ours.rule = ours.rule.or(theirs.rule);
+            ours.sampler = ours.sampler.or(theirs.sampler);
+            ours.seed = ours.seed.or(theirs.seed);
+            ours.stream = ours.stream.or(theirs.stream);
+            ours.layout = ours.layout.or(theirs.layout);
+            ours.uniform_bits = ours.uniform_bits.or(theirs.uniform_bits);
+        }
+        Ok(())
+    }
+
+    /// The draw of its mask; `None` for the dense pass, which is meant where nothing is said of a draw.
     ///
     /// # Errors
     /// As [`Settings::draw`].
     pub fn draw(&self) -> Result<Option<Draw>, Error> {
+        if self.settings.pass.is_none() && !self.settings.names_a_draw() {
+            return Ok(None);
+        }
         self.settings.draw()
+    }
+
+    /// The pass and the draw in words.
+    #[must_use]
+    pub fn describe_pass(&self) -> String {
+        match self.draw() {
+            Ok(Some(draw)) => {
+                let seed = match self.settings.seed {
+                    Some(seed) => format!("seed {seed}"),
+                    None => "no seed".into(),
+                };
+                format!(
+                    "SUS with c = {}, rule {}, sampler {}, {seed}, stream {}, layout {}",
+                    draw.c.get(),
+                    draw.rule,
+                    draw.sampler,
+                    draw.stream,
+                    draw.layout
+                )
+            }
+            _ if self.settings.pass.is_none() => "dense, as nothing says SUS".into(),
+            _ => "dense".into(),
+        }
     }
 
     /// Whether the case says which words its mask is drawn with.
     #[must_use]
     pub fn names_the_words(&self) -> bool {
-        self.settings.seed.is_some() || self.settings.pass == Some(Pass::Dense)
+        self.settings.seed.is_some()
     }
 }

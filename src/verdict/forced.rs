@@ -66,9 +66,7 @@ impl Decisions<'_> {
     /// The log error of `lambda_i W` of one entry.
     fn log_error(&self, errors: &RowErrors, e: &EntryError, largest: f64) -> f64 {
         let u = self.recipe.accumulator.unit_roundoff();
-        let decides = |term: crate::precision::Term| {
-            if self.recipe.tensor_cores { term.worst } else { term.decides(self.lambda) }
-        };
+        let decides = |term: crate::precision::Term| term.decides(self.lambda);
         let format = self.recipe.elementwise;
         let stored = if format.precision() < self.recipe.accumulator.precision() {
             let relative = format.rounding_error(e.w, self.recipe.flush_to_zero) / e.w;

@@ -1,6 +1,6 @@
 //! All that can be computed of a case before a candidate is seen, and the judgement of one candidate.
 
-use super::candidate::{results, shape_of};
+use super::candidate::{results, runs, shape_of};
 use super::elements::{Expected, compare};
 use super::forced::{ForcedMask, forced_mask};
 use super::mask::{self, CandidateMask};
@@ -9,7 +9,9 @@ use crate::backward::Gradients;
 use crate::error::Error;
 use crate::file::TensorFile;
 use crate::forward::Saved;
-use crate::precision::{Bound, Bounds, Limits, Question, Recipe, Truth, bounds, limits};
+use crate::precision::{
+    Bound, Bounds, Limits, Question, Recipe, Truth, bounds, kept_weights, limits,
+};
 use crate::problem::{Inputs, Problem};
 use crate::sus::{Draw, Sample, sample};
 use crate::tensor::Tensor;
@@ -66,7 +68,7 @@ impl Judge {
             recipe: recipe.clone(),
             mode,
             draw,
-            words_known: case.settings.seed.is_some(),
+            words_known: case.names_the_words(),
             exact,
             problem,
         })
@@ -106,6 +108,12 @@ impl Judge {
                 .notes
                 .push(format!("the inputs were rounded to {format}, as the recipe reads them"));
         }
+        if let Some(runs) = runs(&self.problem, candidate) {
+            let message =
+                format!("{runs} runs in one file: judging them by their law is not here yet");
+            self.inconclusive(&message, &mut verdict);
+            return verdict;
+        }
         let results = results(&self.problem, self.draw.is_some(), candidate, &mut verdict);
         if results.is_empty() {
             verdict.fail("candidate", Rule::Missing, "expected at least one result, found none");
@@ -132,7 +140,17 @@ impl Judge {
             Some(own) => own,
             None => &reference.judged,
         };
+        let unknown_mask = self.draw.is_some() && !self.words_known && own.is_none();
+        if unknown_mask {
+            self.inconclusive(
+                "the case names no seed and the candidate brings no mask",
+                &mut verdict,
+            );
+        }
         for (name, found) in results {
+            if unknown_mask && ["dq", "dk", "dv", "dbias"].contains(&name) {
+                continue;
+            }
             let shape = shape_of(&self.problem, name).expect("a result of this problem");
             let (truth, bound) = match name {
                 "o" => (self.exact.saved.o.as_slice(), &self.exact.judged.bounds.o),
@@ -149,6 +167,17 @@ impl Judge {
             verdict.tensors.push(result);
         }
         verdict
+    }
+
+    /// One run of an unknown mask.
+    #[expect(clippy::unused_self, reason = "a statement about this judge")]
+    fn inconclusive(&self, message: &str, verdict: &mut Verdict) {
+        verdict.find(Finding {
+            tensor: "mask".into(),
+            rule: Rule::Unjudged,
+            outcome: Outcome::Inconclusive,
+            message: message.into(),
+        });
     }
 
     /// The reference for the forward pass that the candidate stored.
@@ -196,25 +225,15 @@ impl Judge {
             mask::check_counts(&self.problem, nnz, &counts, verdict);
         }
         let Some(CandidateMask { pattern, values }) = own else {
-            if !self.words_known {
-                verdict.notes.push(
-                    "neither the case nor the candidate says which entries are kept: seed 0 is assumed".into(),
-                );
-            }
             return None;
         };
         mask::check(&self.problem, &pattern, &drawn.forced, self.words_known, verdict);
         if !self.words_known {
-            verdict.find(Finding {
-                tensor: "mask".into(),
-                rule: Rule::Unjudged,
-                outcome: Outcome::Inconclusive,
-                message: "the case names no seed, and one mask does not tell a law".into(),
-            });
+            self.inconclusive("the case names no seed, and one mask does not tell a law", verdict);
         }
         let sample = mask::sample(&self.problem, &pattern, &drawn.sample.lambda);
         let gradients = reference.truth.gradients(Some(&sample));
-        let (bounds, limits) = Judged::errors(&Question {
+        let question = Question {
             problem: &self.problem,
             recipe: &self.recipe,
             mode: self.mode,
@@ -222,9 +241,10 @@ impl Judge {
             sample: Some(&sample),
             borderline: None,
             gradients: &gradients,
-        });
+        };
+        let (bounds, limits) = Judged::errors(&question);
         if let Some(values) = values.filter(|_| sample.pattern == pattern) {
-            let _ = values;
+            mask::check_values(&kept_weights(&question), &values, verdict);
         }
         Some(Judged { gradients, bounds, limits })
     }

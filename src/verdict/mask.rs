@@ -144,6 +144,26 @@ pub(super) fn check(
     }
 }
 
+/// Holds the values of a mask against `max(W, 1 / lambda)` and their bounds.
+pub(super) fn check_values(expected: &[(f64, f64)], found: &[f64], verdict: &mut Verdict) {
+    let wrong = |&at: &usize| {
+        let (value, bound) = expected[at];
+        let error = (found[at] - value).abs();
+        error.is_nan() || error > bound
+    };
+    let wrong: Vec<usize> = (0..expected.len()).filter(wrong).collect();
+    if let Some(&at) = wrong.first() {
+        let (value, bound) = expected[at];
+        let message = format!(
+            "{} of {} values outside their bounds, the first at {at}: expected {value:e} within {bound:.2e}, found {:e}",
+            wrong.len(),
+            expected.len(),
+            found[at]
+        );
+        verdict.fail("mask/values", Rule::Values, message);
+    }
+}
+
 /// Holds the candidate's `nnz` against the counts of its mask.
 pub(super) fn check_counts(
     problem: &Problem<f64>,

@@ -1,92 +1,120 @@
 //! `sus-oracle check`: the verdict on somebody else's results.
 
 use crate::options::{DrawOptions, ProblemOptions};
-use clap::Args;
-use std::path::PathBuf;
+use crate::terminal::spinner;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use sus_oracle::file::tensor_file::write_atomically;
 use sus_oracle::file::{FileError, Pass, TensorFile};
 use sus_oracle::precision::{Mode, Recipe};
-use sus_oracle::verdict::{Case, Judge};
+use sus_oracle::verdict::report::{Report, json, junit, text};
+use sus_oracle::verdict::{Case, Judge, recipe_of};
 
-/// Whether a kernel's results are right
+/// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
+///
+/// CASE is a fixture or any problem file; what it lacks is computed. CANDIDATE is a safetensors file with dq, dk, dv and, if
+/// the kernel has them, o, lse, dbias, dsink, and for SUS its mask (mask/row_offsets and mask/columns, or a dense
+/// U8 mask) and nnz, in F16, BF16, F32 or F64.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  sus-oracle check problem.safetensors mine.safetensors --recipe flash-bf16
+  sus-oracle check problem.safetensors mine.safetensors --c 30 --seed 7 --mode given
+  sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json --junit verdict.xml
+
+Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, each of the last five and f32 also with
+-repeated; or a TOML file: base = \"flash-bf16\" and the keys in which the kernel differs.
+Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
 pub(crate) struct Arguments {
-    /// The problem or fixture
+    /// The problem or fixture, a safetensors file
     case: PathBuf,
-    /// The kernel's results
+    /// The kernel's results, a safetensors file
     candidate: PathBuf,
+    /// How the kernel rounds [default: by the candidate's dtype]
+    #[arg(long, value_name = "NAME|FILE")]
+    recipe: Option<String>,
+    /// Whose forward pass the gradients are judged by: the true one, or the candidate's own o and lse
+    #[arg(long, default_value = "exact")]
+    mode: ModeName,
     /// All weights instead of a sample
-    #[arg(long)]
+    #[arg(
+        long,
+        conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
+    )]
     dense: bool,
     #[command(flatten)]
     options: ProblemOptions,
     #[command(flatten)]
     draw: DrawOptions,
+    /// Print JSON
     #[arg(long)]
-    recipe: String,
-    #[arg(long)]
-    given: bool,
+    json: bool,
+    /// Also write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum ModeName {
+    Exact,
+    Given,
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
-    let Arguments { case: path, candidate, dense, options, draw, recipe, given } = arguments;
+    let Arguments {
+        case: path, candidate: candidate_path, recipe, mode, dense, options, draw, ..
+    } = arguments;
     let mut command = draw.add_to(options.settings());
     if dense {
         command.pass = Some(Pass::Dense);
     }
-    let case = Case::read(&path, command)?;
-    let file = TensorFile::read(&candidate)?;
-    let recipe = Recipe::named(&recipe).unwrap();
-    let t = std::time::Instant::now();
-    let mode = if given { Mode::Given } else { Mode::Exact };
+    let mut case = Case::read(&path, command)?;
+    let candidate = TensorFile::read(&candidate_path)?;
+    case.complete_from(&candidate).map_err(|e| FileError::new(&candidate_path, e))?;
+    let (name, chosen) = match recipe {
+        Some(name) => (name, "as asked"),
+        None => (recipe_of(&candidate).to_owned(), "by the candidate's dtype"),
+    };
+    let recipe = Recipe::named(&name).map_err(|e| {
+        let kind = std::io::ErrorKind::InvalidInput;
+        FileError::new(Path::new(&name), std::io::Error::new(kind, e.to_string()))
+    })?;
+    let mode = match mode {
+        ModeName::Exact => Mode::Exact,
+        ModeName::Given => Mode::Given,
+    };
+    let progress = spinner("truth and bounds");
     let judge = Judge::new(&case, &recipe, mode).map_err(|e| FileError::new(&path, e))?;
-    let t1 = t.elapsed();
-    let verdict = judge.check(&file);
-    let mut text = String::new();
-    use std::fmt::Write;
-    writeln!(text, "{} {:?} {:?}", verdict.outcome.name(), t1, t.elapsed());
-    for t in &verdict.tensors {
-        let w = t.worst.as_ref().unwrap();
-        writeln!(
-            text,
-            "{:5} {:8} max {:.4} rms {:.5} width {:.4} outside {} wc {:.3} {:?} {:e} {:e} {:e} {:?}",
-            t.name,
-            t.outcome.name(),
-            w.ratio,
-            t.rms,
-            t.width,
-            t.outside,
-            w.bound / w.worst_case,
-            w.index,
-            w.found,
-            w.expected,
-            w.bound,
-            w.stages
-                .iter()
-                .take(4)
-                .map(|s| (s.0.name(), (s.1 * 100.0).round()))
-                .collect::<Vec<_>>()
-        );
+    progress.set_message("verdict");
+    let verdict = judge.check(&candidate);
+    progress.finish_and_clear();
+    let report = Report {
+        verdict: &verdict,
+        case: case.label.clone(),
+        candidate: candidate_path.display().to_string(),
+        recipe: format!("{} ({chosen})", recipe.name),
+        mode: mode.name(),
+        pass: case.describe_pass(),
+        command: again(),
+        diagnosis: None,
+    };
+    if let Some(path) = &arguments.junit {
+        write_atomically(path, junit(&report).as_bytes()).map_err(|e| FileError::new(path, e))?;
     }
-    for t in &verdict.tensors {
-        for r in &t.statistics {
-            let _ = writeln!(
-                text,
-                "  {} {:?} all {:.2e}/{:.2e} head {:.2e}/{:.2e} row {:.3}",
-                t.name,
-                r.statistic,
-                r.all.found,
-                r.all.limit,
-                r.head.1.found,
-                r.head.1.limit,
-                r.row.1.ratio()
-            );
+    let said = if arguments.json { json(&report) } else { text(&report) };
+    Ok((said, verdict.outcome.exit_code()))
+}
+
+/// The command line, quoted for a shell.
+fn again() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
+    let quote = |word: String| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
         }
-    }
-    for f in &verdict.findings {
-        writeln!(text, "{:?}", f);
-    }
-    for f in &verdict.notes {
-        writeln!(text, "{:?}", f);
-    }
-    Ok((text, verdict.outcome.exit_code()))
+    };
+    let words = std::env::args_os().skip(1).map(|word| quote(word.to_string_lossy().into_owned()));
+    std::iter::once("sus-oracle".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
