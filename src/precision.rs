@@ -8,10 +8,13 @@ mod bound;
 mod entry;
 mod format;
 mod functional;
+mod gradient;
 mod recipe;
+mod reduced;
 mod row;
 mod stage;
 mod sums;
+mod terms;
 mod truth;
 
 pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};

@@ -24,12 +24,12 @@ impl Term {
     }
 
     /// What may be biased.
-    pub(super) fn certain(x: f64) -> Self {
+    pub(crate) fn certain(x: f64) -> Self {
         Term { worst: x, tau: 0.0, certain: x }
     }
 
     /// The error of a sum of dependent errors.
-    pub(super) fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
         Term {
             worst: self.worst + other.worst,
             tau: self.tau + other.tau,
@@ -45,12 +45,16 @@ impl Term {
     /// The error times a number.
     pub(super) fn times(self, factor: f64) -> Self {
         let factor = factor.abs();
+        if factor == 0.0 {
+            return Term::default();
+        }
         Term { worst: self.worst * factor, tau: self.tau * factor, certain: self.certain * factor }
     }
 
     /// What decides: the smaller of the worst case and the random bound with tail factor `lambda`.
     pub(crate) fn decides(self, lambda: f64) -> f64 {
-        self.worst.min(lambda * self.tau + self.certain)
+        let drawn = lambda * self.tau + self.certain;
+        if drawn < self.worst { drawn } else { self.worst }
     }
 }
 

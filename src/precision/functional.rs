@@ -192,7 +192,7 @@ impl Pass<'_> {
             let Some(kept) = core.kept(errors, e, number) else { continue };
             let t = e.dp - errors.delta + p.dlse(row);
             let dz = kept.w * t * e.slope;
-            let (errors_of, p_error) = self.roundings(e, kept.w, t, dz);
+            let (errors_of, p_error) = self.roundings(errors, e, kept.w, t);
             of_p.push(libm::log(kept.w) as f32);
             if dz != 0.0 {
                 of_ds.push(libm::log(dz.abs()) as f32);
@@ -235,12 +235,16 @@ impl Pass<'_> {
         }
     }
 
-    /// Squared rounding errors of `dZ`, its own and that of the `P` in it, and of `P`.
-    fn roundings(&self, e: &EntryError, w: f64, t: f64, dz: f64) -> ([f64; 2], f64) {
+    /// Squared rounding errors of `dZ`, its own and that of the `P` in it, and of `P`, at the sizes that they may have.
+    fn roundings(&self, errors: &RowErrors, e: &EntryError, w: f64, t: f64) -> ([f64; 2], f64) {
         let (a, recipe) = (&self.core.a, self.core.q.recipe);
-        let of_ds = self.core.dz_rounding(dz.abs());
-        let of_p_in_ds = a.narrow_scaled(recipe.p_in_ds, w) * t * e.slope;
-        let of_elementwise = a.elementwise((w * t).abs()) * e.slope;
+        let largest = libm::exp(e.log.worst + e.log_stored + errors.lse_error.worst);
+        let of_t = errors.delta_error.worst + errors.delta_stored + e.dp_sum.worst + e.dp_stored;
+        let (w, t) = (w * largest, t.abs() + of_t);
+        let slope = e.slope.abs() + e.slope_error;
+        let of_ds = self.core.dz_rounding(w * t * slope);
+        let of_p_in_ds = a.narrow_scaled(recipe.p_in_ds, w) * t * slope;
+        let of_elementwise = a.elementwise(w * t) * slope;
         let of_p = a.narrow_scaled(recipe.p, w);
         let of_ds = of_ds * of_ds + of_elementwise * of_elementwise;
         ([of_ds, of_p_in_ds * of_p_in_ds], of_p * of_p)
@@ -308,9 +312,9 @@ impl Tensors<'_> {
             let (mut head, mut block) = (Set::default(), 0.0_f64);
             for (at, squares) in scales.rows.iter().enumerate() {
                 let mut row = self.row(core, scales, at, first + at, width);
-                for f in 0..2 {
+                for (f, sum) in row.squares.iter_mut().enumerate() {
                     let of = |source: usize| squares[source][f] * scales.alike[source];
-                    row.squares[f] += (0..SOURCES).map(of).sum::<f64>();
+                    *sum += (0..SOURCES).map(of).sum::<f64>();
                 }
                 block = block.max(row.norm);
                 self.push(&mut limits, row, row.norm, |set| &mut set.rows);
@@ -361,20 +365,24 @@ impl Tensors<'_> {
         for d in 0..width {
             let element = row * width + d;
             let truth = self.truth.as_slice()[element];
-            let stages = &self.bound.stages[element];
-            let stage = |stage: Stage| f64::from(stages[stage as usize]);
-            let random = [Stage::P, Stage::Ds, Stage::StoredO, Stage::Store];
-            let random: f64 = random.into_iter().map(stage).sum();
-            let own: f64 = stages.iter().map(|&x| f64::from(x)).sum::<f64>() - random;
+            let decides = self.bound.decides[element];
+            let stage =
+                |stage: Stage| f64::from(self.bound.stages[element][stage as usize]) * decides;
+            let random = [Stage::P, Stage::Ds, Stage::Store, Stage::StoredO];
+            // Where scores are stored, their roundings are in delta's share too, and are not followed.
+            let followed = if core.a.is_narrow(recipe.elementwise) { 3 } else { 4 };
+            let random = &random[..followed];
+            let random: f64 = random.iter().map(|&of| stage(of)).sum();
+            // Shares are kept in f32.
+            let own = (decides - random) + 1e-6 * decides;
             let store = recipe.output.rounding_error(truth.abs(), recipe.flush_to_zero);
             // Repeated heads round more than once.
             let store = store.max(stage(Stage::Store));
             let weights =
                 [self.weights.mean.as_slice()[element], self.weights.slope.as_slice()[element]];
-            for f in 0..2 {
-                let square = weights[f] * store;
-                set.squares[f] += square * square;
-                set.certain[f] += weights[f].abs() * own.max(0.0);
+            for (f, weight) in weights.into_iter().enumerate() {
+                set.squares[f] += (weight * store) * (weight * store);
+                set.certain[f] += weight.abs() * own.max(0.0);
             }
             let inverse = weights[0];
             let own_roundings = scales.elements[at * width + d];

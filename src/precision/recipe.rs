@@ -193,7 +193,7 @@ impl Recipe {
         let base = Self::built_in(&overlay.base).ok_or_else(|| {
             wrong(format!("the base '{}', which is no built-in recipe", overlay.base))
         })?;
-        overlay.onto(base, name).map_err(wrong)
+        overlay.onto(&base, name).map_err(wrong)
     }
 }
 
@@ -227,7 +227,7 @@ struct Overlay {
 }
 
 impl Overlay {
-    fn onto(self, base: Recipe, file: &str) -> Result<Recipe, String> {
+    fn onto(self, base: &Recipe, file: &str) -> Result<Recipe, String> {
         let recipe = Recipe {
             name: self.name.unwrap_or_else(|| file.to_owned()),
             input: self.input.unwrap_or(base.input),

@@ -189,9 +189,14 @@ impl<'a> Scores<'a> {
             s = cap * libm::tanh(y);
             // tanh is Lipschitz with constant sech^2 y at y, and e^{2|x|} sech^2 y within x of it.
             let at_most = |x: f64| (sech2 * libm::exp(2.0 * x / cap)).min(1.0);
-            let lipschitz = at_most(error.worst + stored);
+            let spacing = cap * a.elementwise(y.abs() + (error.worst + stored) / cap);
+            let lipschitz = at_most(error.worst + stored + spacing);
             error = error.times(lipschitz);
-            stored = stored * lipschitz + 3.0 * a.elementwise(s.abs() + error.worst);
+            // z / cap, its tanh and the capped score are stored, each with the spacing of its own size.
+            let size = s.abs() + error.worst + stored;
+            stored = (stored + spacing) * lipschitz
+                + cap * a.elementwise(size / cap)
+                + a.elementwise(size);
             let function = (2.0 * a.recipe.tanh_ulp + 4.0) * u * s.abs();
             error = error.plus(Term::rounding(function));
             // 1 - tanh^2 from the rounded tanh: the error of its square, and two roundings of numbers up to 1.
@@ -255,7 +260,7 @@ impl RowArithmetic<'_> {
         let mut squares = 0.0;
         for e in &errors.entries {
             weights.worst += e.w * libm::expm1(e.log.worst + e.log_stored);
-            weights.certain += e.w * (e.log.certain + e.log_stored);
+            weights.certain += e.w * (e.log.certain + libm::expm1(e.log_stored));
             squares += (e.w * e.log.tau) * (e.w * e.log.tau);
         }
         if let Some((w, log)) = errors.sink {
@@ -277,12 +282,12 @@ impl RowArithmetic<'_> {
         let logarithm = 4.0 * u * (below_largest + 1.0) + conversion;
         let of_function = 2.0 * recipe.exp_ulp * u;
         let stored = a.narrow(recipe.lse, errors.lse.abs());
-        let divisor = 1.0 - errors.weight_error;
+        let divisor = (1.0 - errors.weight_error).max(0.0);
         let relative = if divisor > 0.0 { errors.weight_error / divisor } else { f64::INFINITY };
         errors.lse_error = Term {
             worst: relative + logarithm + stored,
-            tau: total.tau + of_sum_tau,
-            certain: total.certain + of_function + logarithm + stored,
+            tau: (total.tau + of_sum_tau) / divisor,
+            certain: total.certain / divisor + of_function + logarithm + stored,
         };
     }
 
@@ -298,7 +303,7 @@ impl RowArithmetic<'_> {
             errors.delta_error = own_sum;
             return;
         }
-        let divisor = 1.0 - errors.weight_error;
+        let divisor = (1.0 - errors.weight_error).max(0.0);
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
         let mut weights = Term::default();
         let (mut squares, mut absolute, mut rounded, mut shared) = (0.0, 0.0, 0.0, 0.0);
@@ -309,14 +314,15 @@ impl RowArithmetic<'_> {
             squares += (e.w * away * e.log.tau) * (e.w * away * e.log.tau);
             absolute += e.w * e.dp_abs;
             shared += e.w * away;
-            rounded += a.narrow_scaled(recipe.p, e.w) * e.dp.abs() + e.w * away * e.log_stored;
+            rounded += a.narrow_scaled(recipe.p, e.w) * e.dp.abs()
+                + e.w * away * libm::expm1(e.log_stored);
         }
         if let Some((w, log)) = errors.sink {
             weights = weights.plus(log.times(w * errors.delta));
         }
         weights.tau += libm::sqrt(squares * errors.multiplicity);
         weights = weights.plus(errors.rescale.times(shared));
-        weights.worst *= amplify;
+        weights = weights.times(amplify);
         let of_o = a.gamma(errors.forward_roundings) * (absolute + product.abs) * amplify;
         let of_o_tau = a.u * libm::sqrt(errors.forward_roundings as f64);
         errors.delta_error = weights.plus(own_sum);
@@ -348,8 +354,7 @@ impl RowArithmetic<'_> {
             errors.delta_error.tau += a.u * product.partial;
         }
         errors.delta_stored_norm = libm::sqrt(norm);
-        errors.delta_stored = rounded * amplify.min(2.0);
-        errors.delta_error.worst += rounded * (amplify - amplify.min(2.0));
+        errors.delta_stored = rounded * amplify;
     }
 
     /// The error of `delta` from the sums of the elements of `o`, each with its own roundings.

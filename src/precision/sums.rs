@@ -12,7 +12,7 @@ pub(super) type Terms = [Term; Stage::COUNT];
 pub(super) struct Element {
     pub worst: f64,
     pub decides: f64,
-    pub stages: [f32; Stage::COUNT],
+    pub stages: [f64; Stage::COUNT],
 }
 
 /// Sums of `value x` and of what they err, where `x` is a vector of known numbers.
@@ -25,7 +25,7 @@ pub(super) struct Sums {
     squares: Vec<f64>,
     certain: Vec<f64>,
     used: [bool; Stage::COUNT],
-    sums: Vec<[f64; 5]>,
+    values: Vec<[f64; 5]>,
     /// `sum c x` for errors that all terms share, for `lse` and for `delta`.
     shared: [Vec<f64>; 2],
     /// The sum when the present query head began, and what the heads before it add to the error of repeated heads.
@@ -44,7 +44,7 @@ impl Sums {
             squares: by_stage(),
             certain: by_stage(),
             used: [false; Stage::COUNT],
-            sums: vec![[0.0; 5]; width],
+            values: vec![[0.0; 5]; width],
             shared: [Vec::new(), Vec::new()],
             head: vec![0.0; width],
             heads_abs: vec![0.0; width],
@@ -55,7 +55,7 @@ impl Sums {
     /// Adds the term `value x` with its errors.
     pub(super) fn add(&mut self, value: f64, terms: &Terms, x: &[f64]) {
         self.terms += 1;
-        for (sums, &x) in self.sums.iter_mut().zip(x) {
+        for (sums, &x) in self.values.iter_mut().zip(x) {
             accumulate(sums, value * x);
         }
         self.add_errors(terms, x);
@@ -116,8 +116,8 @@ impl Sums {
     pub(super) fn end_head(&mut self, arithmetic: &Arithmetic<'_>) {
         let recipe = arithmetic.recipe;
         for d in 0..self.width {
-            let of_head = (self.sums[d][0] - self.head[d]).abs();
-            self.head[d] = self.sums[d][0];
+            let of_head = (self.values[d][0] - self.head[d]).abs();
+            self.head[d] = self.values[d][0];
             self.heads_abs[d] += of_head;
             self.heads_error[d] += recipe.output.rounding_error(of_head, recipe.flush_to_zero);
         }
@@ -138,18 +138,18 @@ impl Sums {
             let at = stage * self.width + d;
             let worst = self.worst[at];
             let tau = libm::sqrt(self.squares[at] * tail.multiplicity);
-            let decides = (tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
-            let decides = worst.min(decides);
+            let decides = worst.min(tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
             element.add(stage, worst, decides);
         }
         let n = self.terms;
         let gamma = arithmetic.gamma(n + more);
         let eta = n as f64 * arithmetic.eta;
-        let worst = gamma * (self.sums[d][1] + element.worst) + eta;
-        let drawn = arithmetic.partial_sums(n + more, partial(&self.sums[d]));
+        let worst = gamma * (self.values[d][1] + element.worst) + eta;
+        let drawn = arithmetic.partial_sums(n + more, partial(&self.values[d]));
         let decides = tail.lambda * drawn.tau + drawn.certain + gamma * element.decides + eta;
         let decides = worst.min(decides);
         element.add(Stage::Sum as usize, worst, decides);
+        element.decides = element.decides.min(element.worst);
         element
     }
 
@@ -177,7 +177,14 @@ impl Element {
     pub(super) fn add(&mut self, stage: usize, worst: f64, decides: f64) {
         self.worst += worst;
         self.decides += decides;
-        self.stages[stage] += decides as f32;
+        self.stages[stage] += decides;
+    }
+
+    /// What part of the bound each stage is.
+    pub(super) fn shares(&self) -> [f32; Stage::COUNT] {
+        let total: f64 = self.stages.iter().sum();
+        let finite = total > 0.0 && total.is_finite();
+        self.stages.map(|x| if finite { (x / total) as f32 } else { 0.0 })
     }
 
     /// Adds the rounding of the result, which is about `truth`, and the error of the truth.

@@ -122,10 +122,9 @@ fn worst_at(expected: &Expected<'_>, at: usize, found: f64, ratio: f64) -> Worst
     for (index, &axis) in index.iter_mut().zip(expected.shape).rev() {
         (*index, rest) = (rest % axis, rest / axis);
     }
-    let total: f64 = bound.stages[at].iter().map(|&x| f64::from(x)).sum();
     let mut stages: Vec<(Stage, f64)> = Stage::ALL
         .into_iter()
-        .map(|stage| (stage, f64::from(bound.stages[at][stage as usize]) / total))
+        .map(|stage| (stage, f64::from(bound.stages[at][stage as usize])))
         .filter(|&(_, share)| share > 0.0)
         .collect();
     stages.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::forward::Saved;
-use crate::precision::{EntryError, Mode, Recipe, RowErrors, row_errors};
+use crate::precision::{EntryError, Mode, Recipe, RowErrors, Term, row_errors};
 use crate::problem::{Problem, Row};
 use crate::sus::sample::uniforms;
 use crate::sus::sampler::row_uniform;
@@ -63,10 +63,9 @@ struct Decisions<'a> {
 }
 
 impl Decisions<'_> {
-    /// The log error of `lambda_i W` of one entry.
-    fn log_error(&self, errors: &RowErrors, e: &EntryError, largest: f64) -> f64 {
+    /// The error of `ln W` that is the entry's own.
+    fn own(&self, e: &EntryError) -> Term {
         let u = self.recipe.accumulator.unit_roundoff();
-        let decides = |term: crate::precision::Term| term.decides(self.lambda);
         let format = self.recipe.elementwise;
         let stored = if format.precision() < self.recipe.accumulator.precision() {
             let relative = format.rounding_error(e.w, self.recipe.flush_to_zero) / e.w;
@@ -74,31 +73,47 @@ impl Decisions<'_> {
         } else {
             0.0
         };
-        let of_rate = match self.draw.rule {
-            Rule::Paper => 0.0,
-            Rule::Calibrated => largest,
-        };
-        decides(e.log) + e.log_stored + decides(errors.lse_error) + stored + of_rate + 3.0 * u
+        e.log.plus(Term::certain(e.log_stored + stored + 3.0 * u))
     }
 
-    fn row(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
-        let largest = errors.largest_log();
-        let deltas: Vec<f64> =
-            errors.entries.iter().map(|e| self.log_error(errors, e, largest).min(700.0)).collect();
-        match self.draw.sampler {
-            Sampler::Bernoulli => self.bernoulli(row, errors, &deltas),
-            Sampler::Systematic => self.systematic(row, errors, &deltas),
+    /// The error of `ln (lambda_i W)` that all entries of a row share: that of `lse`, or, where `lambda_i` is calibrated,
+    /// of the weights that share the budget, from which `lse` cancels.
+    fn shared(&self, errors: &RowErrors) -> f64 {
+        let u = self.recipe.accumulator.unit_roundoff();
+        match self.draw.rule {
+            Rule::Paper => errors.lse_error.decides(self.lambda),
+            Rule::Calibrated => {
+                let below = errors.entries.iter().filter(|e| self.rate * e.w < 1.0);
+                let (mut weight, mut error, mut largest) = (0.0, 0.0, 0.0_f64);
+                for e in below {
+                    let own = self.own(e).decides(self.lambda);
+                    weight += e.w;
+                    error += e.w * own;
+                    largest = largest.max(own);
+                }
+                let mean = if weight > 0.0 { error / weight } else { largest };
+                mean + errors.entries.len() as f64 * u
+            }
         }
     }
 
-    fn bernoulli(&self, row: Row, errors: &RowErrors, deltas: &[f64]) -> (Vec<u32>, Vec<u32>) {
+    fn row(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
+        match self.draw.sampler {
+            Sampler::Bernoulli => self.bernoulli(row, errors),
+            Sampler::Systematic => self.systematic(row, errors),
+        }
+    }
+
+    fn bernoulli(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
         let (mut keep, mut either) = (Vec::new(), Vec::new());
         let place = self.problem.mask().place(row.i);
         let b = row.b * self.problem.mask().segment_count() + place.segment;
         let Some(first) = errors.entries.first() else { return (keep, either) };
         let mut words = vec![0; errors.entries.len()];
         self.uniforms.row_words(b, row.h, place.query, first.j - place.first_key, &mut words);
-        for ((e, &word), &delta) in errors.entries.iter().zip(&words).zip(deltas) {
+        let shared = self.shared(errors);
+        for (e, &word) in errors.entries.iter().zip(&words) {
+            let delta = (self.own(e).decides(self.lambda) + shared).min(LARGEST_LOG);
             let s = if e.w > 0.0 { self.rate * e.w } else { 0.0 };
             match forced(s.min(1e300), word, delta) {
                 Forced::Keep => keep.push(e.j as u32),
@@ -110,43 +125,80 @@ impl Decisions<'_> {
     }
 
     /// An integer must, or may, lie in the interval whatever its ends are within their errors.
-    fn systematic(&self, row: Row, errors: &RowErrors, deltas: &[f64]) -> (Vec<u32>, Vec<u32>) {
+    ///
+    /// The running sum errs by its weights' own errors, which are independent, by what they share, and by its
+    /// additions. An entry that may or may not be kept outright shifts what follows by up to 1.
+    fn systematic(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
         let (mut keep, mut either) = (Vec::new(), Vec::new());
         let place = self.problem.mask().place(row.i);
         let b = row.b * self.problem.mask().segment_count() + place.segment;
         let u = row_uniform(self.uniforms.row_word(b, row.h, place.query));
         let unit = self.recipe.accumulator.unit_roundoff();
-        let (mut sum, mut error) = (0.0, 0.0);
-        for (at, (e, &delta)) in errors.entries.iter().zip(deltas).enumerate() {
+        let shared = self.shared(errors);
+        let mut running = Running::default();
+        for e in &errors.entries {
+            let own = self.own(e);
+            let delta = (own.decides(self.lambda) + shared).min(LARGEST_LOG);
             let s = if e.w > 0.0 { self.rate * e.w } else { 0.0 };
             let (low, high) = (s * libm::exp(-delta), s * libm::exp(delta));
             if low >= 1.0 {
                 keep.push(e.j as u32);
                 continue;
             }
-            let (before, before_error) = (sum, error);
-            // Saturated or not: then the running sum has this entry or has not.
             let may_saturate = high >= 1.0;
-            let q = s.min(1.0);
+            let (from, from_error) = (running.sum, running.error(self.lambda, shared, unit));
             if s < 1.0 {
-                sum += q;
+                running.add(s, own, errors.multiplicity);
             }
-            error += (high.min(1.0) - q).max(q - low) + 2.0 * unit * (sum + q);
-            if may_saturate {
-                error += 1.0;
-            }
-            let grid = 1.0 / 4_294_967_296.0;
+            running.shift += f64::from(u8::from(may_saturate));
+            let (to, to_error) = (running.sum, running.error(self.lambda, shared, unit));
             let integer_in = |from: f64, to: f64| libm::floor(to - u) > libm::floor(from - u);
-            let must = integer_in(before + before_error + grid, sum - error - grid)
-                && before + before_error < sum - error;
-            let may = s > 0.0 && integer_in(before - before_error - grid, sum + error + grid);
+            let least = (from + from_error, to - to_error);
+            let must = least.0 < least.1 && integer_in(least.0, least.1);
+            let may = s > 0.0 && integer_in(from - from_error, to + to_error);
             if must && !may_saturate {
                 keep.push(e.j as u32);
             } else if may || may_saturate {
                 either.push(e.j as u32);
             }
-            let _ = at;
         }
         (keep, either)
+    }
+}
+
+/// Exponents are cut here, where every decision is open anyway.
+const LARGEST_LOG: f64 = 700.0;
+
+/// A running sum of keep probabilities and what it errs.
+#[derive(Default)]
+struct Running {
+    count: f64,
+    sum: f64,
+    worst: f64,
+    squares: f64,
+    certain: f64,
+    shift: f64,
+}
+
+impl Running {
+    fn add(&mut self, q: f64, own: Term, multiplicity: f64) {
+        self.count += 1.0;
+        self.sum += q;
+        self.worst += q * libm::expm1(own.worst.min(LARGEST_LOG));
+        self.squares += (q * own.tau) * (q * own.tau) * multiplicity;
+        self.certain += q * own.certain;
+    }
+
+    /// The factor `e^x` is at most `1 + 2x` for `x` up to 1.
+    fn error(&self, lambda: f64, shared: f64, unit: f64) -> f64 {
+        let drawn = 2.0 * (lambda * libm::sqrt(self.squares) + self.certain);
+        let grid = 1.0 / 4_294_967_296.0;
+        let additions = 2.0 * unit * self.count * self.sum;
+        let drawn = if self.certain < 1.0 { drawn } else { f64::INFINITY };
+        self.worst.min(drawn)
+            + self.sum * libm::expm1(shared.min(LARGEST_LOG))
+            + additions
+            + grid
+            + self.shift
     }
 }

@@ -99,6 +99,9 @@ impl Judge {
     }
 
     /// Judges one candidate.
+    ///
+    /// # Panics
+    /// Never: a result that is found is one of the problem's.
     #[must_use]
     pub fn check(&self, candidate: &TensorFile) -> Verdict {
         let mut verdict = Verdict::default();
@@ -214,19 +217,16 @@ impl Judge {
         verdict.borderline = drawn.forced.either.iter().map(Vec::len).sum();
         let own = mask::read(&self.problem, candidate, verdict).ok().flatten();
         let rows = 0..self.problem.row_count();
-        let counts: Vec<(usize, usize)> = match &own {
-            Some(own) => rows.map(|at| own.pattern.row(at).len()).map(|n| (n, n)).collect(),
-            None => {
-                let ForcedMask { keep, either } = &drawn.forced;
-                rows.map(|at| (keep[at].len(), keep[at].len() + either[at].len())).collect()
-            }
+        let counts: Vec<(usize, usize)> = if let Some(own) = &own {
+            rows.map(|at| own.pattern.row(at).len()).map(|n| (n, n)).collect()
+        } else {
+            let ForcedMask { keep, either } = &drawn.forced;
+            rows.map(|at| (keep[at].len(), keep[at].len() + either[at].len())).collect()
         };
         if let Some(nnz) = candidate.arrays.get("nnz") {
             mask::check_counts(&self.problem, nnz, &counts, verdict);
         }
-        let Some(CandidateMask { pattern, values }) = own else {
-            return None;
-        };
+        let CandidateMask { pattern, values } = own?;
         mask::check(&self.problem, &pattern, &drawn.forced, self.words_known, verdict);
         if !self.words_known {
             self.inconclusive("the case names no seed, and one mask does not tell a law", verdict);

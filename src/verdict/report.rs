@@ -1,4 +1,4 @@
-//! A verdict for people, and for machines as JSON and as JUnit XML.
+//! A verdict for people, and for machines as JSON and as `JUnit` XML.
 
 mod json;
 mod junit;
@@ -148,9 +148,12 @@ fn explain(tensor: &TensorResult) -> Vec<String> {
         .take(3)
         .map(|(stage, share)| format!("{} {:.0} %", stage.name(), 100.0 * share))
         .collect();
-    let certainly =
-        if (found - expected).abs() > *worst_case { "certainly" } else { "but for chance" };
-    lines.push(format!("   the bound is made of {}; {} exceeded", shares.join(", "), certainly));
+    let exceeded = match (found - expected).abs() {
+        error if error > *worst_case => "; exceeded, certainly",
+        error if error > *bound => "; exceeded, but for chance",
+        _ => "; not exceeded: a statistic is, or another element is no number",
+    };
+    lines.push(format!("   the bound is made of {}{exceeded}", shares.join(", ")));
     lines.extend(bars(tensor));
     lines
 }

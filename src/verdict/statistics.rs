@@ -86,7 +86,9 @@ pub(super) fn judge(
         })
         .collect();
     let mut all = Sums::default();
-    heads.iter().for_each(|&head| all.add(head));
+    for &head in &heads {
+        all.add(head);
+    }
     let Limits { mean, slope, rms } = limits;
     [(Statistic::Mean, mean), (Statistic::Slope, slope), (Statistic::Rms, rms)]
         .into_iter()

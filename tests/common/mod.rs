@@ -1,6 +1,7 @@
 //! Problems for the tests: every feature of the specification, in any combination, at sizes from zero.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod emulate;
 pub mod exact;
 
 use proptest::prelude::*;

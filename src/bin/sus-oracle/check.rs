@@ -14,8 +14,7 @@ use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, recipe_of};
 /// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
 /// CASE is a fixture or any problem file; what it lacks is computed. CANDIDATE is a safetensors file with dq, dk, dv and, if
-/// the kernel has them, o, lse, dbias, dsink, and for SUS its mask (mask/row_offsets and mask/columns, or a dense
-/// U8 mask) and nnz, in F16, BF16, F32 or F64.
+/// the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or dense, and nnz.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +49,7 @@ pub(crate) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Also write JUnit XML
+    /// Also write `JUnit` XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The report as JUnit XML: one test case for each tensor, and one for the candidate as a whole.
+//! The report as `JUnit` XML: one test case for each tensor, and one for the candidate as a whole.
 
 use super::Report;
 use crate::verdict::{Finding, Outcome};

@@ -1,0 +1,194 @@
+//! The command `check`, as a process.
+
+mod common;
+
+use common::Shape;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use sus_oracle::file::{Array, TensorFile};
+use sus_oracle::problem::Inputs;
+
+/// A problem file in a folder of its own.
+fn problem(folder: &Path) -> PathBuf {
+    let shape = Shape {
+        key_heads: 2,
+        group: 2,
+        features: 8,
+        value_features: 8,
+        sink: true,
+        ..Shape::plain(20, 24)
+    };
+    let problem = shape.problem();
+    let Inputs { q, k, v, g, sink, .. } = problem.inputs();
+    let mut file = TensorFile::default();
+    for (name, tensor) in [("q", q), ("k", k), ("v", v), ("do", g)] {
+        let array = Array::f32(&tensor.shape(), tensor.as_slice().to_vec());
+        file.arrays.insert(name.into(), array);
+    }
+    file.arrays.insert("sink".into(), Array::f32(&[4], sink.clone().unwrap()));
+    let path = folder.join("problem.safetensors");
+    file.write(&path).unwrap();
+    path
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sus-oracle")).args(arguments).output().unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The exit code and what was printed.
+fn check(arguments: &[&str]) -> (i32, String, String) {
+    let output = run(&[&["check"], arguments].concat());
+    let said = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), said(output.stdout), said(output.stderr))
+}
+
+/// The results of `grad`, written to a file.
+fn grad(problem: &Path, name: &str, options: &[&str]) -> PathBuf {
+    let out = problem.with_file_name(name);
+    let output = run(&[&["grad", text(problem), "--out", text(&out)], options].concat());
+    assert!(output.status.success(), "{output:?}");
+    out
+}
+
+#[test]
+fn what_grad_writes_passes_at_the_recipe_of_its_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let draws: [&[&str]; 4] = [
+        &["--dense"],
+        &["--c", "3", "--seed", "5"],
+        &["--c", "3", "--seed", "5", "--sampler", "systematic", "--rule", "calibrated"],
+        &["--c", "2", "--causal", "--softcap", "3"],
+    ];
+    for draw in draws {
+        for dtype in ["f64", "f32"] {
+            let out = grad(&problem, "out.safetensors", &[draw, &["--dtype", dtype]].concat());
+            let (code, stdout, stderr) = check(&[&[text(&problem), text(&out)], draw].concat());
+            assert_eq!(code, 0, "{draw:?} {dtype}: {stdout}{stderr}");
+            assert!(stdout.contains(&format!("{dtype} (by the candidate's dtype)")), "{stdout}");
+            assert!(stdout.ends_with("verdict    PASS\n"), "{stdout}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_names_the_element_the_stages_and_the_command_and_exits_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let out = grad(&problem, "out.safetensors", &["--dense"]);
+    let mut file = TensorFile::read(&out).unwrap();
+    let array = file.arrays.get_mut("dk").unwrap();
+    let sus_oracle::file::tensor_file::Numbers::Float(dk) = &mut array.numbers else { panic!() };
+    dk[8 * 24 + 8 * 3 + 2] += 0.125;
+    file.write(&out).unwrap();
+    let junit = folder.path().join("verdict.xml");
+    let arguments =
+        [text(&problem), text(&out), "--dense", "--recipe", "f32", "--junit", text(&junit)];
+    let (code, stdout, _) = check(&arguments);
+    assert_eq!(code, 1, "{stdout}");
+    for part in [
+        "[0, 1, 3, 2]",
+        "by key",
+        "the bound is made of",
+        "diagnosis",
+        "sus-oracle check",
+        "verdict    FAIL",
+    ] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    assert!(xml.contains("failures=\"1\"") && xml.contains("<failure"), "{xml}");
+    let (code, stdout, _) = check(&[&arguments[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (code, &json["spec"], &json["verdict"]),
+        (1, &"sus-oracle-verdict/1".into(), &"FAIL".into())
+    );
+    let dk = json["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "dk").unwrap();
+    assert_eq!(dk["worst"]["index"], serde_json::json!([0, 1, 3, 2]));
+    assert_eq!(dk["outcome"], "FAIL");
+}
+
+#[test]
+fn a_recipe_may_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let out = grad(&problem, "out.safetensors", &["--dense", "--dtype", "f32"]);
+    let recipe = folder.path().join("mine.toml");
+    let judged = |content: &str| {
+        std::fs::write(&recipe, content).unwrap();
+        check(&[text(&problem), text(&out), "--dense", "--recipe", text(&recipe)])
+    };
+    let (code, stdout, _) = judged("base = \"f32\"\nname = \"mine\"\nexp_ulp = 3.5\n");
+    assert_eq!(code, 0, "{stdout}");
+    assert!(stdout.contains("mine (as asked)"));
+    for (content, expected) in [
+        ("base = \"f32\"\nexpulp = 3.5\n", "unknown field"),
+        ("base = \"f31\"\n", "no built-in recipe"),
+        ("base = \"f32\"\np = \"f12\"\n", "unknown variant"),
+        ("base = \"f32\"\nexp_ulp = -1.0\n", "finite number from 0"),
+        ("base = ", "expected"),
+        ("", "missing field"),
+    ] {
+        let (code, _, stderr) = judged(content);
+        assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
+        assert!(stderr.contains(expected) && stderr.contains("mine.toml"), "{stderr}");
+    }
+}
+
+#[test]
+fn bad_files_are_one_line_and_exit_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let out = grad(&problem, "out.safetensors", &["--dense"]);
+    let bytes = std::fs::read(&out).unwrap();
+    let bad = folder.path().join("bad.safetensors");
+    let contents: [&[u8]; 5] =
+        [b"", b"no safetensors", &bytes[..bytes.len() / 2], &bytes[..12], &[0xff; 64]];
+    for content in contents {
+        std::fs::write(&bad, content).unwrap();
+        for arguments in [[text(&problem), text(&bad)], [text(&bad), text(&out)]] {
+            let (code, stdout, stderr) = check(&arguments);
+            assert_eq!((code, stderr.lines().count(), stdout.len()), (2, 1, 0), "{stderr}");
+            assert!(stderr.contains("bad.safetensors"), "{stderr}");
+        }
+    }
+    let none = folder.path().join("none.safetensors");
+    for arguments in [
+        vec![text(&problem), text(&none)],
+        vec![text(&problem), text(&out), "--recipe", "fast"],
+        vec![text(&problem), text(&out), "--mode", "loose"],
+        vec![text(&problem), text(&out), "--c", "0"],
+        vec![text(&problem)],
+    ] {
+        let (code, _, stderr) = check(&arguments);
+        assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
+    }
+}
+
+#[test]
+fn a_mask_that_cannot_be_read_fails_and_does_not_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let draw = ["--c", "3", "--seed", "5"];
+    let out = grad(&problem, "out.safetensors", &draw);
+    let right = TensorFile::read(&out).unwrap();
+    let edits: [fn(&mut TensorFile); 4] = [
+        |file| drop(file.arrays.remove("mask/columns")),
+        |file| drop(file.arrays.insert("mask/columns".into(), Array::i64(&[1], vec![-1]))),
+        |file| drop(file.arrays.insert("mask/row_offsets".into(), Array::i64(&[2], vec![5, 1]))),
+        |file| drop(file.arrays.insert("mask".into(), Array::f64(&[1], vec![0.5]))),
+    ];
+    for edit in edits {
+        let mut file = right.clone();
+        edit(&mut file);
+        file.write(&out).unwrap();
+        let (code, stdout, stderr) = check(&[&[text(&problem), text(&out)], &draw[..]].concat());
+        assert_eq!(code, 1, "{stdout}{stderr}");
+        assert!(stdout.contains("mask"), "{stdout}");
+    }
+}
