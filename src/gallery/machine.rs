@@ -1,7 +1,7 @@
 //! A simulated kernel: the forward and the backward pass in stages, rounded as a recipe says.
 //!
-//! Every stage leaves its results in [`Work`]. A wrong kernel is the right one with one edit between two stages; a
-//! right one is a [`Plan`].
+//! Every stage leaves its results where the next finds them. A wrong kernel is the right one with one edit between two
+//! stages; a right one is a [`Plan`].
 
 mod forward;
 mod mask;
