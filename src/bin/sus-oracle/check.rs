@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use sus_oracle::file::tensor_file::write_atomically;
 use sus_oracle::file::{FileError, Pass, TensorFile};
+use sus_oracle::gallery::diagnosis;
 use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::verdict::report::{Report, json, junit, text};
-use sus_oracle::verdict::{Case, Judge, recipe_of};
+use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, recipe_of};
 
 /// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
@@ -86,6 +87,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let judge = Judge::new(&case, &recipe, mode).map_err(|e| FileError::new(&path, e))?;
     progress.set_message("verdict");
     let verdict = judge.check(&candidate);
+    progress.set_message("diagnosis");
+    let diagnosis = diagnosis_of(&case, &judge, &candidate, &verdict);
     progress.finish_and_clear();
     let report = Report {
         verdict: &verdict,
@@ -95,13 +98,27 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         mode: mode.name(),
         pass: case.describe_pass(),
         command: again(),
-        diagnosis: None,
+        diagnosis,
     };
     if let Some(path) = &arguments.junit {
         write_atomically(path, junit(&report).as_bytes()).map_err(|e| FileError::new(path, e))?;
     }
     let said = if arguments.json { json(&report) } else { text(&report) };
     Ok((said, verdict.outcome.exit_code()))
+}
+
+/// The known bug that explains the outputs that failed.
+fn diagnosis_of(
+    case: &Case,
+    judge: &Judge,
+    candidate: &TensorFile,
+    verdict: &Verdict,
+) -> Option<String> {
+    let failed = verdict.tensors.iter().filter(|tensor| tensor.outcome == Outcome::Fail);
+    let failed: Vec<&str> = failed.map(|tensor| tensor.name).collect();
+    let draw = case.draw().ok()?;
+    let line = || diagnosis::line(judge.problem(), draw.as_ref(), candidate, &failed);
+    (!failed.is_empty()).then(line)
 }
 
 /// The command line, quoted for a shell.

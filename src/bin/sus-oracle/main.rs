@@ -8,6 +8,7 @@ mod choose;
 mod fixtures;
 mod grad;
 mod options;
+mod selftest;
 mod terminal;
 
 use clap::error::ErrorKind;
@@ -42,6 +43,7 @@ enum Command {
     Analyze(analyze::Arguments),
     ChooseC(choose::Arguments),
     Check(check::Arguments),
+    Selftest(selftest::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,10 @@ fn main() -> ExitCode {
         Command::ChooseC(arguments) => choose::run(arguments).map(|text| (text, 0)),
         Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
         Command::Check(arguments) => check::run(arguments),
+        Command::Selftest(arguments) => match selftest::run(&arguments) {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => return terminal::fail(BAD_INPUT, &error),
+        },
     };
     match outcome {
         Ok((text, code)) => terminal::print(&text, code),

@@ -1,0 +1,84 @@
+//! `sus-oracle selftest`: the laws on this machine, and the kill matrix.
+
+use super::terminal;
+use clap::Args;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use sus_oracle::Error;
+use sus_oracle::gallery::matrix::{Matrix, QUICK, RECIPES};
+use sus_oracle::gallery::{cases, kernels};
+use sus_oracle::selftest::LAWS;
+
+/// Prove the laws of the specification again on this machine, and tell the wrong kernels of the gallery from the right
+/// ones
+///
+/// Exit code 0 if every law holds, no wrong kernel passes and no right one is rejected; else 1.
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
+pub(crate) struct Arguments {
+    /// The laws alone, and a few cases of the kill matrix
+    #[arg(long)]
+    quick: bool,
+    /// Print the kill matrix, as in docs/kill-matrix.md
+    #[arg(long, conflicts_with_all = ["quick", "gallery"])]
+    matrix: bool,
+    /// Print the table of the gallery, as in docs/gallery.md
+    #[arg(long, conflicts_with = "quick")]
+    gallery: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["matrix", "gallery"])]
+    json: bool,
+}
+
+/// Runs the command: the text to print and the exit code.
+pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), Error> {
+    let _spinner = terminal::spinner("running the gallery");
+    let mut cases = cases::all();
+    cases.retain(|case| !arguments.quick || QUICK.contains(&case.name));
+    let matrix = Matrix::run(kernels(), &cases, &RECIPES)?;
+    if arguments.matrix {
+        return Ok((matrix.markdown(), code(matrix.mistakes().is_empty())));
+    }
+    if arguments.gallery {
+        return Ok((matrix.gallery_markdown(), code(matrix.mistakes().is_empty())));
+    }
+    let results: Vec<_> = LAWS.iter().map(|law| (law.name, (law.prove)())).collect();
+    let mistakes = matrix.mistakes();
+    let good = mistakes.is_empty() && results.iter().all(|(_, result)| result.is_ok());
+    if arguments.json {
+        let laws: Vec<Value> = results
+            .iter()
+            .map(|(name, result)| match result {
+                Ok(found) => json!({ "law": name, "holds": true, "found": found }),
+                Err(found) => json!({ "law": name, "holds": false, "found": found }),
+            })
+            .collect();
+        let value =
+            json!({ "spec": "sus-oracle-selftest/1", "laws": laws, "matrix": matrix.json() });
+        return Ok((format!("{value}\n"), code(good)));
+    }
+    let mut text = String::new();
+    for (name, result) in &results {
+        let (word, found) = match result {
+            Ok(found) => ("PASS", found),
+            Err(found) => ("FAIL", found),
+        };
+        let _ = writeln!(text, "{word}  {name}: {found}");
+    }
+    let ours = matrix.ours();
+    let word = if mistakes.is_empty() { "PASS" } else { "FAIL" };
+    let _ = writeln!(
+        text,
+        "{word}  kill matrix: {} of {} wrong runs passed, {} of {} right runs rejected",
+        ours.passed, ours.judged, ours.rejected, ours.right
+    );
+    for mistake in &mistakes {
+        let _ = writeln!(text, "      {mistake}");
+    }
+    Ok((text, code(good)))
+}
+
+/// The exit code.
+fn code(good: bool) -> u8 {
+    u8::from(!good)
+}

@@ -1,0 +1,366 @@
+//! The matrix as text: the same on every machine.
+
+use super::cell::Cell;
+use super::{Column, Matrix};
+use crate::gallery::rivals::RIVALS;
+use crate::gallery::{Kernel, cases, catalogue, kernels};
+use crate::verdict::Outcome;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// How one rule did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Runs of wrong kernels that show, and that the rule judges.
+    pub judged: usize,
+    /// Of these, those that it passes.
+    pub passed: usize,
+    /// Runs of right kernels that it judges.
+    pub right: usize,
+    /// Of these, those that it does not pass.
+    pub rejected: usize,
+    /// Wrong kernels with a run that shows.
+    pub kernels: usize,
+    /// Of these, those that it passes every time.
+    pub never_caught: usize,
+}
+
+/// A wrong kernel that passes on cases on which it shows.
+#[derive(Debug, Clone)]
+pub struct Survivor {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// The recipe.
+    pub recipe: &'static str,
+    /// How many of its runs show.
+    pub shown: usize,
+    /// The cases on which it passes all the same.
+    pub cases: Vec<&'static str>,
+}
+
+/// Whether a rule passes a run; `None` if it does not judge it.
+type Says<'a> = &'a dyn Fn(&Cell) -> Option<bool>;
+
+impl Matrix {
+    /// What a rule makes of the whole matrix.
+    fn tally(&self, says: Says<'_>) -> Tally {
+        let mut tally = Tally::default();
+        for &kernel in &self.kernels {
+            let runs: Vec<bool> = self
+                .row(kernel)
+                .filter(|(_, cell)| !kernel.wrong || cell.visible)
+                .filter_map(|(_, cell)| says(cell))
+                .collect();
+            let passed = runs.iter().filter(|&&passes| passes).count();
+            if kernel.wrong {
+                tally.judged += runs.len();
+                tally.passed += passed;
+                tally.kernels += usize::from(!runs.is_empty());
+                tally.never_caught += usize::from(!runs.is_empty() && passed == runs.len());
+            } else {
+                tally.right += runs.len();
+                tally.rejected += runs.len() - passed;
+            }
+        }
+        tally
+    }
+
+    /// What our verdict makes of it.
+    #[must_use]
+    pub fn ours(&self) -> Tally {
+        self.tally(&|cell| match cell.outcome {
+            Outcome::Pass => Some(true),
+            Outcome::Fail => Some(false),
+            Outcome::Refused | Outcome::Inconclusive => None,
+        })
+    }
+
+    /// The cases and recipes at which right kernels are refused: the bounds are too wide there to tell.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<String> {
+        let mut refusals = Vec::new();
+        for column in &self.columns {
+            let cells = self.kernels.iter().zip(&column.cells).filter(|(kernel, _)| !kernel.wrong);
+            let refused =
+                |cell: &Cell| matches!(cell.outcome, Outcome::Refused | Outcome::Inconclusive);
+            if cells.filter_map(|(_, cell)| cell.as_ref()).any(refused) {
+                refusals.push(format!("{} at {}", column.case, column.recipe));
+            }
+        }
+        refusals
+    }
+
+    /// Runs of right kernels that fail, and of wrong ones that show and pass though a recipe's roundings cannot hide
+    /// them.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        for &kernel in self.kernels.iter().filter(|kernel| !kernel.wrong) {
+            for (column, _) in self.row(kernel).filter(|(_, cell)| cell.outcome == Outcome::Fail) {
+                mistakes
+                    .push(format!("{} on {} at {} fails", kernel.name, column.case, column.recipe));
+            }
+        }
+        for Survivor { kernel, recipe, cases, .. } in self.survivors() {
+            if !kernel.is_near_rounding() || !recipe.starts_with("flash") {
+                mistakes.push(format!(
+                    "{} at {recipe} passes on {}",
+                    kernel.name,
+                    cases.join(", ")
+                ));
+            }
+        }
+        mistakes
+    }
+
+    /// The wrong kernels that pass where they show, by recipe.
+    #[must_use]
+    pub fn survivors(&self) -> Vec<Survivor> {
+        let mut survivors = Vec::new();
+        for &kernel in self.kernels.iter().filter(|kernel| kernel.wrong) {
+            for recipe in self.recipes() {
+                let shows =
+                    |(column, cell): &(&Column, &Cell)| column.recipe == recipe && cell.visible;
+                let shown: Vec<_> = self.row(kernel).filter(shows).collect();
+                let passed = shown.iter().filter(|(_, cell)| cell.outcome == Outcome::Pass);
+                let cases: Vec<_> = passed.map(|(column, _)| column.case).collect();
+                if !cases.is_empty() {
+                    survivors.push(Survivor { kernel, recipe, shown: shown.len(), cases });
+                }
+            }
+        }
+        survivors
+    }
+
+    /// The largest `|error| / bound` of a right kernel at a recipe, with the kernel and the case.
+    #[must_use]
+    pub fn tightness(&self, recipe: &str) -> Option<(f64, &'static str, &'static str)> {
+        let right = self.kernels.iter().filter(|kernel| !kernel.wrong);
+        let used = right.flat_map(|kernel| {
+            let cells = self.row(kernel).filter(|(column, _)| column.recipe == recipe);
+            cells.map(|(column, cell)| (cell.used, kernel.name, column.case)).collect::<Vec<_>>()
+        });
+        used.max_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// The recipes, in order.
+    fn recipes(&self) -> Vec<&'static str> {
+        let mut recipes = Vec::new();
+        for column in &self.columns {
+            if !recipes.contains(&column.recipe) {
+                recipes.push(column.recipe);
+            }
+        }
+        recipes
+    }
+
+    /// `docs/kill-matrix.md`.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let ours = self.ours();
+        let right = kernels().iter().filter(|kernel| !kernel.wrong).count();
+        let mut text = format!(
+            "# The kill matrix\n\n\
+             Made by `sus-oracle selftest --matrix`; `tests/kill_matrix.rs` makes it again and compares. [The gallery](gallery.md) says what\n\
+             each kernel does.\n\n\
+             {} wrong kernels and {right} right ones ran on {} cases at the recipes {}: a run is one kernel on one case at one recipe.\n\
+             A run of a wrong kernel counts if it shows: if it changes some output, in its largest element or in its norm, by\n\
+             more than twice what any right kernel errs there. A rule should pass none of these and every run of a right kernel.\n\n\
+             ## Rules\n\n\
+             `pt` is a plain kernel that rounds every matrix it stores; the rival rules do not judge `f64`, and for SUS they are given the\n\
+             oracle's own mask.\n\n\
+             | rule | wrong runs passed | wrong kernels never caught | right runs rejected | as its source has it |\n|---|---|---|---|---|\n",
+            kernels().len() - right,
+            cases::all().len(),
+            self.recipes().join(", "),
+        );
+        let mut row = |name: &str, tally: Tally, rule: &str| {
+            let Tally { judged, passed, right, rejected, kernels, never_caught } = tally;
+            let _ = writeln!(
+                text,
+                "| {name} | {passed} of {judged} | {never_caught} of {kernels} | {rejected} of {right} | {rule} |"
+            );
+        };
+        row("**sus-oracle**", ours, "a derived bound for every element");
+        for (at, rival) in RIVALS.iter().enumerate() {
+            let tally = self.tally(&|cell| cell.rivals[at]);
+            let rule = format!("{}; {}", rival.rule, rival.source).replace('|', "\\|");
+            row(rival.name, tally, &rule);
+        }
+        self.write_mistakes(&mut text);
+        self.write_tightness(&mut text);
+        self.write_kernels(&mut text);
+        text
+    }
+
+    fn write_mistakes(&self, text: &mut String) {
+        text.push_str("\n## What passes and should not\n\n");
+        let survivors = self.survivors();
+        if survivors.is_empty() {
+            text.push_str("Nothing: no wrong run that shows is passed.\n");
+        } else {
+            text.push_str(
+                "Roundings, and factors of 1 %, at 16-bit recipes: what they change is less than a right kernel's own roundings may\n\
+                 change on a problem of this size, though more than twice what those of the gallery do change. At `f64` and `f32` each of\n\
+                 these kernels fails wherever it shows. No other wrong kernel passes anywhere.\n\n\
+                 | kernel | recipe | passes | of runs that show | cases |\n|---|---|---|---|---|\n",
+            );
+        }
+        for Survivor { kernel, recipe, shown, cases } in survivors {
+            let _ = writeln!(
+                text,
+                "| `{}` | {recipe} | {} | {shown} | {} |",
+                kernel.name,
+                cases.len(),
+                cases.join(", ")
+            );
+        }
+        let refusals = self.refusals();
+        if !refusals.is_empty() {
+            let _ = write!(
+                text,
+                "\nRefused, since the bounds are too wide to tell: {}.\n",
+                refusals.join(", ")
+            );
+        }
+    }
+
+    fn write_tightness(&self, text: &mut String) {
+        text.push_str("\n## How much of the bound right kernels use\n\n| recipe | largest error / bound | kernel | case |\n|---|---|---|---|\n");
+        for recipe in self.recipes() {
+            if let Some((used, kernel, case)) = self.tightness(recipe) {
+                let _ = writeln!(text, "| {recipe} | {used:.2} | `{kernel}` | `{case}` |");
+            }
+        }
+    }
+
+    /// One line for each wrong kernel: how many of its runs each rule passes.
+    fn write_kernels(&self, text: &mut String) {
+        text.push_str("\n## Kernels\n\nRuns that show, and how many of them each rule passes: `.` none, `-` not judged.\n\n| kernel | shows | ours |");
+        for rival in RIVALS {
+            let _ = write!(text, " {} |", rival.name);
+        }
+        text.push_str("\n|---|---|---|");
+        text.push_str(&"---|".repeat(RIVALS.len()));
+        text.push('\n');
+        for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+            let shown: Vec<&Cell> =
+                self.row(kernel).map(|(_, cell)| cell).filter(|cell| cell.visible).collect();
+            let count = |says: Says<'_>| {
+                let judged: Vec<bool> = shown.iter().filter_map(|cell| says(cell)).collect();
+                match judged.iter().filter(|&&passes| passes).count() {
+                    _ if judged.is_empty() => "-".to_owned(),
+                    0 => ".".to_owned(),
+                    passed => passed.to_string(),
+                }
+            };
+            let _ = write!(
+                text,
+                "| `{}` | {} | {} |",
+                kernel.name,
+                shown.len(),
+                count(&|cell| Some(cell.outcome == Outcome::Pass))
+            );
+            for at in 0..RIVALS.len() {
+                let _ = write!(text, " {} |", count(&|cell| cell.rivals[at]));
+            }
+            text.push('\n');
+        }
+    }
+
+    /// The cases on which a kernel shows at some recipe.
+    #[must_use]
+    pub fn shows_on(&self, kernel: &Kernel) -> Vec<&'static str> {
+        let mut cases = Vec::new();
+        for (column, cell) in self.row(kernel) {
+            if cell.visible && !cases.contains(&column.case) {
+                cases.push(column.case);
+            }
+        }
+        cases
+    }
+
+    /// `docs/gallery.md`.
+    #[must_use]
+    pub fn gallery_markdown(&self) -> String {
+        let mut text = String::from(
+            "# The gallery of kernels\n\n\
+             Made by `sus-oracle selftest --gallery`; `tests/kill_matrix.rs` makes it again and compares. Every kernel is one small\n\
+             function in `src/gallery`, run on a simulated kernel that rounds where a recipe says. [The kill matrix](kill-matrix.md) says\n\
+             which rules catch which.\n\n## Wrong kernels\n\n\
+             | kernel | family | what is wrong | outputs | seen in | shows on |\n|---|---|---|---|---|---|\n",
+        );
+        for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+            let cases = self.shows_on(kernel);
+            let shown = match cases.len() {
+                0 => catalogue::equivalent(kernel.name).unwrap_or("nowhere").to_owned(),
+                1..=4 => cases.join(", "),
+                n => format!("{n} cases, such as {}", cases[..3].join(", ")),
+            };
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {} | {} | {shown} |",
+                kernel.name,
+                kernel.family,
+                kernel.what,
+                kernel.touches.replace(' ', ", "),
+                kernel.upstream().unwrap_or_default(),
+            );
+        }
+        text.push_str("\n## Right kernels\n\n| kernel | what it does |\n|---|---|\n");
+        for kernel in kernels().into_iter().filter(|kernel| !kernel.wrong) {
+            let _ = writeln!(text, "| `{}` | {} |", kernel.name, kernel.what);
+        }
+        text.push_str(
+            "\n## Cases\n\n| case | purpose | B, Hq, Hk, Nq, Nk, D, E |\n|---|---|---|\n",
+        );
+        for case in cases::all() {
+            let s = case.problem.sizes();
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {}, {}, {}, {}, {}, {}, {} |",
+                case.name,
+                case.purpose,
+                s.batch,
+                s.query_heads,
+                s.key_heads,
+                s.queries,
+                s.keys,
+                s.features,
+                s.value_features,
+            );
+        }
+        text.push_str("\n## Known bugs, and who copies them\n\n| bug | source | what was wrong | copied by |\n|---|---|---|---|\n");
+        for bug in catalogue::BUGS {
+            let copies: Vec<String> = kernels()
+                .iter()
+                .filter(|kernel| kernel.bugs.contains(&bug.number))
+                .map(|kernel| format!("`{}`", kernel.name))
+                .collect();
+            let copied = match bug.not_copied {
+                Some(why) => format!("none: {why}"),
+                None => copies.join(", "),
+            };
+            let _ = writeln!(text, "| {} | {} | {} | {copied} |", bug.number, bug.source, bug.what);
+        }
+        text
+    }
+
+    /// The matrix for machines.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let tally = |name: &str, t: Tally| {
+            json!({
+                "rule": name, "wrong_judged": t.judged, "wrong_passed": t.passed, "right_judged": t.right,
+                "right_rejected": t.rejected, "kernels": t.kernels, "never_caught": t.never_caught,
+            })
+        };
+        let rivals = RIVALS
+            .iter()
+            .enumerate()
+            .map(|(at, rival)| tally(rival.name, self.tally(&|cell| cell.rivals[at])));
+        let rules: Vec<Value> =
+            std::iter::once(tally("sus-oracle", self.ours())).chain(rivals).collect();
+        json!({ "rules": rules, "mistakes": self.mistakes() })
+    }
+}

@@ -1,0 +1,98 @@
+//! The diagnosis names the bug, and names none where there is none that it knows.
+
+use sus_oracle::file::TensorFile;
+use sus_oracle::file::tensor_file::Numbers;
+use sus_oracle::gallery::arithmetic::Arithmetic;
+use sus_oracle::gallery::cases::{self, Case};
+use sus_oracle::gallery::diagnosis::{diagnose, line};
+use sus_oracle::gallery::{Launch, named, right_kernel};
+
+fn case(name: &str) -> Case {
+    cases::named(name).expect("a built-in case")
+}
+
+fn launch<'a>(case: &'a Case, recipe: &str) -> Launch<'a> {
+    let arithmetic = Arithmetic::named(recipe).expect("a recipe");
+    Launch::new(&case.problem, arithmetic, case.draw.as_ref())
+}
+
+fn scale(file: &mut TensorFile, name: &str, factor: impl Fn(usize) -> f64) {
+    let Numbers::Float(data) = &mut file.arrays.get_mut(name).expect("an output").numbers else {
+        panic!("{name} holds no floats")
+    };
+    data.iter_mut().enumerate().for_each(|(at, x)| *x *= factor(at));
+}
+
+#[test]
+fn a_known_bug_is_named_at_any_recipe() {
+    let table: [(&str, &str, &[&str]); 12] = [
+        ("dk_unscaled", "primes", &["dk"]),
+        ("delta_of_row_mod_tile", "square_causal", &["dq", "dk"]),
+        ("softcap_derivative_missing", "softcap", &["dq", "dk"]),
+        ("window_left_exclusive", "window_both_ways", &["dq", "dk", "dv"]),
+        ("alignment_of_other_corner", "more_keys", &["dq", "dk", "dv"]),
+        ("group_last_writer", "primes", &["dk", "dv"]),
+        ("dbias_last_writer", "bias_broadcast", &["dbias"]),
+        ("dsink_sign", "sink", &["dsink"]),
+        ("dlse_dropped", "dlse", &["dq", "dk"]),
+        ("delta_of_chunk", "primes", &["dq", "dk"]),
+        ("upweighting_missing", "sus", &["dq", "dk", "dv"]),
+        ("heads_share_words", "sus", &["dq", "dk", "dv"]),
+    ];
+    for (kernel, name, deviates) in table {
+        let case = case(name);
+        for recipe in ["f32", "flash-bf16"] {
+            let kernel = named(kernel).expect("a kernel");
+            let candidate = (kernel.run)(&launch(&case, recipe)).expect("it applies");
+            let found = diagnose(&case.problem, case.draw.as_ref(), &candidate, deviates);
+            let found =
+                found.unwrap_or_else(|| panic!("{} on {name} at {recipe}: none", kernel.name));
+            let is_it = found.kernel == kernel.name || found.alike.contains(&kernel.name);
+            assert!(is_it, "{} on {name} at {recipe}: {found}", kernel.name);
+            assert_eq!(found.outputs.len(), deviates.len(), "{found}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_bug_is_not_explained() {
+    let case = case("primes");
+    let mut candidate = right_kernel(&launch(&case, "f32"));
+    scale(&mut candidate, "dq", |at| if at % 7 < 3 { 1.0 } else { 0.63 });
+    assert_eq!(
+        line(&case.problem, None, &candidate, &["dq"]),
+        "none of the known bugs explains this"
+    );
+}
+
+#[test]
+fn a_bug_must_explain_all_that_deviates() {
+    let case = case("primes");
+    let kernel = named("dk_unscaled").expect("a kernel");
+    let mut candidate = (kernel.run)(&launch(&case, "f32")).expect("it applies");
+    scale(&mut candidate, "dv", |_| 1.4);
+    assert_eq!(diagnose(&case.problem, None, &candidate, &["dk", "dv"]), None);
+    assert_eq!(diagnose(&case.problem, None, &candidate, &[]), None);
+}
+
+#[test]
+fn the_line_says_what_where_and_how_well() {
+    let case = case("primes");
+    let kernel = named("dk_unscaled").expect("a kernel");
+    let candidate = (kernel.run)(&launch(&case, "f32")).expect("it applies");
+    let said = line(&case.problem, None, &candidate, &["dk"]);
+    assert!(said.starts_with("dk matches \"The scale is missing from `dk`\" to "), "{said}");
+}
+
+/// The command on the broken example: it fails, and the report names the bug.
+#[test]
+fn the_report_of_the_broken_example_names_its_bug() {
+    let mut command = assert_cmd::Command::cargo_bin("sus-oracle").expect("the command");
+    let (case, candidate) =
+        ("fixtures/broken/case.safetensors", "fixtures/broken/candidate.safetensors");
+    let run = command.args(["check", case, candidate, "--recipe", "flash-bf16"]).assert().code(1);
+    let said = String::from_utf8_lossy(&run.get_output().stdout).into_owned();
+    let line = said.lines().find(|line| line.starts_with("diagnosis")).expect("a diagnosis");
+    assert!(line.contains("(delta_of_row_mod_tile: "), "{line}");
+    assert!(line.contains("flash-attention b3f1b6a5"), "{line}");
+}

@@ -1,0 +1,66 @@
+//! The kill matrix: no wrong kernel passes, no right one is rejected, and the committed tables are these.
+
+use std::sync::LazyLock;
+use sus_oracle::gallery::matrix::{Matrix, RECIPES};
+use sus_oracle::gallery::{cases, catalogue, kernels};
+use sus_oracle::precision::Recipe;
+use sus_oracle::verdict::Outcome;
+
+/// Every kernel on every case at the recipes of the matrix.
+static MATRIX: LazyLock<Matrix> = LazyLock::new(|| {
+    Matrix::run(kernels(), &cases::all(), &RECIPES).expect("cases that can be judged")
+});
+
+/// Compares with a committed file, which `command` makes.
+fn is_committed(found: &str, path: &str, command: &str) {
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let first = found.lines().zip(committed.lines()).find(|(a, b)| a != b);
+    assert!(
+        found == committed,
+        "{path} is not what `{command}` prints; first difference: {first:?}"
+    );
+}
+
+/// What passes and should not is in the committed matrix, and is never more than a rounding at a 16-bit recipe.
+#[test]
+fn no_right_kernel_fails_and_no_wrong_one_passes_but_for_roundings() {
+    let mistakes = MATRIX.mistakes();
+    assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
+    assert!(MATRIX.refusals().is_empty(), "refused: {}", MATRIX.refusals().join(", "));
+}
+
+#[test]
+fn the_committed_matrix_is_this_one() {
+    is_committed(&MATRIX.markdown(), "docs/kill-matrix.md", "sus-oracle selftest --matrix");
+}
+
+#[test]
+fn the_committed_gallery_is_this_one() {
+    is_committed(&MATRIX.gallery_markdown(), "docs/gallery.md", "sus-oracle selftest --gallery");
+}
+
+#[test]
+fn every_wrong_kernel_shows_on_some_case_unless_nobody_can_tell() {
+    for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+        let shows = !MATRIX.shows_on(kernel).is_empty();
+        assert_ne!(shows, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
+    }
+}
+
+/// A kernel that is passed everywhere would be no part of what the verdict can tell.
+#[test]
+fn every_wrong_kernel_fails_on_some_case_unless_nobody_can_tell() {
+    for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+        let fails = MATRIX.row(kernel).any(|(_, cell)| cell.outcome == Outcome::Fail);
+        assert_ne!(fails, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
+    }
+}
+
+#[test]
+fn right_kernels_do_not_fail_at_any_other_recipe() {
+    let right = kernels().into_iter().filter(|kernel| !kernel.wrong).collect();
+    let others: Vec<_> = Recipe::NAMES.into_iter().filter(|name| !RECIPES.contains(name)).collect();
+    let matrix = Matrix::run(right, &cases::all(), &others).expect("cases that can be judged");
+    let mistakes = matrix.mistakes();
+    assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
+}
