@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`scan`] makes the sums over the rows of one problem, [`spread`] the between-sequence variance, [`Analysis`] holds
-//! them for a whole set, [`choose`] inverts them, [`report`] and [`plot`] show them.
+//! them for a whole set, [`choose`](fn@choose) inverts them, [`report`] and [`plot`] show them.
 
 pub mod choose;
 pub mod plot;
