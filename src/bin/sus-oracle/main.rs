@@ -4,10 +4,11 @@
 
 mod grad;
 mod options;
+mod shell;
 mod terminal;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Exit code of bad input and bad usage.
@@ -34,6 +35,8 @@ Exit codes: 0 done, 2 bad input or usage.";
 #[derive(Subcommand)]
 enum Command {
     Grad(grad::Arguments),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,11 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Grad(arguments) => grad::run(arguments),
+        Command::Completions(arguments) => Ok(shell::completions(&arguments, Cli::command())),
+        Command::Man(arguments) => match shell::man(&arguments, Cli::command()) {
+            Ok(page) => Ok(page),
+            Err(error) => return terminal::fail(BAD_INPUT, &error),
+        },
     };
     match outcome {
         Ok(text) => terminal::print(&text),
