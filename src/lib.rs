@@ -46,4 +46,7 @@ pub mod scalar;
 pub mod sus;
 pub mod tensor;
 
+#[cfg(doctest)]
+mod book;
+
 pub use error::Error;
