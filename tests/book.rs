@@ -201,6 +201,44 @@ fn every_section_with_a_formula_names_its_function_and_its_test() {
     report(&bare);
 }
 
+/// The sources of the crate and of its tests, as one text.
+fn sources(folder: &Path, all: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            sources(&entry, all);
+        } else if entry.extension().is_some_and(|end| end == "rs") {
+            all.push_str(&fs::read_to_string(&entry).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_file_of_tests_and_every_name_as_long_as_a_sentence_exists() {
+    let mut all = String::new();
+    sources(&root().join("src"), &mut all);
+    sources(&root().join("tests"), &mut all);
+    let mut missing = Vec::new();
+    for page in pages() {
+        for line in lines(&page).iter().filter(|line| line.code.is_none()) {
+            for quoted in quoted(&line.text) {
+                let at = format!("{}:{}", name(&page), line.number);
+                let file = quoted.split("::").next().unwrap_or_default();
+                if file.starts_with("tests/") && !root().join(file).exists() {
+                    missing.push(format!("{at}: there is no {file}"));
+                }
+                let word = quoted.rsplit("::").next().unwrap_or_default();
+                let is_sentence =
+                    word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                        && word.matches('_').count() >= 4;
+                if is_sentence && !has_word(&all, &format!("fn {word}")) {
+                    missing.push(format!("{at}: there is no function {word}"));
+                }
+            }
+        }
+    }
+    report(&missing);
+}
+
 /// The targets of the links in a line of Markdown, code left out.
 fn links(line: &str) -> Vec<String> {
     let plain: String = line.split('`').step_by(2).collect();
