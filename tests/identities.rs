@@ -27,7 +27,7 @@ proptest! {
         let ds = backward(&problem, &saved).dbias.expect("the problem has a bias");
         let delta = delta(&problem, &saved.o);
         let weights = DenseWeights { problem: &problem, saved: &saved };
-        for at in 0..problem.row_count() {
+        for (at, &delta) in delta.iter().enumerate() {
             let row = problem.row(at);
             let visible = problem.mask().visible(row.i);
             let of_keys = visible.fold(Dd::zero(), |sum, j| sum + weights.at(row, j).w);
@@ -35,7 +35,7 @@ proptest! {
                 (sink[row.h] - saved.lse.row(row.b, row.h, row.i)[0]).exp()
             });
             let sum = ds.row(row.b, row.h, row.i).iter().fold(Dd::zero(), |sum, &x| sum + x);
-            let share = of_sink * delta[at] + of_keys * problem.dlse(row);
+            let share = of_sink * delta + of_keys * problem.dlse(row);
             prop_assert!((sum - share).to_f64().abs() < 1e-28, "{sum:?} for {share:?}");
         }
     }
