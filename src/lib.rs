@@ -53,4 +53,7 @@ pub mod sus;
 pub mod tensor;
 pub mod verdict;
 
+#[cfg(doctest)]
+mod book;
+
 pub use error::Error;

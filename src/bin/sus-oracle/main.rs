@@ -9,10 +9,11 @@ mod fixtures;
 mod grad;
 mod options;
 mod selftest;
+mod shell;
 mod terminal;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Exit code of bad input and bad usage.
@@ -44,6 +45,8 @@ enum Command {
     ChooseC(choose::Arguments),
     Check(check::Arguments),
     Selftest(selftest::Arguments),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,11 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Selftest(arguments) => match selftest::run(&arguments) {
             Ok(outcome) => Ok(outcome),
+            Err(error) => return terminal::fail(BAD_INPUT, &error),
+        },
+        Command::Completions(arguments) => Ok((shell::completions(&arguments, Cli::command()), 0)),
+        Command::Man(arguments) => match shell::man(&arguments, Cli::command()) {
+            Ok(page) => Ok((page, 0)),
             Err(error) => return terminal::fail(BAD_INPUT, &error),
         },
     };
