@@ -37,6 +37,7 @@
 pub mod backward;
 pub mod error;
 pub mod evaluation;
+pub mod fast;
 pub mod file;
 pub mod forward;
 pub mod graph;

@@ -159,7 +159,7 @@ pub fn sample(problem: &Problem<f64>, saved: &Saved<f64>, draw: &Draw) -> Result
 }
 
 /// The words of a draw. With `S` packed segments, segment `s` of sequence `b` counts as sequence `b S + s`.
-fn uniforms(problem: &Problem<f64>, draw: &Draw) -> Result<Uniforms, Error> {
+pub(crate) fn uniforms(problem: &Problem<f64>, draw: &Draw) -> Result<Uniforms, Error> {
     let sizes = problem.sizes();
     let grid = Grid {
         batch: sizes.batch * problem.mask().segment_count(),
