@@ -17,14 +17,18 @@
 //! The total is taken ten per cent larger, which covers the terms of second order as long as it is below 1.
 
 use super::exp::ERROR;
-use super::forward::MAX_TILE;
-use super::lanes::Real;
+use super::forward::{MAX_TILE, head};
+use super::lanes::private::Vectors;
+use super::lanes::{Dispatch, Real};
+use super::product_rows::dot;
+use super::scores::Scoring;
 use crate::forward::log_sum_exp;
 use crate::problem::{Problem, Row};
 use crate::scalar::Scalar;
 use crate::sus::rule::keep_probability;
 use crate::sus::uniform::{Uniforms, keep32, keep64};
 use crate::sus::{Draw, UniformBits};
+use pulp::{Simd, WithSimd};
 
 /// `2^32`.
 const GRID: f64 = 4_294_967_296.0;
@@ -46,16 +50,29 @@ pub(super) struct Magnitude {
 impl Magnitude {
     /// The bound `d` of `|ln(w / plain w)|` for a weight computed with unit roundoff `u`.
     pub(super) fn log_error(&self, u: f64) -> f64 {
-        let Magnitude { product, bias, sink, softcap, features, keys } = *self;
-        let score = |u: f64| {
-            u * ((features + 10) as f64 * product + 2.0 * bias + 16.0 * softcap.unwrap_or(0.0))
-        };
+        let Magnitude { product, bias, sink, softcap, keys, .. } = *self;
         let largest = softcap.map_or(product, |cap| cap.min(product)) + bias + sink;
         let plain = f64::EPSILON / 2.0;
         let tiles = keys.div_ceil(MAX_TILE / 4) as f64 * 16.0 * plain;
         let kernel = u * (6.0 * largest + MAX_TILE as f64 + 3.0 * ERROR + 16.0);
         let definition = plain * (6.0 * largest + keys as f64 + 32.0);
-        1.1 * (2.0 * score(u) + kernel + tiles + 2.0 * score(plain) + definition)
+        1.1 * (2.0 * self.score_error(u) + kernel + tiles + 2.0 * self.score_error(plain) + definition)
+    }
+}
+
+impl Magnitude {
+    /// The bound of the error of a score.
+    fn score_error(&self, u: f64) -> f64 {
+        let Magnitude { product, bias, softcap, features, .. } = *self;
+        u * ((features + 10) as f64 * product + 2.0 * bias + 16.0 * softcap.unwrap_or(0.0))
+    }
+
+    /// The bound `d` for a weight computed in `f64` from the sum over the whole row: the plain path's own, twice.
+    fn log_error_again(&self) -> f64 {
+        let plain = f64::EPSILON / 2.0;
+        let largest = self.softcap.map_or(self.product, |cap| cap.min(self.product));
+        let sums = 6.0 * (largest + self.bias + self.sink) + self.keys as f64 + 3.0 * ERROR + 32.0;
+        1.1 * 2.0 * (2.0 * self.score_error(plain) + plain * sums)
     }
 }
 
@@ -75,6 +92,9 @@ pub(super) struct Decider<'a> {
     pub(super) exact: &'a Problem<f64>,
     pub(super) draw: &'a Draw,
     pub(super) uniforms: &'a Uniforms,
+    pub(super) dispatch: Dispatch,
+    /// A factor of the bound; 1 but in tests, where a larger one sends more decisions to the plain path.
+    pub(super) widen: f64,
 }
 
 /// The decision that every weight within the bound leads to.
@@ -108,23 +128,22 @@ impl Decider<'_> {
         candidates: &[Candidate],
         lse: f64,
         magnitude: &Magnitude,
-        widen: f64,
         kept: &mut Vec<u32>,
     ) -> f64 {
         let c = self.draw.c.get();
-        let bound = magnitude.log_error(T::ROUNDOFF) * widen;
+        let bound = magnitude.log_error(T::ROUNDOFF) * self.widen;
         let (shrink, grow) = (libm::exp(-bound), libm::exp(bound));
         let mut surplus = 0.0;
-        let mut better = None;
+        let mut again = None;
         for candidate in candidates {
             let weight = candidate.p * libm::exp(candidate.shift - lse);
             surplus += (c * weight - 1.0).max(0.0);
             let keep = match decide(c * weight * shrink, c * weight * grow, candidate.word) {
                 Decision::Keep => true,
                 Decision::Drop => false,
-                Decision::Open => better
-                    .get_or_insert_with(|| Better::new(self.exact, row))
-                    .keeps(self, candidate, magnitude),
+                Decision::Open => again
+                    .get_or_insert_with(|| Again::new(self.dispatch, self.exact, row))
+                    .keeps(self, row, candidate, magnitude.log_error_again() * self.widen),
             };
             if keep {
                 kept.push(candidate.j);
@@ -151,24 +170,78 @@ impl Decider<'_> {
     }
 }
 
-/// The plain `lse` of a row, computed when a decision is open.
-struct Better {
-    row: Row,
+/// An open row, looked at again: its weights in `f64`, and as the plain path has them if that is not enough.
+struct Again {
+    first: usize,
+    scores: Vec<f64>,
     lse: f64,
+    plain_lse: Option<f64>,
 }
 
-impl Better {
-    fn new(exact: &Problem<f64>, row: Row) -> Self {
-        let scores: Vec<f64> = exact
-            .mask()
-            .visible(row.i)
-            .map(|j| crate::forward::score(exact, row, j).s)
-            .collect();
-        let sink = exact.inputs().sink.as_ref().map(|sink| sink[row.h]);
-        Better { row, lse: log_sum_exp(&scores, sink) }
+impl Again {
+    fn new(dispatch: Dispatch, exact: &Problem<f64>, row: Row) -> Self {
+        let (scores, lse) = dispatch.run(Scores { exact, row });
+        Again { first: exact.mask().visible(row.i).start, scores, lse, plain_lse: None }
     }
 
-    fn keeps(&self, decider: &Decider<'_>, candidate: &Candidate, _magnitude: &Magnitude) -> bool {
-        decider.plain(self.row, candidate, self.lse)
+    fn keeps(&mut self, decider: &Decider<'_>, row: Row, candidate: &Candidate, bound: f64) -> bool {
+        let s = self.scores[candidate.j as usize - self.first];
+        let q = decider.draw.c.get() * libm::exp(s - self.lse);
+        match decide(q * libm::exp(-bound), q * libm::exp(bound), candidate.word) {
+            Decision::Keep => true,
+            Decision::Drop => false,
+            Decision::Open => {
+                let lse = *self.plain_lse.get_or_insert_with(|| plain_lse(decider.exact, row));
+                decider.plain(row, candidate, lse)
+            }
+        }
     }
+}
+
+/// The scores of one row in `f64`, and their `lse`.
+struct Scores<'a> {
+    exact: &'a Problem<f64>,
+    row: Row,
+}
+
+impl WithSimd for Scores<'_> {
+    type Output = (Vec<f64>, f64);
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+    fn with_simd<S: Simd>(self, simd: S) -> (Vec<f64>, f64) {
+        let Scores { exact, row } = self;
+        let visible = exact.mask().visible(row.i);
+        let d = exact.sizes().features;
+        let number = row.b * exact.sizes().key_heads + exact.key_head(row.h);
+        let k = head(exact.inputs().k.as_slice(), number, exact.sizes().keys * d);
+        let q = exact.q(row);
+        let mut scores: Vec<f64> = Vec::with_capacity(visible.len());
+        for k in k[visible.start * d..visible.end * d].chunks_exact(d) {
+            scores.push(dot(simd, q, k));
+        }
+        let scoring = Scoring::new(exact.scale(), exact.options().softcap);
+        scoring.apply::<S>(&mut scores, exact.bias(row).map(|bias| &bias[visible]));
+        let sink = exact.inputs().sink.as_ref().map_or(f64::NEG_INFINITY, |sink| sink[row.h]);
+        let largest = scores.iter().copied().fold(sink, f64::max);
+        let mut lanes = [0.0; 8];
+        let (chunks, rest) = scores.as_chunks::<8>();
+        for chunk in chunks {
+            for (lane, &s) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::exp_fast::<S>(s - largest);
+            }
+        }
+        for &s in rest {
+            lanes[0] += f64::exp_fast::<S>(s - largest);
+        }
+        let sum = lanes.iter().sum::<f64>() + libm::exp(sink - largest);
+        (scores, largest + libm::log(sum))
+    }
+}
+
+/// The `lse` of a row as the plain path has it.
+fn plain_lse(exact: &Problem<f64>, row: Row) -> f64 {
+    let visible = exact.mask().visible(row.i);
+    let scores: Vec<f64> = visible.map(|j| crate::forward::score(exact, row, j).s).collect();
+    log_sum_exp(&scores, exact.inputs().sink.as_ref().map(|sink| sink[row.h]))
 }

@@ -50,8 +50,6 @@ pub(super) struct Drawing<'a> {
     pub(super) bias: f64,
     /// `e^d` for the largest bound `d` of all rows: the candidates' threshold is this factor above `c p / l`.
     pub(super) slack: f64,
-    /// A factor of the bound; 1 but in tests, where a larger one sends more decisions to the plain path.
-    pub(super) widen: f64,
 }
 
 /// One tile of rows of one head.
@@ -282,24 +280,32 @@ fn collect<T: Real>(
     candidates: &mut Vec<Candidate>,
 ) {
     let limit = T::from_f64(most);
-    let mut test = |p: &[T], words: &[u32], first: usize| {
-        for (j, (&p, &word)) in (first..).zip(p.iter().zip(words)) {
-            if T::from_word(word) <= p * limit {
-                candidates.push(Candidate { j: j as u32, word, p: p.to_f64(), shift });
-            }
-        }
+    let mut push = |p: T, word: u32, j: usize| {
+        candidates.push(Candidate { j: j as u32, word, p: p.to_f64(), shift });
     };
-    let ((chunks, p_rest), (words, words_rest)) = (p.as_chunks::<16>(), words.as_chunks::<16>());
-    for (at, (p, words)) in chunks.iter().zip(words).enumerate() {
+    let ((chunks, p_rest), (word_chunks, words_rest)) = (p.as_chunks::<16>(), words.as_chunks::<16>());
+    for (at, (p, words)) in chunks.iter().zip(word_chunks).enumerate() {
         let mut any = false;
         for (&p, &word) in p.iter().zip(words) {
             any |= T::from_word(word) <= p * limit;
         }
         if any {
-            test(p, words, first + 16 * at);
+            let mut hits = 0_u32;
+            for (lane, (&p, &word)) in p.iter().zip(words).enumerate() {
+                hits |= u32::from(T::from_word(word) <= p * limit) << lane;
+            }
+            while hits != 0 {
+                let lane = hits.trailing_zeros() as usize % 16;
+                push(p[lane], words[lane], first + 16 * at + lane);
+                hits &= hits - 1;
+            }
         }
     }
-    test(p_rest, words_rest, first + 16 * chunks.len());
+    for (j, (&p, &word)) in (first + 16 * chunks.len()..).zip(p_rest.iter().zip(words_rest)) {
+        if T::from_word(word) <= p * limit {
+            push(p, word, j);
+        }
+    }
 }
 
 /// Divides by `l`, and writes `lse`.
@@ -350,7 +356,6 @@ fn draw<T: Real>(
             candidates,
             lse,
             &magnitude,
-            drawing.widen,
             &mut tile.columns,
         );
         let keys = if problem.mask().visible(i).is_empty() {

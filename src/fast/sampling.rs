@@ -53,17 +53,17 @@ fn one_pass<T: Real>(
     let key_norms: Vec<f64> =
         exact.inputs().k.as_slice().chunks(size).map(|k| largest_norm(k, sizes.features)).collect();
     let all = largest_magnitude(exact);
+    let dispatch = workspace.dispatch;
     let drawing = Drawing {
-        decider: Decider { exact, draw, uniforms: &uniforms },
+        decider: Decider { exact, draw, uniforms: &uniforms, dispatch, widen },
         key_norms: &key_norms,
         bias: all.bias,
         slack: libm::exp(all.log_error(T::ROUNDOFF) * widen),
-        widen,
     };
     let mut saved = blank_saved(problem);
     let results = (saved.o.as_mut_slice(), saved.lse.as_mut_slice());
     let keys = &mut workspace.dense.keys;
-    let tiles = run(workspace.dispatch, problem, keys, results, Some(drawing));
+    let tiles = run(dispatch, problem, keys, results, Some(drawing));
     Ok((saved, joined(problem, draw, tiles)?))
 }
 
