@@ -32,6 +32,7 @@
 
 mod decide;
 mod dense;
+mod draw;
 mod evaluate;
 mod exp;
 mod forward;
@@ -46,7 +47,7 @@ mod sparse;
 mod visible;
 mod words;
 
-pub use evaluate::{Evaluated, evaluate};
+pub use evaluate::{Evaluate, Evaluated, Passes, evaluate};
 pub use lanes::{Dispatch, Real};
 pub use path::{Path, Paths, Reason, backward_path, sample_path, sus_backward_path};
 pub use sampling::forward_and_sample;
@@ -62,11 +63,18 @@ use rayon::prelude::*;
 /// Memory that passes over problems of the same sizes use again and again.
 #[derive(Debug, Default)]
 pub struct Workspace<T> {
-    /// The instructions to use.
-    pub dispatch: Dispatch,
+    dispatch: Dispatch,
     dense: dense::Memory<T>,
     sparse: sparse::Memory<T>,
     delta: Vec<T>,
+}
+
+impl<T: Real> Workspace<T> {
+    /// An empty workspace for kernels that use these instructions.
+    #[must_use]
+    pub fn new(dispatch: Dispatch) -> Self {
+        Workspace { dispatch, ..Workspace::default() }
+    }
 }
 
 /// The forward pass.
@@ -201,25 +209,28 @@ fn delta_into<T: Real>(problem: &Problem<T>, saved: &Saved<T>, workspace: &mut W
     let (g, o) = (problem.inputs().g.as_slice(), saved.o.as_slice());
     let rows = g.par_chunks(size).zip(o.par_chunks(size));
     delta.par_chunks_mut(ROWS).zip(rows).for_each(|(delta, (g, o))| {
-        dispatch.run(Delta { g, o, features, delta });
+        dispatch.run(RowProducts { g, o, features, delta });
     });
 }
 
 /// Dot products of the rows of two matrices.
-struct Delta<'a, T> {
+struct RowProducts<'a, T> {
     g: &'a [T],
     o: &'a [T],
     features: usize,
     delta: &'a mut [T],
 }
 
-impl<T: Real> WithSimd for Delta<'_, T> {
+impl<T: Real> WithSimd for RowProducts<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Delta { g, o, features, delta } = self;
+        let RowProducts { g, o, features, delta } = self;
         let rows = g.chunks_exact(features).zip(o.chunks_exact(features));
         for (delta, (g, o)) in delta.iter_mut().zip(rows) {
             *delta = product_rows::dot(simd, g, o);

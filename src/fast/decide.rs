@@ -56,7 +56,11 @@ impl Magnitude {
         let tiles = keys.div_ceil(MAX_TILE / 4) as f64 * 16.0 * plain;
         let kernel = u * (6.0 * largest + MAX_TILE as f64 + 3.0 * ERROR + 16.0);
         let definition = plain * (6.0 * largest + keys as f64 + 32.0);
-        1.1 * (2.0 * self.score_error(u) + kernel + tiles + 2.0 * self.score_error(plain) + definition)
+        1.1 * (2.0 * self.score_error(u)
+            + kernel
+            + tiles
+            + 2.0 * self.score_error(plain)
+            + definition)
     }
 }
 
@@ -184,7 +188,13 @@ impl Again {
         Again { first: exact.mask().visible(row.i).start, scores, lse, plain_lse: None }
     }
 
-    fn keeps(&mut self, decider: &Decider<'_>, row: Row, candidate: &Candidate, bound: f64) -> bool {
+    fn keeps(
+        &mut self,
+        decider: &Decider<'_>,
+        row: Row,
+        candidate: &Candidate,
+        bound: f64,
+    ) -> bool {
         let s = self.scores[candidate.j as usize - self.first];
         let q = decider.draw.c.get() * libm::exp(s - self.lse);
         match decide(q * libm::exp(-bound), q * libm::exp(bound), candidate.word) {
@@ -208,7 +218,10 @@ impl WithSimd for Scores<'_> {
     type Output = (Vec<f64>, f64);
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
     fn with_simd<S: Simd>(self, simd: S) -> (Vec<f64>, f64) {
         let Scores { exact, row } = self;
         let visible = exact.mask().visible(row.i);

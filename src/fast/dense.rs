@@ -124,9 +124,8 @@ fn head_gradients<T: Real>(
         }));
     }
     let length = block_length::<T>(sizes.keys);
-    let blocks = dk
-        .chunks_mut(length * sizes.features)
-        .zip(dv.chunks_mut(length * sizes.value_features));
+    let blocks =
+        dk.chunks_mut(length * sizes.features).zip(dv.chunks_mut(length * sizes.value_features));
     let mut key_blocks: Vec<KeyBlock<'_, T>> = blocks
         .enumerate()
         .map(|(block, (dk, dv))| {
@@ -179,7 +178,10 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
     fn with_simd<S: Simd>(self, simd: S) {
         let Pair { shared, number, rows: row_block, keys: key_block, scratch } = self;
         let inputs = shared.problem.inputs();
@@ -196,7 +198,8 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
             let q = &q[rows.start * d..rows.end * d];
             let g = &g[rows.start * e..rows.end * e];
             let count = rows.len();
-            let dk_and_dv = key_block.dk.chunks_mut(width * d).zip(key_block.dv.chunks_mut(width * e));
+            let dk_and_dv =
+                key_block.dk.chunks_mut(width * d).zip(key_block.dv.chunks_mut(width * e));
             for (first, (dk, dv)) in key_block.keys.clone().step_by(width).zip(dk_and_dv) {
                 let keys = first..(first + width).min(key_block.keys.end);
                 let share = shared.visible.share(rows.clone(), &keys);
@@ -211,7 +214,14 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                     {
                         let right = (panels[number].panel(panel), T::PANEL);
                         let c = (&mut c[at * T::PANEL..], width);
-                        multiply(simd, Store::Replace, (Left::Rows(left, depth), count), right, depth, c);
+                        multiply(
+                            simd,
+                            Store::Replace,
+                            (Left::Rows(left, depth), count),
+                            right,
+                            depth,
+                            c,
+                        );
                     }
                 }
                 let tile_rows = w.chunks_exact_mut(width).zip(ds.chunks_exact_mut(width));

@@ -21,7 +21,6 @@
 //!
 //! Below `-708.7` (f64) and `-87.6` (f32) the result is 0, where the true one is about to become subnormal; above `709.4`
 //! and `88.3` it is infinite, less than half a power of two early. NaN gives 0; a NaN score is refused before.
-#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for the vectors")]
 
 /// Bound of the relative error, in units of the roundoff.
 pub(super) const ERROR: f64 = 4.0;
@@ -94,7 +93,13 @@ mod tests {
     use crate::scalar::{Dd, Scalar};
 
     /// The largest relative error over a grid, in units of `u`.
-    fn worst(exp: impl Fn(f64) -> f64, u: f64, from: f64, to: f64, round: impl Fn(f64) -> f64) -> f64 {
+    fn worst(
+        exp: impl Fn(f64) -> f64,
+        u: f64,
+        from: f64,
+        to: f64,
+        round: impl Fn(f64) -> f64,
+    ) -> f64 {
         (0..200_000)
             .map(|n| round(from + (to - from) * f64::from(n) / 200_000.0))
             .map(|x| {
@@ -121,7 +126,8 @@ mod tests {
         for (from, to) in [(-87.0, 88.0), (-1.0, 1.0)] {
             let round = |x: f64| f64::from(x as f32);
             let fused = worst(|x| exp_f32(x as f32, f32::mul_add).into(), u, from, to, round);
-            let portable = worst(|x| exp_f32(x as f32, |a, b, c| a * b + c).into(), u, from, to, round);
+            let portable =
+                worst(|x| exp_f32(x as f32, |a, b, c| a * b + c).into(), u, from, to, round);
             assert!((0.5..2.5).contains(&fused), "fused: {fused} u");
             assert!((0.5..ERROR).contains(&portable), "portable: {portable} u");
         }

@@ -6,13 +6,14 @@
 //! A weight is `exp(s - m) / l` at the end, and `l` only grows, so while the row runs `c exp(s - m) / l` is at least the final
 //! `c W`: entries whose word is below it are candidates, few of which are dropped at the end.
 
-use super::decide::{Candidate, Decider, Magnitude};
+use super::decide::Candidate;
+use super::draw::{self, Drawing, TileDraw};
 use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
 use super::product::{Left, Right, Store, multiply};
 use super::scores::{Scoring, exponentials, largest};
 use super::visible::{Share, Visible, within};
-use super::words::{SPARE, fill};
+use super::words::SPARE;
 use crate::problem::{Problem, Row};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -27,29 +28,6 @@ pub(super) const MAX_TILE: usize = tile::<f32>();
 /// Keys of a tile: three panels, a multiple of the six rows that a product holds in registers.
 pub(super) const fn tile<T: Real>() -> usize {
     3 * T::PANEL
-}
-
-/// The kept keys of the rows of one tile.
-#[derive(Debug, Default)]
-pub(super) struct TileDraw {
-    /// Kept keys of each row.
-    pub(super) counts: Vec<u32>,
-    /// The kept keys, row after row.
-    pub(super) columns: Vec<u32>,
-    /// Expected kept entries of each row.
-    pub(super) expected: Vec<f64>,
-}
-
-/// What a draw needs while the rows run.
-#[derive(Clone, Copy)]
-pub(super) struct Drawing<'a> {
-    pub(super) decider: Decider<'a>,
-    /// For each `(b, key head)`, the largest norm of a key.
-    pub(super) key_norms: &'a [f64],
-    /// The largest bias.
-    pub(super) bias: f64,
-    /// `e^d` for the largest bound `d` of all rows: the candidates' threshold is this factor above `c p / l`.
-    pub(super) slack: f64,
 }
 
 /// One tile of rows of one head.
@@ -86,9 +64,9 @@ impl<T: Real> Default for Scratch<T> {
 
 /// The running softmax of a row.
 #[derive(Clone, Copy)]
-struct Running {
-    m: f64,
-    l: f64,
+pub(super) struct Running {
+    pub(super) m: f64,
+    pub(super) l: f64,
 }
 
 /// Fills `o` and `lse`, and draws the mask if `drawing` is given. Tiles come in `(b, h, i)` order.
@@ -157,15 +135,22 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
     type Output = TileDraw;
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
     fn with_simd<S: Simd>(self, simd: S) -> TileDraw {
-        let RowTile { problem, visible, panels, scoring, b, h, rows, o, lse, scratch, drawing } = self;
+        let RowTile { problem, visible, panels, scoring, b, h, rows, o, lse, scratch, drawing } =
+            self;
         let sizes = problem.sizes();
         let (features, value_features) = (sizes.features, sizes.value_features);
         let width = tile::<T>();
         let key_head = problem.key_head(h);
-        let q = &head(problem.inputs().q.as_slice(), b * sizes.query_heads + h, sizes.queries * features)
-            [rows.start * features..rows.end * features];
+        let q = &head(
+            problem.inputs().q.as_slice(),
+            b * sizes.query_heads + h,
+            sizes.queries * features,
+        )[rows.start * features..rows.end * features];
         let v = head(
             problem.inputs().v.as_slice(),
             b * sizes.key_heads + key_head,
@@ -215,25 +200,16 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                     let shrink = libm::exp(*m - largest);
                     *l *= shrink;
                     let shrink = T::from_f64(shrink);
-                    o.iter_mut().for_each(|o| *o *= shrink);
+                    for o in o.iter_mut() {
+                        *o *= shrink;
+                    }
                     *m = largest;
                 }
                 *l += exponentials::<S, T>(s, T::from_f64(*m)).to_f64();
                 if let Some(drawing) = &drawing {
-                    let candidates = &mut scratch.candidates[r];
-                    let most = drawing.decider.draw.c.get() / *l * GRID * drawing.slack;
-                    let place = problem.mask().place(i);
-                    let b = b * problem.mask().segment_count() + place.segment;
+                    let (words, candidates) = (&mut scratch.words, &mut scratch.candidates[r]);
                     let first = keys.start + seen.start;
-                    let skip = fill(
-                        drawing.decider.uniforms,
-                        [b, h, place.query],
-                        first - place.first_key,
-                        seen.len(),
-                        &mut scratch.words,
-                    );
-                    let words = &scratch.words[skip..skip + seen.len()];
-                    collect(&s[seen], words, first, most, *m, candidates);
+                    draw::collect(drawing, row, &s[seen], first, running[r], words, candidates);
                 }
             }
             multiply(
@@ -253,13 +229,10 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
         }
         finish(&running, o, lse, value_features);
         drawing.map_or_else(TileDraw::default, |drawing| {
-            draw(problem, drawing, (b, h, rows), &running, &scratch.candidates)
+            draw::decide_rows::<T>(&drawing, (b, h, rows), &running, &scratch.candidates)
         })
     }
 }
-
-/// `2^32`.
-const GRID: f64 = 4_294_967_296.0;
 
 /// The part of a tensor that belongs to one head.
 #[inline(always)]
@@ -268,109 +241,22 @@ pub(super) fn head<T>(data: &[T], number: usize, size: usize) -> &[T] {
     &data[number * size..][..size]
 }
 
-/// Appends the entries whose word is at most `p most`; `first` is the key of the first.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
-fn collect<T: Real>(
-    p: &[T],
-    words: &[u32],
-    first: usize,
-    most: f64,
-    shift: f64,
-    candidates: &mut Vec<Candidate>,
-) {
-    let limit = T::from_f64(most);
-    let mut push = |p: T, word: u32, j: usize| {
-        candidates.push(Candidate { j: j as u32, word, p: p.to_f64(), shift });
-    };
-    let ((chunks, p_rest), (word_chunks, words_rest)) = (p.as_chunks::<16>(), words.as_chunks::<16>());
-    for (at, (p, words)) in chunks.iter().zip(word_chunks).enumerate() {
-        let mut any = false;
-        for (&p, &word) in p.iter().zip(words) {
-            any |= T::from_word(word) <= p * limit;
-        }
-        if any {
-            let mut hits = 0_u32;
-            for (lane, (&p, &word)) in p.iter().zip(words).enumerate() {
-                hits |= u32::from(T::from_word(word) <= p * limit) << lane;
-            }
-            while hits != 0 {
-                let lane = hits.trailing_zeros() as usize % 16;
-                push(p[lane], words[lane], first + 16 * at + lane);
-                hits &= hits - 1;
-            }
-        }
-    }
-    for (j, (&p, &word)) in (first + 16 * chunks.len()..).zip(p_rest.iter().zip(words_rest)) {
-        if T::from_word(word) <= p * limit {
-            push(p, word, j);
-        }
-    }
-}
-
 /// Divides by `l`, and writes `lse`.
 fn finish<T: Real>(running: &[Running], o: &mut [T], lse: &mut [T], features: usize) {
     for ((o, lse), row) in o.chunks_exact_mut(features).zip(lse).zip(running) {
         *lse = T::from_f64(row.lse());
         if row.l > 0.0 {
             let inverse = T::from_f64(1.0 / row.l);
-            o.iter_mut().for_each(|o| *o *= inverse);
+            for o in o.iter_mut() {
+                *o *= inverse;
+            }
         }
     }
 }
 
 impl Running {
     /// `-inf` where nothing is visible.
-    fn lse(self) -> f64 {
+    pub(super) fn lse(self) -> f64 {
         if self.l == 0.0 { f64::NEG_INFINITY } else { self.m + libm::log(self.l) }
     }
-}
-
-/// The kept keys of the rows, from their candidates.
-fn draw<T: Real>(
-    problem: &Problem<T>,
-    drawing: Drawing<'_>,
-    (b, h, rows): (usize, usize, Range<usize>),
-    running: &[Running],
-    candidates: &[Vec<Candidate>],
-) -> TileDraw {
-    let mut tile = TileDraw::default();
-    let exact = drawing.decider.exact;
-    let sink = exact.inputs().sink.as_ref().map(|sink| sink[h]);
-    let sizes = exact.sizes();
-    for ((i, running), candidates) in rows.zip(running).zip(candidates) {
-        let row = Row { b, h, i };
-        let before = tile.columns.len();
-        let lse = running.lse();
-        let key_norm = drawing.key_norms[b * sizes.key_heads + exact.key_head(h)];
-        let magnitude = Magnitude {
-            product: exact.scale().abs() * norm(exact.q(row)) * key_norm,
-            bias: drawing.bias,
-            sink: sink.unwrap_or(0.0).abs(),
-            softcap: exact.options().softcap,
-            features: sizes.features,
-            keys: sizes.keys,
-        };
-        let surplus = drawing.decider.row::<T>(
-            row,
-            candidates,
-            lse,
-            &magnitude,
-            &mut tile.columns,
-        );
-        let keys = if problem.mask().visible(i).is_empty() {
-            0.0
-        } else {
-            sink.map_or(1.0, |sink| 1.0 - libm::exp(sink - lse))
-        };
-        let expected = drawing.decider.draw.c.get() * keys - surplus;
-        tile.expected.push(expected.max(0.0));
-        tile.counts.push((tile.columns.len() - before) as u32);
-    }
-    tile
-}
-
-/// The Euclidean norm, not below the true one by more than the factor that the bound's ten per cent cover.
-pub(super) fn norm(x: &[f64]) -> f64 {
-    libm::sqrt(x.iter().map(|x| x * x).sum())
 }

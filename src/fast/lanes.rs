@@ -3,7 +3,6 @@
 //! [`pulp`] detects the instruction set at run time and compiles each kernel once for each of them. Without one that it
 //! knows, or on request, the kernels run [portably](Dispatch::Portable), one lane wide and without fused operations.
 //! Results depend on that choice in their last bits, and on nothing else about the machine.
-#![expect(clippy::inline_always, reason = "a kernel that is not inlined loses the instruction set it was compiled for")]
 
 use crate::scalar::Scalar;
 use pulp::{Arch, Simd, WithSimd};
@@ -132,10 +131,30 @@ macro_rules! vectors_of {
 }
 
 vectors_of!(
-    f64, f64s, 32, super::exp::exp_f64, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s, partial_store_f64s,
-    splat_f64s, add_f64s, mul_add_e_f64s, reduce_sum_f64s
+    f64,
+    f64s,
+    32,
+    super::exp::exp_f64,
+    as_simd_f64s,
+    as_mut_simd_f64s,
+    partial_load_f64s,
+    partial_store_f64s,
+    splat_f64s,
+    add_f64s,
+    mul_add_e_f64s,
+    reduce_sum_f64s
 );
 vectors_of!(
-    f32, f32s, 64, super::exp::exp_f32, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s, partial_store_f32s,
-    splat_f32s, add_f32s, mul_add_e_f32s, reduce_sum_f32s
+    f32,
+    f32s,
+    64,
+    super::exp::exp_f32,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    partial_load_f32s,
+    partial_store_f32s,
+    splat_f32s,
+    add_f32s,
+    mul_add_e_f32s,
+    reduce_sum_f32s
 );

@@ -116,10 +116,10 @@ pub fn sample_path<T: Real>(problem: &Problem<f64>, draw: &Draw) -> Path {
         Reason::LargeBudget
     } else if problem.sizes().keys > u32::MAX as usize {
         Reason::Size
-    } else if !(largest_magnitude(problem).log_error(T::ROUNDOFF) < 1.0) {
-        Reason::LargeScores
-    } else {
+    } else if largest_magnitude(problem).log_error(T::ROUNDOFF) < 1.0 {
         return Path::Fast;
+    } else {
+        Reason::LargeScores
     };
     Path::Plain(reason)
 }

@@ -4,7 +4,10 @@
 //! read [along its rows](Left::Rows) or [along its columns](Left::Columns), so no operand of attention has to be transposed
 //! but keys and values for the scores. A block of six rows and four vectors of `c` stays in registers (two vectors where
 //! the machine has 16 registers) while it runs over the whole depth, so every element of `c` is one sum over `k` ascending.
-#![expect(clippy::inline_always, reason = "a kernel that is not inlined loses the instruction set it was compiled for")]
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was compiled for"
+)]
 
 use super::lanes::Real;
 use pulp::Simd;

@@ -1,5 +1,8 @@
 //! Dot products and sums of gathered rows.
-#![expect(clippy::inline_always, reason = "a kernel that is not inlined loses the instruction set it was compiled for")]
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was compiled for"
+)]
 
 use super::lanes::Real;
 use pulp::Simd;

@@ -1,7 +1,8 @@
 //! The forward pass and the draw of the mask in one pass.
 
 use super::decide::Decider;
-use super::forward::{Drawing, TileDraw, norm, run};
+use super::draw::{Drawing, TileDraw, norm};
+use super::forward::run;
 use super::lanes::Real;
 use super::path::{Path, largest_magnitude, sample_path};
 use super::{Workspace, blank_saved, forward};
@@ -50,8 +51,9 @@ fn one_pass<T: Real>(
     let uniforms = uniforms(exact, draw)?;
     let sizes = exact.sizes();
     let size = (sizes.keys * sizes.features).max(1);
-    let key_norms: Vec<f64> =
-        exact.inputs().k.as_slice().chunks(size).map(|k| largest_norm(k, sizes.features)).collect();
+    let heads = exact.inputs().k.as_slice().chunks(size);
+    let mut key_norms: Vec<f64> = heads.map(|k| largest_norm(k, sizes.features)).collect();
+    key_norms.resize(sizes.batch * sizes.key_heads, 0.0); // no keys, no norms
     let all = largest_magnitude(exact);
     let dispatch = workspace.dispatch;
     let drawing = Drawing {

@@ -1,5 +1,8 @@
 //! The elementwise work on one row of a tile of scores.
-#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for the vectors")]
+#![expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined is not compiled for the vectors"
+)]
 
 use super::lanes::Real;
 use pulp::Simd;

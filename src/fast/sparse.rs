@@ -6,10 +6,10 @@
 //!
 //! Each row and each key is one sum in one order, so the result does not depend on the number of threads.
 
+use super::forward::head;
 use super::lanes::{Dispatch, Real};
 use super::product_rows::{dot, sum_of_rows};
 use super::scores::{RowTerms, Scoring, entry};
-use super::forward::head;
 use crate::forward::Saved;
 use crate::problem::Problem;
 use crate::sus::Sample;
@@ -62,7 +62,7 @@ pub(super) fn run<T: Real>(
         let offsets = sample.pattern.offsets();
         let (entries, after) = rest.split_at_mut(offsets[rows.end] - offsets[rows.start]);
         rest = after;
-        tasks.push(Rows { shared: &shared, rows, entries, dq });
+        tasks.push(RowTask { shared: &shared, rows, entries, dq });
     }
     tasks.into_par_iter().for_each(|task| dispatch.run(task));
     transpose(problem, sample, memory);
@@ -72,25 +72,28 @@ pub(super) fn run<T: Real>(
         .zip(dv.par_chunks_mut(PER_TASK * sizes.value_features));
     keys.enumerate().for_each(|(at, (dk, dv))| {
         let starts = &starts[at * PER_TASK..];
-        dispatch.run(Keys { problem, starts, order, entries, dk, dv });
+        dispatch.run(KeyTask { problem, starts, order, entries, dk, dv });
     });
 }
 
 /// Some rows.
-struct Rows<'a, T> {
+struct RowTask<'a, T> {
     shared: &'a Shared<'a, T>,
     rows: Range<usize>,
     entries: &'a mut [[T; 2]],
     dq: &'a mut [T],
 }
 
-impl<T: Real> WithSimd for Rows<'_, T> {
+impl<T: Real> WithSimd for RowTask<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Rows { shared, rows, entries, dq } = self;
+        let RowTask { shared, rows, entries, dq } = self;
         let Shared { problem, saved, sample, delta, scoring } = shared;
         let inputs = problem.inputs();
         let sizes = problem.sizes();
@@ -107,31 +110,25 @@ impl<T: Real> WithSimd for Rows<'_, T> {
             rest = after;
             for (entry, &j) in entries.iter_mut().zip(kept) {
                 let j = j as usize;
-                *entry = [
-                    dot(simd, q, &k[j * d..][..d]),
-                    dot(simd, g, &v[j * e..][..e]),
-                ];
+                *entry = [dot(simd, q, &k[j * d..][..d]), dot(simd, g, &v[j * e..][..e])];
             }
-            let terms = RowTerms {
-                lse: saved.lse.as_slice()[at],
-                delta: delta[at] - problem.dlse(row),
-            };
+            let terms =
+                RowTerms { lse: saved.lse.as_slice()[at], delta: delta[at] - problem.dlse(row) };
             // The plain path's least weight, rounded likewise.
             let least = T::one() / T::from_f64(sample.lambda[at]);
             for x in entries.iter_mut() {
                 *x = entry::<S, T>(scoring, terms, least, *x);
             }
             dq.fill(T::zero());
-            let terms = || {
-                entries.iter().zip(kept).map(|(&[_, ds], &j)| (ds, &k[j as usize * d..][..d]))
-            };
+            let terms =
+                || entries.iter().zip(kept).map(|(&[_, ds], &j)| (ds, &k[j as usize * d..][..d]));
             sum_of_rows(simd, dq, terms);
         }
     }
 }
 
 /// Some keys.
-struct Keys<'a, T> {
+struct KeyTask<'a, T> {
     problem: &'a Problem<T>,
     /// Of the first key of the task, and on.
     starts: &'a [usize],
@@ -141,13 +138,16 @@ struct Keys<'a, T> {
     dv: &'a mut [T],
 }
 
-impl<T: Real> WithSimd for Keys<'_, T> {
+impl<T: Real> WithSimd for KeyTask<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Keys { problem, starts, order, entries, dk, dv } = self;
+        let KeyTask { problem, starts, order, entries, dk, dv } = self;
         let sizes = problem.sizes();
         let (d, e) = (sizes.features, sizes.value_features);
         let (q, g) = (problem.inputs().q.as_slice(), problem.inputs().g.as_slice());
@@ -155,10 +155,14 @@ impl<T: Real> WithSimd for Keys<'_, T> {
         for ((dk, dv), range) in keys.zip(starts.windows(2)) {
             let order = &order[range[0]..range[1]];
             sum_of_rows(simd, dk, || {
-                order.iter().map(|&[row, at]| (entries[at as usize][1], &q[row as usize * d..][..d]))
+                order
+                    .iter()
+                    .map(|&[row, at]| (entries[at as usize][1], &q[row as usize * d..][..d]))
             });
             sum_of_rows(simd, dv, || {
-                order.iter().map(|&[row, at]| (entries[at as usize][0], &g[row as usize * e..][..e]))
+                order
+                    .iter()
+                    .map(|&[row, at]| (entries[at as usize][0], &g[row as usize * e..][..e]))
             });
         }
     }

@@ -31,9 +31,7 @@ impl Visible {
     /// The smallest range that holds the keys of all these queries.
     pub(super) fn hull(&self, queries: Range<usize>) -> Range<usize> {
         let seen = self.0[queries].iter().filter(|range| !range.is_empty());
-        seen.cloned()
-            .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
-            .unwrap_or(0..0)
+        seen.cloned().reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 
     /// How much of the tile `queries x keys` is visible.

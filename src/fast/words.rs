@@ -1,5 +1,8 @@
 //! The random words of a row, eight Philox blocks at a time: the words of [`Uniforms::row_words`], computed in vectors.
-#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for the vectors")]
+#![expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined is not compiled for the vectors"
+)]
 
 use crate::sus::uniform::{Layout, Uniforms};
 
@@ -52,7 +55,8 @@ pub(super) fn fill(
         philox(&mut state, uniforms.seed());
         let (quads, _) = out.as_chunks_mut::<4>();
         for (lane, quad) in quads.iter_mut().enumerate() {
-            *quad = [state[0][lane], state[1][lane], state[2][lane], state[3][lane]].map(|x| x as u32);
+            *quad =
+                [state[0][lane], state[1][lane], state[2][lane], state[3][lane]].map(|x| x as u32);
         }
     }
     skip
@@ -98,7 +102,8 @@ mod tests {
                 let uniforms = Uniforms::new(seed, stream, layout, grid).unwrap();
                 // The last rows have linear offsets beyond 2^32.
                 for at in [[0, 0, 0], [1, 1, 3], [2, 1, 69_999]] {
-                    for (first, count) in [(0, 0), (0, 1), (3, 1), (5, 96), (89_900, 101), (2, 200)] {
+                    for (first, count) in [(0, 0), (0, 1), (3, 1), (5, 96), (89_900, 101), (2, 200)]
+                    {
                         let skip = fill(&uniforms, at, first, count, &mut out);
                         let mut expected = vec![0; count];
                         uniforms.row_words(at[0], at[1], at[2], first, &mut expected);
