@@ -30,6 +30,7 @@
 //! # Ok::<(), sus_oracle::Error>(())
 //! ```
 
+pub mod ceilings;
 mod decide;
 mod dense;
 mod draw;

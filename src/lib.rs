@@ -35,6 +35,7 @@
 //! ```
 
 pub mod backward;
+pub mod bench;
 pub mod error;
 pub mod evaluation;
 pub mod fast;

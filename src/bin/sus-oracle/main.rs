@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
+mod bench;
 mod grad;
 mod options;
 mod terminal;
@@ -34,6 +35,7 @@ Exit codes: 0 done, 2 bad input or usage.";
 #[derive(Subcommand)]
 enum Command {
     Grad(grad::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Grad(arguments) => grad::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
         Ok(text) => terminal::print(&text),
