@@ -258,3 +258,60 @@ fn plain_lse(exact: &Problem<f64>, row: Row) -> f64 {
     let scores: Vec<f64> = visible.map(|j| crate::forward::score(exact, row, j).s).collect();
     log_sum_exp(&scores, exact.inputs().sink.as_ref().map(|sink| sink[row.h]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::forward;
+    use crate::problem::{Inputs, Options};
+    use crate::sus::Budget;
+    use crate::sus::sample::uniforms;
+    use crate::tensor::Tensor;
+
+    /// Words one step below and above the threshold, and weights off by as much as `f32` may be: only a margin, and asking
+    /// again, gives the plain decisions. A wide margin sends all of them to the plain path.
+    #[test]
+    fn weights_off_by_less_than_the_bound_lead_to_the_plain_decision_next_to_the_threshold() {
+        let wave = |[_, _, n, d]: [usize; 4]| libm::sin((7 * n + 3 * d) as f64);
+        let tensor = || Tensor::from_fn([1, 1, 40, 5], wave);
+        let inputs = Inputs {
+            q: tensor(),
+            k: tensor(),
+            v: tensor(),
+            g: tensor(),
+            dlse: None,
+            bias: None,
+            sink: None,
+        };
+        let exact = Problem::new(inputs, Options::default()).unwrap();
+        let saved = forward(&exact);
+        let row = Row { b: 0, h: 0, i: 3 };
+        let lse = saved.lse.row(0, 0, 3)[0];
+        let magnitude =
+            Magnitude { product: 4.0, bias: 0.0, sink: 0.0, softcap: None, features: 5, keys: 40 };
+        let mut decided = [0, 0];
+        for bits in [UniformBits::Bits32, UniformBits::Bits64] {
+            let draw = Draw { bits, ..Draw::paper(Budget::new(3.0).unwrap(), 9) };
+            let uniforms = uniforms(&exact, &draw).unwrap();
+            for (widen, factor) in [(1.0, 1.0 + 1e-6), (1.0, 1.0 - 1e-6), (1e4, 1.0)] {
+                let dispatch = Dispatch::Native;
+                let decider =
+                    Decider { exact: &exact, draw: &draw, uniforms: &uniforms, dispatch, widen };
+                for j in 0..40 {
+                    let s = crate::forward::score(&exact, row, j as usize).s;
+                    let q = keep_probability(3.0, Scalar::exp(s - lse));
+                    let floor = (q * GRID) as u32;
+                    for word in [floor - 1, floor, floor + 1] {
+                        let candidate = Candidate { j, word, p: libm::exp(s) * factor, shift: 0.0 };
+                        let expected = decider.plain(row, &candidate, lse);
+                        let mut kept = Vec::new();
+                        decider.row::<f32>(row, &[candidate], lse, &magnitude, &mut kept);
+                        assert_eq!(kept == [j], expected, "key {j}, word {word}, {widen} {factor}");
+                        decided[usize::from(expected)] += 1;
+                    }
+                }
+            }
+        }
+        assert!(decided[0] > 200 && decided[1] > 200, "both decisions occur: {decided:?}");
+    }
+}

@@ -99,6 +99,8 @@ impl<T: Real> WithSimd for RowTask<'_, T> {
         let sizes = problem.sizes();
         let (d, e) = (sizes.features, sizes.value_features);
         let mut rest = entries;
+        // Of one row; apart, so that the exponentials run in vectors.
+        let (mut products, mut dps) = (Vec::new(), Vec::new());
         for (at, dq) in rows.zip(dq.chunks_exact_mut(d)) {
             let row = problem.row(at);
             let number = row.b * sizes.key_heads + problem.key_head(row.h);
@@ -108,20 +110,24 @@ impl<T: Real> WithSimd for RowTask<'_, T> {
             let kept = sample.pattern.row(at);
             let (entries, after) = rest.split_at_mut(kept.len());
             rest = after;
-            for (entry, &j) in entries.iter_mut().zip(kept) {
+            products.clear();
+            dps.clear();
+            for &j in kept {
                 let j = j as usize;
-                *entry = [dot(simd, q, &k[j * d..][..d]), dot(simd, g, &v[j * e..][..e])];
+                products.push(dot(simd, q, &k[j * d..][..d]));
+                dps.push(dot(simd, g, &v[j * e..][..e]));
             }
             let terms =
                 RowTerms { lse: saved.lse.as_slice()[at], delta: delta[at] - problem.dlse(row) };
             // The plain path's least weight, rounded likewise.
             let least = T::one() / T::from_f64(sample.lambda[at]);
-            for x in entries.iter_mut() {
-                *x = entry::<S, T>(scoring, terms, least, *x);
+            for (x, dp) in products.iter_mut().zip(&mut dps) {
+                [*x, *dp] = entry::<S, T>(scoring, terms, least, [*x, *dp]);
             }
-            dq.fill(T::zero());
-            let terms =
-                || entries.iter().zip(kept).map(|(&[_, ds], &j)| (ds, &k[j as usize * d..][..d]));
+            for (entry, (&w, &ds)) in entries.iter_mut().zip(products.iter().zip(&dps)) {
+                *entry = [w, ds];
+            }
+            let terms = || dps.iter().zip(kept).map(|(&ds, &j)| (ds, &k[j as usize * d..][..d]));
             sum_of_rows(simd, dq, terms);
         }
     }
