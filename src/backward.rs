@@ -247,7 +247,11 @@ impl<T: Ring, W: Weights<T>> Core<'_, T, W> {
 }
 
 /// `dsink_h = - sum_{b,i} exp(sink_h - lse_i) (delta_i - dlse_i)`: it has no `W`, so SUS leaves it exact.
-fn sink_gradient<T: Scalar>(problem: &Problem<T>, saved: &Saved<T>, delta: &[T]) -> Option<Vec<T>> {
+pub(crate) fn sink_gradient<T: Scalar>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    delta: &[T],
+) -> Option<Vec<T>> {
     let sink = problem.inputs().sink.as_ref()?;
     let mut dsink = vec![T::zero(); sink.len()];
     for (at, (&lse, &delta)) in saved.lse.as_slice().iter().zip(delta).enumerate() {

@@ -130,7 +130,7 @@ pub fn forward<T: Scalar>(problem: &Problem<T>) -> Saved<T> {
 }
 
 /// `ln(sum exp(s) + exp(sink))`, shifted by the largest term so that nothing overflows.
-fn log_sum_exp<T: Scalar>(scores: &[T], sink: Option<T>) -> T {
+pub(crate) fn log_sum_exp<T: Scalar>(scores: &[T], sink: Option<T>) -> T {
     let least = T::from_f64(f64::NEG_INFINITY);
     let larger = |a: T, b: T| if b > a { b } else { a };
     let largest = sink.into_iter().chain(scores.iter().copied()).fold(least, larger);

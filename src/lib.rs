@@ -37,8 +37,10 @@
 
 pub mod analysis;
 pub mod backward;
+pub mod bench;
 pub mod error;
 pub mod evaluation;
+pub mod fast;
 pub mod file;
 pub mod fixture;
 pub mod forward;

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use sus_oracle::backward::backward;
-use sus_oracle::evaluation::{Evaluation, KeptCounts, evaluate, relative_errors, visible_count};
+use sus_oracle::evaluation::{KeptCounts, relative_errors, visible_count};
+use sus_oracle::fast::{Evaluated, Passes, Paths};
 use sus_oracle::file::gradient_file::{Stored, to_tensors};
 use sus_oracle::file::{FileError, Pass, ProblemFile, Settings, TensorFile};
 use sus_oracle::problem::Problem;
@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// Compute the forward pass, or take the o and lse that the file holds
     #[arg(long, default_value = "exact")]
     mode: Mode,
+    /// The definition, instead of the faster kernels that f64 and f32 have
+    #[arg(long)]
+    plain: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -78,6 +81,7 @@ const COMPARED_ENTRIES: u64 = 1 << 26;
 /// A run and how long its parts took.
 struct Run {
     file: TensorFile,
+    paths: Paths,
     kept: Option<KeptCounts>,
     errors: Option<Vec<(&'static str, f64)>>,
     seconds: f64,
@@ -85,7 +89,8 @@ struct Run {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
-    let Arguments { problem: path, out, dense, options, draw, dtype, mode, json } = arguments;
+    let Arguments { problem: path, out, dense, options, draw, dtype, mode, plain, json } =
+        arguments;
     check_out(&path, &out)?;
     let mut command = draw.add_to(options.settings());
     if dense {
@@ -103,10 +108,23 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     let arithmetic = dtype.unwrap_or_else(|| quick_arithmetic(&input.problem));
     let settings = resolved(&input.settings, draw.as_ref());
     let problem = &input.problem;
-    let run = match arithmetic {
-        Arithmetic::F64 => compute::<f64>(problem, given, draw.as_ref(), &settings, Stored::F64),
-        Arithmetic::F32 => compute::<f32>(problem, given, draw.as_ref(), &settings, Stored::F32),
-        Arithmetic::Dd => compute::<Dd>(problem, given, draw.as_ref(), &settings, Stored::F64),
+    let draw_ref = draw.as_ref();
+    let run = match (arithmetic, plain) {
+        (Arithmetic::F64, false) => {
+            compute(&Passes::<f64>::fast(), problem, given, draw_ref, &settings, Stored::F64)
+        }
+        (Arithmetic::F64, true) => {
+            compute(&Passes::<f64>::asked_plain(), problem, given, draw_ref, &settings, Stored::F64)
+        }
+        (Arithmetic::F32, false) => {
+            compute(&Passes::<f32>::fast(), problem, given, draw_ref, &settings, Stored::F32)
+        }
+        (Arithmetic::F32, true) => {
+            compute(&Passes::<f32>::asked_plain(), problem, given, draw_ref, &settings, Stored::F32)
+        }
+        (Arithmetic::Dd, _) => {
+            compute(&Passes::<Dd>::plain(), problem, given, draw_ref, &settings, Stored::F64)
+        }
     }
     .map_err(in_file)?;
     run.file.write(&out)?;
@@ -165,6 +183,7 @@ fn resolved(settings: &Settings, draw: Option<&Draw>) -> Settings {
 }
 
 fn compute<T: Scalar>(
+    passes: &Passes<T>,
     problem: &Problem<f64>,
     given: Option<&sus_oracle::forward::Saved<f64>>,
     draw: Option<&Draw>,
@@ -173,7 +192,7 @@ fn compute<T: Scalar>(
 ) -> Result<Run, error::Error> {
     let progress = spinner(if draw.is_some() { "SUS gradients" } else { "dense gradients" });
     let start = Instant::now();
-    let evaluation: Evaluation<T> = evaluate(problem, given, draw)?;
+    let Evaluated { evaluation, paths } = (passes.evaluate)(problem, given, draw)?;
     let seconds = start.elapsed().as_secs_f64();
     let file = to_tensors(&evaluation, settings, stored)?;
     let kept = evaluation.mask.as_ref().map(|mask| KeptCounts::of(problem, &mask.sample));
@@ -181,12 +200,12 @@ fn compute<T: Scalar>(
     if draw.is_some() && visible_count(problem) <= COMPARED_ENTRIES {
         progress.set_message("dense gradients, to compare");
         let start = Instant::now();
-        let dense = backward(&problem.cast::<T>()?, &evaluation.saved);
+        let dense = (passes.backward)(&problem.cast::<T>()?, &evaluation.saved);
         dense_seconds = Some(start.elapsed().as_secs_f64());
         errors = Some(relative_errors(&evaluation.gradients, &dense));
     }
     progress.finish_and_clear();
-    Ok(Run { file, kept, errors, seconds, dense_seconds })
+    Ok(Run { file, paths, kept, errors, seconds, dense_seconds })
 }
 
 /// What is printed of a run.
@@ -256,6 +275,7 @@ impl Report<'_> {
             "forward, dense backward"
         };
         line("time", format!("{pass} in {}: {:.3} s{dense}", self.arithmetic(), run.seconds));
+        line("path", run.paths.to_string());
         let names: Vec<&str> = run.file.arrays.keys().map(String::as_str).collect();
         line("wrote", format!("{}: {}", self.out.display(), names.join(" ")));
         text
@@ -289,6 +309,11 @@ impl Report<'_> {
             },
             "settings": settings,
             "arithmetic": self.arithmetic(),
+            "paths": {
+                "forward": run.paths.forward.map(|path| path.to_string()),
+                "mask": run.paths.mask.map(|path| path.to_string()),
+                "backward": run.paths.backward.to_string(),
+            },
             "kept": kept,
             "relative_error_of_one_draw": errors,
             "seconds": { "evaluation": run.seconds, "dense_backward": run.dense_seconds },

@@ -3,6 +3,7 @@
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
 mod analyze;
+mod bench;
 mod check;
 mod choose;
 mod fixtures;
@@ -47,6 +48,7 @@ enum Command {
     Selftest(selftest::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             Ok(page) => Ok((page, 0)),
             Err(error) => return terminal::fail(BAD_INPUT, &error),
         },
+        Command::Bench(arguments) => bench::run(arguments).map(|text| (text, 0)),
     };
     match outcome {
         Ok((text, code)) => terminal::print(&text, code),

@@ -1,0 +1,240 @@
+//! The same passes faster: blocked `f32` and `f64` kernels on any number of threads, with memory `O(n (c + d))`.
+//!
+//! The plain path ([`forward`](mod@crate::forward), [`backward`](mod@crate::backward), [`sus`](crate::sus)) is the
+//! definition; this module is held against it. What it promises:
+//!
+//! - **Masks are the plain path's**, entry by entry: the kernels know how far off their weights can be, and where that leaves a
+//!   decision open, the plain path decides.
+//! - **Results do not depend on the number of threads**: every sum belongs to one task at a time, in a fixed order.
+//! - **Elsewhere it rounds differently.** Sums run in tiles, exponentials are polynomials; the last bits depend on the
+//!   machine's vectors ([`Dispatch`]). Nothing that is stored for others to compare with comes from here.
+//! - What it does not cover goes to the plain path, and the caller is told: [`Path`].
+//!
+//! ```
+//! use sus_oracle::fast::{self, Path, Workspace};
+//! use sus_oracle::problem::{Inputs, Options, Problem};
+//! use sus_oracle::sus::{Budget, Draw, sample};
+//! use sus_oracle::{forward::forward, tensor::Tensor};
+//!
+//! let ramp = |[_, _, n, d]: [usize; 4]| (n as f64 - d as f64) / 400.0;
+//! let tensor = || Tensor::from_fn([1, 1, 500, 8], ramp);
+//! let inputs = Inputs { q: tensor(), k: tensor(), v: tensor(), g: tensor(), dlse: None, bias: None, sink: None };
+//! let problem = Problem::new(inputs, Options::default())?;
+//!
+//! let mut workspace = Workspace::default();
+//! let draw = Draw::paper(Budget::new(5.0)?, 42);
+//! let (saved, mask, path) = fast::forward_and_sample(&problem, &problem, &draw, &mut workspace)?;
+//! assert_eq!(path, Path::Fast);
+//! assert_eq!(mask.pattern, sample(&problem, &forward(&problem), &draw)?.pattern);
+//! let (gradients, _) = fast::sus_backward(&problem, &saved, &mask, &mut workspace);
+//! # Ok::<(), sus_oracle::Error>(())
+//! ```
+
+pub mod ceilings;
+mod decide;
+mod dense;
+mod draw;
+mod evaluate;
+mod exp;
+mod forward;
+mod lanes;
+mod panels;
+mod path;
+mod product;
+mod product_rows;
+mod sampling;
+mod scores;
+mod sparse;
+mod visible;
+mod words;
+
+pub use evaluate::{Evaluate, Evaluated, Passes, evaluate};
+pub use lanes::{Dispatch, Real};
+pub use path::{Path, Paths, Reason, backward_path, sample_path, sus_backward_path};
+pub use sampling::forward_and_sample;
+
+use crate::backward::{Gradients, sink_gradient};
+use crate::forward::Saved;
+use crate::problem::Problem;
+use crate::sus::Sample;
+use crate::tensor::Tensor;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Memory that passes over problems of the same sizes use again and again.
+#[derive(Debug, Default)]
+pub struct Workspace<T> {
+    dispatch: Dispatch,
+    dense: dense::Memory<T>,
+    sparse: sparse::Memory<T>,
+    delta: Vec<T>,
+}
+
+impl<T: Real> Workspace<T> {
+    /// An empty workspace for kernels that use these instructions.
+    #[must_use]
+    pub fn new(dispatch: Dispatch) -> Self {
+        Workspace { dispatch, ..Workspace::default() }
+    }
+}
+
+/// The forward pass.
+#[must_use]
+pub fn forward<T: Real>(problem: &Problem<T>, workspace: &mut Workspace<T>) -> Saved<T> {
+    let mut saved = blank_saved(problem);
+    forward_into(problem, &mut saved, workspace);
+    saved
+}
+
+/// The forward pass, into tensors of the problem's sizes.
+///
+/// # Panics
+/// If `saved` has other sizes than the problem.
+pub fn forward_into<T: Real>(
+    problem: &Problem<T>,
+    saved: &mut Saved<T>,
+    workspace: &mut Workspace<T>,
+) {
+    assert_eq!(saved.lse.as_slice().len(), problem.row_count(), "one lse per row");
+    assert_eq!(saved.o.shape(), problem.inputs().g.shape(), "o has the shape of its cotangent");
+    let results = (saved.o.as_mut_slice(), saved.lse.as_mut_slice());
+    forward::run(workspace.dispatch, problem, &mut workspace.dense.keys, results, None);
+}
+
+/// The dense backward pass, and which path it took.
+#[must_use]
+pub fn backward<T: Real>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    workspace: &mut Workspace<T>,
+) -> (Gradients<T>, Path) {
+    let mut gradients = blank_gradients(problem);
+    let path = backward_into(problem, saved, &mut gradients, workspace);
+    (gradients, path)
+}
+
+/// The dense backward pass, into tensors of the problem's sizes.
+///
+/// # Panics
+/// If `saved` or `gradients` has other sizes than the problem.
+pub fn backward_into<T: Real>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    gradients: &mut Gradients<T>,
+    workspace: &mut Workspace<T>,
+) -> Path {
+    let path = backward_path(problem);
+    if path != Path::Fast {
+        *gradients = crate::backward::backward(problem, saved);
+        return path;
+    }
+    delta_into(problem, saved, workspace);
+    let Workspace { dispatch, dense, delta, .. } = workspace;
+    dense::run(*dispatch, problem, saved, delta, dense, slices(problem, gradients));
+    gradients.dsink = sink_gradient(problem, saved, delta);
+    path
+}
+
+/// The SUS backward pass, and which path it took.
+#[must_use]
+pub fn sus_backward<T: Real>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    sample: &Sample,
+    workspace: &mut Workspace<T>,
+) -> (Gradients<T>, Path) {
+    let mut gradients = blank_gradients(problem);
+    let path = sus_backward_into(problem, saved, sample, &mut gradients, workspace);
+    (gradients, path)
+}
+
+/// The SUS backward pass, into tensors of the problem's sizes.
+///
+/// # Panics
+/// If `saved`, `sample` or `gradients` has other sizes than the problem.
+pub fn sus_backward_into<T: Real>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    sample: &Sample,
+    gradients: &mut Gradients<T>,
+    workspace: &mut Workspace<T>,
+) -> Path {
+    let path = sus_backward_path(problem, sample);
+    if path != Path::Fast {
+        *gradients = crate::sus::sus_backward(problem, saved, sample);
+        return path;
+    }
+    delta_into(problem, saved, workspace);
+    let Workspace { dispatch, sparse, delta, .. } = workspace;
+    sparse::run(*dispatch, problem, (saved, sample), delta, sparse, slices(problem, gradients));
+    gradients.dsink = sink_gradient(problem, saved, delta);
+    path
+}
+
+/// Zeros of the sizes of a forward pass.
+#[must_use]
+pub fn blank_saved<T: Real>(problem: &Problem<T>) -> Saved<T> {
+    let [b, h, n, e] = problem.inputs().g.shape();
+    Saved { o: Tensor::zeros([b, h, n, e]), lse: Tensor::zeros([b, h, n, 1]) }
+}
+
+/// Zeros of the sizes of the gradients.
+#[must_use]
+pub fn blank_gradients<T: Real>(problem: &Problem<T>) -> Gradients<T> {
+    let inputs = problem.inputs();
+    let [dq, dk, dv] = [&inputs.q, &inputs.k, &inputs.v].map(|x| Tensor::zeros(x.shape()));
+    Gradients { dq, dk, dv, dbias: None, dsink: None }
+}
+
+/// `dq, dk, dv` to write.
+fn slices<'a, T: Real>(problem: &Problem<T>, gradients: &'a mut Gradients<T>) -> [&'a mut [T]; 3] {
+    let inputs = problem.inputs();
+    let Gradients { dq, dk, dv, .. } = gradients;
+    for (gradient, input) in [(&*dq, &inputs.q), (&*dk, &inputs.k), (&*dv, &inputs.v)] {
+        assert_eq!(gradient.shape(), input.shape(), "a gradient has the shape of its input");
+    }
+    [dq.as_mut_slice(), dk.as_mut_slice(), dv.as_mut_slice()]
+}
+
+/// `delta_i = G_i . o_i` of each row, into the workspace.
+fn delta_into<T: Real>(problem: &Problem<T>, saved: &Saved<T>, workspace: &mut Workspace<T>) {
+    /// Rows of one task.
+    const ROWS: usize = 256;
+    assert_eq!(saved.lse.as_slice().len(), problem.row_count(), "one lse per row");
+    assert_eq!(saved.o.shape(), problem.inputs().g.shape(), "o has the shape of its cotangent");
+    let features = problem.sizes().value_features;
+    let Workspace { dispatch, delta, .. } = workspace;
+    delta.clear();
+    delta.resize(problem.row_count(), T::zero());
+    let size = ROWS * features;
+    let (g, o) = (problem.inputs().g.as_slice(), saved.o.as_slice());
+    let rows = g.par_chunks(size).zip(o.par_chunks(size));
+    delta.par_chunks_mut(ROWS).zip(rows).for_each(|(delta, (g, o))| {
+        dispatch.run(RowProducts { g, o, features, delta });
+    });
+}
+
+/// Dot products of the rows of two matrices.
+struct RowProducts<'a, T> {
+    g: &'a [T],
+    o: &'a [T],
+    features: usize,
+    delta: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for RowProducts<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let RowProducts { g, o, features, delta } = self;
+        let rows = g.chunks_exact(features).zip(o.chunks_exact(features));
+        for (delta, (g, o)) in delta.iter_mut().zip(rows) {
+            *delta = product_rows::dot(simd, g, o);
+        }
+    }
+}

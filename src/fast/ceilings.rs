@@ -1,0 +1,107 @@
+//! What the machine could do at best: the yardsticks of the benchmark, measured with this module's own vectors.
+
+use super::lanes::{Dispatch, Real};
+use super::product_rows::sum_of_rows;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+use std::array::from_fn;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Multiply-adds per second of all threads, in operations (two each): twelve independent sums in registers.
+#[must_use]
+pub fn multiply_add_rate<T: Real>(dispatch: Dispatch) -> f64 {
+    let mut best = 0.0_f64;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let operations: Vec<usize> = rayon::broadcast(|_| {
+            dispatch.run(MultiplyAdds { factor: black_box(T::from_f64(0.5)) })
+        });
+        let total: usize = operations.iter().sum();
+        best = best.max(2.0 * total as f64 / start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Multiply-adds on registers.
+struct MultiplyAdds<T> {
+    factor: T,
+}
+
+impl<T: Real> WithSimd for MultiplyAdds<T> {
+    /// The number of multiply-adds.
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        const STEPS: usize = 1 << 21;
+        const SUMS: usize = 12;
+        let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+        let factor = T::splat(simd, self.factor);
+        let mut sums: [T::Vector<S>; SUMS] = from_fn(|n| T::splat(simd, T::from_f64(n as f64)));
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = T::multiply_add(simd, *sum, factor, factor);
+            }
+        }
+        for sum in sums {
+            black_box(T::sum(simd, sum));
+        }
+        STEPS * SUMS * lanes
+    }
+}
+
+/// Bytes per second at which rows of four matrices `[n][features]` can be gathered and summed, in the order that `rows` gives:
+/// lists of `per_sum` rows, each list one sum, the lists shared out among all threads.
+///
+/// # Panics
+/// If a matrix has another size, or a row is outside of it.
+#[must_use]
+pub fn gather_rate<T: Real>(
+    dispatch: Dispatch,
+    matrices: [&[T]; 4],
+    features: usize,
+    rows: &[u32],
+    per_sum: usize,
+) -> f64 {
+    let mut best = 0.0_f64;
+    for _ in 0..3 {
+        let start = Instant::now();
+        for matrix in matrices {
+            rows.par_chunks(per_sum * 64).for_each(|rows| {
+                dispatch.run(Gather { matrix, features, rows, per_sum });
+            });
+        }
+        let bytes = 4 * rows.len() * features * size_of::<T>();
+        best = best.max(bytes as f64 / start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Sums of gathered rows.
+struct Gather<'a, T> {
+    matrix: &'a [T],
+    features: usize,
+    rows: &'a [u32],
+    per_sum: usize,
+}
+
+impl<T: Real> WithSimd for Gather<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Gather { matrix, features, rows, per_sum } = self;
+        let mut sum = vec![T::zero(); features];
+        for rows in rows.chunks(per_sum) {
+            sum_of_rows(simd, &mut sum, || {
+                rows.iter().map(|&row| (T::one(), &matrix[row as usize * features..][..features]))
+            });
+            black_box(&mut sum);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! One evaluation end to end, by the fast path where it serves.
+
+use super::lanes::Real;
+use super::path::{Path, Paths, Reason};
+use super::{Workspace, backward, forward, forward_and_sample, sus_backward};
+use crate::backward::Gradients;
+use crate::error::Error;
+use crate::evaluation::{Evaluation, SampledMask};
+use crate::forward::Saved;
+use crate::problem::Problem;
+use crate::scalar::Scalar;
+use crate::sus::{Draw, sample, sampled_values};
+
+/// An evaluation, and the paths that it took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluated<T> {
+    /// The results.
+    pub evaluation: Evaluation<T>,
+    /// How they came about.
+    pub paths: Paths,
+}
+
+/// [`evaluate`](crate::evaluation::evaluate) by the fast path where it serves: the same mask, and numbers within rounding.
+///
+/// # Errors
+/// Those of [`evaluate`](crate::evaluation::evaluate).
+pub fn evaluate<T: Real>(
+    exact: &Problem<f64>,
+    given: Option<&Saved<f64>>,
+    draw: Option<&Draw>,
+) -> Result<Evaluated<T>, Error> {
+    let problem: Problem<T> = exact.cast()?;
+    let mut workspace = Workspace::default();
+    let (saved, sample, mask_path) = match (given, draw) {
+        (Some(given), Some(draw)) => {
+            let path = Path::Plain(Reason::GivenForward);
+            (given.cast(), Some(sample(exact, given, draw)?), Some(path))
+        }
+        (Some(given), None) => (given.cast(), None, None),
+        (None, Some(draw)) => {
+            let (saved, sample, path) = forward_and_sample(exact, &problem, draw, &mut workspace)?;
+            (saved, Some(sample), Some(path))
+        }
+        (None, None) => (forward(&problem, &mut workspace), None, None),
+    };
+    let (gradients, backward, mask) = match sample {
+        None => {
+            let (gradients, path) = backward(&problem, &saved, &mut workspace);
+            (gradients, path, None)
+        }
+        Some(sample) => {
+            let (gradients, path) = sus_backward(&problem, &saved, &sample, &mut workspace);
+            let values = sampled_values(&problem, &saved, &sample);
+            (gradients, path, Some(SampledMask { sample, values }))
+        }
+    };
+    let forward = given.is_none().then_some(Path::Fast);
+    let paths = Paths { forward, mask: mask_path, backward };
+    Ok(Evaluated { evaluation: Evaluation { saved, gradients, mask }, paths })
+}
+
+/// An implementation of all passes in one arithmetic: the fast one or the definition.
+#[derive(Debug, Clone, Copy)]
+pub struct Passes<T> {
+    /// Problem, given forward pass, draw.
+    pub evaluate: Evaluate<T>,
+    /// The dense backward pass.
+    pub backward: fn(&Problem<T>, &Saved<T>) -> Gradients<T>,
+}
+
+/// Problem, given forward pass and draw to an evaluation.
+pub type Evaluate<T> =
+    fn(&Problem<f64>, Option<&Saved<f64>>, Option<&Draw>) -> Result<Evaluated<T>, Error>;
+
+impl<T: Real> Passes<T> {
+    /// By the kernels, where they serve.
+    #[must_use]
+    pub fn fast() -> Self {
+        Passes {
+            evaluate,
+            backward: |problem, saved| backward(problem, saved, &mut Workspace::default()).0,
+        }
+    }
+}
+
+impl<T: Scalar> Passes<T> {
+    /// By the definition, as asked.
+    #[must_use]
+    pub fn asked_plain() -> Self {
+        let evaluate: Evaluate<T> = |p, given, draw| evaluate_plain(p, given, draw, Reason::Asked);
+        Passes { evaluate, backward: crate::backward::backward }
+    }
+
+    /// By the definition, which is all there is for this arithmetic.
+    #[must_use]
+    pub fn plain() -> Self {
+        let evaluate: Evaluate<T> =
+            |p, given, draw| evaluate_plain(p, given, draw, Reason::Arithmetic);
+        Passes { evaluate, backward: crate::backward::backward }
+    }
+}
+
+fn evaluate_plain<T: Scalar>(
+    problem: &Problem<f64>,
+    given: Option<&Saved<f64>>,
+    draw: Option<&Draw>,
+    reason: Reason,
+) -> Result<Evaluated<T>, Error> {
+    let evaluation = crate::evaluation::evaluate(problem, given, draw)?;
+    let path = Path::Plain(reason);
+    let paths = Paths {
+        forward: given.is_none().then_some(path),
+        mask: draw.is_some().then_some(path),
+        backward: path,
+    };
+    Ok(Evaluated { evaluation, paths })
+}

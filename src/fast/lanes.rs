@@ -1,0 +1,160 @@
+//! The two hardware floats as vectors: what the kernels need of an instruction set, and the choice of one.
+//!
+//! [`pulp`] detects the instruction set at run time and compiles each kernel once for each of them. Without one that it
+//! knows, or on request, the kernels run [portably](Dispatch::Portable), one lane wide and without fused operations.
+//! Results depend on that choice in their last bits, and on nothing else about the machine.
+
+use crate::scalar::Scalar;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Which instructions the kernels use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dispatch {
+    /// The widest vectors that this machine has.
+    #[default]
+    Native,
+    /// No vector instructions beyond the target's baseline.
+    Portable,
+}
+
+impl Dispatch {
+    /// Runs a kernel.
+    pub(super) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
+        match self {
+            Dispatch::Native => Arch::new().dispatch(kernel),
+            Dispatch::Portable => Simd::vectorize(pulp::Scalar, kernel),
+        }
+    }
+}
+
+/// `f32` and `f64`, with their vectors. Nothing else implements it.
+pub trait Real: Scalar + Default + private::Vectors {}
+
+impl Real for f32 {}
+impl Real for f64 {}
+
+pub(super) mod private {
+    use pulp::Simd;
+
+    /// Vector operations, and a fast exponential.
+    pub trait Vectors: Sized + Copy {
+        /// A vector of an instruction set.
+        type Vector<S: Simd>: Copy;
+        /// The unit roundoff `u`.
+        const ROUNDOFF: f64;
+        /// Keys side by side in a packed panel: four vectors of the widest kind.
+        const PANEL: usize;
+        /// The elements as whole vectors and a rest.
+        fn vectors<S: Simd>(x: &[Self]) -> (&[Self::Vector<S>], &[Self]);
+        /// The elements as whole vectors and a rest, to write.
+        fn vectors_mut<S: Simd>(x: &mut [Self]) -> (&mut [Self::Vector<S>], &mut [Self]);
+        /// Fewer elements than a vector has, then zeros.
+        fn load_part<S: Simd>(simd: S, x: &[Self]) -> Self::Vector<S>;
+        /// The first elements of a vector.
+        fn store_part<S: Simd>(simd: S, x: &mut [Self], vector: Self::Vector<S>);
+        /// The same number in every lane.
+        fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+        /// `a + b`.
+        fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// `a b + c`, rounded once where the machine can.
+        fn multiply_add<S: Simd>(
+            simd: S,
+            a: Self::Vector<S>,
+            b: Self::Vector<S>,
+            c: Self::Vector<S>,
+        ) -> Self::Vector<S>;
+        /// The sum of the lanes.
+        fn sum<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
+        /// `e^x`, see [`exp`](crate::fast::exp).
+        fn exp_fast<S: Simd>(x: Self) -> Self;
+        /// A random word, rounded to nearest.
+        fn from_word(x: u32) -> Self;
+    }
+}
+
+macro_rules! vectors_of {
+    (
+        $t:ty, $vector:ident, $panel:literal, $exp:path, $as:ident, $as_mut:ident, $load:ident, $store:ident,
+        $splat:ident, $add:ident, $multiply_add:ident, $sum:ident
+    ) => {
+        impl private::Vectors for $t {
+            type Vector<S: Simd> = S::$vector;
+            const ROUNDOFF: f64 = <$t>::EPSILON as f64 / 2.0;
+            const PANEL: usize = $panel;
+            #[inline(always)]
+            fn vectors<S: Simd>(x: &[Self]) -> (&[S::$vector], &[Self]) {
+                S::$as(x)
+            }
+            #[inline(always)]
+            fn vectors_mut<S: Simd>(x: &mut [Self]) -> (&mut [S::$vector], &mut [Self]) {
+                S::$as_mut(x)
+            }
+            #[inline(always)]
+            fn load_part<S: Simd>(simd: S, x: &[Self]) -> S::$vector {
+                simd.$load(x)
+            }
+            #[inline(always)]
+            fn store_part<S: Simd>(simd: S, x: &mut [Self], vector: S::$vector) {
+                simd.$store(x, vector);
+            }
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: Self) -> S::$vector {
+                simd.$splat(x)
+            }
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
+            }
+            #[inline(always)]
+            fn multiply_add<S: Simd>(
+                simd: S,
+                a: S::$vector,
+                b: S::$vector,
+                c: S::$vector,
+            ) -> S::$vector {
+                simd.$multiply_add(a, b, c)
+            }
+            #[inline(always)]
+            fn sum<S: Simd>(simd: S, x: S::$vector) -> Self {
+                simd.$sum(x)
+            }
+            #[inline(always)]
+            fn exp_fast<S: Simd>(x: Self) -> Self {
+                if S::IS_SCALAR { $exp(x, |a, b, c| a * b + c) } else { $exp(x, <$t>::mul_add) }
+            }
+            #[inline(always)]
+            fn from_word(x: u32) -> Self {
+                x as $t
+            }
+        }
+    };
+}
+
+vectors_of!(
+    f64,
+    f64s,
+    32,
+    super::exp::exp_f64,
+    as_simd_f64s,
+    as_mut_simd_f64s,
+    partial_load_f64s,
+    partial_store_f64s,
+    splat_f64s,
+    add_f64s,
+    mul_add_e_f64s,
+    reduce_sum_f64s
+);
+vectors_of!(
+    f32,
+    f32s,
+    64,
+    super::exp::exp_f32,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    partial_load_f32s,
+    partial_store_f32s,
+    splat_f32s,
+    add_f32s,
+    mul_add_e_f32s,
+    reduce_sum_f32s
+);

@@ -1,0 +1,38 @@
+//! Keys (or values) of one head, transposed and cut into panels: in a panel, the same feature of neighbouring keys lies side by
+//! side, which is how the scores of one query and many keys are computed in vectors.
+
+use super::lanes::Real;
+use super::product::Right;
+use rayon::prelude::*;
+
+/// The rows `[n][features]` of one head as panels `[ceil(n / PANEL)][features][PANEL]`, the last one filled up with zeros.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Panels<T> {
+    data: Vec<T>,
+    features: usize,
+}
+
+impl<T: Real> Panels<T> {
+    /// Packs anew, keeping the memory.
+    pub(super) fn pack(&mut self, rows: &[T], features: usize) {
+        let size = features * T::PANEL;
+        let count = (rows.len() / features).div_ceil(T::PANEL);
+        self.features = features;
+        self.data.clear();
+        self.data.resize(count * size, T::zero());
+        let panels = self.data.par_chunks_mut(size).zip(rows.par_chunks(size));
+        panels.for_each(|(panel, rows)| {
+            for (n, row) in rows.chunks_exact(features).enumerate() {
+                for (d, &x) in row.iter().enumerate() {
+                    panel[d * T::PANEL + n] = x;
+                }
+            }
+        });
+    }
+
+    /// The panel that begins at key `number PANEL`.
+    pub(super) fn panel(&self, number: usize) -> Right<'_, T> {
+        let size = self.features * T::PANEL;
+        Right { data: &self.data[number * size..][..size], stride: T::PANEL }
+    }
+}

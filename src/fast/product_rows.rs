@@ -1,0 +1,79 @@
+//! Dot products and sums of gathered rows.
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel that is not inlined loses the instruction set it was compiled for"
+)]
+
+use super::lanes::Real;
+use pulp::Simd;
+
+/// `x . y`: the lanes of two vectors are summed apart, then together.
+#[inline(always)]
+pub(super) fn dot<S: Simd, T: Real>(simd: S, x: &[T], y: &[T]) -> T {
+    let ((x, x_part), (y, y_part)) = (T::vectors::<S>(x), T::vectors::<S>(y));
+    let mut sums = [T::splat(simd, T::zero()); 2];
+    let ((x, x_odd), (y, y_odd)) = (x.as_chunks::<2>(), y.as_chunks::<2>());
+    for (x, y) in x.iter().zip(y) {
+        sums[0] = T::multiply_add(simd, x[0], y[0], sums[0]);
+        sums[1] = T::multiply_add(simd, x[1], y[1], sums[1]);
+    }
+    for (&x, &y) in x_odd.iter().zip(y_odd) {
+        sums[0] = T::multiply_add(simd, x, y, sums[0]);
+    }
+    if !x_part.is_empty() {
+        let (x, y) = (T::load_part(simd, x_part), T::load_part(simd, y_part));
+        sums[1] = T::multiply_add(simd, x, y, sums[1]);
+    }
+    T::sum(simd, T::plus(simd, sums[0], sums[1]))
+}
+
+/// `sum = sum_n factor_n row_n`, in the order of the terms; the terms are run over once for every eight vectors.
+#[inline(always)]
+pub(super) fn sum_of_rows<'a, S: Simd, T: Real, I: Iterator<Item = (T, &'a [T])>>(
+    simd: S,
+    sum: &mut [T],
+    terms: impl Fn() -> I,
+) {
+    let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+    let mut n = 0;
+    while n + 8 * lanes <= sum.len() {
+        vectors_of_sum::<S, T, 8, I>(simd, &mut sum[n..n + 8 * lanes], n, &terms);
+        n += 8 * lanes;
+    }
+    while n + 4 * lanes <= sum.len() {
+        vectors_of_sum::<S, T, 4, I>(simd, &mut sum[n..n + 4 * lanes], n, &terms);
+        n += 4 * lanes;
+    }
+    while n + lanes <= sum.len() {
+        vectors_of_sum::<S, T, 1, I>(simd, &mut sum[n..n + lanes], n, &terms);
+        n += lanes;
+    }
+    if n < sum.len() {
+        let mut part = T::splat(simd, T::zero());
+        for (factor, row) in terms() {
+            let row = T::load_part(simd, &row[n..]);
+            part = T::multiply_add(simd, T::splat(simd, factor), row, part);
+        }
+        T::store_part(simd, &mut sum[n..], part);
+    }
+}
+
+/// `VECTORS` whole vectors of a sum, from column `n` of the rows on.
+#[inline(always)]
+fn vectors_of_sum<'a, S: Simd, T: Real, const VECTORS: usize, I: Iterator<Item = (T, &'a [T])>>(
+    simd: S,
+    sum: &mut [T],
+    n: usize,
+    terms: impl Fn() -> I,
+) {
+    let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+    let mut sums = [T::splat(simd, T::zero()); VECTORS];
+    for (factor, row) in terms() {
+        let factor = T::splat(simd, factor);
+        let (row, _) = T::vectors::<S>(&row[n..][..VECTORS * lanes]);
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum = T::multiply_add(simd, factor, x, *sum);
+        }
+    }
+    T::vectors_mut::<S>(sum).0.copy_from_slice(&sums);
+}

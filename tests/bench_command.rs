@@ -1,0 +1,45 @@
+//! The `bench` command: its JSON, its files, its refusals.
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("sus-oracle").unwrap();
+    command.arg("bench").args(arguments);
+    command
+}
+
+#[test]
+fn json_has_a_row_for_every_pass_size_and_arithmetic() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("bench");
+    let arguments = ["--n", "64,128", "--c", "4", "--repetitions", "1", "--json", "--out"];
+    let output = bench(&arguments).arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["spec"], "sus-oracle-bench/1");
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4 * 2 * 2);
+    let names =
+        ["op", "dtype", "n", "c", "pattern", "causal", "threads", "seconds", "kept", "peak_bytes"];
+    for row in rows {
+        let row = row.as_object().unwrap();
+        assert_eq!(row.len(), names.len());
+        assert!(names.iter().all(|&name| row.contains_key(name)));
+        assert!(row["seconds"].as_f64().unwrap() > 0.0);
+    }
+    assert!(report["ceilings"]["multiply_add_flops_per_second"]["f32"].as_f64().unwrap() > 0.0);
+    assert!(
+        std::fs::read_to_string(out.join("bench.svg")).unwrap().contains("sparse_backward f32")
+    );
+    assert!(out.join("bench.json").is_file());
+}
+
+#[test]
+fn sizes_of_zero_and_unknown_patterns_are_refused_in_one_line() {
+    for arguments in [["--n", "0"], ["--pattern", "dense"], ["--c", "-1"], ["--dtype", "f16"]] {
+        let output = bench(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1, "{arguments:?}");
+    }
+}

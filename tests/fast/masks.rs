@@ -1,0 +1,109 @@
+//! The mask of the fast path is the plain path's, entry by entry.
+
+use crate::common::{Shape, eighths, shapes};
+use crate::large_shapes;
+use proptest::prelude::*;
+use sus_oracle::fast::{self, Dispatch, Path, Real, Reason, Workspace};
+use sus_oracle::forward::forward;
+use sus_oracle::problem::{Options, Problem};
+use sus_oracle::sus::{Budget, Draw, Layout, Rule, Sampler, UniformBits, sample};
+
+fn draws() -> impl Strategy<Value = Draw> {
+    let c = prop_oneof![Just(0.3), Just(2.0), Just(9.5), Just(1e3)];
+    let bits = prop_oneof![Just(UniformBits::Bits32), Just(UniformBits::Bits64)];
+    (c, any::<u64>(), 0..1_u32 << 31, 0..4_usize, bits).prop_map(
+        |(c, seed, stream, layout, bits)| {
+            let c = Budget::new(c).unwrap();
+            Draw { stream, layout: Layout::ALL[layout], bits, ..Draw::paper(c, seed) }
+        },
+    )
+}
+
+/// The mask equals that of `sus::sample`, and the expected counts do within the rounding of `T`.
+fn same_mask<T: Real>(exact: &Problem<f64>, draw: &Draw, dispatch: Dispatch) -> Result<(), String> {
+    let problem: Problem<T> = exact.cast().unwrap();
+    let mut workspace = Workspace::new(dispatch);
+    let (_, drawn, path) = fast::forward_and_sample(exact, &problem, draw, &mut workspace)
+        .map_err(|e| e.to_string())?;
+    if path != Path::Fast {
+        return Err(format!("path {path}"));
+    }
+    let plain = sample(exact, &forward(exact), draw).map_err(|e| e.to_string())?;
+    if drawn.pattern != plain.pattern {
+        return Err(format!("{} entries for {}", drawn.pattern.count(), plain.pattern.count()));
+    }
+    if drawn.lambda != plain.lambda {
+        return Err("lambda".into());
+    }
+    // Scores below 20 that err by (D + 10) u each, a sum of n terms: a relative error of c below this.
+    let sizes = exact.sizes();
+    let u = if size_of::<T>() == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
+    let relative = u * (40.0 * (sizes.features + 20) as f64 + 2.0 * sizes.keys as f64);
+    for (x, y) in drawn.expected.iter().zip(&plain.expected) {
+        let bound = relative * draw.c.get().max(1.0);
+        if (x - y).abs() > bound {
+            return Err(format!("expected count {x} for {y}, bound {bound:e}"));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn masks_of_small_problems_are_identical(shape in shapes(9, 9), draw in draws()) {
+        let problem = shape.fill(|rng| eighths(rng) / 3.0);
+        for dispatch in [Dispatch::Native, Dispatch::Portable] {
+            prop_assert_eq!(same_mask::<f64>(&problem, &draw, dispatch), Ok(()));
+            prop_assert_eq!(same_mask::<f32>(&problem, &draw, dispatch), Ok(()));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn masks_over_many_tiles_are_identical(shape in large_shapes(), draw in draws()) {
+        let problem = shape.fill(|rng| eighths(rng) / 3.0);
+        prop_assert_eq!(same_mask::<f64>(&problem, &draw, Dispatch::Native), Ok(()));
+        prop_assert_eq!(same_mask::<f32>(&problem, &draw, Dispatch::Native), Ok(()));
+        prop_assert_eq!(same_mask::<f32>(&problem, &draw, Dispatch::Portable), Ok(()));
+    }
+}
+
+#[test]
+fn a_mask_of_a_million_decisions_is_identical_in_f32() {
+    let options = Options { scale: Some(0.6), ..Options::default() };
+    let shape = Shape { features: 16, group: 2, options, ..Shape::plain(512, 1024) };
+    let problem = shape.fill(|rng| eighths(rng) / 3.0);
+    for seed in 0..3 {
+        let draw = Draw::paper(Budget::new(30.0).unwrap(), seed);
+        assert_eq!(same_mask::<f32>(&problem, &draw, Dispatch::Native), Ok(()));
+        assert_eq!(same_mask::<f64>(&problem, &draw, Dispatch::Native), Ok(()));
+    }
+}
+
+#[test]
+fn what_needs_whole_rows_or_is_decided_by_rounding_goes_to_the_plain_path_and_says_so() {
+    let plain = Draw::paper(Budget::new(2.0).unwrap(), 3);
+    let problem = Shape::plain(40, 50).problem();
+    let large = Shape {
+        options: Options { scale: Some(1e9), ..Options::default() },
+        ..Shape::plain(40, 50)
+    };
+    let cases = [
+        (&problem, Draw { rule: Rule::Calibrated, ..plain }, Reason::CalibratedRule),
+        (&problem, Draw { sampler: Sampler::Systematic, ..plain }, Reason::SystematicSampler),
+        (&problem, Draw { c: Budget::new(f64::INFINITY).unwrap(), ..plain }, Reason::LargeBudget),
+        (&large.problem(), plain, Reason::LargeScores),
+    ];
+    for (exact, draw, reason) in cases {
+        let problem: Problem<f32> = exact.cast().unwrap();
+        let (_, drawn, path) =
+            fast::forward_and_sample(exact, &problem, &draw, &mut Workspace::default()).unwrap();
+        assert_eq!(path, Path::Plain(reason));
+        assert_eq!(drawn, sample(exact, &forward(exact), &draw).unwrap());
+    }
+}
