@@ -178,7 +178,7 @@ proptest! {
 
     #[test]
     fn the_calibrated_lambda_solves_its_equation_in_exact_arithmetic(
-        parts in proptest::collection::vec(0..50_u32, 1..12), c in 0.25..8.0_f64,
+        parts in proptest::collection::vec(0..50_u32, 1..12), c in prop_oneof![0.25..8.0_f64, (1..8_u8).prop_map(f64::from)],
     ) {
         let total: u32 = parts.iter().sum::<u32>().max(1);
         let w: Vec<f64> = parts.iter().map(|&part| f64::from(part) / f64::from(total)).collect();
@@ -195,8 +195,24 @@ proptest! {
             }).sum();
             prop_assert!((sum - c).abs() < 1e-9 * c, "{sum} for {c}");
             prop_assert!(expected_count(lambda, &w) <= c);
+            prop_assert!(lambda > 0.0);
         }
     }
+}
+
+#[test]
+fn a_calibrated_budget_of_one_keeps_a_weight_that_rounds_to_one() {
+    let one = Budget::new(1.0).unwrap();
+    for weights in
+        [&[1.0, 1e-18, 3e-20][..], &[1e-18, 1.0], &[1.0 - f64::EPSILON, 1e-18], &[1.0, 1e-300]]
+    {
+        let lambda = Rule::Calibrated.lambda(one, weights);
+        assert!((lambda - 1.0).abs() <= 2.0 * f64::EPSILON, "{lambda:e} for {weights:?}");
+        assert!(expected_count(lambda, weights) <= 1.0);
+    }
+    // Two saturated weights of a budget of two: the third is all that could be kept beside them, and is not.
+    let lambda = Rule::Calibrated.lambda(Budget::new(2.0).unwrap(), &[0.5, 0.5, 1e-20]);
+    assert!((lambda - 2.0).abs() <= 4.0 * f64::EPSILON, "{lambda:e}");
 }
 
 #[test]

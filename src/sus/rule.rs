@@ -92,31 +92,52 @@ pub fn kept_weight<T: Ring + ClosedDivAssign + PartialOrd>(lambda: T, w: T) -> T
 
 /// The `lambda` with `sum_j min(1, lambda w_j) = min(c, number of positive weights)`, the sum taken in the order
 /// of `j` and never above its target in floating point.
-///
-/// Water-filling: if exactly the `m` largest weights are saturated, `m + lambda (sum of the others) = c`; `m` is
-/// the smallest number for which the next weight stays below 1.
 fn calibrated_lambda(c: f64, weights: &[f64]) -> f64 {
-    let mut descending: Vec<f64> = weights.iter().copied().filter(|&w| w > 0.0).collect();
-    if c >= descending.len() as f64 {
+    let Some(Level { mut lambda, rest }) = water_level(c, weights) else {
         return f64::INFINITY;
-    }
-    descending.sort_unstable_by(|a, b| b.total_cmp(a));
-    // rest[m] is the sum of all but the m largest, smallest first: no cancellation.
-    let mut rest = vec![0.0; descending.len() + 1];
-    for m in (0..descending.len()).rev() {
-        rest[m] = rest[m + 1] + descending[m];
-    }
-    let saturated = (0..descending.len())
-        .find(|&m| (c - m as f64) / rest[m] * descending[m] < 1.0)
-        .unwrap_or(descending.len() - 1);
-    let mut lambda = (c - saturated as f64) / rest[saturated];
+    };
     loop {
         let excess = expected_count(lambda, weights) - c;
         if excess <= 0.0 {
             return lambda;
         }
-        lambda = (lambda - excess / rest[saturated]).min(lambda.next_down());
+        lambda = (lambda - excess / rest).min(lambda.next_down());
     }
+}
+
+/// Where water-filling ends: `lambda`, and the sum of the weights that it does not saturate.
+pub(crate) struct Level<T> {
+    pub(crate) lambda: T,
+    rest: T,
+}
+
+/// Solves `sum_j min(1, lambda w_j) = c`; `None` if there are no more than `c` positive weights: all are kept.
+///
+/// If exactly the `m` largest weights are saturated, `m + lambda rest_m = c` with `rest_m` the sum of the others; `m` is
+/// the smallest number for which the next weight `w` has `lambda w <= 1`, that is `(c - m) w <= rest_m`. (At equality it
+/// does not matter whether that weight counts as saturated.) As `w <= rest_m`, it holds at the latest for the last `m`
+/// below `c`, in floating point too: `lambda` is never 0.
+pub(crate) fn water_level<T>(c: T, weights: &[T]) -> Option<Level<T>>
+where
+    T: Ring + ClosedDivAssign + PartialOrd,
+{
+    let mut descending: Vec<T> = weights.iter().copied().filter(|&w| w > T::zero()).collect();
+    let count = descending.iter().fold(T::zero(), |n, _| n + T::one());
+    if c >= count {
+        return None;
+    }
+    descending.sort_unstable_by(|a, b| b.partial_cmp(a).expect("weights are numbers"));
+    // rest[m] is the sum of all but the m largest, smallest first: no cancellation.
+    let mut rest = vec![T::zero(); descending.len() + 1];
+    for m in (0..descending.len()).rev() {
+        rest[m] = rest[m + 1] + descending[m];
+    }
+    let mut left = c;
+    descending.iter().zip(&rest).find_map(|(&w, &rest)| {
+        let budget = left;
+        left -= T::one();
+        (budget * w <= rest).then(|| Level { lambda: budget / rest, rest })
+    })
 }
 
 /// `sum_j min(1, lambda w_j)`, in the order of `j`: the expected number of kept entries of a row.
