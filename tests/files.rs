@@ -160,6 +160,12 @@ fn a_problem_whose_scores_overflow_is_refused_by_name() {
         ),
         "{said}"
     );
+    let mut saved = forward(&Shape::plain(2, 3).problem());
+    let gradients = backward(&Shape::plain(2, 3).problem(), &saved);
+    saved.o.as_mut_slice()[1] = f64::NEG_INFINITY;
+    let evaluation = sus_oracle::evaluation::Evaluation { saved, gradients, mask: None };
+    let said = to_tensors(&evaluation, &Settings::default(), Stored::F64).unwrap_err().to_string();
+    assert!(said.contains("tensor 'o'") && said.contains("index 1 (-inf)"), "{said}");
     let problem = Shape::plain(1, 1).fill(|_| 1e30);
     let evaluation = evaluate::<f64>(&problem, None, None).unwrap();
     assert!(to_tensors(&evaluation, &Settings::default(), Stored::F64).is_ok());

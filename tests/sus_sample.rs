@@ -10,7 +10,8 @@ use sus_oracle::forward::{Saved, forward};
 use sus_oracle::problem::{Options, Problem};
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::rule::{expected_count, keep_probability};
-use sus_oracle::sus::sampler::systematic;
+use sus_oracle::sus::sampler::{bernoulli, systematic};
+use sus_oracle::sus::uniform::{Grid, Uniforms};
 use sus_oracle::sus::{
     Budget, Draw, Layout, Pattern, Rule, Sampler, UniformBits, sample, sampled_values, sus_backward,
 };
@@ -220,6 +221,34 @@ fn a_weight_that_underflowed_is_never_kept() {
     assert_eq!(keep_probability(f64::INFINITY, 0.0), 0.0);
     assert_eq!(keep_probability(30.0, 0.0), 0.0);
     assert_eq!(keep_probability(30.0, f64::from_bits(1)), 30.0 * f64::from_bits(1));
+}
+
+#[test]
+fn with_64_bits_the_second_word_of_the_entry_decides_a_tie() {
+    let grid = Grid { batch: 1, heads: 1, queries: 9, keys: 9 };
+    let uniforms = Uniforms::new(3, 1, Layout::Coord4, grid).unwrap();
+    let mut decisions = Vec::new();
+    for (i, j) in (0..9).flat_map(|i| (0..9).map(move |j| (i, j))) {
+        // Half a step above the word: the first word ties, and the second decides with probability 1/2.
+        let q = (f64::from(uniforms.word(0, 0, i, j)) + 0.5) / 4_294_967_296.0;
+        let kept = bernoulli(&[q], &uniforms, UniformBits::Bits64, [0, 0, i], j) == [0];
+        assert_eq!(kept, uniforms.second_word(0, 0, i, j) < 1 << 31);
+        decisions.push(kept);
+    }
+    assert!(decisions.contains(&true) && decisions.contains(&false));
+}
+
+#[test]
+fn a_given_forward_pass_gives_the_weights_that_are_sampled() {
+    let problem = Shape::plain(4, 30).problem();
+    let exact = forward(&problem);
+    // An lse that is larger by ln 8 makes every weight an eighth, so fewer are kept.
+    let given = Saved { lse: exact.lse.map(|lse| lse + 8.0_f64.ln()), ..exact.clone() };
+    let draw = Draw::paper(Budget::new(12.0).unwrap(), 5);
+    let evaluated = evaluate::<f64>(&problem, Some(&given), Some(&draw)).unwrap();
+    let drawn = evaluated.mask.unwrap().sample;
+    assert_eq!(drawn, sample(&problem, &given, &draw).unwrap());
+    assert!(drawn.pattern.count() < sample(&problem, &exact, &draw).unwrap().pattern.count());
 }
 
 #[test]
