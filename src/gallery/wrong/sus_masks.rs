@@ -31,6 +31,11 @@ fn bernoulli(launch: &Launch<'_>) -> Option<()> {
     only_if(launch.draw?.sampler == Sampler::Bernoulli)
 }
 
+/// The stream after this one; the first one after the last.
+fn after(stream: u32) -> u32 {
+    (stream + 1) % (1 << 31)
+}
+
 family! { SusMasks true;
     /// The word of entry `(i, j)` is that of `(j, i)` in every gradient.
     ["44", "s7"] "dq dk dv dbias"
@@ -156,7 +161,7 @@ family! { SusMasks true;
         let stream = launch.draw?.stream;
         Some(launch.edit(Stage::Drawn, |w| {
             let (wq, sample) = (w.wq.clone(), w.sample.clone());
-            let other = w.uniforms_of(w.uniforms().seed(), stream + 1);
+            let other = w.uniforms_of(w.uniforms().seed(), after(stream));
             with_words(w, |_, words| words.of(&other));
             (w.wq, w.sample) = (wq, sample);
         }))
@@ -167,7 +172,7 @@ family! { SusMasks true;
         let stream = launch.draw?.stream;
         let half = launch.sizes().value_features.div_ceil(2);
         let other = launch.edit(Stage::Drawn, |w| {
-            let other = w.uniforms_of(w.uniforms().seed(), stream + 1);
+            let other = w.uniforms_of(w.uniforms().seed(), after(stream));
             with_words(w, |_, words| words.of(&other));
         });
         let crate::file::tensor_file::Numbers::Float(other) = &other.arrays["dv"].numbers else { return None };
@@ -183,7 +188,7 @@ family! { SusMasks true;
     fn mask_of_next_stream(launch) {
         let stream = launch.draw?.stream;
         Some(launch.edit(Stage::Drawn, |w| {
-            let other = w.uniforms_of(w.uniforms().seed(), stream + 1);
+            let other = w.uniforms_of(w.uniforms().seed(), after(stream));
             with_words(w, |_, words| words.of(&other));
         }))
     }
