@@ -160,7 +160,9 @@ fn the_slope_alone_sees_a_small_factor() {
         let dv = floats(file, "dv");
         let room = dv.iter().zip(bounds).map(|(x, b)| b / x.abs()).fold(f64::INFINITY, f64::min);
         assert!(room < 0.01, "one percent is seen by the bound");
-        dv.iter_mut().for_each(|x| *x *= 1.0 + share * room);
+        for x in dv.iter_mut() {
+            *x *= 1.0 + share * room;
+        }
     });
     assert_eq!(rules(&verdict), [Rule::Slope], "{:?}", verdict.findings);
 }
@@ -170,7 +172,9 @@ fn the_slope_alone_sees_results_that_are_cut() {
     let verdict = smallest_seen("flash-bf16", |share, file, judge| {
         let store = |x: f64| judge.recipe().output.rounding_error(x.abs(), false);
         // Half a spacing is what results cut towards zero err on average.
-        floats(file, "dv").iter_mut().for_each(|x| *x -= share * x.signum() * store(*x));
+        for x in floats(file, "dv").iter_mut() {
+            *x -= share * x.signum() * store(*x);
+        }
     });
     assert_eq!(rules(&verdict), [Rule::Slope], "{:?}", verdict.findings);
 }

@@ -100,7 +100,7 @@ pub fn limits(question: &Question<'_>, bounds: &Bounds) -> Option<[Limits; 3]> {
 /// One tensor: the scales of its errors, and the weights of the functionals.
 pub(super) struct Weights {
     /// Of the functionals; those of the mean also normalise.
-    weights: [Tensor<f64>; FUNCTIONALS],
+    functionals: [Tensor<f64>; FUNCTIONALS],
     scale: Vec<f64>,
     /// Squared parameters of the roundings of the results.
     stored: Vec<f64>,
@@ -140,7 +140,7 @@ impl Weights {
             })
             .collect();
         let mut all = Weights {
-            weights: std::array::from_fn(|_| Tensor::zeros(truth.shape())),
+            functionals: std::array::from_fn(|_| Tensor::zeros(truth.shape())),
             scale: Vec::new(),
             stored: Vec::new(),
             rest: Vec::new(),
@@ -159,7 +159,7 @@ impl Weights {
             let scale = libm::sqrt(of_roundings + stored + rest * rest);
             let inverse = if scale > 0.0 && scale.is_finite() { 1.0 / scale } else { 0.0 };
             let of = [inverse, truth * inverse * inverse];
-            for (weights, weight) in all.weights.iter_mut().zip(of) {
+            for (weights, weight) in all.functionals.iter_mut().zip(of) {
                 weights.as_mut_slice()[at] = weight;
             }
             all.scale.push(scale);
@@ -171,11 +171,11 @@ impl Weights {
 
     /// The weights of one row or key.
     pub(super) fn row(&self, b: usize, h: usize, n: usize) -> [&[f64]; FUNCTIONALS] {
-        std::array::from_fn(|f| self.weights[f].row(b, h, n))
+        std::array::from_fn(|f| self.functionals[f].row(b, h, n))
     }
 
     fn limits(self, chances: Chances, heads: &[&Scales]) -> Limits {
-        let width = self.weights[0].shape()[3];
+        let width = self.functionals[0].shape()[3];
         let mut sets: [SetLimits; 3] = std::array::from_fn(|_| SetLimits::default());
         let (mut all, mut first) = (Set::default(), 0);
         for scales in heads {
@@ -207,10 +207,10 @@ impl Weights {
     /// What some elements add up to, but for the roundings that they share.
     fn set(&self, at: std::ops::Range<usize>) -> Set {
         let mut set = Set { count: at.len() as f64, ..Set::default() };
-        let inverse = self.weights[0].as_slice();
+        let inverse = self.functionals[0].as_slice();
         set.norm = Norm::diagonal(at.clone().map(|at| self.stored[at] * inverse[at] * inverse[at]));
         for at in at {
-            for (f, weights) in self.weights.iter().enumerate() {
+            for (f, weights) in self.functionals.iter().enumerate() {
                 let weight = weights.as_slice()[at];
                 set.squares[f] += weight * weight * self.stored[at];
                 set.certain[f] += weight.abs() * self.rest[at];

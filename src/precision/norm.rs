@@ -89,3 +89,33 @@ pub(super) fn outer(block: &mut [f64], square: f64, x: &[f64]) -> f64 {
     }
     square * x.iter().map(|x| x * x).sum::<f64>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_of_columns_has_the_norms_of_its_gram_matrix() {
+        // A = [[3, 0], [4, 5]]: A A^T has the trace 50, the squared Frobenius norm 2050 and the spectral norm 45.
+        let norm = Norm::of_gram(50.0, &[vec![3.0, 4.0], vec![0.0, 5.0]]);
+        let mut block = vec![0.0; 4];
+        let trace = outer(&mut block, 1.0, &[3.0, 4.0]) + outer(&mut block, 1.0, &[0.0, 5.0]);
+        let added = Norm::of_block(trace, block);
+        for norm in [norm, added] {
+            assert!((norm.trace - 50.0).abs() < 1e-9 && (norm.frobenius - 2050.0).abs() < 1e-4);
+            assert!((45.0..=50.0).contains(&norm.spectral), "{norm:?}");
+        }
+        let unknown = Norm::of_block(trace, Vec::new());
+        assert!(unknown.frobenius >= added.frobenius && unknown.spectral >= added.spectral);
+        assert!(unknown.limit(20.0) > added.limit(20.0));
+    }
+
+    #[test]
+    fn the_limit_of_a_square_is_above_its_own_tail() {
+        // One normal variable: P(|d| > x) <= 2 exp(-x^2 / 2) = e^-t at x^2 = 2 (t + ln 2).
+        let one = Norm::diagonal([1.0].into_iter());
+        for t in [1.0, 10.0, 30.0] {
+            assert!(one.limit(t) >= libm::sqrt(2.0 * (t + std::f64::consts::LN_2)), "{t}");
+        }
+    }
+}
