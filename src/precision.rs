@@ -5,10 +5,12 @@
 //! computed in double-double: [`Truth`]. `docs/bounds.md` derives every term.
 
 mod bound;
+mod drawn;
 mod entry;
 mod format;
 mod functional;
 mod gradient;
+mod norm;
 mod recipe;
 mod reduced;
 mod row;

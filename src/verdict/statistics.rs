@@ -37,30 +37,23 @@ impl SetResult {
 /// Sums over a set.
 #[derive(Clone, Copy, Default)]
 struct Sums {
-    count: f64,
-    normalised: f64,
-    squares: f64,
-    product: f64,
-    truth: f64,
+    /// Of the mean, the slope and the squares.
+    sums: [f64; 3],
+    divisors: [f64; 3],
 }
 
 impl Sums {
     fn add(&mut self, other: Sums) {
-        self.count += other.count;
-        self.normalised += other.normalised;
-        self.squares += other.squares;
-        self.product += other.product;
-        self.truth += other.truth;
+        for at in 0..3 {
+            self.sums[at] += other.sums[at];
+            self.divisors[at] += other.divisors[at];
+        }
     }
 
     fn of(self, statistic: Statistic) -> f64 {
-        let count = self.count.max(1.0);
-        match statistic {
-            Statistic::Mean => self.normalised / count,
-            Statistic::Slope if self.truth > 0.0 => self.product / self.truth,
-            Statistic::Slope => 0.0,
-            Statistic::Rms => libm::sqrt(self.squares / count),
-        }
+        let at = statistic as usize;
+        let mean = if self.divisors[at] > 0.0 { self.sums[at] / self.divisors[at] } else { 0.0 };
+        if statistic == Statistic::Rms { libm::sqrt(mean) } else { mean }
     }
 }
 
@@ -74,7 +67,7 @@ pub(super) fn judge(
     let Some(limits) = expected.limits else { return Vec::new() };
     let width = expected.shape.last().copied().unwrap_or(1).max(1);
     let rows: Vec<Sums> = (0..found.len() / width)
-        .map(|row| row_sums(expected, found, row * width..(row + 1) * width))
+        .map(|row| row_sums(expected, limits, found, row * width..(row + 1) * width))
         .collect();
     let heads: Vec<Sums> = rows
         .chunks(expected.head_rows.max(1))
@@ -89,9 +82,9 @@ pub(super) fn judge(
     for &head in &heads {
         all.add(head);
     }
-    let Limits { mean, slope, rms } = limits;
-    [(Statistic::Mean, mean), (Statistic::Slope, slope), (Statistic::Rms, rms)]
+    [Statistic::Mean, Statistic::Slope, Statistic::Rms]
         .into_iter()
+        .zip(&limits.sets)
         .map(|(statistic, limits)| {
             let result = one(statistic, limits, &rows, &heads, all);
             report(expected.name, &result, verdict);
@@ -100,17 +93,22 @@ pub(super) fn judge(
         .collect()
 }
 
-fn row_sums(expected: &Expected<'_>, found: &[f64], at: std::ops::Range<usize>) -> Sums {
+fn row_sums(
+    expected: &Expected<'_>,
+    limits: &Limits,
+    found: &[f64],
+    at: std::ops::Range<usize>,
+) -> Sums {
     let mut sums = Sums::default();
     for at in at {
-        let (truth, bound) = (expected.truth[at], expected.bound.decides[at]);
-        let error = found[at] - truth;
-        sums.count += 1.0;
-        sums.truth += truth * truth;
-        if error.is_finite() && bound > 0.0 && bound.is_finite() {
-            sums.normalised += error / bound;
-            sums.squares += (error / bound) * (error / bound);
-            sums.product += error * truth;
+        let (truth, scale) = (expected.truth[at], limits.scale[at]);
+        let limited = scale > 0.0 && scale.is_finite();
+        let (error, slope) = ((found[at] - truth) / scale, truth / scale);
+        let of = [1.0, if limited { slope * slope } else { 0.0 }, 1.0];
+        sums.divisors = std::array::from_fn(|f| sums.divisors[f] + of[f]);
+        if limited && error.is_finite() {
+            let of = [error, error * slope, error * error];
+            sums.sums = std::array::from_fn(|f| sums.sums[f] + of[f]);
         }
     }
     sums
@@ -141,9 +139,9 @@ fn one(
 
 fn report(name: &str, result: &StatisticResult, verdict: &mut Verdict) {
     let (rule, what) = match result.statistic {
-        Statistic::Mean => (Rule::Mean, "mean of error / bound"),
+        Statistic::Mean => (Rule::Mean, "mean of error / scale"),
         Statistic::Slope => (Rule::Slope, "slope of the error on the truth"),
-        Statistic::Rms => (Rule::Rms, "root mean square of error / bound"),
+        Statistic::Rms => (Rule::Rms, "root mean square of error / scale"),
     };
     let sets = [
         ("the tensor".to_owned(), result.all),
