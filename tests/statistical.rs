@@ -1,0 +1,264 @@
+//! Many runs judged by the law alone: right samplers pass, wrong ones fail, few runs do not tell.
+
+mod common;
+
+use common::{Shape, numbers};
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use std::ops::Range;
+use sus_oracle::backward::{DenseWeights, Weight, Weights, backward_with};
+use sus_oracle::file::{Array, Pass, Settings, TensorFile};
+use sus_oracle::forward::forward;
+use sus_oracle::precision::{Mode, Recipe};
+use sus_oracle::problem::{Options, Problem, Row};
+use sus_oracle::sus::{Budget, Rule, Sampler, sample};
+use sus_oracle::verdict::{Case, Judge, Outcome, Verdict};
+
+const RUNS: usize = 4000;
+
+/// 16 queries and keys, two heads, causal: the gradients of a run tell its mask.
+fn problem(features: usize) -> Problem<f64> {
+    let options = Options { causal: true, ..Options::default() };
+    let shape =
+        Shape { key_heads: 2, features, value_features: features, options, ..Shape::plain(16, 16) };
+    shape.fill(|rng| {
+        let sum: u64 = (0..12).map(|_| u64::from(rng.next_u32() >> 8)).sum();
+        (sum as f64 / 16_777_216.0 - 6.0) as f32 as f64
+    })
+}
+
+fn settings(sampler: Sampler, rule: Rule, seed: Option<u64>) -> Settings {
+    Settings {
+        pass: Some(Pass::Sus),
+        c: Some(Budget::new(4.0).unwrap()),
+        sampler: Some(sampler),
+        rule: Some(rule),
+        seed,
+        ..Settings::default()
+    }
+}
+
+fn case(sampler: Sampler) -> Case {
+    Case::new(problem(8), settings(sampler, Rule::Paper, None))
+}
+
+struct Matrix<'a> {
+    dense: DenseWeights<'a, f64>,
+    w: &'a [f64],
+}
+
+impl Weights<f64> for Matrix<'_> {
+    fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
+        let problem = self.dense.problem;
+        let first = problem.row_number(row) * problem.sizes().keys;
+        for j in keys {
+            if self.w[first + j] != 0.0 {
+                let dense = self.dense.at(row, j);
+                visit(Weight { w: self.w[first + j], ..dense });
+            }
+        }
+    }
+}
+
+/// The runs of a kernel that draws its weights by `draw(run)`.
+fn runs(
+    problem: &Problem<f64>,
+    count: usize,
+    single: bool,
+    mut draw: impl FnMut(usize, &mut [Vec<f64>; 3]),
+) -> TensorFile {
+    let saved = forward(problem);
+    let mut all = [Vec::new(), Vec::new(), Vec::new()];
+    let size = problem.row_count() * problem.sizes().keys;
+    for run in 0..count {
+        let mut w = [vec![0.0; size], vec![0.0; size], vec![0.0; size]];
+        draw(run, &mut w);
+        let of = |w: &[f64]| {
+            backward_with(
+                problem,
+                &saved,
+                &Matrix { dense: DenseWeights { problem, saved: &saved }, w },
+            )
+        };
+        let first = of(&w[0]);
+        all[0].extend_from_slice(first.dq.as_slice());
+        let second = if w[1] == w[0] { first.clone() } else { of(&w[1]) };
+        all[1].extend_from_slice(second.dk.as_slice());
+        let third = if w[2] == w[0] { first } else { of(&w[2]) };
+        all[2].extend_from_slice(third.dv.as_slice());
+    }
+    let inputs = problem.inputs();
+    let shapes = [inputs.q.shape(), inputs.k.shape(), inputs.v.shape()];
+    let mut file = TensorFile::default();
+    for ((name, shape), data) in ["dq", "dk", "dv"].into_iter().zip(shapes).zip(all) {
+        let shape = [&[count][..], &shape].concat();
+        let rounded: Vec<f64> =
+            if single { data.iter().map(|&x| f64::from(x as f32)).collect() } else { data };
+        let array = if single { Array::f32(&shape, rounded) } else { Array::f64(&shape, rounded) };
+        file.arrays.insert(name.into(), array);
+    }
+    file
+}
+
+fn judge(case: &Case, file: &TensorFile) -> Verdict {
+    let recipe = sus_oracle::verdict::recipe_of(file);
+    Judge::new(case, &Recipe::built_in(recipe).unwrap(), Mode::Exact).unwrap().check(file)
+}
+
+/// The library's own draws with the seeds `first, first + 1, ...`.
+fn right(case: &Case, first: u64, count: usize, single: bool) -> TensorFile {
+    let saved = forward(&case.problem);
+    let mut draw = case.draw().unwrap().unwrap();
+    runs(&case.problem, count, single, |run, w| {
+        draw.seed = first + run as u64;
+        let sample = sample(&case.problem, &saved, &draw).unwrap();
+        let values = sus_oracle::sus::sampled_values(&case.problem, &saved, &sample);
+        let keys = case.problem.sizes().keys;
+        let mut values = values.into_iter();
+        for row in 0..case.problem.row_count() {
+            for &j in sample.pattern.row(row) {
+                w[0][row * keys + j as usize] = values.next().unwrap();
+            }
+        }
+        w[1] = w[0].clone();
+        w[2] = w[0].clone();
+    })
+}
+
+#[test]
+fn right_samplers_pass() {
+    for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+        for (block, single) in [(1, false), (2, true)] {
+            let case = case(sampler);
+            let verdict = judge(&case, &right(&case, block << 40, RUNS, single));
+            assert_eq!(verdict.outcome, Outcome::Pass, "{sampler} {single} {verdict:#?}");
+        }
+    }
+}
+
+#[test]
+fn three_runs_do_not_tell() {
+    for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+        let case = case(sampler);
+        let verdict = judge(&case, &right(&case, 0, 3, false));
+        assert_eq!(verdict.outcome, Outcome::Inconclusive, "{sampler} {verdict:#?}");
+    }
+}
+
+/// A kernel of independent draws: `keep(q, run, [head, i, j], rng)` decides, `value(w, q)` is what a kept entry counts as.
+fn drawn(
+    count: usize,
+    mut keep: impl FnMut(f64, usize, [usize; 3], &mut ChaCha8Rng) -> bool,
+    value: impl Fn(f64, f64) -> f64,
+) -> TensorFile {
+    let problem = problem(8);
+    let saved = forward(&problem);
+    let dense = DenseWeights { problem: &problem, saved: &saved };
+    let mut rng = numbers(99);
+    runs(&problem, count, false, |run, w| {
+        for at in 0..problem.row_count() {
+            let row = problem.row(at);
+            for j in 0..=row.i {
+                let weight = dense.at(row, j).w;
+                let q = (4.0 * weight).min(1.0);
+                if keep(q, run, [row.h, row.i, j], &mut rng) {
+                    w[0][at * 16 + j] = value(weight, q);
+                }
+            }
+        }
+        w[1] = w[0].clone();
+        w[2] = w[0].clone();
+    })
+}
+
+fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / 9_007_199_254_740_992.0
+}
+
+/// A uniform that is a function of its place alone.
+fn keyed(place: [u64; 4]) -> f64 {
+    let mut key = [0; 32];
+    for (bytes, x) in key.chunks_exact_mut(8).zip(place) {
+        bytes.copy_from_slice(&x.to_le_bytes());
+    }
+    use rand_core::SeedableRng;
+    uniform(&mut ChaCha8Rng::from_seed(key))
+}
+
+fn right_value(w: f64, _: f64) -> f64 {
+    w.max(0.25)
+}
+
+type Keep = fn(f64, usize, [usize; 3], &mut ChaCha8Rng) -> bool;
+
+/// Wrong decisions, each with its name.
+const DECISIONS: [(&str, Keep); 14] = [
+    ("c 5 % too large", |q, _, _, rng| q >= 1.0 || uniform(rng) < 1.05 * q),
+    ("c 5 % too small", |q, _, _, rng| q >= 1.0 || uniform(rng) < 0.95 * q),
+    ("8-bit uniform", |q, _, _, rng| q >= 1.0 || (uniform(rng) * 256.0).floor() / 256.0 < q),
+    ("8-bit threshold, cut", |q, _, _, rng| {
+        q >= 1.0 || (uniform(rng) * 256.0).floor() < (q * 256.0).floor()
+    }),
+    ("4-bit uniform", |q, _, _, rng| q >= 1.0 || (uniform(rng) * 16.0).floor() / 16.0 < q),
+    ("small q cut off", |q, _, _, rng| q >= 0.05 && uniform(rng) < q),
+    ("small q cut off lower", |q, _, _, rng| q >= 0.02 && uniform(rng) < q),
+    ("words shared by heads", |q, run, [_, i, j], _| {
+        keyed([run as u64, i as u64, j as u64, 7]) < q
+    }),
+    ("words shared by rows", |q, run, [h, _, j], _| keyed([run as u64, h as u64, j as u64, 8]) < q),
+    ("one word a row", |q, run, [h, i, _], _| keyed([run as u64, h as u64, i as u64, 9]) < q),
+    ("runs repeat after 1000", |q, run, [h, i, j], _| {
+        keyed([run as u64 % 1000, h as u64, (16 * i + j) as u64, 10]) < q
+    }),
+    ("runs repeat in pairs", |q, run, [h, i, j], _| {
+        keyed([run as u64 / 2, h as u64, (16 * i + j) as u64, 11]) < q
+    }),
+    ("the same run always", |q, _, [h, i, j], _| keyed([0, h as u64, (16 * i + j) as u64, 12]) < q),
+    ("words of the next run shifted by a row", |q, run, [h, i, j], _| {
+        keyed([(run + i) as u64, h as u64, j as u64, 13]) < q
+    }),
+];
+
+#[test]
+fn wrong_decisions_fail() {
+    let case = case(Sampler::Bernoulli);
+    let independent = drawn(RUNS, |q, _, _, rng| uniform(rng) < q, right_value);
+    let verdict = judge(&case, &independent);
+    assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:#?}");
+    let mut missed = Vec::new();
+    for (name, keep) in DECISIONS {
+        let verdict = judge(&case, &drawn(RUNS, keep, right_value));
+        let first = verdict.findings.first().map(|f| f.message.clone());
+        println!("{name}: {} {first:?}", verdict.outcome.name());
+        if verdict.outcome != Outcome::Fail {
+            missed.push(name);
+        }
+    }
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn wrong_weights_fail() {
+    let values: [(&str, fn(f64, f64) -> f64); 4] = [
+        ("not divided by q", |w, _| w),
+        ("divided by q twice", |w, q| w / (q * q)),
+        ("1/c for all", |_, _| 0.25),
+        ("one per cent too large", |w, q| 1.01 * w / q),
+    ];
+    let case = case(Sampler::Bernoulli);
+    for (name, value) in values {
+        let verdict = judge(&case, &drawn(40, |q, _, _, rng| uniform(rng) < q, value));
+        assert_eq!(verdict.outcome, Outcome::Fail, "{name}");
+    }
+}
+
+#[test]
+fn the_other_sampler_fails() {
+    for (declared, drawn) in
+        [(Sampler::Bernoulli, Sampler::Systematic), (Sampler::Systematic, Sampler::Bernoulli)]
+    {
+        let verdict = judge(&case(declared), &right(&case(drawn), 5, RUNS, false));
+        println!("{}", verdict.findings[0].message);
+        assert_eq!(verdict.outcome, Outcome::Fail, "{declared}");
+    }
+}
