@@ -262,3 +262,48 @@ fn the_other_sampler_fails() {
         assert_eq!(verdict.outcome, Outcome::Fail, "{declared}");
     }
 }
+
+/// A problem whose masks the gradients do not tell: two features for 16 keys.
+#[test]
+fn projections_pass_right_samplers_and_fail_wrong_ones() {
+    for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+        let case = Case::new(problem(2), settings(sampler, Rule::Paper, None));
+        let file = right(&case, 3 << 40, RUNS, true);
+        let verdict = judge(&case, &file);
+        println!("{verdict:#?}");
+        assert_ne!(verdict.outcome, Outcome::Fail, "{sampler} {verdict:#?}");
+        let mut scaled = file.clone();
+        edit(&mut scaled, "dk", |_, x| 1.2 * x);
+        assert_eq!(judge(&case, &scaled).outcome, Outcome::Fail, "{sampler}");
+    }
+}
+
+/// Edits every element of a gradient by its flat index.
+fn edit(file: &mut TensorFile, name: &str, change: impl Fn(usize, f64) -> f64) {
+    let array = file.arrays.get_mut(name).unwrap();
+    let sus_oracle::file::tensor_file::Numbers::Float(data) = &mut array.numbers else {
+        panic!("{name} has no floats")
+    };
+    data.iter_mut().enumerate().for_each(|(at, x)| *x = change(at, *x));
+}
+
+#[test]
+fn errors_downstream_of_the_mask_fail() {
+    let case = case(Sampler::Bernoulli);
+    for (single, factor) in [(false, 1.0 + 1e-9), (true, 1.001)] {
+        for name in ["dq", "dk", "dv"] {
+            let mut file = right(&case, 77, 100, single);
+            edit(&mut file, name, |_, x| factor * x);
+            let verdict = judge(&case, &file);
+            assert_eq!(verdict.outcome, Outcome::Fail, "{name} {verdict:#?}");
+            assert!(verdict.findings[0].message.contains("no mask explains"));
+        }
+    }
+    // One gradient from the masks of other runs.
+    for name in ["dq", "dk", "dv"] {
+        let mut file = right(&case, 77, 100, true);
+        let other = right(&case, 1077, 100, true).arrays.remove(name).unwrap();
+        file.arrays.insert(name.into(), other);
+        assert_eq!(judge(&case, &file).outcome, Outcome::Fail, "{name}");
+    }
+}

@@ -265,7 +265,7 @@ fn report(tests: &Tests, verdict: &mut Verdict) {
     }
     verdict.notes.push(format!(
         "{} tests of the law, {} of them aimed; a right kernel fails with probability below {FALSE_ALARM:e}",
-        tests.aimed + tests.single,
-        tests.aimed
+        tests.first + tests.aimed + tests.single,
+        tests.first + tests.aimed
     ));
 }

@@ -165,7 +165,7 @@ impl<'a> Masks<'a> {
     /// All; heads; rows; keys of a head.
     pub(super) fn groups(&self) -> Vec<(Kind, String, Vec<usize>)> {
         let mut groups: Vec<(Kind, String, Vec<usize>)> =
-            vec![(Kind::Aimed, "the whole mask".into(), (0..self.q.len()).collect())];
+            vec![(Kind::First, "the whole mask".into(), (0..self.q.len()).collect())];
         let mut by = |kind: Kind, name: &str, key: &dyn Fn([usize; 4]) -> Vec<usize>| {
             let mut found: std::collections::BTreeMap<Vec<usize>, Vec<usize>> =
                 std::collections::BTreeMap::new();
@@ -185,24 +185,46 @@ impl<'a> Masks<'a> {
     /// Likelihood-ratio directions: `sum (q' - q) / (q (1 - q)) (m - q)` for wrong probabilities `q'`.
     fn alternatives(&self, tests: &mut Tests) {
         let all: Vec<usize> = (0..self.q.len()).collect();
-        let mut aim = |name: String, wrong: &dyn Fn(f64) -> f64| {
+        let mut aim = |kind: Kind, name: String, wrong: &dyn Fn(f64) -> f64| {
             let difference: Vec<f64> =
                 self.q.iter().map(|&q| wrong(q).clamp(0.0, 1.0) - q).collect();
             let a = |at: usize| difference[at] / self.variance(at);
-            if difference.iter().any(|&d| d != 0.0) {
-                self.sum(tests, Kind::Aimed, &all, a, || format!("the score of {name}"));
+            if difference.iter().all(|&d| d == 0.0) {
+                return;
             }
+            let excess: f64 = all
+                .iter()
+                .map(|&at| a(at) * (self.count(at) - self.runs as f64 * self.q[at]))
+                .sum();
+            let tally = Tally::of(self.atoms(&all, a), self.runs as f64);
+            // Only an excess speaks for the alternative.
+            let log_p = if excess > 0.0 { tally.log_tail_one_sided(excess) } else { 0.0 };
+            tests.add(kind, log_p, || {
+                let expected =
+                    all.iter().map(|&at| a(at) * difference[at]).sum::<f64>() * self.runs as f64;
+                let what = format!("{name}, a score that is 0 if right and {expected:.1} so");
+                (what, [excess, 0.0, libm::sqrt(tally.variance())])
+            });
         };
-        aim("a wrong budget c".into(), &|q| q * 1.01);
-        aim("q squared".into(), &|q| q * q);
-        aim("the root of q".into(), &|q| libm::sqrt(q));
-        for bits in 1..=12 {
+        aim(Kind::First, "c too large".into(), &|q| q * 1.01);
+        aim(Kind::First, "c too small".into(), &|q| q * 0.99);
+        aim(Kind::Aimed, "q squared".into(), &|q| q * q);
+        aim(Kind::Aimed, "the root of q".into(), &|q| libm::sqrt(q));
+        for bits in 1..=16 {
+            let kind = if [7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
             let steps = libm::exp2(f64::from(bits));
-            aim(format!("q rounded down to {bits} bits"), &|q| libm::floor(q * steps) / steps);
-            aim(format!("q rounded up to {bits} bits"), &|q| libm::ceil(q * steps) / steps);
-            aim(format!("q rounded to {bits} bits"), &|q| libm::round(q * steps) / steps);
-            aim(format!("q cut off below 2^-{bits}"), &|q| if q * steps < 1.0 { 0.0 } else { q });
-            aim(format!("q raised to 2^-{bits}"), &|q| q.max(1.0 / steps));
+            aim(kind, format!("q cut to {bits} bits"), &|q| libm::floor(q * steps) / steps);
+            aim(kind, format!("uniforms of {bits} bits"), &|q| libm::ceil(q * steps) / steps);
+            aim(Kind::Aimed, format!("q rounded to {bits} bits"), &|q| {
+                libm::round(q * steps) / steps
+            });
+            aim(Kind::Aimed, format!("uniforms of {bits} bits from 1"), &|q| {
+                (libm::floor(q * steps) + 1.0) / (steps + 1.0)
+            });
+            aim(Kind::Aimed, format!("no q below 2^-{bits}"), &|q| {
+                if q * steps < 1.0 { 0.0 } else { q }
+            });
+            aim(Kind::Aimed, format!("no q below 2^-{bits} but 0"), &|q| q.max(1.0 / steps));
         }
     }
 
