@@ -3,7 +3,7 @@
 use super::decode::Decoder;
 use super::inconclusive;
 use super::model::Model;
-use super::projections::{Functional, directions};
+use super::projections::{Direction, Functional, directions};
 use super::tests::FALSE_ALARM;
 use crate::backward::{Gradients, backward};
 use crate::error::Error;
@@ -17,7 +17,7 @@ use crate::verdict::Verdict;
 /// A number of runs decides if it sees a bias of the keep probabilities, or of a gradient, of this relative size.
 pub(super) const DECIDES_BIAS: f64 = 0.1;
 /// And an error of a variance of this relative size.
-pub(super) const DECIDES_VARIANCE: f64 = 0.5;
+pub(super) const DECIDES_VARIANCE: f64 = 1.0;
 /// And, where masks are decoded, this correlation of neighbouring runs.
 pub(super) const DECIDES_CORRELATION: f64 = 0.1;
 
@@ -25,24 +25,28 @@ pub(super) const DECIDES_CORRELATION: f64 = 0.1;
 const LEVEL: f64 = FALSE_ALARM / 1000.0;
 
 /// What runs of a case can see.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// Whether the gradients of a run tell its mask: then a wrong weight or gradient is seen in every run.
     pub decoded: bool,
     /// Undecided entries.
     pub undecided: usize,
-    /// `(name, mean, variance, fourth central moment, deviation, rounding)` of what is measured.
+    /// What is measured.
     measured: Vec<Measured>,
 }
 
 /// One sum whose mean and variance are measured.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Measured {
     mean: f64,
     variance: f64,
     fourth: f64,
     deviation: f64,
     rounding: f64,
+    /// Whether its variance is measured.
+    fixes_variance: bool,
+    /// The functional, if it is one.
+    functional: Option<Functional>,
     /// `sum of sqrt(v v)` over pairs of neighbouring runs, and its variance.
     pairs: Option<[f64; 2]>,
     /// Of the squared deviations of the rows' counts: their mean, their variance, the largest.
@@ -89,16 +93,20 @@ pub(super) fn of_model(
     } else {
         let of = |direction| Functional::new(model, direction);
         let all = directions(model, truth, present);
-        let truths = all.iter().filter(|d| d.name.ends_with("over its variance"));
-        truths
-            .map(of)
-            .filter(|f| f.variance > 0.0)
-            .map(|f| Measured {
-                mean: f.mean.abs(),
+        // The truth for the mean, random directions of all gradients for the variance.
+        let truths = |d: &Direction| d.name.ends_with("over its variance");
+        let random = |d: &Direction| d.name.starts_with("random") && d.name.contains("dq, dk");
+        let used = all.iter().filter(|d| truths(d) || random(d));
+        used.map(|d| (truths(d), of(d)))
+            .filter(|(_, f)| f.variance > 0.0)
+            .map(|(truth, f)| Measured {
+                mean: if truth { f.mean.abs() } else { f64::INFINITY },
+                fixes_variance: !truth,
                 variance: f.variance,
                 fourth: f.fourth,
                 deviation: f.deviation,
                 rounding: f.rounding,
+                functional: Some(f.clone()),
                 pairs: None,
                 rows: None,
             })
@@ -132,7 +140,18 @@ fn of_counts(model: &Model<'_>) -> Measured {
     }
     fourth = (fourth + 3.0 * variance * variance).max(variance * variance);
     let (pairs, rows) = (Some(pairs), (rows[0] > 0.0).then_some(rows));
-    Measured { mean, variance, fourth, deviation: 1.0, rounding: 0.0, pairs, rows }
+    let (deviation, rounding, fixes_variance) = (1.0, 0.0, true);
+    Measured {
+        mean,
+        variance,
+        fourth,
+        deviation,
+        rounding,
+        fixes_variance,
+        functional: None,
+        pairs,
+        rows,
+    }
 }
 
 impl Plan {
@@ -144,7 +163,7 @@ impl Plan {
         self.measured.iter().filter(|m| m.variance > 0.0).fold(zero, |worst, m| {
             let limit = bernstein_limit(m.variance * n, m.deviation, LEVEL);
             let bias = (limit / n + m.rounding) / m.mean;
-            let cut = bernstein_limit(m.variance, m.deviation, FALSE_ALARM / (1e4 * n));
+            let cut = m.functional.as_ref().map_or(1.0, |f| f.cut(n));
             let squares = m.fourth - m.variance * m.variance;
             let [mean, spread, most] = m.rows.unwrap_or([m.variance, squares, cut * cut]);
             let variance = bernstein_limit(n * spread, most, LEVEL) / (n * mean);
@@ -155,6 +174,9 @@ impl Plan {
                     bernstein_limit(variance, cut * cut, LEVEL) / (m.variance * n / 2.0)
                 }
             };
+            if !m.fixes_variance {
+                return Sensitivity { bias: worst.bias.max(bias), ..worst };
+            }
             Sensitivity {
                 bias: worst.bias.max(bias),
                 variance: worst.variance.max(variance),
@@ -201,5 +223,60 @@ impl Plan {
             let needed = needed.map_or("more than 2^40".into(), |n| n.to_string());
             inconclusive(&format!("{runs} runs are too few to tell; {needed} would do"), verdict);
         }
+    }
+}
+
+impl Plan {
+    /// The plan for people: what some numbers of runs can see, and the number that sees what is asked for.
+    #[must_use]
+    pub fn to_text(&self, bias: f64, variance: f64) -> String {
+        let mut out = String::new();
+        let mut line = |text: String| out.push_str(&(text + "\n"));
+        line(format!("undecided entries   {}", self.undecided));
+        let told = "told by the gradients of a run: a wrong weight or gradient fails at once";
+        line(format!(
+            "masks               {}",
+            if self.decoded { told } else { "not told by the gradients" }
+        ));
+        line(format!(
+            "{:>10} {:>12} {:>16} {:>13}",
+            "runs", "bias", "variance error", "correlation"
+        ));
+        for runs in [10, 100, 1000, 4000, 10_000, 100_000] {
+            let s = self.sensitivity(runs);
+            let (bias, variance) = (100.0 * s.bias, 100.0 * s.variance);
+            line(format!("{runs:>10} {bias:>10.2} % {variance:>14.2} % {:>13.4}", s.correlation));
+        }
+        let say = |runs: Option<usize>| runs.map_or("more than 2^40".into(), |n| n.to_string());
+        let runs = say(self.runs(|s| s.bias <= bias));
+        line(format!("a bias of {} % needs {runs} runs", 100.0 * bias));
+        let runs = say(self.runs(|s| s.variance <= variance));
+        line(format!("a variance error of {} % needs {runs} runs", 100.0 * variance));
+        line(format!("PASS needs {} runs", say(self.runs(|s| self.decides(s)))));
+        out
+    }
+
+    /// The plan for machines.
+    #[must_use]
+    pub fn to_json(&self, bias: f64, variance: f64) -> String {
+        let rows: Vec<serde_json::Value> = [10, 100, 1000, 4000, 10_000, 100_000]
+            .into_iter()
+            .map(|runs| {
+                let s = self.sensitivity(runs);
+                serde_json::json!({
+                    "runs": runs, "bias": s.bias, "variance": s.variance, "correlation": s.correlation,
+                })
+            })
+            .collect();
+        let document = serde_json::json!({
+            "spec": "sus-oracle-power/1",
+            "undecided": self.undecided,
+            "decoded": self.decoded,
+            "sensitivity": rows,
+            "bias": { "size": bias, "runs": self.runs(|s| s.bias <= bias) },
+            "variance": { "size": variance, "runs": self.runs(|s| s.variance <= variance) },
+            "pass": { "runs": self.runs(|s| self.decides(s)) },
+        });
+        format!("{document}\n")
     }
 }

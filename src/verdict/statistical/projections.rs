@@ -21,8 +21,9 @@ pub(super) struct Direction {
 }
 
 /// The law of one functional.
+#[derive(Debug, Clone)]
 pub(super) struct Functional {
-    pub tally: Vec<Atom>,
+    pub tally: Tally,
     pub mean: f64,
     pub variance: f64,
     pub fourth: f64,
@@ -156,12 +157,25 @@ impl Functional {
             .map(|(r, b)| r.iter().zip(b).map(|(r, b)| (r * b).abs()).sum::<f64>())
             .sum();
         let fourth = (3.0 * variance * variance + excess).max(variance * variance);
+        let tally = Tally::of(tally, 1.0);
         Functional { tally, mean, variance, fourth, deviation, rounding }
     }
 
     /// No value is farther from the mean, but with a probability that is part of the budget.
-    fn cut(&self, runs: f64) -> f64 {
-        bernstein_limit(self.variance, self.deviation, FALSE_ALARM / (1e4 * runs))
+    pub(super) fn cut(&self, runs: f64) -> f64 {
+        let level = FALSE_ALARM / (1e5 * runs);
+        let mut most = bernstein_limit(self.variance, self.deviation, level);
+        let mut least = 0.0;
+        for _ in 0..12 {
+            let middle = 0.5 * (least + most);
+            let tail = |x: f64| self.tally.log_tail(x);
+            if tail(middle).max(tail(-middle)) < libm::log(level) {
+                most = middle;
+            } else {
+                least = middle;
+            }
+        }
+        most
     }
 
     /// The values of all runs, less the mean.
@@ -184,9 +198,8 @@ impl Functional {
         let name = &direction.name;
         let noise = self.rounding + 1e-13 * self.mean.abs();
         let total: f64 = values.iter().sum();
-        let tally = Tally::of(self.tally.clone(), n);
         let clear = |x: f64, noise: f64| x.signum() * (x.abs() - noise).max(0.0);
-        tests.add(Kind::Aimed, tally.log_tail(clear(total, n * noise)), || {
+        tests.add(Kind::Aimed, self.tally.times(n).log_tail(clear(total, n * noise)), || {
             let found = [total / n + self.mean, self.mean, libm::sqrt(self.variance / n)];
             (format!("the mean of {name}"), found)
         });

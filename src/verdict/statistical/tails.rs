@@ -61,6 +61,11 @@ impl Tally {
         Tally { atoms: atoms.into_iter().map(|atom| (atom, runs)).collect() }
     }
 
+    /// The same atoms in so many times as many runs.
+    pub(super) fn times(&self, runs: f64) -> Self {
+        Tally { atoms: self.atoms.iter().map(|(atom, n)| (atom.clone(), n * runs)).collect() }
+    }
+
     /// The variance of the sum.
     pub(super) fn variance(&self) -> f64 {
         self.atoms.iter().map(|(atom, n)| n * atom.variance()).sum()
