@@ -23,7 +23,7 @@ fn problem(features: usize) -> Problem<f64> {
         Shape { key_heads: 2, features, value_features: features, options, ..Shape::plain(16, 16) };
     shape.fill(|rng| {
         let sum: u64 = (0..12).map(|_| u64::from(rng.next_u32() >> 8)).sum();
-        (sum as f64 / 16_777_216.0 - 6.0) as f32 as f64
+        f64::from((sum as f64 / 16_777_216.0 - 6.0) as f32)
     })
 }
 
@@ -105,6 +105,12 @@ fn judge(case: &Case, file: &TensorFile) -> Verdict {
     Judge::new(case, &Recipe::built_in(recipe).unwrap(), Mode::Exact).unwrap().check(file)
 }
 
+/// One mask for all gradients.
+fn spread([dq, dk, dv]: &mut [Vec<f64>; 3]) {
+    dk.clone_from(dq);
+    dv.clone_from(dq);
+}
+
 /// The library's own draws with the seeds `first, first + 1, ...`.
 fn right(case: &Case, first: u64, count: usize, single: bool) -> TensorFile {
     let saved = forward(&case.problem);
@@ -120,8 +126,7 @@ fn right(case: &Case, first: u64, count: usize, single: bool) -> TensorFile {
                 w[0][row * keys + j as usize] = values.next().unwrap();
             }
         }
-        w[1] = w[0].clone();
-        w[2] = w[0].clone();
+        spread(w);
     })
 }
 
@@ -166,8 +171,7 @@ fn drawn(
                 }
             }
         }
-        w[1] = w[0].clone();
-        w[2] = w[0].clone();
+        spread(w);
     })
 }
 
@@ -188,6 +192,7 @@ fn right_value(w: f64, _: f64) -> f64 {
     w.max(0.25)
 }
 
+type Value = fn(f64, f64) -> f64;
 type Keep = fn(f64, usize, [usize; 3], &mut ChaCha8Rng) -> bool;
 
 /// Wrong decisions, each with its name.
@@ -236,7 +241,7 @@ fn wrong_decisions_fail() {
 
 #[test]
 fn wrong_weights_fail() {
-    let values: [(&str, fn(f64, f64) -> f64); 4] = [
+    let values: [(&str, Value); 4] = [
         ("not divided by q", |w, _| w),
         ("divided by q twice", |w, q| w / (q * q)),
         ("1/c for all", |_, _| 0.25),

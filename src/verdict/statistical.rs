@@ -6,6 +6,7 @@
 //! `docs/statistics.md` proves it.
 
 mod decode;
+mod joint;
 mod masks;
 mod model;
 mod pairs;

@@ -88,11 +88,13 @@ impl<'a> Model<'a> {
         let bounds = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
         Ok(Model { problem, draw: *draw, rows, bounds, law })
     }
+}
 
+impl ModelRow {
     /// How far the probability of entry `n` can be from `q`: rounding of the weight, and the grid of the words.
-    pub(super) fn slack(&self, row: &ModelRow, n: usize) -> f64 {
-        if row.law.is_undecided(n) {
-            row.law.q[n] * libm::expm1(row.log_error) + 1.0 / 4_294_967_296.0
+    pub(super) fn slack(&self, n: usize) -> f64 {
+        if self.law.is_undecided(n) {
+            self.law.q[n] * libm::expm1(self.log_error) + 1.0 / 4_294_967_296.0
         } else {
             0.0
         }

@@ -51,7 +51,7 @@ fn both(a: &[u64], b: &[u64]) -> f64 {
 fn cut(bits: &[u64], runs: usize) -> Vec<u64> {
     let mut bits = bits.to_vec();
     bits.truncate(runs.div_ceil(64));
-    if let (Some(last), true) = (bits.last_mut(), runs % 64 != 0) {
+    if let (Some(last), true) = (bits.last_mut(), !runs.is_multiple_of(64)) {
         *last &= (1 << (runs % 64)) - 1;
     }
     bits

@@ -167,12 +167,11 @@ impl Plan {
             let squares = m.fourth - m.variance * m.variance;
             let [mean, spread, most] = m.rows.unwrap_or([m.variance, squares, cut * cut]);
             let variance = bernstein_limit(n * spread, most, LEVEL) / (n * mean);
-            let correlation = match m.pairs {
-                Some([sum, square]) => bernstein_limit(n * square, 1.0, LEVEL) / (n * sum),
-                None => {
-                    let variance = m.variance * m.variance * n / 2.0;
-                    bernstein_limit(variance, cut * cut, LEVEL) / (m.variance * n / 2.0)
-                }
+            let correlation = if let Some([sum, square]) = m.pairs {
+                bernstein_limit(n * square, 1.0, LEVEL) / (n * sum)
+            } else {
+                let variance = m.variance * m.variance * n / 2.0;
+                bernstein_limit(variance, cut * cut, LEVEL) / (m.variance * n / 2.0)
             };
             if !m.fixes_variance {
                 return Sensitivity { bias: worst.bias.max(bias), ..worst };

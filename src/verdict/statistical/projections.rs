@@ -84,9 +84,9 @@ pub(super) fn directions(
         }
         all.push(Direction { name: format!("the truth of {name}"), parts });
     }
-    let classes: [(&str, fn(f64) -> bool); 3] =
-        [("q < 1/16", |q| q < 0.0625), ("q < 1/2", |q| q < 0.5), ("q >= 1/2", |q| q >= 0.5)];
-    for (name, inside) in classes {
+    let classes = [("q < 1/16", 0.0..0.0625), ("q < 1/2", 0.0..0.5), ("q >= 1/2", 0.5..2.0)];
+    for (name, class) in classes {
+        let inside = |q: f64| class.contains(&q);
         let mut parts = zero();
         for row in &model.rows {
             for (n, entry) in row.entries.iter().enumerate().filter(|(n, _)| inside(row.law.q[*n]))
@@ -123,8 +123,7 @@ impl Functional {
             let undecided = || (0..a.len()).filter(|&n| law.is_undecided(n));
             let Some(pieces) = &law.pieces else {
                 tally.extend(
-                    undecided()
-                        .map(|n| Atom::entry(law.q[n], a[n] * law.kept[n], model.slack(row, n))),
+                    undecided().map(|n| Atom::entry(law.q[n], a[n] * law.kept[n], row.slack(n))),
                 );
                 continue;
             };
@@ -138,7 +137,7 @@ impl Functional {
                 }
                 outcomes.push((length, at));
             });
-            let slack: f64 = undecided().map(|n| model.slack(row, n)).sum();
+            let slack: f64 = undecided().map(|n| row.slack(n)).sum();
             tally.push(Atom { outcomes, slack: 2.0 * slack * (a.len() + 1) as f64 });
         }
         let moment =
