@@ -325,3 +325,49 @@ fn runs_with_known_seeds_are_judged_exactly() {
     assert_eq!(verdict.outcome, Outcome::Fail);
     assert!(verdict.findings[0].message.contains("run 2, seed 52"), "{verdict:#?}");
 }
+
+#[test]
+fn the_command_exits_0_for_right_runs_1_for_wrong_ones_and_4_for_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = case(Sampler::Bernoulli);
+    let mut file = TensorFile::default();
+    let inputs = case.problem.inputs();
+    for (name, x) in [("q", &inputs.q), ("k", &inputs.k), ("v", &inputs.v), ("do", &inputs.g)] {
+        file.arrays.insert(name.into(), Array::f32(&x.shape(), x.as_slice().to_vec()));
+    }
+    file.write(&path("problem")).unwrap();
+    let draw = ["--causal", "--c", "4"];
+    let run = |command: &str, files: &[&str], more: &[&str]| {
+        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_sus-oracle"));
+        let process = process.arg(command).args(files.iter().map(|name| path(name)));
+        let output = process.args(draw).args(more).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    let mut right = right(&case, 9, 2000, true);
+    right.write(&path("right")).unwrap();
+    let (code, said) = run("check", &["problem", "right"], &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("2000 runs could see a bias of keep probabilities of"), "{said}");
+    edit(&mut right, "dk", |_, x| 1.01 * x);
+    right.write(&path("wrong")).unwrap();
+    let (code, said) = run("check", &["problem", "wrong"], &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no mask explains"), "{said}");
+    self::right(&case, 9, 3, false).write(&path("few")).unwrap();
+    let (code, said) = run("check", &["problem", "few"], &[]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("3 runs are too few to tell"), "{said}");
+    // Their seeds are 9, 10, 11: known, they are judged exactly; with --law they are not.
+    assert_eq!(run("check", &["problem", "few"], &["--seed", "9"]).0, 0);
+    assert_eq!(run("check", &["problem", "few"], &["--seed", "10"]).0, 1);
+    assert_eq!(run("check", &["problem", "few"], &["--seed", "10", "--law"]).0, 4);
+    let (code, said) = run("power", &["problem"], &["--bias", "0.05"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("a bias of 5 % needs") && said.contains("PASS needs"), "{said}");
+    println!("{said}");
+    let (_, said) = run("power", &["problem"], &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&json["spec"], &json["decoded"]), (&"sus-oracle-power/1".into(), &true.into()));
+}
