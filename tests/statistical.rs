@@ -371,3 +371,62 @@ fn the_command_exits_0_for_right_runs_1_for_wrong_ones_and_4_for_few() {
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&json["spec"], &json["decoded"]), (&"sus-oracle-power/1".into(), &true.into()));
 }
+
+#[test]
+fn right_samplers_never_fail_over_many_seeds_rules_and_features() {
+    let shapes = [
+        Shape { key_heads: 2, features: 6, value_features: 6, ..Shape::plain(9, 11) },
+        Shape {
+            group: 2,
+            batch: 2,
+            features: 7,
+            value_features: 5,
+            sink: true,
+            dlse: true,
+            options: Options { softcap: Some(2.0), causal: true, ..Options::default() },
+            ..Shape::plain(8, 10)
+        },
+        Shape { group: 2, features: 8, bias: Some([true, true, false]), ..Shape::plain(7, 9) },
+        Shape { group: 3, features: 8, bias: Some([false; 3]), ..Shape::plain(7, 6) },
+        Shape { features: 2, value_features: 1, ..Shape::plain(20, 24) },
+    ];
+    for (at, shape) in shapes.into_iter().enumerate() {
+        for rule in [Rule::Paper, Rule::Calibrated] {
+            for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+                let mut case = Case::new(shape.problem(), settings(sampler, rule, None));
+                case.settings.c = Some(Budget::new(2.5).unwrap());
+                for block in 0..2 {
+                    let single = block % 2 == 0;
+                    let file = right(&case, (block + 1) << 42, 50, single);
+                    let verdict = judge(&case, &file);
+                    let failed = verdict.outcome == Outcome::Fail;
+                    assert!(!failed, "{at} {rule} {sampler} {block} {verdict:#?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weakly_correlated_streams_fail() {
+    // One entry in five takes the word of the other head, of the row above, or of the run before.
+    let weak: [(&str, Keep); 3] = [
+        ("heads", |q, run, [h, i, j], rng| {
+            let h = if rng.next_u32() % 5 == 0 { 0 } else { h };
+            keyed([run as u64, h as u64, (16 * i + j) as u64, 21]) < q
+        }),
+        ("rows", |q, run, [h, i, j], rng| {
+            let i = if rng.next_u32() % 5 == 0 { i.max(1) - 1 } else { i };
+            keyed([run as u64, h as u64, (16 * i + j) as u64, 22]) < q
+        }),
+        ("runs", |q, run, [h, i, j], rng| {
+            let run = if rng.next_u32() % 5 == 0 { run.max(1) - 1 } else { run };
+            keyed([run as u64, h as u64, (16 * i + j) as u64, 23]) < q
+        }),
+    ];
+    let case = case(Sampler::Bernoulli);
+    for (name, keep) in weak {
+        let verdict = judge(&case, &drawn(1000, keep, right_value));
+        assert_eq!(verdict.outcome, Outcome::Fail, "{name} {verdict:#?}");
+    }
+}
