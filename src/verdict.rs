@@ -11,6 +11,7 @@ mod forced;
 mod judge;
 mod mask;
 pub mod report;
+pub mod statistical;
 mod statistics;
 
 pub use candidate::recipe_of;
@@ -95,6 +96,8 @@ pub enum Rule {
     Values,
     /// The kept counts.
     Counts,
+    /// Many runs do not follow the law of the estimator.
+    Law,
     /// The candidate lacks what this way of judging needs.
     Unjudged,
 }
@@ -120,6 +123,7 @@ impl Rule {
             Rule::Mask => "mask",
             Rule::Values => "values",
             Rule::Counts => "nnz",
+            Rule::Law => "law",
             Rule::Unjudged => "unjudged",
         }
     }

@@ -1,10 +1,12 @@
 //! All that can be computed of a case before a candidate is seen, and the judgement of one candidate.
 
+mod seeds;
+
 use super::candidate::{results, runs, shape_of};
 use super::elements::{Expected, compare};
 use super::forced::{ForcedMask, forced_mask};
 use super::mask::{self, CandidateMask};
-use super::{Case, Finding, Mode, Outcome, Rule, Verdict};
+use super::{Case, Finding, Mode, Outcome, Rule, Verdict, statistical};
 use crate::backward::Gradients;
 use crate::error::Error;
 use crate::file::TensorFile;
@@ -112,9 +114,7 @@ impl Judge {
                 .push(format!("the inputs were rounded to {format}, as the recipe reads them"));
         }
         if let Some(runs) = runs(&self.problem, candidate) {
-            let message =
-                format!("{runs} runs in one file: judging them by their law is not here yet");
-            self.inconclusive(&message, &mut verdict);
+            self.check_runs(runs, candidate, &mut verdict);
             return verdict;
         }
         let results = results(&self.problem, self.draw.is_some(), candidate, &mut verdict);
@@ -170,6 +170,34 @@ impl Judge {
             verdict.tensors.push(result);
         }
         verdict
+    }
+
+    /// Many runs in one file.
+    fn check_runs(&self, runs: usize, candidate: &TensorFile, verdict: &mut Verdict) {
+        let Some(draw) = &self.draw else {
+            let message = format!("{runs} runs of a dense case: one run at a time can be judged");
+            self.inconclusive(&message, verdict);
+            return;
+        };
+        if self.words_known {
+            match self.check_seeds(draw, runs, candidate, verdict) {
+                Ok(()) => {}
+                Err(message) => verdict.fail("seeds", Rule::Extra, message),
+            }
+            return;
+        }
+        let truth = self.exact.truth.gradients(None);
+        let question = statistical::Question {
+            problem: &self.problem,
+            saved: &self.exact.saved,
+            recipe: &self.recipe,
+            draw,
+            truth: &truth,
+            bounds: &self.exact.judged.bounds,
+        };
+        if let Err(error) = statistical::check(&question, runs, candidate, verdict) {
+            self.inconclusive(&error.to_string(), verdict);
+        }
     }
 
     /// One run of an unknown mask.

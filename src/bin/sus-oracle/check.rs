@@ -15,6 +15,7 @@ use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, recipe_of};
 ///
 /// CASE is a fixture or any problem file; what it lacks is computed. CANDIDATE is a safetensors file with dq, dk, dv and, if
 /// the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or dense, and nnz.
+/// With one more leading axis it is many runs: judged each by its seed if the case names one, else by the law of the mask.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,6 +37,9 @@ pub(crate) struct Arguments {
     /// Whose forward pass the gradients are judged by: the true one, or the candidate's own o and lse
     #[arg(long, default_value = "exact")]
     mode: ModeName,
+    /// Judge many runs by the law of the mask alone, even where the case names a seed
+    #[arg(long)]
+    law: bool,
     /// All weights instead of a sample
     #[arg(
         long,
@@ -62,7 +66,15 @@ enum ModeName {
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let Arguments {
-        case: path, candidate: candidate_path, recipe, mode, dense, options, draw, ..
+        case: path,
+        candidate: candidate_path,
+        recipe,
+        mode,
+        law,
+        dense,
+        options,
+        draw,
+        ..
     } = arguments;
     let mut command = draw.add_to(options.settings());
     if dense {
@@ -71,6 +83,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let mut case = Case::read(&path, command)?;
     let candidate = TensorFile::read(&candidate_path)?;
     case.complete_from(&candidate).map_err(|e| FileError::new(&candidate_path, e))?;
+    if law {
+        case.settings.seed = None;
+    }
     let (name, chosen) = match recipe {
         Some(name) => (name, "as asked"),
         None => (recipe_of(&candidate).to_owned(), "by the candidate's dtype"),

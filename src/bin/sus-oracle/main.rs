@@ -9,6 +9,7 @@ mod choose;
 mod fixtures;
 mod grad;
 mod options;
+mod power;
 mod selftest;
 mod shell;
 mod terminal;
@@ -45,6 +46,7 @@ enum Command {
     Analyze(analyze::Arguments),
     ChooseC(choose::Arguments),
     Check(check::Arguments),
+    Power(power::Arguments),
     Selftest(selftest::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::ChooseC(arguments) => choose::run(arguments).map(|text| (text, 0)),
         Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
         Command::Check(arguments) => check::run(arguments),
+        Command::Power(arguments) => power::run(arguments).map(|text| (text, 0)),
         Command::Selftest(arguments) => match selftest::run(&arguments) {
             Ok(outcome) => Ok(outcome),
             Err(error) => return terminal::fail(BAD_INPUT, &error),

@@ -1,0 +1,59 @@
+//! `sus-oracle power`: how many runs a statistical verdict needs.
+
+use crate::options::{DrawOptions, ProblemOptions};
+use crate::terminal::spinner;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use sus_oracle::file::{FileError, Pass};
+use sus_oracle::precision::Recipe;
+use sus_oracle::verdict::{Case, statistical};
+
+/// How many runs of a kernel a statistical verdict needs, before anybody runs it
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  sus-oracle power problem.safetensors --c 30 --bias 0.01
+  sus-oracle power problem.safetensors --c 30 --sampler systematic --recipe flash-bf16")]
+pub(crate) struct Arguments {
+    /// The problem, a safetensors file
+    problem: PathBuf,
+    /// A relative bias that must be seen
+    #[arg(long, value_name = "X", default_value_t = 0.01)]
+    bias: f64,
+    /// A relative error of a variance that must be seen
+    #[arg(long, value_name = "X", default_value_t = 0.1)]
+    variance: f64,
+    /// How the kernel rounds
+    #[arg(long, value_name = "NAME|FILE", default_value = "f32")]
+    recipe: String,
+    #[command(flatten)]
+    options: ProblemOptions,
+    #[command(flatten)]
+    draw: DrawOptions,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
+    let Arguments { problem: path, bias, variance, recipe: name, options, draw, json } = arguments;
+    let mut case = Case::read(&path, draw.add_to(options.settings()))?;
+    case.settings.pass.get_or_insert(Pass::Sus);
+    let wrong = |name: &str, said: String| {
+        let kind = std::io::ErrorKind::InvalidInput;
+        FileError::new(Path::new(name), std::io::Error::new(kind, said))
+    };
+    let recipe = Recipe::named(&name).map_err(|e| wrong(&name, e.to_string()))?;
+    let draw = case.draw().map_err(|e| FileError::new(&path, e))?;
+    let Some(draw) = draw else {
+        return Err(wrong(
+            &path.display().to_string(),
+            "expected a SUS problem, found a dense one".into(),
+        ));
+    };
+    let progress = spinner("laws");
+    let plan = statistical::plan(&case.problem, &recipe, &draw);
+    progress.finish_and_clear();
+    let plan = plan.map_err(|e| FileError::new(&path, e))?;
+    Ok(if json { plan.to_json(bias, variance) } else { plan.to_text(bias, variance) })
+}

@@ -1,0 +1,75 @@
+//! Many runs whose seeds are known: each has a truth of its own.
+
+use super::{Judge, Reference};
+use crate::file::tensor_file::Numbers;
+use crate::file::{Array, TensorFile};
+use crate::precision::Mode;
+use crate::sus::Draw;
+use crate::verdict::{Finding, Outcome, Verdict};
+use rayon::prelude::*;
+
+impl Judge {
+    /// Many runs, each with a seed that is known: each is judged exactly, and the worst counts.
+    pub(super) fn check_seeds(
+        &self,
+        draw: &Draw,
+        runs: usize,
+        candidate: &TensorFile,
+        verdict: &mut Verdict,
+    ) -> Result<(), String> {
+        let seeds: Vec<u64> = match candidate.arrays.get("seeds") {
+            None => (0..runs as u64).map(|run| draw.seed.wrapping_add(run)).collect(),
+            Some(Array { shape, numbers, .. }) if *shape == [runs] => match numbers {
+                Numbers::Integer(data) => data.iter().map(|x| x.cast_unsigned()).collect(),
+                Numbers::Unsigned(data) => data.clone(),
+                Numbers::Float(_) => return Err("expected integers, found floats".into()),
+            },
+            Some(array) => return Err(format!("expected shape [{runs}], found {:?}", array.shape)),
+        };
+        let verdicts: Vec<Result<Verdict, String>> = (0..runs)
+            .into_par_iter()
+            .map(|run| {
+                let draw = Draw { seed: seeds[run], ..*draw };
+                let truth = self.exact.truth.clone();
+                let (problem, recipe) = (&self.problem, &self.recipe);
+                let exact = Reference::complete(problem, recipe, Some(&draw), truth, Mode::Exact)
+                    .map_err(|e| e.to_string())?;
+                let judge = Judge { draw: Some(draw), exact, ..self.clone() };
+                Ok(judge.check(&one_run(candidate, runs, run)))
+            })
+            .collect();
+        verdict.notes.push(format!("{runs} runs, each judged exactly by its own seed"));
+        for (run, found) in verdicts.into_iter().enumerate() {
+            let found = found?;
+            if found.outcome != Outcome::Pass && found.outcome >= verdict.outcome {
+                let seed = seeds[run];
+                verdict.tensors.clone_from(&found.tensors);
+                for finding in found.findings {
+                    let message = format!("run {run}, seed {seed}: {}", finding.message);
+                    verdict.find(Finding { message, ..finding });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of the runs in a file.
+fn one_run(file: &TensorFile, runs: usize, run: usize) -> TensorFile {
+    let part = |array: &Array| -> Array {
+        if array.shape.first() != Some(&runs) {
+            return array.clone();
+        }
+        let length: usize = array.shape[1..].iter().product();
+        let range = run * length..(run + 1) * length;
+        let numbers = match &array.numbers {
+            Numbers::Float(data) => Numbers::Float(data[range].to_vec()),
+            Numbers::Integer(data) => Numbers::Integer(data[range].to_vec()),
+            Numbers::Unsigned(data) => Numbers::Unsigned(data[range].to_vec()),
+        };
+        Array { dtype: array.dtype, shape: array.shape[1..].to_vec(), numbers }
+    };
+    let arrays = file.arrays.iter().filter(|(name, _)| *name != "seeds");
+    let arrays = arrays.map(|(name, array)| (name.clone(), part(array))).collect();
+    TensorFile { arrays, metadata: file.metadata.clone() }
+}

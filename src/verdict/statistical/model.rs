@@ -1,0 +1,165 @@
+//! What the law says of a case: rows, probabilities, and what every gradient is made of.
+
+use crate::backward::{DenseWeights, Gradients};
+use crate::error::Error;
+use crate::forward::Saved;
+use crate::precision::{Mode, Question, Recipe, bounds, row_errors};
+use crate::problem::{Problem, Row, bias_row};
+use crate::sus::moments::{Entry, Law, RowLaw};
+use crate::sus::{Draw, Pattern, Sample};
+use crate::tensor::Tensor;
+
+/// One row of the law.
+#[derive(Debug, Clone)]
+pub(super) struct ModelRow {
+    pub row: Row,
+    pub entries: Vec<Entry<f64>>,
+    pub law: RowLaw<f64>,
+    /// How far rounding can move `ln q`.
+    pub log_error: f64,
+}
+
+/// The law of a case, and what rounding may do to any run.
+#[derive(Debug, Clone)]
+pub(super) struct Model<'a> {
+    pub problem: &'a Problem<f64>,
+    pub draw: Draw,
+    pub rows: Vec<ModelRow>,
+    /// For every element, a bound that holds whatever the mask.
+    pub bounds: Gradients<f64>,
+    pub law: Law<'a, f64, DenseWeights<'a, f64>>,
+}
+
+/// Adds `sum |W~| x` of one entry to every gradient: `visit(tensor, flat index, value)`.
+pub(super) fn for_each_part(
+    problem: &Problem<f64>,
+    row: Row,
+    entry: &Entry<f64>,
+    mut visit: impl FnMut(usize, usize, f64),
+) {
+    let s = problem.sizes();
+    let head = row.b * s.key_heads + problem.key_head(row.h);
+    let q_at = problem.row_number(row) * s.features;
+    let k_at = (head * s.keys + entry.j) * s.features;
+    let v_at = (head * s.keys + entry.j) * s.value_features;
+    for (d, &k) in problem.k(row, entry.j).iter().enumerate() {
+        visit(0, q_at + d, entry.f * k);
+    }
+    for (d, &q) in problem.q(row).iter().enumerate() {
+        visit(1, k_at + d, entry.f * q);
+    }
+    for (e, &g) in problem.g(row).iter().enumerate() {
+        visit(2, v_at + e, g);
+    }
+    if let Some(bias) = &problem.inputs().bias {
+        let [_, heads, rows, keys] = bias.shape();
+        let Row { b, h, i } = bias_row(bias.shape(), row);
+        visit(3, ((b * heads + h) * rows + i) * keys + entry.j, entry.t);
+    }
+}
+
+/// The gradients as flat slices, in the order of [`for_each_part`].
+pub(super) fn slices(gradients: &Gradients<f64>) -> [&[f64]; 4] {
+    let bias = gradients.dbias.as_ref().map_or(&[][..], Tensor::as_slice);
+    [gradients.dq.as_slice(), gradients.dk.as_slice(), gradients.dv.as_slice(), bias]
+}
+
+fn slices_mut(gradients: &mut Gradients<f64>) -> [&mut [f64]; 4] {
+    let bias = gradients.dbias.as_mut().map_or(&mut [][..], Tensor::as_mut_slice);
+    [gradients.dq.as_mut_slice(), gradients.dk.as_mut_slice(), gradients.dv.as_mut_slice(), bias]
+}
+
+impl<'a> Model<'a> {
+    /// The law of a case, and bounds for every mask.
+    pub(super) fn new(
+        problem: &'a Problem<f64>,
+        saved: &'a Saved<f64>,
+        recipe: &Recipe,
+        draw: &Draw,
+    ) -> Result<Self, Error> {
+        let law = Law::new(problem, saved, draw.c, draw.rule, draw.sampler);
+        let rows: Vec<ModelRow> = (0..problem.row_count())
+            .map(|at| {
+                let row = problem.row(at);
+                let log_error = row_errors(problem, saved, recipe, Mode::Exact, row).largest_log();
+                ModelRow { row, entries: law.entries(row), law: law.row(row), log_error }
+            })
+            .collect();
+        let bounds = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
+        Ok(Model { problem, draw: *draw, rows, bounds, law })
+    }
+}
+
+impl ModelRow {
+    /// How far the probability of entry `n` can be from `q`: rounding of the weight, and the grid of the words.
+    pub(super) fn slack(&self, n: usize) -> f64 {
+        if self.law.is_undecided(n) {
+            self.law.q[n] * libm::expm1(self.log_error) + 1.0 / 4_294_967_296.0
+        } else {
+            0.0
+        }
+    }
+}
+
+/// Worst-case bounds that hold for every mask: those of the mask that keeps all, about a truth of absolute values.
+///
+/// Every stage but one is a sum of absolute values over the kept entries, so it is largest if all are kept. What a row of
+/// `dq` shares (the errors of `lse` and `delta`) is a signed sum: its absolute values are added.
+fn bounds_of_any_mask(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    rows: &[ModelRow],
+    lambda: &[f64],
+) -> Result<Gradients<f64>, Error> {
+    let inputs = problem.inputs();
+    let zeros = || Gradients {
+        dq: Tensor::zeros(inputs.q.shape()),
+        dk: Tensor::zeros(inputs.k.shape()),
+        dv: Tensor::zeros(inputs.v.shape()),
+        dbias: inputs.bias.as_ref().map(|bias| Tensor::zeros(bias.shape())),
+        dsink: inputs.sink.as_ref().map(|sink| vec![0.0; sink.len()]),
+    };
+    let (mut sizes, mut shared) = (zeros(), zeros());
+    let (mut offsets, mut columns) = (vec![0], Vec::new());
+    for row in rows {
+        columns.extend(row.entries.iter().map(|e| e.j as u32));
+        offsets.push(columns.len());
+        let errors = row_errors(problem, saved, recipe, Mode::Exact, row.row);
+        let of_delta = errors.delta_error.worst + errors.delta_stored;
+        for (n, entry) in row.entries.iter().enumerate() {
+            let kept = row.law.kept[n];
+            let slope = errors.entries.iter().find(|e| e.j == entry.j).map_or(0.0, |e| e.slope);
+            let of_row =
+                errors.lse_error.worst * (entry.f * kept).abs() + of_delta * (slope * kept).abs();
+            let mut tensors = slices_mut(&mut sizes);
+            for_each_part(problem, row.row, entry, |tensor, at, x| {
+                tensors[tensor][at] += (kept * x).abs();
+            });
+            let k = problem.k(row.row, entry.j);
+            let first = problem.row_number(row.row) * k.len();
+            let dq = &mut shared.dq.as_mut_slice()[first..first + k.len()];
+            dq.iter_mut().zip(k).for_each(|(dq, k)| *dq += 1.01 * of_row * k.abs());
+        }
+    }
+    let pattern = Pattern::new(rows.len(), problem.sizes().keys, offsets, columns)?;
+    let expected = vec![0.0; rows.len()];
+    let sample = Sample { pattern, lambda: lambda.to_vec(), expected };
+    let question = Question {
+        problem,
+        recipe,
+        mode: Mode::Exact,
+        saved,
+        sample: Some(&sample),
+        borderline: None,
+        gradients: &sizes,
+    };
+    let bounds = bounds(&question);
+    let dbias = bounds.dbias.as_ref().map_or(&[][..], |bound| &bound.worst);
+    let all = [&bounds.dq.worst[..], &bounds.dk.worst, &bounds.dv.worst, dbias];
+    for (out, worst) in slices_mut(&mut shared).into_iter().zip(all) {
+        // Twice: the prediction is itself computed in f64, at best as well as the recipe.
+        out.iter_mut().zip(worst).for_each(|(x, worst)| *x = 2.0 * (*x + worst));
+    }
+    Ok(shared)
+}

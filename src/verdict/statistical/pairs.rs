@@ -1,0 +1,226 @@
+//! Independence: pairs of entries, of one run and of runs some steps apart.
+
+use super::masks::Masks;
+use super::tails::{Atom, Tally};
+use super::tests::{Kind, Tests};
+use std::collections::{BTreeMap, HashMap};
+
+/// The largest number of unknowns whose pairs are all tested.
+const LARGEST: usize = 1100;
+/// Pairs nearer than this many standard deviations cannot fail.
+const LOOKED_AT: f64 = 4.5;
+
+/// All tests of independence.
+pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
+    all_pairs(masks, tests, 0);
+    all_pairs(masks, tests, 1);
+    all_pairs(masks, tests, 2);
+    for (name, pairs) in families(masks) {
+        pooled(masks, tests, &name, &pairs, None);
+    }
+    let own: Vec<(usize, usize)> = (0..masks.q.len()).map(|at| (at, at)).collect();
+    let mut lags = vec![1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, masks.runs / 2];
+    lags.retain(|&lag| lag > 0 && lag < masks.runs);
+    lags.dedup();
+    for lag in lags {
+        pooled(masks, tests, &format!("entries and themselves {lag} runs later"), &own, Some(lag));
+    }
+}
+
+/// The same bits, `lag` runs earlier.
+fn shifted(bits: &[u64], lag: usize, runs: usize) -> Vec<u64> {
+    let (words, rest) = (lag / 64, lag % 64);
+    let word = |n: usize| bits.get(n).copied().unwrap_or(0);
+    (0..runs.div_ceil(64))
+        .map(|n| {
+            let low = word(n + words) >> rest;
+            if rest == 0 { low } else { low | word(n + words + 1) << (64 - rest) }
+        })
+        .collect()
+}
+
+fn ones(bits: &[u64]) -> f64 {
+    f64::from(bits.iter().map(|word| word.count_ones()).sum::<u32>())
+}
+
+fn both(a: &[u64], b: &[u64]) -> f64 {
+    f64::from(a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
+}
+
+/// The first `runs` bits.
+fn cut(bits: &[u64], runs: usize) -> Vec<u64> {
+    let mut bits = bits.to_vec();
+    bits.truncate(runs.div_ceil(64));
+    if let (Some(last), true) = (bits.last_mut(), !runs.is_multiple_of(64)) {
+        *last &= (1 << (runs % 64)) - 1;
+    }
+    bits
+}
+
+/// Every pair of entries, the second `lag` runs later. Pairs whose terms are not independent of each other are left out:
+/// an entry with itself, and entries of one systematic row.
+fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
+    let count = masks.q.len();
+    if count > LARGEST || masks.runs <= lag + 1 {
+        return;
+    }
+    let runs = masks.runs - lag;
+    let first: Vec<Vec<u64>> = masks.bits.iter().map(|bits| cut(bits, runs)).collect();
+    let second: Vec<Vec<u64>> =
+        masks.bits.iter().map(|bits| shifted(bits, lag, masks.runs)).collect();
+    let totals: Vec<[f64; 2]> =
+        first.iter().zip(&second).map(|(a, b)| [ones(a), ones(b)]).collect();
+    let runs = runs as f64;
+    for a in 0..count {
+        for b in if lag == 0 { a + 1..count } else { 0..count } {
+            let same_row = masks.unknowns[a].row == masks.unknowns[b].row;
+            if a == b || (masks.is_systematic() && same_row) {
+                continue;
+            }
+            let (p, q) = (masks.q[a], masks.q[b]);
+            let found =
+                both(&first[a], &second[b]) - p * totals[b][1] - q * totals[a][0] + runs * p * q;
+            let deviation = libm::sqrt(runs * masks.variance(a) * masks.variance(b));
+            if found.abs() < LOOKED_AT * deviation {
+                tests.skip(1);
+                continue;
+            }
+            let atom = Atom::product(p, q, masks.slack[a] + masks.slack[b]);
+            let log_p = Tally::of(vec![atom], runs).log_tail(found);
+            tests.add(Kind::Single, log_p, || {
+                let later = if lag == 0 { String::new() } else { format!(", {lag} runs later") };
+                let what = format!(
+                    "whether entries {:?} and{later} {:?} are kept together",
+                    masks.place(a),
+                    masks.place(b)
+                );
+                (what, [found, 0.0, deviation])
+            });
+        }
+    }
+}
+
+/// Pairs that bugs tie together.
+pub(super) fn families(masks: &Masks<'_>) -> Vec<(String, Vec<(usize, usize)>)> {
+    let places: HashMap<[usize; 4], usize> =
+        (0..masks.q.len()).map(|at| (masks.place(at), at)).collect();
+    let s = masks.model.problem.sizes();
+    let mut families: Vec<(String, Vec<(usize, usize)>)> = Vec::new();
+    let mut family = |name: String, other: &dyn Fn([usize; 4]) -> Option<[usize; 4]>| {
+        let pairs: Vec<(usize, usize)> = (0..masks.q.len())
+            .filter_map(|at| Some((at, *places.get(&other(masks.place(at))?)?)))
+            .filter(|&(a, b)| {
+                a != b && !(masks.is_systematic() && masks.unknowns[a].row == masks.unknowns[b].row)
+            })
+            .collect();
+        if !pairs.is_empty() {
+            families.push((name, pairs));
+        }
+    };
+    for step in 1..s.query_heads.min(9) {
+        // Disjoint pairs: heads of an even block of `step` with those of the next.
+        for odd in 0..2 {
+            family(format!("entries of heads {step} apart"), &|[b, h, i, j]| {
+                (h / step % 2 == odd).then_some([b, h + step, i, j])
+            });
+        }
+    }
+    for step in 1..s.batch.min(9) {
+        for odd in 0..2 {
+            family(format!("entries of sequences {step} apart"), &|[b, h, i, j]| {
+                (b / step % 2 == odd).then_some([b + step, h, i, j])
+            });
+        }
+    }
+    for step in [1, 2, 3, 4, 8, 16] {
+        for odd in 0..2 {
+            family(format!("entries of rows {step} apart"), &|[b, h, i, j]| {
+                (i / step % 2 == odd).then_some([b, h, i + step, j])
+            });
+            family(format!("entries of keys {step} apart"), &|[b, h, i, j]| {
+                (j / step % 2 == odd).then_some([b, h, i, j + step])
+            });
+            family(format!("entries on a diagonal {step} apart"), &|[b, h, i, j]| {
+                (i / step % 2 == odd).then_some([b, h, i + step, j + step])
+            });
+        }
+    }
+    family("entries and their transposed".into(), &|[b, h, i, j]| {
+        (i < j && !masks.is_systematic()).then_some([b, h, j, i])
+    });
+    families
+}
+
+/// The sum of the products of the deviations of many pairs, all terms independent.
+fn pooled(
+    masks: &Masks<'_>,
+    tests: &mut Tests,
+    name: &str,
+    pairs: &[(usize, usize)],
+    lag: Option<usize>,
+) {
+    let starts: Vec<Vec<usize>> = match lag {
+        None => vec![(0..masks.runs).collect()],
+        // Disjoint pairs of runs.
+        Some(lag) => (0..2)
+            .map(|odd| (0..masks.runs - lag).filter(|run| run / lag % 2 == odd).collect())
+            .collect(),
+    };
+    for starts in starts.iter().filter(|starts| !starts.is_empty()) {
+        let step = lag.unwrap_or(0);
+        let mut found = 0.0;
+        for &(a, b) in pairs {
+            let mut table = [0.0; 4];
+            for &run in starts {
+                let at = 2 * usize::from(masks.bit(a, run)) + usize::from(masks.bit(b, run + step));
+                table[at] += 1.0;
+            }
+            let (p, q) = (masks.q[a], masks.q[b]);
+            found += table[3] * (1.0 - p) * (1.0 - q)
+                - table[2] * (1.0 - p) * q
+                - table[1] * p * (1.0 - q)
+                + table[0] * p * q;
+        }
+        let tally = Tally::of(pair_atoms(masks, pairs), starts.len() as f64);
+        tests.add(Kind::Aimed, tally.log_tail(found), || {
+            let what = format!("whether {name} are kept together");
+            (what, [found, 0.0, libm::sqrt(tally.variance())])
+        });
+    }
+}
+
+/// The products of the deviations of pairs, as independent atoms; systematic rows as wholes.
+pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<Atom> {
+    if !masks.is_systematic() {
+        return pairs
+            .iter()
+            .map(|&(a, b)| Atom::product(masks.q[a], masks.q[b], masks.slack[a] + masks.slack[b]))
+            .collect();
+    }
+    let mut by_rows: BTreeMap<(usize, usize), Vec<(usize, usize)>> = BTreeMap::new();
+    for &(a, b) in pairs {
+        by_rows.entry((masks.unknowns[a].row, masks.unknowns[b].row)).or_default().push((a, b));
+    }
+    by_rows
+        .into_iter()
+        .map(|((first, second), pairs)| {
+            let slot = |row: usize, at: usize| {
+                masks.of_row[row].iter().position(|&other| other == at).expect("its row")
+            };
+            let slots: Vec<(usize, usize)> =
+                pairs.iter().map(|&(a, b)| (slot(first, a), slot(second, b))).collect();
+            let y = |mask: &[bool], slot: usize, at: usize| {
+                f64::from(u8::from(mask[slot])) - masks.q[at]
+            };
+            let mut outcomes = Vec::new();
+            for (p, x) in &masks.pieces[first] {
+                for (r, z) in &masks.pieces[second] {
+                    let value = pairs.iter().zip(&slots);
+                    let value = value.map(|(&(a, b), &(m, n))| y(x, m, a) * y(z, n, b)).sum();
+                    outcomes.push((p * r, value));
+                }
+            }
+            Atom { outcomes, slack: masks.row_slack[first] + masks.row_slack[second] }
+        })
+        .collect()
+}

@@ -1,0 +1,281 @@
+//! How small an error a number of runs can see, and how many runs an error needs.
+
+use super::decode::Decoder;
+use super::inconclusive;
+use super::model::Model;
+use super::projections::{Direction, Functional, directions};
+use super::tests::FALSE_ALARM;
+use crate::backward::{Gradients, backward};
+use crate::error::Error;
+use crate::forward::forward;
+use crate::precision::Recipe;
+use crate::problem::Problem;
+use crate::sus::Draw;
+use crate::sus::moments::functional::bernstein_limit;
+use crate::verdict::Verdict;
+
+/// A number of runs decides if it sees a bias of the keep probabilities, or of a gradient, of this relative size.
+pub(super) const DECIDES_BIAS: f64 = 0.1;
+/// And an error of a variance of this relative size.
+pub(super) const DECIDES_VARIANCE: f64 = 1.0;
+/// And, where masks are decoded, this correlation of neighbouring runs.
+pub(super) const DECIDES_CORRELATION: f64 = 0.1;
+
+/// The level that plans are made for: a share of the budget for each of some thousand tests.
+const LEVEL: f64 = FALSE_ALARM / 1000.0;
+
+/// What runs of a case can see.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Whether the gradients of a run tell its mask: then a wrong weight or gradient is seen in every run.
+    pub decoded: bool,
+    /// Undecided entries.
+    pub undecided: usize,
+    /// What is measured.
+    measured: Vec<Measured>,
+}
+
+/// One sum whose mean and variance are measured.
+#[derive(Debug, Clone)]
+struct Measured {
+    mean: f64,
+    variance: f64,
+    fourth: f64,
+    deviation: f64,
+    rounding: f64,
+    /// Whether its variance is measured.
+    fixes_variance: bool,
+    /// The functional, if it is one.
+    functional: Option<Functional>,
+    /// `sum of sqrt(v v)` over pairs of neighbouring runs, and its variance.
+    pairs: Option<[f64; 2]>,
+    /// Of the squared deviations of the rows' counts: their mean, their variance, the largest.
+    rows: Option<[f64; 3]>,
+}
+
+/// What a number of runs can see.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sensitivity {
+    /// The smallest relative bias.
+    pub bias: f64,
+    /// The smallest relative error of a variance.
+    pub variance: f64,
+    /// The smallest correlation of neighbouring runs.
+    pub correlation: f64,
+}
+
+/// The plan of a case.
+///
+/// # Errors
+/// Those of the problem's bounds.
+pub fn plan(problem: &Problem<f64>, recipe: &Recipe, draw: &Draw) -> Result<Plan, Error> {
+    let saved = forward(problem);
+    let truth = backward(problem, &saved);
+    let model = Model::new(problem, &saved, recipe, draw)?;
+    let with_bias = truth.dbias.is_some();
+    let decoder = Decoder::new(&model, with_bias, false);
+    Ok(of_model(&model, decoder.as_ref(), &truth, [true, true, true, with_bias]))
+}
+
+pub(super) fn of_model(
+    model: &Model<'_>,
+    decoder: Option<&Decoder>,
+    truth: &Gradients<f64>,
+    present: [bool; 4],
+) -> Plan {
+    let undecided: usize = model
+        .rows
+        .iter()
+        .map(|row| (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n)).count())
+        .sum();
+    let measured = if decoder.is_some() {
+        vec![of_counts(model)]
+    } else {
+        let of = |direction| Functional::new(model, direction);
+        let all = directions(model, truth, present);
+        // The truth for the mean, random directions of all gradients for the variance.
+        let truths = |d: &Direction| d.name.ends_with("over its variance");
+        let random = |d: &Direction| d.name.starts_with("random") && d.name.contains("dq, dk");
+        let used = all.iter().filter(|d| truths(d) || random(d));
+        used.map(|d| (truths(d), of(d)))
+            .filter(|(_, f)| f.variance > 0.0)
+            .map(|(truth, f)| Measured {
+                mean: if truth { f.mean.abs() } else { f64::INFINITY },
+                fixes_variance: !truth,
+                variance: f.variance,
+                fourth: f.fourth,
+                deviation: f.deviation,
+                rounding: f.rounding,
+                functional: Some(f.clone()),
+                pairs: None,
+                rows: None,
+            })
+            .collect()
+    };
+    Plan { decoded: decoder.is_some(), undecided, measured }
+}
+
+/// The number of kept undecided entries.
+fn of_counts(model: &Model<'_>) -> Measured {
+    let (mut mean, mut variance, mut fourth, mut pairs) = (0.0, 0.0, 0.0, [0.0; 2]);
+    let mut rows = [0.0_f64; 3];
+    for row in &model.rows {
+        let law = row.law.count_law();
+        let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
+        let center: f64 = all().map(|(n, p)| n * p).sum();
+        let moment = |k: i32| -> f64 { all().map(|(n, p)| p * (n - center).powi(k)).sum() };
+        rows[0] += moment(2);
+        rows[1] += (moment(4) - moment(2) * moment(2)).max(0.0);
+        let far = all().filter(|x| x.1 > 0.0).map(|(n, _)| (n - center) * (n - center));
+        rows[2] = far.fold(rows[2], f64::max);
+        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n));
+        for v in undecided.map(|n| row.law.q[n] * (1.0 - row.law.q[n])) {
+            fourth += v * (1.0 - 6.0 * v);
+            pairs[0] += v / 2.0;
+            pairs[1] += v * v / 2.0;
+        }
+        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n));
+        mean += undecided.map(|n| row.law.q[n]).sum::<f64>();
+        variance += row.law.count_variance();
+    }
+    fourth = (fourth + 3.0 * variance * variance).max(variance * variance);
+    let (pairs, rows) = (Some(pairs), (rows[0] > 0.0).then_some(rows));
+    let (deviation, rounding, fixes_variance) = (1.0, 0.0, true);
+    Measured {
+        mean,
+        variance,
+        fourth,
+        deviation,
+        rounding,
+        fixes_variance,
+        functional: None,
+        pairs,
+        rows,
+    }
+}
+
+impl Plan {
+    /// What this many runs can see: the worst of what is measured.
+    #[must_use]
+    pub fn sensitivity(&self, runs: usize) -> Sensitivity {
+        let n = runs as f64;
+        let zero = Sensitivity { bias: 0.0, variance: 0.0, correlation: 0.0 };
+        self.measured.iter().filter(|m| m.variance > 0.0).fold(zero, |worst, m| {
+            let limit = bernstein_limit(m.variance * n, m.deviation, LEVEL);
+            let bias = (limit / n + m.rounding) / m.mean;
+            let cut = m.functional.as_ref().map_or(1.0, |f| f.cut(n));
+            let squares = m.fourth - m.variance * m.variance;
+            let [mean, spread, most] = m.rows.unwrap_or([m.variance, squares, cut * cut]);
+            let variance = bernstein_limit(n * spread, most, LEVEL) / (n * mean);
+            let correlation = if let Some([sum, square]) = m.pairs {
+                bernstein_limit(n * square, 1.0, LEVEL) / (n * sum)
+            } else {
+                let variance = m.variance * m.variance * n / 2.0;
+                bernstein_limit(variance, cut * cut, LEVEL) / (m.variance * n / 2.0)
+            };
+            if !m.fixes_variance {
+                return Sensitivity { bias: worst.bias.max(bias), ..worst };
+            }
+            Sensitivity {
+                bias: worst.bias.max(bias),
+                variance: worst.variance.max(variance),
+                correlation: worst.correlation.max(correlation),
+            }
+        })
+    }
+
+    /// The smallest number of runs that sees what `enough` asks for; `None` beyond `2^40`.
+    #[must_use]
+    pub fn runs(&self, enough: impl Fn(Sensitivity) -> bool) -> Option<usize> {
+        let mut most = 1_usize;
+        while !enough(self.sensitivity(most)) {
+            most = most.checked_mul(2).filter(|&n| n <= 1 << 40)?;
+        }
+        let mut least = most / 2;
+        while most - least > 1 {
+            let middle = least + (most - least) / 2;
+            if enough(self.sensitivity(middle)) { most = middle } else { least = middle }
+        }
+        Some(most)
+    }
+
+    /// Whether a sensitivity is enough for PASS.
+    #[must_use]
+    pub fn decides(&self, s: Sensitivity) -> bool {
+        s.bias <= DECIDES_BIAS
+            && s.variance <= DECIDES_VARIANCE
+            && (!self.decoded || s.correlation <= DECIDES_CORRELATION)
+    }
+
+    /// Says what this many runs could see, and whether that is enough.
+    pub(super) fn conclude(&self, runs: usize, verdict: &mut Verdict) {
+        let s = self.sensitivity(runs);
+        let of = if self.decoded { "keep probabilities" } else { "a gradient" };
+        verdict.notes.push(format!(
+            "{runs} runs could see a bias of {of} of {:.2} %, an error of a variance of {:.2} %, a correlation of {:.4}",
+            100.0 * s.bias,
+            100.0 * s.variance,
+            s.correlation
+        ));
+        if !self.decides(s) {
+            let needed = self.runs(|s| self.decides(s));
+            let needed = needed.map_or("more than 2^40".into(), |n| n.to_string());
+            inconclusive(&format!("{runs} runs are too few to tell; {needed} would do"), verdict);
+        }
+    }
+}
+
+impl Plan {
+    /// The plan for people: what some numbers of runs can see, and the number that sees what is asked for.
+    #[must_use]
+    pub fn to_text(&self, bias: f64, variance: f64) -> String {
+        let mut out = String::new();
+        let mut line = |text: String| out.push_str(&(text + "\n"));
+        line(format!("undecided entries   {}", self.undecided));
+        let told = "told by the gradients of a run: a wrong weight or gradient fails at once";
+        line(format!(
+            "masks               {}",
+            if self.decoded { told } else { "not told by the gradients" }
+        ));
+        line(format!(
+            "{:>10} {:>12} {:>16} {:>13}",
+            "runs", "bias", "variance error", "correlation"
+        ));
+        for runs in [10, 100, 1000, 4000, 10_000, 100_000] {
+            let s = self.sensitivity(runs);
+            let (bias, variance) = (100.0 * s.bias, 100.0 * s.variance);
+            line(format!("{runs:>10} {bias:>10.2} % {variance:>14.2} % {:>13.4}", s.correlation));
+        }
+        let say = |runs: Option<usize>| runs.map_or("more than 2^40".into(), |n| n.to_string());
+        let runs = say(self.runs(|s| s.bias <= bias));
+        line(format!("a bias of {} % needs {runs} runs", 100.0 * bias));
+        let runs = say(self.runs(|s| s.variance <= variance));
+        line(format!("a variance error of {} % needs {runs} runs", 100.0 * variance));
+        line(format!("PASS needs {} runs", say(self.runs(|s| self.decides(s)))));
+        out
+    }
+
+    /// The plan for machines.
+    #[must_use]
+    pub fn to_json(&self, bias: f64, variance: f64) -> String {
+        let rows: Vec<serde_json::Value> = [10, 100, 1000, 4000, 10_000, 100_000]
+            .into_iter()
+            .map(|runs| {
+                let s = self.sensitivity(runs);
+                serde_json::json!({
+                    "runs": runs, "bias": s.bias, "variance": s.variance, "correlation": s.correlation,
+                })
+            })
+            .collect();
+        let document = serde_json::json!({
+            "spec": "sus-oracle-power/1",
+            "undecided": self.undecided,
+            "decoded": self.decoded,
+            "sensitivity": rows,
+            "bias": { "size": bias, "runs": self.runs(|s| s.bias <= bias) },
+            "variance": { "size": variance, "runs": self.runs(|s| s.variance <= variance) },
+            "pass": { "runs": self.runs(|s| self.decides(s)) },
+        });
+        format!("{document}\n")
+    }
+}

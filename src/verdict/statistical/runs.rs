@@ -1,0 +1,118 @@
+//! The runs of a candidate: its gradients with a leading axis of runs.
+
+use crate::file::TensorFile;
+use crate::file::tensor_file::{Array, Numbers};
+use crate::problem::Problem;
+use crate::verdict::candidate::{RESULTS, shape_of};
+use crate::verdict::{Rule, Verdict};
+
+/// The gradients of all runs, each `[S, ...]` flat, in the order `dq, dk, dv, dbias`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Runs<'a> {
+    pub count: usize,
+    pub gradients: [&'a [f64]; 4],
+    /// `nnz` by run and row.
+    pub counts: Option<Vec<f64>>,
+    /// A dense mask by run, row and key.
+    pub masks: Option<Vec<bool>>,
+}
+
+const GRADIENTS: [&str; 4] = ["dq", "dk", "dv", "dbias"];
+
+impl<'a> Runs<'a> {
+    /// Reads the runs; what cannot be read is found wrong, and `None` is returned.
+    pub(super) fn read(
+        problem: &Problem<f64>,
+        count: usize,
+        file: &'a TensorFile,
+        verdict: &mut Verdict,
+    ) -> Option<Self> {
+        let mut runs = Runs { count, ..Runs::default() };
+        let before = verdict.findings.len();
+        for name in file.arrays.keys() {
+            let result = RESULTS.contains(&name.as_str()) && shape_of(problem, name).is_some();
+            if !result && !["nnz", "mask", "seeds"].contains(&name.as_str()) {
+                let name = crate::verdict::candidate::printable(name);
+                verdict.fail(&name, Rule::Extra, "expected no such tensor for runs of this case");
+            }
+        }
+        for (at, name) in GRADIENTS.into_iter().enumerate() {
+            let Some(shape) = shape_of(problem, name) else { continue };
+            match file.arrays.get(name) {
+                Some(array) => {
+                    runs.gradients[at] = floats(name, array, count, &shape, verdict).unwrap_or(&[]);
+                }
+                None if name == "dbias" => {
+                    verdict.notes.push(format!("{name}: not in the candidate, not judged"));
+                }
+                None => {
+                    let message = format!("expected shape [{count}, ...] {shape:?}, found none");
+                    verdict.fail(name, Rule::Missing, message);
+                }
+            }
+        }
+        let s = problem.sizes();
+        let rows = [count, s.batch, s.query_heads, s.queries];
+        if let Some(array) = file.arrays.get("nnz") {
+            runs.counts = small_numbers("nnz", array, &rows, verdict);
+        }
+        if let Some(array) = file.arrays.get("mask") {
+            let shape = [&rows[..], &[s.keys]].concat();
+            let mask = small_numbers("mask", array, &shape, verdict);
+            runs.masks = mask.map(|mask| mask.iter().map(|&x| x != 0.0).collect());
+        }
+        (verdict.findings.len() == before).then_some(runs)
+    }
+
+    /// One gradient of one run; empty if the candidate has none.
+    pub(super) fn of(&self, tensor: usize, run: usize) -> &'a [f64] {
+        let all = self.gradients[tensor];
+        let length = all.len() / self.count.max(1);
+        &all[run * length..(run + 1) * length]
+    }
+}
+
+/// The elements of a result of all runs, if type, shape and numbers are right.
+pub(super) fn floats<'a>(
+    name: &str,
+    array: &'a Array,
+    count: usize,
+    shape: &[usize],
+    verdict: &mut Verdict,
+) -> Option<&'a [f64]> {
+    let Numbers::Float(data) = &array.numbers else {
+        let message = format!("expected F64, F32, F16 or BF16, found {:?}", array.dtype);
+        verdict.fail(name, Rule::Dtype, message);
+        return None;
+    };
+    let expected = [&[count], shape].concat();
+    if array.shape != expected || data.len() != expected.iter().product::<usize>() {
+        let message = format!("expected shape {expected:?}, found {:?}", array.shape);
+        verdict.fail(name, Rule::Shape, message);
+        return None;
+    }
+    if let Some(at) = data.iter().position(|x| !x.is_finite()) {
+        let run = at / (data.len() / count).max(1);
+        verdict.fail(name, Rule::NotANumber, format!("found {} in run {run}", data[at]));
+        return None;
+    }
+    Some(data)
+}
+
+fn small_numbers(
+    name: &str,
+    array: &Array,
+    shape: &[usize],
+    verdict: &mut Verdict,
+) -> Option<Vec<f64>> {
+    if array.shape != shape {
+        let message = format!("expected shape {shape:?}, found {:?}", array.shape);
+        verdict.fail(name, Rule::Shape, message);
+        return None;
+    }
+    Some(match &array.numbers {
+        Numbers::Float(data) => data.clone(),
+        Numbers::Integer(data) => data.iter().map(|&x| x as f64).collect(),
+        Numbers::Unsigned(data) => data.iter().map(|&x| x as f64).collect(),
+    })
+}

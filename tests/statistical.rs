@@ -1,0 +1,432 @@
+//! Many runs judged by the law alone: right samplers pass, wrong ones fail, few runs do not tell.
+
+mod common;
+
+use common::{Shape, numbers};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use std::ops::Range;
+use sus_oracle::backward::{DenseWeights, Weight, Weights, backward_with};
+use sus_oracle::file::{Array, Pass, Settings, TensorFile};
+use sus_oracle::forward::forward;
+use sus_oracle::precision::{Mode, Recipe};
+use sus_oracle::problem::{Options, Problem, Row};
+use sus_oracle::sus::{Budget, Rule, Sampler, sample};
+use sus_oracle::verdict::{Case, Judge, Outcome, Verdict};
+
+const RUNS: usize = 4000;
+
+/// 16 queries and keys, two heads, causal: the gradients of a run tell its mask.
+fn problem(features: usize) -> Problem<f64> {
+    let options = Options { causal: true, ..Options::default() };
+    let shape =
+        Shape { key_heads: 2, features, value_features: features, options, ..Shape::plain(16, 16) };
+    shape.fill(|rng| {
+        let sum: u64 = (0..12).map(|_| u64::from(rng.next_u32() >> 8)).sum();
+        f64::from((sum as f64 / 16_777_216.0 - 6.0) as f32)
+    })
+}
+
+fn settings(sampler: Sampler, rule: Rule, seed: Option<u64>) -> Settings {
+    Settings {
+        pass: Some(Pass::Sus),
+        c: Some(Budget::new(4.0).unwrap()),
+        sampler: Some(sampler),
+        rule: Some(rule),
+        seed,
+        ..Settings::default()
+    }
+}
+
+fn case(sampler: Sampler) -> Case {
+    Case::new(problem(8), settings(sampler, Rule::Paper, None))
+}
+
+struct Matrix<'a> {
+    dense: DenseWeights<'a, f64>,
+    w: &'a [f64],
+}
+
+impl Weights<f64> for Matrix<'_> {
+    fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
+        let problem = self.dense.problem;
+        let first = problem.row_number(row) * problem.sizes().keys;
+        for j in keys {
+            if self.w[first + j] != 0.0 {
+                let dense = self.dense.at(row, j);
+                visit(Weight { w: self.w[first + j], ..dense });
+            }
+        }
+    }
+}
+
+/// The runs of a kernel that draws its weights by `draw(run)`.
+fn runs(
+    problem: &Problem<f64>,
+    count: usize,
+    single: bool,
+    mut draw: impl FnMut(usize, &mut [Vec<f64>; 3]),
+) -> TensorFile {
+    let saved = forward(problem);
+    let mut all = [Vec::new(), Vec::new(), Vec::new()];
+    let size = problem.row_count() * problem.sizes().keys;
+    for run in 0..count {
+        let mut w = [vec![0.0; size], vec![0.0; size], vec![0.0; size]];
+        draw(run, &mut w);
+        let of = |w: &[f64]| {
+            backward_with(
+                problem,
+                &saved,
+                &Matrix { dense: DenseWeights { problem, saved: &saved }, w },
+            )
+        };
+        let first = of(&w[0]);
+        all[0].extend_from_slice(first.dq.as_slice());
+        let second = if w[1] == w[0] { first.clone() } else { of(&w[1]) };
+        all[1].extend_from_slice(second.dk.as_slice());
+        let third = if w[2] == w[0] { first } else { of(&w[2]) };
+        all[2].extend_from_slice(third.dv.as_slice());
+    }
+    let inputs = problem.inputs();
+    let shapes = [inputs.q.shape(), inputs.k.shape(), inputs.v.shape()];
+    let mut file = TensorFile::default();
+    for ((name, shape), data) in ["dq", "dk", "dv"].into_iter().zip(shapes).zip(all) {
+        let shape = [&[count][..], &shape].concat();
+        let rounded: Vec<f64> =
+            if single { data.iter().map(|&x| f64::from(x as f32)).collect() } else { data };
+        let array = if single { Array::f32(&shape, rounded) } else { Array::f64(&shape, rounded) };
+        file.arrays.insert(name.into(), array);
+    }
+    file
+}
+
+fn judge(case: &Case, file: &TensorFile) -> Verdict {
+    let recipe = sus_oracle::verdict::recipe_of(file);
+    Judge::new(case, &Recipe::built_in(recipe).unwrap(), Mode::Exact).unwrap().check(file)
+}
+
+/// One mask for all gradients.
+fn spread([dq, dk, dv]: &mut [Vec<f64>; 3]) {
+    dk.clone_from(dq);
+    dv.clone_from(dq);
+}
+
+/// The library's own draws with the seeds `first, first + 1, ...`.
+fn right(case: &Case, first: u64, count: usize, single: bool) -> TensorFile {
+    let saved = forward(&case.problem);
+    let mut draw = case.draw().unwrap().unwrap();
+    runs(&case.problem, count, single, |run, w| {
+        draw.seed = first + run as u64;
+        let sample = sample(&case.problem, &saved, &draw).unwrap();
+        let values = sus_oracle::sus::sampled_values(&case.problem, &saved, &sample);
+        let keys = case.problem.sizes().keys;
+        let mut values = values.into_iter();
+        for row in 0..case.problem.row_count() {
+            for &j in sample.pattern.row(row) {
+                w[0][row * keys + j as usize] = values.next().unwrap();
+            }
+        }
+        spread(w);
+    })
+}
+
+#[test]
+fn right_samplers_pass() {
+    for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+        for (block, single) in [(1, false), (2, true)] {
+            let case = case(sampler);
+            let verdict = judge(&case, &right(&case, block << 40, RUNS, single));
+            assert_eq!(verdict.outcome, Outcome::Pass, "{sampler} {single} {verdict:#?}");
+        }
+    }
+}
+
+#[test]
+fn three_runs_do_not_tell() {
+    for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+        let case = case(sampler);
+        let verdict = judge(&case, &right(&case, 0, 3, false));
+        assert_eq!(verdict.outcome, Outcome::Inconclusive, "{sampler} {verdict:#?}");
+    }
+}
+
+/// A kernel of independent draws: `keep(q, run, [head, i, j], rng)` decides, `value(w, q)` is what a kept entry counts as.
+fn drawn(
+    count: usize,
+    mut keep: impl FnMut(f64, usize, [usize; 3], &mut ChaCha8Rng) -> bool,
+    value: impl Fn(f64, f64) -> f64,
+) -> TensorFile {
+    let problem = problem(8);
+    let saved = forward(&problem);
+    let dense = DenseWeights { problem: &problem, saved: &saved };
+    let mut rng = numbers(99);
+    runs(&problem, count, false, |run, w| {
+        for at in 0..problem.row_count() {
+            let row = problem.row(at);
+            for j in 0..=row.i {
+                let weight = dense.at(row, j).w;
+                let q = (4.0 * weight).min(1.0);
+                if keep(q, run, [row.h, row.i, j], &mut rng) {
+                    w[0][at * 16 + j] = value(weight, q);
+                }
+            }
+        }
+        spread(w);
+    })
+}
+
+fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / 9_007_199_254_740_992.0
+}
+
+/// A uniform that is a function of its place alone.
+fn keyed(place: [u64; 4]) -> f64 {
+    let mut key = [0; 32];
+    for (bytes, x) in key.chunks_exact_mut(8).zip(place) {
+        bytes.copy_from_slice(&x.to_le_bytes());
+    }
+    uniform(&mut ChaCha8Rng::from_seed(key))
+}
+
+fn right_value(w: f64, _: f64) -> f64 {
+    w.max(0.25)
+}
+
+type Value = fn(f64, f64) -> f64;
+type Keep = fn(f64, usize, [usize; 3], &mut ChaCha8Rng) -> bool;
+
+/// Wrong decisions, each with its name.
+const DECISIONS: [(&str, Keep); 14] = [
+    ("c 5 % too large", |q, _, _, rng| q >= 1.0 || uniform(rng) < 1.05 * q),
+    ("c 5 % too small", |q, _, _, rng| q >= 1.0 || uniform(rng) < 0.95 * q),
+    ("7-bit uniform", |q, _, _, rng| q >= 1.0 || (uniform(rng) * 128.0).floor() / 128.0 < q),
+    ("8-bit threshold, cut", |q, _, _, rng| {
+        q >= 1.0 || (uniform(rng) * 256.0).floor() < (q * 256.0).floor()
+    }),
+    ("4-bit uniform", |q, _, _, rng| q >= 1.0 || (uniform(rng) * 16.0).floor() / 16.0 < q),
+    ("small q cut off", |q, _, _, rng| q >= 0.05 && uniform(rng) < q),
+    ("small q cut off lower", |q, _, _, rng| q >= 0.02 && uniform(rng) < q),
+    ("words shared by heads", |q, run, [_, i, j], _| {
+        keyed([run as u64, i as u64, j as u64, 7]) < q
+    }),
+    ("words shared by rows", |q, run, [h, _, j], _| keyed([run as u64, h as u64, j as u64, 8]) < q),
+    ("one word a row", |q, run, [h, i, _], _| keyed([run as u64, h as u64, i as u64, 9]) < q),
+    ("runs repeat after 1000", |q, run, [h, i, j], _| {
+        keyed([run as u64 % 1000, h as u64, (16 * i + j) as u64, 10]) < q
+    }),
+    ("runs repeat in pairs", |q, run, [h, i, j], _| {
+        keyed([run as u64 / 2, h as u64, (16 * i + j) as u64, 11]) < q
+    }),
+    ("the same run always", |q, _, [h, i, j], _| keyed([0, h as u64, (16 * i + j) as u64, 12]) < q),
+    ("words of the next run shifted by a row", |q, run, [h, i, j], _| {
+        keyed([(run + i) as u64, h as u64, j as u64, 13]) < q
+    }),
+];
+
+#[test]
+fn wrong_decisions_fail() {
+    let case = case(Sampler::Bernoulli);
+    let independent = drawn(RUNS, |q, _, _, rng| uniform(rng) < q, right_value);
+    let verdict = judge(&case, &independent);
+    assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:#?}");
+    let mut missed = Vec::new();
+    for (name, keep) in DECISIONS {
+        let verdict = judge(&case, &drawn(RUNS, keep, right_value));
+        if verdict.outcome != Outcome::Fail {
+            missed.push(name);
+        }
+    }
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn wrong_weights_fail() {
+    let values: [(&str, Value); 4] = [
+        ("not divided by q", |w, _| w),
+        ("divided by q twice", |w, q| w / (q * q)),
+        ("1/c for all", |_, _| 0.25),
+        ("one per cent too large", |w, q| 1.01 * w / q),
+    ];
+    let case = case(Sampler::Bernoulli);
+    for (name, value) in values {
+        let verdict = judge(&case, &drawn(40, |q, _, _, rng| uniform(rng) < q, value));
+        assert_eq!(verdict.outcome, Outcome::Fail, "{name}");
+    }
+}
+
+#[test]
+fn the_other_sampler_fails() {
+    for (declared, drawn) in
+        [(Sampler::Bernoulli, Sampler::Systematic), (Sampler::Systematic, Sampler::Bernoulli)]
+    {
+        let verdict = judge(&case(declared), &right(&case(drawn), 5, RUNS, false));
+        assert_eq!(verdict.outcome, Outcome::Fail, "{declared}");
+    }
+}
+
+/// A problem whose masks the gradients do not tell: two features for 16 keys.
+#[test]
+fn projections_pass_right_samplers_and_fail_wrong_ones() {
+    for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+        let case = Case::new(problem(2), settings(sampler, Rule::Paper, None));
+        let file = right(&case, 3 << 40, RUNS, true);
+        let verdict = judge(&case, &file);
+        assert_eq!(verdict.outcome, Outcome::Pass, "{sampler} {verdict:#?}");
+        let mut scaled = file.clone();
+        edit(&mut scaled, "dk", |_, x| 1.2 * x);
+        assert_eq!(judge(&case, &scaled).outcome, Outcome::Fail, "{sampler}");
+    }
+}
+
+/// Edits every element of a gradient by its flat index.
+fn edit(file: &mut TensorFile, name: &str, change: impl Fn(usize, f64) -> f64) {
+    let array = file.arrays.get_mut(name).unwrap();
+    let sus_oracle::file::tensor_file::Numbers::Float(data) = &mut array.numbers else {
+        panic!("{name} has no floats")
+    };
+    data.iter_mut().enumerate().for_each(|(at, x)| *x = change(at, *x));
+}
+
+#[test]
+fn errors_downstream_of_the_mask_fail() {
+    let case = case(Sampler::Bernoulli);
+    for (single, factor) in [(false, 1.0 + 1e-9), (true, 1.001)] {
+        for name in ["dq", "dk", "dv"] {
+            let mut file = right(&case, 77, 100, single);
+            edit(&mut file, name, |_, x| factor * x);
+            let verdict = judge(&case, &file);
+            assert_eq!(verdict.outcome, Outcome::Fail, "{name} {verdict:#?}");
+            assert!(verdict.findings[0].message.contains("no mask explains"));
+        }
+    }
+    // One gradient from the masks of other runs.
+    for name in ["dq", "dk", "dv"] {
+        let mut file = right(&case, 77, 100, true);
+        let other = right(&case, 1077, 100, true).arrays.remove(name).unwrap();
+        file.arrays.insert(name.into(), other);
+        assert_eq!(judge(&case, &file).outcome, Outcome::Fail, "{name}");
+    }
+}
+
+#[test]
+fn runs_with_known_seeds_are_judged_exactly() {
+    let mut case = case(Sampler::Bernoulli);
+    case.settings.seed = Some(50);
+    let file = right(&case, 50, 5, false);
+    let verdict = judge(&case, &file);
+    assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:#?}");
+    let mut other = right(&case, 60, 5, false);
+    assert_eq!(judge(&case, &other).outcome, Outcome::Fail);
+    other.arrays.insert("seeds".into(), Array::i64(&[5], (60..65).collect()));
+    assert_eq!(judge(&case, &other).outcome, Outcome::Pass);
+    let mut wrong = file;
+    edit(&mut wrong, "dk", |at, x| if at == 700 { x + 1e-3 } else { x });
+    let verdict = judge(&case, &wrong);
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert!(verdict.findings[0].message.contains("run 2, seed 52"), "{verdict:#?}");
+}
+
+#[test]
+fn the_command_exits_0_for_right_runs_1_for_wrong_ones_and_4_for_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = case(Sampler::Bernoulli);
+    let mut file = TensorFile::default();
+    let inputs = case.problem.inputs();
+    for (name, x) in [("q", &inputs.q), ("k", &inputs.k), ("v", &inputs.v), ("do", &inputs.g)] {
+        file.arrays.insert(name.into(), Array::f32(&x.shape(), x.as_slice().to_vec()));
+    }
+    file.write(&path("problem")).unwrap();
+    let draw = ["--causal", "--c", "4"];
+    let run = |command: &str, files: &[&str], more: &[&str]| {
+        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_sus-oracle"));
+        let process = process.arg(command).args(files.iter().map(|name| path(name)));
+        let output = process.args(draw).args(more).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    let mut right = right(&case, 9, 2000, true);
+    right.write(&path("right")).unwrap();
+    let (code, said) = run("check", &["problem", "right"], &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("2000 runs could see a bias of keep probabilities of"), "{said}");
+    edit(&mut right, "dk", |_, x| 1.01 * x);
+    right.write(&path("wrong")).unwrap();
+    let (code, said) = run("check", &["problem", "wrong"], &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no mask explains"), "{said}");
+    self::right(&case, 9, 3, false).write(&path("few")).unwrap();
+    let (code, said) = run("check", &["problem", "few"], &[]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("3 runs are too few to tell"), "{said}");
+    // Their seeds are 9, 10, 11: known, they are judged exactly; with --law they are not.
+    assert_eq!(run("check", &["problem", "few"], &["--seed", "9"]).0, 0);
+    assert_eq!(run("check", &["problem", "few"], &["--seed", "10"]).0, 1);
+    assert_eq!(run("check", &["problem", "few"], &["--seed", "10", "--law"]).0, 4);
+    let (code, said) = run("power", &["problem"], &["--bias", "0.05"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("a bias of 5 % needs") && said.contains("PASS needs"), "{said}");
+    println!("{said}");
+    let (_, said) = run("power", &["problem"], &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&json["spec"], &json["decoded"]), (&"sus-oracle-power/1".into(), &true.into()));
+}
+
+#[test]
+fn right_samplers_never_fail_over_many_seeds_rules_and_features() {
+    let shapes = [
+        Shape { key_heads: 2, features: 6, value_features: 6, ..Shape::plain(9, 11) },
+        Shape {
+            group: 2,
+            batch: 2,
+            features: 7,
+            value_features: 5,
+            sink: true,
+            dlse: true,
+            options: Options { softcap: Some(2.0), causal: true, ..Options::default() },
+            ..Shape::plain(8, 10)
+        },
+        Shape { group: 2, features: 8, bias: Some([true, true, false]), ..Shape::plain(7, 9) },
+        Shape { group: 3, features: 8, bias: Some([false; 3]), ..Shape::plain(7, 6) },
+        Shape { features: 2, value_features: 1, ..Shape::plain(20, 24) },
+    ];
+    for (at, shape) in shapes.into_iter().enumerate() {
+        for rule in [Rule::Paper, Rule::Calibrated] {
+            for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+                let mut case = Case::new(shape.problem(), settings(sampler, rule, None));
+                case.settings.c = Some(Budget::new(2.5).unwrap());
+                for block in 0..2 {
+                    let single = block % 2 == 0;
+                    let file = right(&case, (block + 1) << 42, 50, single);
+                    let verdict = judge(&case, &file);
+                    let failed = verdict.outcome == Outcome::Fail;
+                    assert!(!failed, "{at} {rule} {sampler} {block} {verdict:#?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weakly_correlated_streams_fail() {
+    // One entry in five takes the word of the other head, of the row above, or of the run before.
+    let weak: [(&str, Keep); 3] = [
+        ("heads", |q, run, [h, i, j], rng| {
+            let h = if rng.next_u32() % 5 == 0 { 0 } else { h };
+            keyed([run as u64, h as u64, (16 * i + j) as u64, 21]) < q
+        }),
+        ("rows", |q, run, [h, i, j], rng| {
+            let i = if rng.next_u32() % 5 == 0 { i.max(1) - 1 } else { i };
+            keyed([run as u64, h as u64, (16 * i + j) as u64, 22]) < q
+        }),
+        ("runs", |q, run, [h, i, j], rng| {
+            let run = if rng.next_u32() % 5 == 0 { run.max(1) - 1 } else { run };
+            keyed([run as u64, h as u64, (16 * i + j) as u64, 23]) < q
+        }),
+    ];
+    let case = case(Sampler::Bernoulli);
+    for (name, keep) in weak {
+        let verdict = judge(&case, &drawn(1000, keep, right_value));
+        assert_eq!(verdict.outcome, Outcome::Fail, "{name} {verdict:#?}");
+    }
+}
