@@ -9,9 +9,8 @@ use sus_oracle::gallery::matrix::Matrix;
 use sus_oracle::gallery::{Kernel, catalogue, kernels};
 use sus_oracle::verdict::Outcome;
 
-/// Wrong kernels that no smoke case condemns yet, though a case of the gallery does. Bug 4 of the catalogue is the first.
-const NOT_YET_SHOWN: [&str; 5] = [
-    "causal_branch_skips_tail_mask",
+/// Wrong kernels that no smoke case condemns yet, though a case of the gallery does. Another copy of the same bug shows.
+const NOT_YET_SHOWN: [&str; 4] = [
     "keys_prescaled_and_rounded",
     "threshold_of_16_bits",
     "uniform_of_24_bits",
@@ -54,7 +53,7 @@ fn condemned_in(kernel: &Kernel) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn every_bug_of_the_catalogue_that_is_copied_but_one_shows_in_a_smoke_case() {
+fn every_bug_of_the_catalogue_that_is_copied_shows_in_a_smoke_case() {
     let hidden: Vec<_> = catalogue::BUGS
         .iter()
         .filter(|bug| bug.not_copied.is_none())
@@ -67,7 +66,7 @@ fn every_bug_of_the_catalogue_that_is_copied_but_one_shows_in_a_smoke_case() {
         })
         .map(|bug| bug.number)
         .collect();
-    assert_eq!(hidden, ["4"], "bugs in no smoke case");
+    assert!(hidden.is_empty(), "bugs in no smoke case: {hidden:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The statistical verdict: many runs of a kernel whose random numbers nobody knows, judged by the exact law alone.
 //!
-//! Where the gradients of a run tell its mask, it is [decoded](decode): the gradients must then be those of the mask, within the bounds of
-//! rounding, and the [masks](masks) must follow their law. Elsewhere fixed [projections](projections) of the gradients must. Every
+//! Where the gradients of a run tell its mask, it is decoded (`decode`): the gradients must then be those of the mask, within the bounds of
+//! rounding, and the masks (`masks`) must follow their law. Elsewhere fixed `projections` of the gradients must. Every
 //! limit holds for finitely many runs, and a right kernel fails with probability at most [`FALSE_ALARM`].
 //! `docs/statistics.md` proves it.
 
