@@ -41,10 +41,6 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
     )]
     dense: bool,
-    #[command(flatten)]
-    options: ProblemOptions,
-    #[command(flatten)]
-    draw: DrawOptions,
     /// Arithmetic: dd has about 106 bits [default: dd where that is quick, else f64]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<Arithmetic>,
@@ -57,6 +53,10 @@ pub(crate) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    options: ProblemOptions,
+    #[command(flatten)]
+    draw: DrawOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
