@@ -64,6 +64,17 @@ pub struct DenseWeights<'a, T> {
 
 impl<T: Scalar> DenseWeights<'_, T> {
     /// The weight of one visible entry.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::backward::DenseWeights;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let weights = DenseWeights { problem: &problem, saved: &saved };
+    /// let row = problem.row(0);
+    /// let sum: f64 = problem.mask().visible(row.i).map(|j| weights.at(row, j).w).sum();
+    /// assert!((sum - 1.0).abs() < 1e-14);
+    /// ```
     #[must_use]
     pub fn at(&self, row: Row, j: usize) -> Weight<T> {
         let score = score(self.problem, row, j);
@@ -84,6 +95,14 @@ impl<T: Scalar> Weights<T> for DenseWeights<'_, T> {
 /// The dense backward pass.
 ///
 /// `saved` is the problem's own forward pass (mode "exact") or what a kernel stored (mode "given").
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{backward::backward, forward::forward};
+/// let gradients = backward(&problem, &forward(&problem));
+/// assert_eq!(gradients.dk.shape(), problem.inputs().k.shape());
+/// ```
 #[must_use]
 pub fn backward<T: Scalar>(problem: &Problem<T>, saved: &Saved<T>) -> Gradients<T> {
     backward_with(problem, saved, &DenseWeights { problem, saved })
@@ -103,6 +122,13 @@ pub fn backward_with<T: Scalar>(
 }
 
 /// `delta_i = G_i . o_i` for each row, in `(b, h, i)` order.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{backward::delta, forward::forward};
+/// assert_eq!(delta(&problem, &forward(&problem).o).len(), problem.row_count());
+/// ```
 #[must_use]
 pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
     (0..problem.row_count())
@@ -119,6 +145,16 @@ pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
 ///
 /// # Panics
 /// If `delta` has not one number per row.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::backward::{DenseWeights, backward, backward_from_weights, delta};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// let gradients = backward_from_weights(&problem, &weights, &delta(&problem, &saved.o));
+/// assert_eq!(gradients.dv, backward(&problem, &saved).dv);
+/// ```
 #[must_use]
 pub fn backward_from_weights<T: Ring>(
     problem: &Problem<T>,

@@ -34,6 +34,18 @@ pub struct SampledMask<T> {
 ///
 /// # Errors
 /// [`Error::NotFinite`] if a number leaves the range of `T`; those of [`sample`](fn@crate::sus::sample).
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::evaluation::{evaluate, relative_error};
+/// use sus_oracle::sus::{Budget, Draw};
+/// let draw = Draw::paper(Budget::new(4.0)?, 0);
+/// let dense = evaluate::<f64>(&problem, None, None)?.gradients;
+/// let sparse = evaluate::<f32>(&problem, None, Some(&draw))?;
+/// assert!(sparse.mask.is_some() && dense.dq.shape() == sparse.gradients.dq.shape());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn evaluate<T: Scalar>(
     problem: &Problem<f64>,
     given: Option<&Saved<f64>>,
@@ -63,6 +75,14 @@ pub fn evaluate<T: Scalar>(
 }
 
 /// The number of entries that the mask of a problem leaves visible.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let sizes = problem.sizes();
+/// let all = sizes.batch * sizes.query_heads * sizes.queries * sizes.keys;
+/// assert_eq!(sus_oracle::evaluation::visible_count(&problem), all as u64); // no mask
+/// ```
 #[must_use]
 pub fn visible_count(problem: &Problem<f64>) -> u64 {
     let sizes = problem.sizes();
@@ -89,6 +109,18 @@ pub struct KeptCounts {
 
 impl KeptCounts {
     /// Counts the entries of a sample.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::evaluation::KeptCounts;
+    /// use sus_oracle::sus::{Budget, Draw, sample};
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let sample = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 0))?;
+    /// let counts = KeptCounts::of(&problem, &sample);
+    /// assert!(counts.most_expected <= 4.0 && counts.kept as u64 <= counts.visible);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn of(problem: &Problem<f64>, sample: &Sample) -> Self {
         let rows = problem.row_count();
@@ -104,6 +136,12 @@ impl KeptCounts {
 }
 
 /// `|a - b| / |b|` in the Frobenius norm; 0 if both are zero.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::evaluation::relative_error;
+/// assert_eq!(relative_error(&[3.0, 4.5], &[3.0, 4.0]), 0.1);
+/// ```
 #[must_use]
 pub fn relative_error<T: Scalar>(a: &[T], b: &[T]) -> f64 {
     let squared = |x: T| x.to_f64() * x.to_f64();

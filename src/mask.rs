@@ -85,6 +85,19 @@ impl Mask {
     /// # Errors
     /// [`Error::Option`] if the segments do not run from 0 to `queries` and to `keys` without decreasing, or are
     /// not as many for both.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::mask::{Alignment, Mask, Window};
+    /// let mask = Mask::new(2, 5, true, Alignment::BottomRight, None, None)?;
+    /// assert_eq!((mask.visible(0), mask.visible(1)), (0..4, 0..5));
+    /// let mask = Mask::new(2, 5, true, Alignment::TopLeft, None, None)?;
+    /// assert_eq!((mask.visible(0), mask.visible(1)), (0..1, 0..2));
+    /// let window = Some(Window { left: Some(1), right: Some(0) });
+    /// let mask = Mask::new(5, 5, false, Alignment::TopLeft, window, None)?;
+    /// assert_eq!(mask.visible(3), 2..4);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(
         queries: usize,
         keys: usize,
@@ -121,6 +134,17 @@ impl Mask {
     ///
     /// # Panics
     /// If `i` is not a query of the problem.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::mask::{Alignment, Mask, Segments};
+    /// let segments = Segments { queries: vec![0, 2, 5], keys: vec![0, 2, 5] };
+    /// let mask = Mask::new(5, 5, true, Alignment::BottomRight, None, Some(segments))?;
+    /// let place = mask.place(3);
+    /// assert_eq!((place.segment, place.query, place.first_key), (1, 1, 2));
+    /// assert_eq!(mask.visible(3), 2..4);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn place(&self, i: usize) -> Place {
         let cumulative = &self.segments.queries;

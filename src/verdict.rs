@@ -39,6 +39,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// The exit code of the command.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::verdict::Outcome;
+    /// assert_eq!((Outcome::Pass.exit_code(), Outcome::Fail.exit_code()), (0, 1));
+    /// assert!(Outcome::Pass < Outcome::Refused && Outcome::Refused < Outcome::Fail);
+    /// ```
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {

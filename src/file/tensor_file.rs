@@ -72,6 +72,15 @@ impl TensorFile {
     ///
     /// # Panics
     /// If an array's shape does not fit its elements, or its type cannot hold them.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::{Array, TensorFile};
+    /// let mut file = TensorFile::default();
+    /// file.arrays.insert("dq".into(), Array::f32(&[1, 1, 2, 1], vec![0.5, -1.0]));
+    /// assert_eq!(TensorFile::parse(&file.to_bytes())?, file);
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored: Vec<(&String, &Array, Vec<u8>)> =

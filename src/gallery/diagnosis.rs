@@ -133,6 +133,16 @@ fn fit(
 ///
 /// # Panics
 /// If the draw's words are too few for the problem, which whoever judged the candidate has seen.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic, diagnosis::diagnose};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let found = diagnose(&case.problem, None, &wrong, &["dq", "dk"]).unwrap();
+/// assert_eq!(found.kernel, "delta_halved");
+/// ```
 #[must_use]
 pub fn diagnose(
     problem: &Problem<f64>,

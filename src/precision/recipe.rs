@@ -107,6 +107,12 @@ impl Recipe {
     ];
 
     /// A built-in recipe.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Recipe;
+    /// assert!(Recipe::NAMES.iter().all(|name| Recipe::built_in(name).is_some()));
+    /// ```
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
         let plain = |format: Format| Recipe {
@@ -186,6 +192,15 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError::Toml`] for what is no TOML, an unknown key, or a value that it cannot have.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::{Format, Recipe};
+    /// let recipe = Recipe::from_toml("mine", "base = \"flash-bf16\"\nexp_ulp = 4.0")?;
+    /// assert_eq!((recipe.exp_ulp, recipe.p), (4.0, Format::Bf16));
+    /// assert!(Recipe::from_toml("mine", "base = \"flash-bf16\"\nexp_ulps = 4.0").is_err());
+    /// # Ok::<(), sus_oracle::precision::RecipeError>(())
+    /// ```
     pub fn from_toml(name: &str, text: &str) -> Result<Self, RecipeError> {
         let wrong =
             |reason: String| RecipeError::Toml { name: name.to_owned(), reason: one_line(&reason) };

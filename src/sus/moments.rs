@@ -118,6 +118,17 @@ impl<T: Field, W: Weights<T>> Law<'_, T, W> {
     /// Variances of each gradient summed over its elements, and the count of kept entries, over all rows.
     ///
     /// Rows are taken in `(b, h, i)` order in blocks of fixed size, so the sums do not depend on the number of threads.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// let traces = law.traces();
+    /// assert!(traces.dq > 0.0 && traces.expected <= 4.0 * problem.row_count() as f64);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn traces(&self) -> Traces<T> {
         let rows = self.problem.row_count();

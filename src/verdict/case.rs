@@ -29,6 +29,16 @@ impl Case {
     }
 
     /// A case from a problem in memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::verdict::Case;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let case = Case::new(problem, Settings::from_json(r#"{"pass":"sus","c":4,"seed":7}"#)?);
+    /// assert!(case.names_the_words());
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     #[must_use]
     pub fn new(problem: Problem<f64>, settings: Settings) -> Self {
         Case { problem, settings, label: "case".into() }

@@ -104,6 +104,22 @@ impl Judge {
     ///
     /// # Panics
     /// Never: a result that is found is one of the problem's.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge, Outcome};
+    /// let case = gallery::cases::named("primes").unwrap();
+    /// let recipe = Recipe::built_in("flash-bf16").unwrap();
+    /// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+    ///
+    /// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+    /// assert_eq!(judge.check(&gallery::right_kernel(&launch)).outcome, Outcome::Pass);
+    /// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+    /// assert_eq!(judge.check(&wrong).outcome, Outcome::Fail);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn check(&self, candidate: &TensorFile) -> Verdict {
         let mut verdict = Verdict::default();
