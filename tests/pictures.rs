@@ -49,6 +49,6 @@ fn every_picture_is_shown_in_the_book() {
     for picture in std::fs::read_dir("docs/pictures").unwrap() {
         let name = picture.unwrap().file_name().into_string().unwrap();
         let shown = pages.contains(&format!("](pictures/{name})"));
-        assert!(shown == name.ends_with(".svg"), "{name}");
+        assert!(shown != (name == "make.sh"), "{name}");
     }
 }

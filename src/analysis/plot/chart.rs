@@ -127,7 +127,7 @@ impl Chart {
             match series.stroke {
                 Stroke::Solid => area.draw(&PathElement::new(ends, line))?,
                 Stroke::Dashed | Stroke::Limit => {
-                    area.draw(&DashedPathElement::new(ends, 7, 4, line))?
+                    area.draw(&DashedPathElement::new(ends, 7, 4, line))?;
                 }
                 Stroke::Dotted => area.draw(&DashedPathElement::new(ends, 2, 3, line))?,
                 Stroke::Bars => {

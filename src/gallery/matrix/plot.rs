@@ -12,6 +12,9 @@ const PER_DECADE: usize = 4;
 /// The decades of the histogram; runs outside stand in its first and its last bin.
 const DECADES: std::ops::Range<i32> = -2..7;
 
+/// Whether a run belongs to a group, given whether its kernel is wrong.
+type Belongs<'a> = &'a dyn Fn(bool, &Cell) -> bool;
+
 impl Matrix {
     /// How many runs have which largest `|err| / bound`: right kernels, wrong ones that fail, and wrong ones that show
     /// and pass.
@@ -27,7 +30,7 @@ impl Matrix {
     /// ```
     #[must_use]
     pub fn plot(&self) -> String {
-        let groups: [(&str, &dyn Fn(bool, &Cell) -> bool); 3] = [
+        let groups: [(&str, Belongs<'_>); 3] = [
             ("right kernels", &|wrong, _| !wrong),
             ("wrong, shows, FAIL", &|wrong, cell| {
                 wrong && cell.visible && cell.outcome == Outcome::Fail
