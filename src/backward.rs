@@ -109,6 +109,15 @@ pub fn backward<T: Scalar>(problem: &Problem<T>, saved: &Saved<T>) -> Gradients<
 }
 
 /// The backward pass with the weights replaced: `delta`, `lse` and the sink's share come from `saved`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// use sus_oracle::backward::{DenseWeights, backward, backward_with};
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// assert_eq!(backward_with(&problem, &saved, &weights), backward(&problem, &saved));
+/// ```
 #[must_use]
 pub fn backward_with<T: Scalar>(
     problem: &Problem<T>,

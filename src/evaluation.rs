@@ -151,6 +151,15 @@ pub fn relative_error<T: Scalar>(a: &[T], b: &[T]) -> f64 {
 }
 
 /// The relative errors of each gradient against another evaluation of the same problem, by name.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// use sus_oracle::{backward::backward, evaluation::relative_errors};
+/// let gradients = backward(&problem, &saved);
+/// assert_eq!(relative_errors(&gradients, &gradients), [("dq", 0.0), ("dk", 0.0), ("dv", 0.0)]);
+/// ```
 #[must_use]
 pub fn relative_errors<T: Scalar>(a: &Gradients<T>, b: &Gradients<T>) -> Vec<(&'static str, f64)> {
     let mut errors = vec![

@@ -71,6 +71,13 @@ impl<T: Scalar> Saved<T> {
     }
 
     /// The same numbers in another scalar.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// assert_eq!(saved.cast::<f32>().lse.as_slice()[0], saved.lse.as_slice()[0] as f32);
+    /// ```
     #[must_use]
     pub fn cast<U: Scalar>(&self) -> Saved<U> {
         let cast = |x: T| U::from_f64(x.to_f64());

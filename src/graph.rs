@@ -137,6 +137,17 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no node `to`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 1, 5, Some(0))?;
+    /// graph.add_edge(1, 2, 7, None)?;
+    /// assert_eq!(graph.derivatives_of(2, |_| 1), [35, 7, 1]);
+    /// assert_eq!(graph.derivatives_of(2, |_| 0), [0, 7, 1]); // gate 0 is closed
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     pub fn derivatives_of(&self, to: usize, multiplier: impl Fn(usize) -> T) -> Vec<T> {
         let mut adjoint = vec![T::zero(); self.nodes()];
         adjoint[to] = T::one();

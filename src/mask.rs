@@ -9,6 +9,14 @@ use std::ops::Range;
 use std::str::FromStr;
 
 /// Where the diagonal of a causal mask or a window lies when there are more keys than queries, or fewer.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::Alignment;
+/// assert_eq!("top-left".parse::<Alignment>()?, Alignment::TopLeft);
+/// assert_eq!(Alignment::default().to_string(), "bottom-right");
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Alignment {
     /// The last query sits on the last key: `j = i + Nk - Nq`. The convention of FlashAttention 2.1 and later.
@@ -157,6 +165,15 @@ impl Mask {
     ///
     /// # Panics
     /// If `i` is not a query of the problem.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::mask::{Alignment, Mask};
+    /// let mask = Mask::new(3, 1, true, Alignment::BottomRight, None, None)?;
+    /// assert!(mask.visible(0).is_empty() && mask.visible(1).is_empty());
+    /// assert_eq!(mask.visible(2), 0..1);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn visible(&self, i: usize) -> Range<usize> {
         let Place { segment, query, first_key } = self.place(i);

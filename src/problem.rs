@@ -165,6 +165,13 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The row with number `at` in `(b, h, i)` order.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::problem::Row;
+    /// assert_eq!(problem.row(1), Row { b: 0, h: 0, i: 1 });
+    /// ```
     #[must_use]
     pub fn row(&self, at: usize) -> Row {
         let Sizes { query_heads, queries, .. } = self.sizes;
@@ -272,6 +279,13 @@ impl<T: Ring> Problem<T> {
 
 impl<T: Scalar> Problem<T> {
     /// The factor of `q . k`: as given, or `1 / sqrt(D)` in the arithmetic of `T`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let features = problem.sizes().features as f64;
+    /// assert!((problem.scale() * features.sqrt() - 1.0).abs() < 1e-15);
+    /// ```
     #[must_use]
     pub fn scale(&self) -> T {
         match self.options.scale {

@@ -57,6 +57,11 @@ impl Outcome {
     }
 
     /// The word in reports.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(sus_oracle::verdict::Outcome::Refused.name(), "REFUSED");
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

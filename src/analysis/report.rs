@@ -130,6 +130,17 @@ impl Analysis {
     }
 
     /// The table for people.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// let c = [sus_oracle::sus::Budget::new(4.0)?];
+    /// let mut analysis = Analysis::new(settings(&c, None, None));
+    /// analysis.add(&problem, None)?;
+    /// assert!(analysis.to_table().contains("systematic"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_table(&self) -> String {
         let mut text = String::new();

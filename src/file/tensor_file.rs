@@ -47,6 +47,14 @@ impl TensorFile {
     /// # Errors
     /// [`Reason::Io`], [`Reason::Format`] if it is no safetensors file or is cut short, [`Reason::Dtype`] for a type
     /// that nothing here is stored in.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::TensorFile;
+    /// let file = TensorFile::read(std::path::Path::new("fixtures/broken/candidate.safetensors"))?;
+    /// assert_eq!(file.arrays["dq"].shape, [1, 1, 96, 64]);
+    /// # Ok::<(), sus_oracle::file::FileError>(())
+    /// ```
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let bytes = std::fs::read(path).map_err(|e| FileError::new(path, e))?;
         Self::parse(&bytes).map_err(|reason| FileError::new(path, reason))
@@ -107,6 +115,15 @@ impl TensorFile {
 ///
 /// # Errors
 /// Those of the operating system.
+///
+/// # Examples
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("report.txt");
+/// sus_oracle::file::tensor_file::write_atomically(&path, b"PASS")?;
+/// assert_eq!(std::fs::read(&path)?, b"PASS");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if target.exists() && !target.is_file() {

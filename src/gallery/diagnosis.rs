@@ -214,6 +214,11 @@ pub fn line(
     };
     match found {
         Some(diagnosis) => diagnosis.to_string(),
+        None if ["o", "lse"].iter().any(|forward| deviates.contains(forward)) => {
+            "none of the known bugs explains this. The forward pass is wrong too: look at the scale, the mask, the \
+             window, the softcap and the heads first; --mode given judges the backward pass alone"
+                .into()
+        }
         None => "none of the known bugs explains this".into(),
     }
 }

@@ -178,6 +178,13 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError`], one line.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Recipe;
+    /// assert_eq!(Recipe::named("f32")?, Recipe::built_in("f32").unwrap());
+    /// # Ok::<(), sus_oracle::precision::RecipeError>(())
+    /// ```
     pub fn named(name: &str) -> Result<Self, RecipeError> {
         if let Some(recipe) = Self::built_in(name) {
             return Ok(recipe);

@@ -61,6 +61,15 @@ impl Truth {
     }
 
     /// The gradients, dense or of a mask, rounded to `f64`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// let dense = Truth::exact(&problem)?.gradients(None);
+    /// assert_eq!(dense.dv.shape(), problem.inputs().v.shape());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn gradients(&self, sample: Option<&Sample>) -> Gradients<f64> {
         let gradients = match sample {

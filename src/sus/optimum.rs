@@ -42,6 +42,11 @@ pub fn least_variance(y: &[f64], budget: f64) -> f64 {
 }
 
 /// `mu` with `sum min(1, mu y) = budget`, for a budget below the number of positive `y`; 0 without any budget.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::sus::optimum::multiplier(&[0.5, 0.25, 0.25], 1.0), 1.0);
+/// ```
 #[must_use]
 pub fn multiplier(y: &[f64], budget: f64) -> f64 {
     let mut mu = 0.0;

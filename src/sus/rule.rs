@@ -39,6 +39,13 @@ impl Budget {
 }
 
 /// The rule that turns a row of weights into keep probabilities.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Rule;
+/// assert_eq!("calibrated".parse::<Rule>()?.to_string(), "calibrated");
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rule {
     /// `lambda_i = c`: at most `c` kept in expectation.

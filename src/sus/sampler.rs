@@ -12,6 +12,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The joint law of a row's mask.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Sampler;
+/// assert_eq!("systematic".parse::<Sampler>()?, Sampler::Systematic);
+/// assert!("systemic".parse::<Sampler>().is_err());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sampler {
     /// Independent entries.

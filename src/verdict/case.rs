@@ -23,6 +23,15 @@ impl Case {
     ///
     /// # Errors
     /// One line that names the file and what is wrong with it.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::{file::Settings, verdict::Case};
+    /// let path = std::path::Path::new("fixtures/broken/case.safetensors");
+    /// let case = Case::read(path, Settings::default())?;
+    /// assert_eq!(case.problem.inputs().q.shape(), [1, 1, 96, 64]);
+    /// # Ok::<(), sus_oracle::file::FileError>(())
+    /// ```
     pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
         let ProblemFile { problem, settings, .. } = ProblemFile::read(path, command)?;
         Ok(Case { problem, settings, label: path.display().to_string() })

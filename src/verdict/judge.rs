@@ -59,6 +59,18 @@ impl Judge {
     ///
     /// # Errors
     /// [`Error::Overflow`] if the truth leaves the range of `f64`; those of the settings and of the draw.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::{Pass, Settings};
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge};
+    /// let case = Case::new(problem, Settings { pass: Some(Pass::Dense), ..Settings::default() });
+    /// let judge = Judge::new(&case, &Recipe::built_in("f32").unwrap(), Mode::Exact)?;
+    /// assert_eq!(judge.bounds().dq.decides.len(), judge.gradients().dq.as_slice().len());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(case: &Case, recipe: &Recipe, mode: Mode) -> Result<Self, Error> {
         let problem = round_inputs(&case.problem, recipe)?;
         let draw = case.draw()?;
