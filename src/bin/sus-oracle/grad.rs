@@ -26,7 +26,7 @@ use sus_oracle::{Error, error};
 Examples:
   sus-oracle grad fixtures/real/layer2.safetensors --c 30 --out sus.safetensors
   sus-oracle grad fixtures/real/layer2.safetensors --dense --out dense.safetensors
-  sus-oracle grad problem.safetensors --causal --softcap 50 --c 20 --sampler systematic --seed 7 --out out.safetensors
+  sus-oracle grad problem.safetensors --softcap 50 --sampler systematic --seed 7 --out sus.safetensors
 
 The output is a legal candidate: keep it beside your kernel's and compare.")]
 pub(crate) struct Arguments {
