@@ -22,6 +22,14 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// The gradients of a problem, each of its input's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let gradients = sus_oracle::backward::backward(&problem, &saved);
+/// assert!(gradients.dbias.is_none() && gradients.dsink.is_none()); // no bias, no sink
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradients<T> {
     /// `[B, Hq, Nq, D]`.
@@ -48,6 +56,26 @@ pub struct Weight<T> {
 }
 
 /// A matrix of weights that can be read by rows.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::backward::{Weight, Weights};
+/// use sus_oracle::problem::Row;
+/// use std::ops::Range;
+/// /// Each query looks at its own key alone.
+/// struct Diagonal;
+/// impl Weights<f64> for Diagonal {
+///     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
+///         if keys.contains(&row.i) {
+///             visit(Weight { j: row.i, w: 1.0, slope: 1.0 });
+///         }
+///     }
+/// }
+/// let problem = sus_oracle::gallery::cases::named("square_causal").unwrap().problem;
+/// let delta = vec![0.0; problem.row_count()];
+/// let gradients = sus_oracle::backward::backward_from_weights(&problem, &Diagonal, &delta);
+/// assert_eq!(gradients.dv.shape(), problem.inputs().v.shape());
+/// ```
 pub trait Weights<T>: Sync {
     /// Calls `visit` for each entry of `row` whose key is in `keys`, keys ascending. Entries not visited are zero.
     fn for_each(&self, row: Row, keys: Range<usize>, visit: impl FnMut(Weight<T>));

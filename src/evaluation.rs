@@ -8,6 +8,14 @@ use crate::scalar::Scalar;
 use crate::sus::{Draw, Sample, sample, sampled_values, sus_backward};
 
 /// Everything that one evaluation gives.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let evaluation = sus_oracle::evaluation::evaluate::<f64>(&problem, None, None)?;
+/// assert!(evaluation.mask.is_none()); // the dense pass
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation<T> {
     /// The forward pass that the backward pass used.

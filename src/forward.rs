@@ -14,6 +14,14 @@ use crate::tensor::{Tensor, add_scaled, dot, is_finite};
 use rayon::prelude::*;
 
 /// What the forward pass keeps for the backward pass.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let sizes = problem.sizes();
+/// assert_eq!(saved.lse.shape(), [sizes.batch, sizes.query_heads, sizes.queries, 1]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved<T> {
     /// Output `[B, Hq, Nq, E]`.

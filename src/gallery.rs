@@ -110,6 +110,14 @@ impl<'a> Launch<'a> {
 }
 
 /// A backward kernel, wrong or right.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::named;
+/// let kernel = named("delta_of_row_mod_tile").unwrap();
+/// assert!(kernel.wrong && kernel.touches.contains("dq"));
+/// assert!(kernel.upstream().unwrap().contains("b3f1b6a5"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Kernel {
     /// Its name, unique in the gallery.

@@ -176,6 +176,19 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no node `from`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 2, 2, None)?;
+    /// graph.add_edge(0, 1, 5, None)?;
+    /// graph.add_edge(1, 2, 7, None)?;
+    /// let lengths: Vec<usize> = graph.paths(0, 2).iter().map(Vec::len).collect();
+    /// assert_eq!(lengths.iter().sum::<usize>(), 3);
+    /// assert_eq!(graph.total_derivative_over_paths(0, 2, |_| 1), graph.total_derivative(0, 2, |_| 1));
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     #[must_use]
     pub fn paths(&self, from: usize, to: usize) -> Vec<Vec<Edge<T>>> {
         let mut complete = Vec::new();
@@ -251,6 +264,13 @@ impl<T: Ring> Graph<T> {
 /// The law of one gate: open with probability `keep`, and then a factor `upweight`; closed otherwise, a factor zero.
 ///
 /// Unbiased gating has `upweight = 1/keep`. A ring has no division, so both are given.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::Gate;
+/// let gate = Gate { keep: 0.25, upweight: 4.0 };
+/// assert_eq!(gate.keep * gate.upweight, 1.0); // or the mean is biased
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate<T> {
     /// The probability `q` that the gate is open.

@@ -49,6 +49,14 @@ impl FromStr for Alignment {
 }
 
 /// How far a query sees from the diagonal, both ends included; `None` is without limit.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::Window;
+/// let four_keys = Window { left: Some(3), right: Some(0) }; // the diagonal counts
+/// let causal = Window { left: None, right: Some(0) };
+/// assert_ne!(four_keys, causal);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Keys before the diagonal.
@@ -58,6 +66,14 @@ pub struct Window {
 }
 
 /// Packed sequences: segment `s` holds queries `queries[s]..queries[s+1]` and keys `keys[s]..keys[s+1]`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::Segments;
+/// // Three sequences, the second without queries: its keys get no gradient.
+/// let packed = Segments { queries: vec![0, 4, 4, 9], keys: vec![0, 4, 6, 11] };
+/// assert_eq!(packed.queries.len(), packed.keys.len());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     /// Cumulative query lengths, from 0 to `Nq`.

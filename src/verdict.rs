@@ -155,6 +155,13 @@ pub struct Finding {
 }
 
 /// The judgement of one candidate.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::{Outcome, Verdict};
+/// let nothing_found = Verdict::default();
+/// assert_eq!(nothing_found.outcome, Outcome::Pass);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Verdict {
     /// The worst of all outcomes.

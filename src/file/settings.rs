@@ -27,6 +27,14 @@ pub enum Pass {
 }
 
 /// The settings of a problem; `None` where nothing was said.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Pass, Settings};
+/// let settings = Settings { pass: Some(Pass::Dense), causal: Some(true), ..Settings::default() };
+/// assert!(settings.options()?.causal && !settings.names_a_draw());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     /// Dense or SUS.

@@ -33,6 +33,16 @@ pub struct Array {
 }
 
 /// The tensors of a file, by name, and its settings.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, TensorFile};
+/// let mut candidate = TensorFile::default();
+/// for name in ["dq", "dk", "dv"] {
+///     candidate.arrays.insert(name.into(), Array::f32(&[1, 1, 2, 1], vec![0.0; 2]));
+/// }
+/// assert_eq!(candidate.arrays["dk"].shape, [1, 1, 2, 1]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     /// The tensors.

@@ -31,6 +31,14 @@ pub enum Delta {
 /// Within the formats given here a kernel is free: any order of its sums, any tiling, split or atomics, products fused
 /// or not, `exp` or `exp2`, the scale applied to `q`, to the scores or in parts to both, the softmax in one pass
 /// or two.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::{Format, Recipe};
+/// // A kernel as flash-bf16, whose exp errs by 8 units in the last place.
+/// let mine = Recipe { exp_ulp: 8.0, ..Recipe::built_in("flash-bf16").unwrap() };
+/// assert_eq!((mine.accumulator, mine.p), (Format::F32, Format::Bf16));
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {

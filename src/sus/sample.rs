@@ -15,6 +15,22 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Everything that determines a mask, given the weights.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Draw, Layout, Rule, Sampler, UniformBits};
+/// let draw = Draw {
+///     c: Budget::new(30.0)?,
+///     rule: Rule::Calibrated,
+///     sampler: Sampler::Systematic,
+///     seed: 42,
+///     stream: 3, // such as the layer
+///     layout: Layout::Coord4,
+///     bits: UniformBits::Bits32,
+/// };
+/// assert_ne!(draw, Draw::paper(draw.c, 42));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Draw {
     /// Interactions per row, in expectation.
@@ -137,6 +153,17 @@ impl Pattern {
 }
 
 /// One draw of the mask of a problem.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let sample = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 7))?;
+/// assert_eq!(sample.lambda, vec![4.0; problem.row_count()]);
+/// assert!(sample.expected.iter().all(|&count| count <= 4.0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// The kept entries.
