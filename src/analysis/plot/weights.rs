@@ -101,8 +101,9 @@ impl Cells {
         match &mut self.open {
             Some((at, row, length)) if *row == y && *at + *length == x => *length += 1,
             _ => {
-                self.path = self.closed();
-                self.open = Some((x, y, 1));
+                if let Some(rectangle) = self.open.replace((x, y, 1)) {
+                    add_rectangle(&mut self.path, rectangle);
+                }
             }
         }
     }
@@ -110,11 +111,15 @@ impl Cells {
     /// The path with the last rectangle.
     fn closed(&self) -> String {
         let mut path = self.path.clone();
-        if let Some((x, y, length)) = self.open {
-            let _ = write!(path, "M{x} {y}h{length}v1h-{length}z");
+        if let Some(rectangle) = self.open {
+            add_rectangle(&mut path, rectangle);
         }
         path
     }
+}
+
+fn add_rectangle(path: &mut String, (x, y, length): (usize, usize, usize)) {
+    let _ = write!(path, "M{x} {y}h{length}v1h-{length}z");
 }
 
 /// What both panels share.
