@@ -34,6 +34,15 @@ const QUICK_IN_DD: u64 = 1 << 18;
 pub const DEFAULT_BUDGETS: [f64; 4] = [5.0, 10.0, 20.0, 30.0];
 
 /// Every rule with every sampler, the paper's first; for each, the budgets in the given order.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::{analysis::settings, sus::{Budget, Rule}};
+/// let c = [Budget::new(10.0)?, Budget::new(30.0)?];
+/// assert_eq!(settings(&c, None, None).len(), 2 * 4); // two rules, two samplers
+/// assert_eq!(settings(&c, Some(Rule::Paper), None).len(), 2 * 2);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn settings(c: &[Budget], rule: Option<Rule>, sampler: Option<Sampler>) -> Vec<Setting> {
     let laws = [
@@ -92,6 +101,18 @@ impl Analysis {
     /// # Errors
     /// [`Error::Shape`] if a sequence has another shape than those before; [`Error::Overflow`] if a gradient or a
     /// variance leaves the range of `f64`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// use sus_oracle::sus::{Budget, Rule, Sampler};
+    /// let c = [Budget::new(2.0)?, Budget::new(4.0)?];
+    /// let mut analysis = Analysis::new(settings(&c, Some(Rule::Paper), Some(Sampler::Bernoulli)));
+    /// analysis.add(&problem, None)?;
+    /// assert!(analysis.total(1).variance.dq < analysis.total(0).variance.dq); // c = 4 has less
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn add(&mut self, problem: &Problem<f64>, x: Option<&Tensor<f64>>) -> Result<(), Error> {
         let m = x.map(|x| x.shape()[3]);
         same_shape(problem, self.sizes)?;

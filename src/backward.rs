@@ -22,6 +22,14 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// The gradients of a problem, each of its input's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let gradients = sus_oracle::backward::backward(&problem, &saved);
+/// assert!(gradients.dbias.is_none() && gradients.dsink.is_none()); // no bias, no sink
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradients<T> {
     /// `[B, Hq, Nq, D]`.
@@ -48,6 +56,26 @@ pub struct Weight<T> {
 }
 
 /// A matrix of weights that can be read by rows.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::backward::{Weight, Weights};
+/// use sus_oracle::problem::Row;
+/// use std::ops::Range;
+/// /// Each query looks at its own key alone.
+/// struct Diagonal;
+/// impl Weights<f64> for Diagonal {
+///     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
+///         if keys.contains(&row.i) {
+///             visit(Weight { j: row.i, w: 1.0, slope: 1.0 });
+///         }
+///     }
+/// }
+/// let problem = sus_oracle::gallery::cases::named("square_causal").unwrap().problem;
+/// let delta = vec![0.0; problem.row_count()];
+/// let gradients = sus_oracle::backward::backward_from_weights(&problem, &Diagonal, &delta);
+/// assert_eq!(gradients.dv.shape(), problem.inputs().v.shape());
+/// ```
 pub trait Weights<T>: Sync {
     /// Calls `visit` for each entry of `row` whose key is in `keys`, keys ascending. Entries not visited are zero.
     fn for_each(&self, row: Row, keys: Range<usize>, visit: impl FnMut(Weight<T>));
@@ -64,6 +92,17 @@ pub struct DenseWeights<'a, T> {
 
 impl<T: Scalar> DenseWeights<'_, T> {
     /// The weight of one visible entry.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::backward::DenseWeights;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let weights = DenseWeights { problem: &problem, saved: &saved };
+    /// let row = problem.row(0);
+    /// let sum: f64 = problem.mask().visible(row.i).map(|j| weights.at(row, j).w).sum();
+    /// assert!((sum - 1.0).abs() < 1e-14);
+    /// ```
     #[must_use]
     pub fn at(&self, row: Row, j: usize) -> Weight<T> {
         let score = score(self.problem, row, j);
@@ -84,12 +123,29 @@ impl<T: Scalar> Weights<T> for DenseWeights<'_, T> {
 /// The dense backward pass.
 ///
 /// `saved` is the problem's own forward pass (mode "exact") or what a kernel stored (mode "given").
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{backward::backward, forward::forward};
+/// let gradients = backward(&problem, &forward(&problem));
+/// assert_eq!(gradients.dk.shape(), problem.inputs().k.shape());
+/// ```
 #[must_use]
 pub fn backward<T: Scalar>(problem: &Problem<T>, saved: &Saved<T>) -> Gradients<T> {
     backward_with(problem, saved, &DenseWeights { problem, saved })
 }
 
 /// The backward pass with the weights replaced: `delta`, `lse` and the sink's share come from `saved`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// use sus_oracle::backward::{DenseWeights, backward, backward_with};
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// assert_eq!(backward_with(&problem, &saved, &weights), backward(&problem, &saved));
+/// ```
 #[must_use]
 pub fn backward_with<T: Scalar>(
     problem: &Problem<T>,
@@ -103,6 +159,13 @@ pub fn backward_with<T: Scalar>(
 }
 
 /// `delta_i = G_i . o_i` for each row, in `(b, h, i)` order.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{backward::delta, forward::forward};
+/// assert_eq!(delta(&problem, &forward(&problem).o).len(), problem.row_count());
+/// ```
 #[must_use]
 pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
     (0..problem.row_count())
@@ -119,6 +182,16 @@ pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
 ///
 /// # Panics
 /// If `delta` has not one number per row.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::backward::{DenseWeights, backward, backward_from_weights, delta};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// let gradients = backward_from_weights(&problem, &weights, &delta(&problem, &saved.o));
+/// assert_eq!(gradients.dv, backward(&problem, &saved).dv);
+/// ```
 #[must_use]
 pub fn backward_from_weights<T: Ring>(
     problem: &Problem<T>,

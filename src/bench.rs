@@ -57,6 +57,22 @@ pub struct Plan {
 ///
 /// # Errors
 /// Those of [`Problem::new`] and of a draw.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Dtype, Pattern, Plan, run};
+/// let plan = Plan {
+///     sizes: vec![32],
+///     c: sus_oracle::sus::Budget::new(4.0)?,
+///     dtypes: vec![Dtype::F64],
+///     patterns: vec![Pattern::Random],
+///     causal: true,
+///     repetitions: 1,
+/// };
+/// let report = run(&plan, |_| ())?;
+/// assert!(report.rows.iter().all(|timing| timing.seconds > 0.0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn run(plan: &Plan, progress: impl Fn(String)) -> Result<Report, Error> {
     let mut report = Report {
         spec: "sus-oracle-bench/1".into(),

@@ -75,6 +75,12 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Option`] from anything that prints.
+    ///
+    /// # Examples
+    /// ```
+    /// let error = sus_oracle::Error::option("c", "a number above 0", -1);
+    /// assert_eq!(error.to_string(), "option 'c': expected a number above 0, found -1");
+    /// ```
     pub fn option(name: &'static str, expected: impl Display, found: impl Display) -> Self {
         Error::Option { name, expected: expected.to_string(), found: found.to_string() }
     }

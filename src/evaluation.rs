@@ -8,6 +8,14 @@ use crate::scalar::Scalar;
 use crate::sus::{Draw, Sample, sample, sampled_values, sus_backward};
 
 /// Everything that one evaluation gives.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let evaluation = sus_oracle::evaluation::evaluate::<f64>(&problem, None, None)?;
+/// assert!(evaluation.mask.is_none()); // the dense pass
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation<T> {
     /// The forward pass that the backward pass used.
@@ -34,6 +42,18 @@ pub struct SampledMask<T> {
 ///
 /// # Errors
 /// [`Error::NotFinite`] if a number leaves the range of `T`; those of [`sample`](fn@crate::sus::sample).
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::evaluation::{evaluate, relative_error};
+/// use sus_oracle::sus::{Budget, Draw};
+/// let draw = Draw::paper(Budget::new(4.0)?, 0);
+/// let dense = evaluate::<f64>(&problem, None, None)?.gradients;
+/// let sparse = evaluate::<f32>(&problem, None, Some(&draw))?;
+/// assert!(sparse.mask.is_some() && dense.dq.shape() == sparse.gradients.dq.shape());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn evaluate<T: Scalar>(
     problem: &Problem<f64>,
     given: Option<&Saved<f64>>,
@@ -63,6 +83,14 @@ pub fn evaluate<T: Scalar>(
 }
 
 /// The number of entries that the mask of a problem leaves visible.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let sizes = problem.sizes();
+/// let all = sizes.batch * sizes.query_heads * sizes.queries * sizes.keys;
+/// assert_eq!(sus_oracle::evaluation::visible_count(&problem), all as u64); // no mask
+/// ```
 #[must_use]
 pub fn visible_count(problem: &Problem<f64>) -> u64 {
     let sizes = problem.sizes();
@@ -89,6 +117,18 @@ pub struct KeptCounts {
 
 impl KeptCounts {
     /// Counts the entries of a sample.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::evaluation::KeptCounts;
+    /// use sus_oracle::sus::{Budget, Draw, sample};
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let sample = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 0))?;
+    /// let counts = KeptCounts::of(&problem, &sample);
+    /// assert!(counts.most_expected <= 4.0 && counts.kept as u64 <= counts.visible);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn of(problem: &Problem<f64>, sample: &Sample) -> Self {
         let rows = problem.row_count();
@@ -104,6 +144,12 @@ impl KeptCounts {
 }
 
 /// `|a - b| / |b|` in the Frobenius norm; 0 if both are zero.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::evaluation::relative_error;
+/// assert_eq!(relative_error(&[3.0, 4.5], &[3.0, 4.0]), 0.1);
+/// ```
 #[must_use]
 pub fn relative_error<T: Scalar>(a: &[T], b: &[T]) -> f64 {
     let squared = |x: T| x.to_f64() * x.to_f64();
@@ -113,6 +159,15 @@ pub fn relative_error<T: Scalar>(a: &[T], b: &[T]) -> f64 {
 }
 
 /// The relative errors of each gradient against another evaluation of the same problem, by name.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// use sus_oracle::{backward::backward, evaluation::relative_errors};
+/// let gradients = backward(&problem, &saved);
+/// assert_eq!(relative_errors(&gradients, &gradients), [("dq", 0.0), ("dk", 0.0), ("dv", 0.0)]);
+/// ```
 #[must_use]
 pub fn relative_errors<T: Scalar>(a: &Gradients<T>, b: &Gradients<T>) -> Vec<(&'static str, f64)> {
     let mut errors = vec![

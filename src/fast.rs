@@ -79,6 +79,16 @@ impl<T: Real> Workspace<T> {
 }
 
 /// The forward pass.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::fast::{Dispatch, Workspace, forward};
+/// let saved = forward(&problem, &mut Workspace::new(Dispatch::Portable));
+/// let plain = sus_oracle::forward::forward(&problem);
+/// let pairs = saved.o.as_slice().iter().zip(plain.o.as_slice());
+/// assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-13));
+/// ```
 #[must_use]
 pub fn forward<T: Real>(problem: &Problem<T>, workspace: &mut Workspace<T>) -> Saved<T> {
     let mut saved = blank_saved(problem);
@@ -102,6 +112,18 @@ pub fn forward_into<T: Real>(
 }
 
 /// The dense backward pass, and which path it took.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::evaluation::relative_errors;
+/// use sus_oracle::fast::{Dispatch, Workspace, backward, forward};
+/// let mut workspace = Workspace::new(Dispatch::default());
+/// let saved = forward(&problem, &mut workspace);
+/// let (gradients, _path) = backward(&problem, &saved, &mut workspace);
+/// let plain = sus_oracle::backward::backward(&problem, &sus_oracle::forward::forward(&problem));
+/// assert!(relative_errors(&gradients, &plain).iter().all(|&(_, error)| error < 1e-13));
+/// ```
 #[must_use]
 pub fn backward<T: Real>(
     problem: &Problem<T>,
@@ -136,6 +158,22 @@ pub fn backward_into<T: Real>(
 }
 
 /// The SUS backward pass, and which path it took.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let mask = sample(&problem, &saved, &draw)?;
+/// use sus_oracle::evaluation::relative_errors;
+/// use sus_oracle::fast::{self, Dispatch, Workspace};
+/// let mut workspace = Workspace::new(Dispatch::default());
+/// let (gradients, _path) = fast::sus_backward(&problem, &saved, &mask, &mut workspace);
+/// let plain = sus_oracle::sus::sus_backward(&problem, &saved, &mask);
+/// assert!(relative_errors(&gradients, &plain).iter().all(|&(_, error)| error < 1e-13));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn sus_backward<T: Real>(
     problem: &Problem<T>,

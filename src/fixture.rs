@@ -69,6 +69,12 @@ impl Tier {
     }
 
     /// The cases of a tier, in the order of the table; `full` holds those of `smoke` as well.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::fixture::Tier;
+    /// assert_eq!(Tier::Smoke.cases().count(), 97);
+    /// ```
     pub fn cases(self) -> impl Iterator<Item = &'static Case> {
         cases::all()
             .filter(move |(tier, _)| match self {

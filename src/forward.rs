@@ -14,6 +14,14 @@ use crate::tensor::{Tensor, add_scaled, dot, is_finite};
 use rayon::prelude::*;
 
 /// What the forward pass keeps for the backward pass.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let sizes = problem.sizes();
+/// assert_eq!(saved.lse.shape(), [sizes.batch, sizes.query_heads, sizes.queries, 1]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved<T> {
     /// Output `[B, Hq, Nq, E]`.
@@ -29,6 +37,17 @@ impl<T: Scalar> Saved<T> {
     /// # Errors
     /// [`Error::Shape`] if a shape is not the problem's; [`Error::NotFinite`] if a number is not finite, but for the
     /// `lse` of a row that sees no key, which may be an infinity of either sign (and is then read as `-inf`).
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::forward::{Saved, forward};
+    /// let Saved { o, lse } = forward(&problem);
+    /// let stored = Saved::given(&problem, o.map(|x| f64::from(x as f32)), lse)?;
+    /// let error = Saved::given(&problem, stored.lse.clone(), stored.lse).unwrap_err();
+    /// assert!(error.to_string().starts_with("tensor 'o': expected shape"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn given(problem: &Problem<T>, o: Tensor<T>, mut lse: Tensor<T>) -> Result<Self, Error> {
         let sizes = problem.sizes();
         let rows = [sizes.batch, sizes.query_heads, sizes.queries];
@@ -60,6 +79,13 @@ impl<T: Scalar> Saved<T> {
     }
 
     /// The same numbers in another scalar.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// assert_eq!(saved.cast::<f32>().lse.as_slice()[0], saved.lse.as_slice()[0] as f32);
+    /// ```
     #[must_use]
     pub fn cast<U: Scalar>(&self) -> Saved<U> {
         let cast = |x: T| U::from_f64(x.to_f64());
@@ -79,6 +105,16 @@ pub struct Score<T> {
 /// The score of one query and one key, whether the mask hides it or not.
 ///
 /// The softcap's derivative is computed as `sech^2`, whose relative error stays small where `1 - tanh^2` cancels.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::problem::Row;
+/// use sus_oracle::{forward::score, tensor::dot};
+/// let row = Row { b: 0, h: 0, i: 1 };
+/// let plain = problem.scale() * dot(problem.q(row), problem.k(row, 2));
+/// assert_eq!(score(&problem, row, 2).s, plain); // no softcap, no bias
+/// ```
 #[must_use]
 pub fn score<T: Scalar>(problem: &Problem<T>, row: Row, j: usize) -> Score<T> {
     let scale = problem.scale();
@@ -105,6 +141,14 @@ fn sech_squared<T: Scalar>(y: T) -> T {
 ///
 /// Sums run over the keys in ascending order; rows are independent, so the result does not depend on the number
 /// of threads.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// assert_eq!(saved.o.shape(), problem.inputs().g.shape());
+/// assert!(saved.lse.as_slice().iter().all(|lse| lse.is_finite()));
+/// ```
 #[must_use]
 pub fn forward<T: Scalar>(problem: &Problem<T>) -> Saved<T> {
     let sizes = problem.sizes();

@@ -110,6 +110,14 @@ impl<'a> Launch<'a> {
 }
 
 /// A backward kernel, wrong or right.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::named;
+/// let kernel = named("delta_of_row_mod_tile").unwrap();
+/// assert!(kernel.wrong && kernel.touches.contains("dq"));
+/// assert!(kernel.upstream().unwrap().contains("b3f1b6a5"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Kernel {
     /// Its name, unique in the gallery.
@@ -152,12 +160,25 @@ impl Kernel {
 }
 
 /// Every kernel, the wrong ones by family first.
+///
+/// # Examples
+/// ```
+/// let kernels = sus_oracle::gallery::kernels();
+/// assert!(kernels.iter().any(|kernel| kernel.wrong) && kernels.iter().any(|kernel| !kernel.wrong));
+/// ```
 #[must_use]
 pub fn kernels() -> Vec<&'static Kernel> {
     wrong::FAMILIES.iter().flat_map(|kernels| kernels.iter()).chain(right::KERNELS).collect()
 }
 
 /// The kernel of this name.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::named;
+/// assert_eq!(named("delta_missing").unwrap().what, "`delta` is left out.");
+/// assert!(named("nothing").is_none());
+/// ```
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Kernel> {
     kernels().into_iter().find(|kernel| kernel.name == name)
@@ -183,6 +204,14 @@ fn only_if(condition: bool) -> Option<()> {
 }
 
 /// What the plainest right kernel gives.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{Launch, arithmetic::Arithmetic, right_kernel};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let launch = Launch::new(&problem, Arithmetic::named("f64").unwrap(), None);
+/// assert_eq!(right_kernel(&launch).arrays["dq"].shape, problem.inputs().q.shape());
+/// ```
 #[must_use]
 pub fn right_kernel(launch: &Launch<'_>) -> TensorFile {
     launch.run(machine::Plan::default())

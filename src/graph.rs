@@ -73,6 +73,18 @@ pub struct Graph<T> {
 
 impl<T: Ring> Graph<T> {
     /// `nodes` nodes and no edge.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 1, 5, None)?;
+    /// graph.add_edge(1, 2, 7, None)?;
+    /// graph.add_edge(0, 2, 2, None)?;
+    /// assert_eq!(graph.total_derivative(0, 2, |_| 1), 5 * 7 + 2);
+    /// assert_eq!(graph.paths(0, 2).len(), 2);
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     #[must_use]
     pub fn new(nodes: usize) -> Self {
         Self { out: vec![Vec::new(); nodes] }
@@ -125,6 +137,17 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no node `to`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 1, 5, Some(0))?;
+    /// graph.add_edge(1, 2, 7, None)?;
+    /// assert_eq!(graph.derivatives_of(2, |_| 1), [35, 7, 1]);
+    /// assert_eq!(graph.derivatives_of(2, |_| 0), [0, 7, 1]); // gate 0 is closed
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     pub fn derivatives_of(&self, to: usize, multiplier: impl Fn(usize) -> T) -> Vec<T> {
         let mut adjoint = vec![T::zero(); self.nodes()];
         adjoint[to] = T::one();
@@ -153,6 +176,19 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no node `from`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 2, 2, None)?;
+    /// graph.add_edge(0, 1, 5, None)?;
+    /// graph.add_edge(1, 2, 7, None)?;
+    /// let lengths: Vec<usize> = graph.paths(0, 2).iter().map(Vec::len).collect();
+    /// assert_eq!(lengths.iter().sum::<usize>(), 3);
+    /// assert_eq!(graph.total_derivative_over_paths(0, 2, |_| 1), graph.total_derivative(0, 2, |_| 1));
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     #[must_use]
     pub fn paths(&self, from: usize, to: usize) -> Vec<Vec<Edge<T>>> {
         let mut complete = Vec::new();
@@ -193,6 +229,17 @@ impl<T: Ring> Graph<T> {
     /// A gate that some path runs through twice, if there is one: the condition under which gating is *not* unbiased.
     ///
     /// It looks at every path of the graph, whatever its ends and its derivatives.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 1, 5, Some(7))?;
+    /// assert_eq!(graph.path_uses_a_gate_twice(), None);
+    /// graph.add_edge(1, 2, 5, Some(7))?;
+    /// assert_eq!(graph.path_uses_a_gate_twice(), Some(7));
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     #[must_use]
     pub fn path_uses_a_gate_twice(&self) -> Option<usize> {
         self.out.iter().flatten().find_map(|first| {
@@ -217,6 +264,13 @@ impl<T: Ring> Graph<T> {
 /// The law of one gate: open with probability `keep`, and then a factor `upweight`; closed otherwise, a factor zero.
 ///
 /// Unbiased gating has `upweight = 1/keep`. A ring has no division, so both are given.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::Gate;
+/// let gate = Gate { keep: 0.25, upweight: 4.0 };
+/// assert_eq!(gate.keep * gate.upweight, 1.0); // or the mean is biased
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate<T> {
     /// The probability `q` that the gate is open.
@@ -236,6 +290,13 @@ pub const MAX_GATES: usize = 20;
 /// # Panics
 ///
 /// When there are more than [`MAX_GATES`] gates, or `value` returns different numbers of components.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::{Gate, mean_over_masks};
+/// let gates = [Gate { keep: 0.25, upweight: 4.0 }];
+/// assert_eq!(mean_over_masks(&gates, |m| vec![m[0], m[0] * m[0]]), [1.0, 4.0]);
+/// ```
 pub fn mean_over_masks<T: Ring>(
     gates: &[Gate<T>],
     mut value: impl FnMut(&[T]) -> Vec<T>,

@@ -5,13 +5,23 @@
 //!
 //! | equation | function |
 //! |---|---|
-//! | `s_ij = softcap tanh(scale q_i . k_j / softcap) + bias_ij` | [`forward::score`] |
-//! | `lse_i = ln(sum_j e^{s_ij} + e^{sink})`, `o_i = sum_j W_ij v_j` | [`forward::forward`] |
-//! | `W_ij = e^{s_ij - lse_i}` | [`backward::DenseWeights`] |
-//! | `delta_i = G_i . o_i` | [`backward::delta`] |
-//! | `dS_ij = W_ij (G_i . v_j - delta_i + dlse_i)` and the sums `dq, dk, dv, dbias` | [`backward::backward_from_weights`] |
-//! | `Var W~_ij = W_ij (max(W_ij, 1 / lambda_i) - W_ij)` and the exact laws that follow | [`sus::moments`] |
-//! | `W~_ij = m_ij max(W_ij, 1 / lambda_i)`, `m_ij ~ min(1, lambda_i W_ij)` | [`sus::SampledWeights`], [`sus::sample`](fn@sus::sample) |
+//! | `sᵢⱼ = softcap · tanh(scale qᵢ·kⱼ / softcap) + biasᵢⱼ` | [`forward::score`] |
+//! | `lseᵢ = ln(Σⱼ exp sᵢⱼ + exp sink)`, `oᵢ = Σⱼ Wᵢⱼ vⱼ` | [`forward::forward`] |
+//! | `Wᵢⱼ = exp(sᵢⱼ − lseᵢ)` | [`backward::DenseWeights`] |
+//! | `δᵢ = Gᵢ·oᵢ` | [`backward::delta`] |
+//! | `dSᵢⱼ = Wᵢⱼ (Gᵢ·vⱼ − δᵢ + dlseᵢ)`, `dqᵢ = scale Σⱼ dSᵢⱼ kⱼ`, `dkⱼ = scale Σᵢ dSᵢⱼ qᵢ`, `dvⱼ = Σᵢ Wᵢⱼ Gᵢ` | [`backward::backward_from_weights`] |
+//! | SUS takes `max(Wᵢⱼ, 1/λᵢ)` for `Wᵢⱼ`, with probability `qᵢⱼ = min(1, λᵢ Wᵢⱼ)`, else 0 | [`sus::SampledWeights`], [`sus::sample`](fn@sus::sample) |
+//! | whose variance is `Wᵢⱼ (max(Wᵢⱼ, 1/λᵢ) − Wᵢⱼ)`, and the exact laws that follow | [`sus::moments`] |
+//!
+//! `q`, `k`, `v` are queries, keys and values, `G` is the cotangent of `o` and `dlse` that of `lse`. Without a
+//! softcap the score is `scale qᵢ·kⱼ + biasᵢⱼ`; under one, `dq` and `dk` have its derivative as another factor. `λᵢ` is the
+//! budget `c` under the paper's [rule](sus::Rule).
+//!
+//! # Where to start
+//!
+//! A [`problem::Problem`] is made from tensors or read by [`file::ProblemFile`]; [`evaluation::evaluate`] gives its forward
+//! pass, gradients and mask, in any [`scalar`]. [`verdict::Judge`] judges somebody else's results; [`precision`] has the
+//! bounds. [`gallery`] has kernels to try a verdict on, [`fixture`] problems with answers.
 //!
 //! # Example
 //!

@@ -9,6 +9,14 @@ use std::ops::Range;
 use std::str::FromStr;
 
 /// Where the diagonal of a causal mask or a window lies when there are more keys than queries, or fewer.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::Alignment;
+/// assert_eq!("top-left".parse::<Alignment>()?, Alignment::TopLeft);
+/// assert_eq!(Alignment::default().to_string(), "bottom-right");
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Alignment {
     /// The last query sits on the last key: `j = i + Nk - Nq`. The convention of FlashAttention 2.1 and later.
@@ -41,6 +49,14 @@ impl FromStr for Alignment {
 }
 
 /// How far a query sees from the diagonal, both ends included; `None` is without limit.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::Window;
+/// let four_keys = Window { left: Some(3), right: Some(0) }; // the diagonal counts
+/// let causal = Window { left: None, right: Some(0) };
+/// assert_ne!(four_keys, causal);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Keys before the diagonal.
@@ -50,6 +66,14 @@ pub struct Window {
 }
 
 /// Packed sequences: segment `s` holds queries `queries[s]..queries[s+1]` and keys `keys[s]..keys[s+1]`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::Segments;
+/// // Three sequences, the second without queries: its keys get no gradient.
+/// let packed = Segments { queries: vec![0, 4, 4, 9], keys: vec![0, 4, 6, 11] };
+/// assert_eq!(packed.queries.len(), packed.keys.len());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     /// Cumulative query lengths, from 0 to `Nq`.
@@ -85,6 +109,19 @@ impl Mask {
     /// # Errors
     /// [`Error::Option`] if the segments do not run from 0 to `queries` and to `keys` without decreasing, or are
     /// not as many for both.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::mask::{Alignment, Mask, Window};
+    /// let mask = Mask::new(2, 5, true, Alignment::BottomRight, None, None)?;
+    /// assert_eq!((mask.visible(0), mask.visible(1)), (0..4, 0..5));
+    /// let mask = Mask::new(2, 5, true, Alignment::TopLeft, None, None)?;
+    /// assert_eq!((mask.visible(0), mask.visible(1)), (0..1, 0..2));
+    /// let window = Some(Window { left: Some(1), right: Some(0) });
+    /// let mask = Mask::new(5, 5, false, Alignment::TopLeft, window, None)?;
+    /// assert_eq!(mask.visible(3), 2..4);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(
         queries: usize,
         keys: usize,
@@ -121,6 +158,17 @@ impl Mask {
     ///
     /// # Panics
     /// If `i` is not a query of the problem.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::mask::{Alignment, Mask, Segments};
+    /// let segments = Segments { queries: vec![0, 2, 5], keys: vec![0, 2, 5] };
+    /// let mask = Mask::new(5, 5, true, Alignment::BottomRight, None, Some(segments))?;
+    /// let place = mask.place(3);
+    /// assert_eq!((place.segment, place.query, place.first_key), (1, 1, 2));
+    /// assert_eq!(mask.visible(3), 2..4);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn place(&self, i: usize) -> Place {
         let cumulative = &self.segments.queries;
@@ -133,6 +181,15 @@ impl Mask {
     ///
     /// # Panics
     /// If `i` is not a query of the problem.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::mask::{Alignment, Mask};
+    /// let mask = Mask::new(3, 1, true, Alignment::BottomRight, None, None)?;
+    /// assert!(mask.visible(0).is_empty() && mask.visible(1).is_empty());
+    /// assert_eq!(mask.visible(2), 0..1);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn visible(&self, i: usize) -> Range<usize> {
         let Place { segment, query, first_key } = self.place(i);

@@ -25,6 +25,15 @@ pub struct Inputs<T> {
 }
 
 /// The options of a problem.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::Window;
+/// use sus_oracle::problem::Options;
+/// let window = Some(Window { left: Some(128), right: None });
+/// let options = Options { causal: true, window, softcap: Some(50.0), ..Options::default() };
+/// assert_eq!(options.scale, None); // 1 / sqrt(D)
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Options {
     /// Factor of `q . k`; `None` is `1 / sqrt(D)`.
@@ -95,6 +104,21 @@ impl<T: Ring> Problem<T> {
     ///
     /// # Errors
     /// One [`Error`] that names the first operand found wrong.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::problem::{Inputs, Options, Problem};
+    /// use sus_oracle::tensor::Tensor;
+    /// let zeros = Tensor::zeros;
+    /// let (q, k, v) = (zeros([1, 4, 5, 8]), zeros([1, 2, 7, 8]), zeros([1, 2, 7, 16]));
+    /// let inputs = Inputs { q, k, v, g: zeros([1, 4, 5, 16]), dlse: None, bias: None, sink: None };
+    /// let problem: Problem<f64> = Problem::new(inputs.clone(), Options::default())?;
+    /// assert_eq!((problem.group(), problem.row_count()), (2, 20));
+    ///
+    /// let error = Problem::new(Inputs { g: zeros([1, 4, 5, 8]), ..inputs }, Options::default()).unwrap_err();
+    /// assert_eq!(error.to_string(), "tensor 'do': expected shape [1, 4, 5, 16], found [1, 4, 5, 8]");
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(inputs: Inputs<T>, options: Options) -> Result<Self, Error> {
         let sizes = sizes_of(&inputs)?;
         check_finite(&inputs)?;
@@ -141,6 +165,13 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The row with number `at` in `(b, h, i)` order.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::problem::Row;
+    /// assert_eq!(problem.row(1), Row { b: 0, h: 0, i: 1 });
+    /// ```
     #[must_use]
     pub fn row(&self, at: usize) -> Row {
         let Sizes { query_heads, queries, .. } = self.sizes;
@@ -149,6 +180,12 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The number of a row in `(b, h, i)` order.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// assert_eq!(problem.row_number(problem.row(7)), 7);
+    /// ```
     #[must_use]
     pub fn row_number(&self, Row { b, h, i }: Row) -> usize {
         (b * self.sizes.query_heads + h) * self.sizes.queries + i
@@ -217,6 +254,14 @@ impl<T: Ring> Problem<T> {
     ///
     /// # Errors
     /// [`Error::NotFinite`] if a number leaves the range of `U`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let doubled = problem.map(|x| 2.0 * x)?;
+    /// assert_eq!(doubled.inputs().v.as_slice()[0], 2.0 * problem.inputs().v.as_slice()[0]);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn map<U: Ring>(&self, f: impl Fn(T) -> U) -> Result<Problem<U>, Error> {
         let Inputs { q, k, v, g, dlse, bias, sink } = &self.inputs;
         let inputs = Inputs {
@@ -234,6 +279,13 @@ impl<T: Ring> Problem<T> {
 
 impl<T: Scalar> Problem<T> {
     /// The factor of `q . k`: as given, or `1 / sqrt(D)` in the arithmetic of `T`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let features = problem.sizes().features as f64;
+    /// assert!((problem.scale() * features.sqrt() - 1.0).abs() < 1e-15);
+    /// ```
     #[must_use]
     pub fn scale(&self) -> T {
         match self.options.scale {
@@ -246,6 +298,14 @@ impl<T: Scalar> Problem<T> {
     ///
     /// # Errors
     /// [`Error::NotFinite`] if a number leaves the range of `U`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let in_f32 = problem.cast::<f32>()?;
+    /// assert_eq!(in_f32.inputs().q.as_slice()[0], problem.inputs().q.as_slice()[0] as f32);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn cast<U: Scalar>(&self) -> Result<Problem<U>, Error> {
         self.map(|x| U::from_f64(x.to_f64()))
     }

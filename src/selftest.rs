@@ -9,6 +9,13 @@ mod laws;
 pub use laws::LAWS;
 
 /// A law that can be tried.
+///
+/// # Examples
+/// ```
+/// let law = &sus_oracle::selftest::LAWS[1];
+/// assert_eq!(law.name, "a query that sees no key has o = 0, lse = -inf and no gradient");
+/// assert!((law.prove)().is_ok());
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Law {
     /// The law, in one line.

@@ -14,6 +14,13 @@ pub struct Tensor<T> {
 }
 
 /// The number of elements of a shape, or `None` if it cannot be counted.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::tensor::element_count;
+/// assert_eq!(element_count(&[2, 3, 0, 5]), Some(0));
+/// assert_eq!(element_count(&[usize::MAX, 2]), None);
+/// ```
 #[must_use]
 pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis))
@@ -25,6 +32,16 @@ impl<T: Ring> Tensor<T> {
     /// # Errors
     /// [`Error::TooLarge`] if the shape cannot be counted, [`Error::Shape`] if `data` has another length.
     /// Both name the tensor `name`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// let q = Tensor::new("q", [1, 1, 2, 3], vec![0.0, 1.0, 2.0, 10.0, 11.0, 12.0])?;
+    /// assert_eq!(q.row(0, 0, 1), [10.0, 11.0, 12.0]);
+    /// let error = Tensor::new("q", [1, 1, 2, 3], vec![0.0]).unwrap_err();
+    /// assert_eq!(error.to_string(), "tensor 'q': expected shape one with 1 elements, found [1, 1, 2, 3]");
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(name: &'static str, shape: [usize; 4], data: Vec<T>) -> Result<Self, Error> {
         let n = element_count(&shape).ok_or_else(|| Error::TooLarge {
             what: "elements of a tensor",
@@ -49,6 +66,14 @@ impl<T: Ring> Tensor<T> {
     }
 
     /// The element at `[b, h, n, d]` is `f([b, h, n, d])`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// let ramp = Tensor::from_fn([1, 1, 2, 2], |[_, _, n, d]| (10 * n + d) as f64);
+    /// assert_eq!(ramp.as_slice(), [0.0, 1.0, 10.0, 11.0]);
+    /// assert_eq!(ramp.head(0, 0)[(1, 0)], 10.0);
+    /// ```
     #[must_use]
     pub fn from_fn(shape: [usize; 4], mut f: impl FnMut([usize; 4]) -> T) -> Self {
         let mut tensor = Self::zeros(shape);
@@ -109,6 +134,13 @@ impl<T: Ring> Tensor<T> {
     }
 
     /// The same shape with `f` of every element.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// let ones = Tensor::<f64>::zeros([1, 1, 1, 2]).map(|x| x as f32 + 1.0);
+    /// assert_eq!(ones.as_slice(), [1.0_f32, 1.0]);
+    /// ```
     #[must_use]
     pub fn map<U: Ring>(&self, f: impl Fn(T) -> U) -> Tensor<U> {
         Tensor { shape: self.shape, data: self.data.iter().map(|&x| f(x)).collect() }
@@ -122,6 +154,11 @@ pub(crate) fn is_finite<T: Ring>(x: T) -> bool {
 }
 
 /// The sum of the products, first element first.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::tensor::dot(&[1, 2, 3], &[4, 5, 6]), 32);
+/// ```
 #[inline]
 #[must_use]
 pub fn dot<T: Ring>(a: &[T], b: &[T]) -> T {
@@ -129,6 +166,13 @@ pub fn dot<T: Ring>(a: &[T], b: &[T]) -> T {
 }
 
 /// `sum += factor * x`, element by element.
+///
+/// # Examples
+/// ```
+/// let mut sum = [1, 2];
+/// sus_oracle::tensor::add_scaled(&mut sum, 10, &[3, 4]);
+/// assert_eq!(sum, [31, 42]);
+/// ```
 #[inline]
 pub fn add_scaled<T: Ring>(sum: &mut [T], factor: T, x: &[T]) {
     for (s, &x) in sum.iter_mut().zip(x) {

@@ -39,6 +39,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// The exit code of the command.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::verdict::Outcome;
+    /// assert_eq!((Outcome::Pass.exit_code(), Outcome::Fail.exit_code()), (0, 1));
+    /// assert!(Outcome::Pass < Outcome::Refused && Outcome::Refused < Outcome::Fail);
+    /// ```
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -50,6 +57,11 @@ impl Outcome {
     }
 
     /// The word in reports.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(sus_oracle::verdict::Outcome::Refused.name(), "REFUSED");
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -143,6 +155,13 @@ pub struct Finding {
 }
 
 /// The judgement of one candidate.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::{Outcome, Verdict};
+/// let nothing_found = Verdict::default();
+/// assert_eq!(nothing_found.outcome, Outcome::Pass);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Verdict {
     /// The worst of all outcomes.

@@ -223,7 +223,10 @@ fn a_folder_gets_the_report_and_the_plots_with_the_same_bytes_every_time() {
     }
     assert_eq!(seen[0], seen[1]);
     let names: Vec<&str> = seen[0].iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["analysis.json", "counts.svg", "increase.svg", "kept.svg", "variance.svg"]);
+    assert_eq!(
+        names,
+        ["analysis.json", "counts.svg", "increase.svg", "kept.svg", "variance.svg", "weights.svg"]
+    );
     for (name, content) in &seen[0][1..] {
         let text = String::from_utf8(content.clone()).unwrap();
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"), "{name}");

@@ -192,3 +192,30 @@ fn a_mask_that_cannot_be_read_fails_and_does_not_panic() {
         assert!(stdout.contains("mask"), "{stdout}");
     }
 }
+
+#[test]
+fn a_picture_is_drawn_whatever_the_verdict_and_a_place_it_cannot_go_is_bad_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let right = grad(&problem, "right.safetensors", &["--dense"]);
+    let picture = folder.path().join("errors.svg");
+    let files = [text(&problem), text(&right)];
+    let (code, ..) = check(&[&files[..], &["--dense", "--plot", text(&picture)]].concat());
+    assert_eq!(code, 0);
+    let drawn = std::fs::read_to_string(&picture).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.contains("dq, by query"), "{drawn}");
+
+    // A candidate without a tensor that can be compared.
+    let mut empty = TensorFile::default();
+    empty.arrays.insert("dq".into(), Array::f32(&[1], vec![0.0]));
+    let wrong = folder.path().join("wrong.safetensors");
+    empty.write(&wrong).unwrap();
+    let files = [text(&problem), text(&wrong)];
+    let (code, ..) = check(&[&files[..], &["--dense", "--plot", text(&picture)]].concat());
+    assert_eq!(code, 1);
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("the bound"));
+
+    let nowhere = folder.path().join("nowhere").join("errors.svg");
+    let (code, said, error) = check(&[&files[..], &["--dense", "--plot", text(&nowhere)]].concat());
+    assert_eq!((code, said.as_str(), error.lines().count()), (2, "", 1), "{error}");
+}

@@ -63,6 +63,8 @@ fn an_unknown_bug_is_not_explained() {
         line(&case.problem, None, &candidate, &["dq"]),
         "none of the known bugs explains this"
     );
+    let forward = line(&case.problem, None, &candidate, &["o", "dq"]);
+    assert!(forward.contains("The forward pass is wrong too"), "{forward}");
 }
 
 #[test]

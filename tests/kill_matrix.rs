@@ -40,6 +40,11 @@ fn the_committed_gallery_is_this_one() {
 }
 
 #[test]
+fn the_committed_picture_is_of_this_matrix() {
+    is_committed(&MATRIX.plot(), "docs/pictures/ratios.svg", "sus-oracle selftest --plot FILE");
+}
+
+#[test]
 fn every_wrong_kernel_shows_on_some_case_unless_nobody_can_tell() {
     for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
         let shows = !MATRIX.shows_on(kernel).is_empty();

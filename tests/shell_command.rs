@@ -44,6 +44,28 @@ fn the_manual_page_lists_every_command_and_each_has_its_own() {
     assert!(said(&["man", "grad"]).contains("fixtures/real/layer2.safetensors"));
 }
 
+/// An example is a whole command line, and what it reads of the source is there.
+#[test]
+fn every_help_shows_an_example_that_can_be_run_as_it_is() {
+    let mut paths = vec![vec!["--help".to_owned()]];
+    paths.extend(commands().into_iter().map(|name| vec![name, "--help".into()]));
+    for action in ["export", "verify", "list"] {
+        paths.push(["fixtures", action, "--help"].map(ToOwned::to_owned).into());
+    }
+    for path in paths {
+        let arguments: Vec<&str> = path.iter().map(String::as_str).collect();
+        let help = said(&arguments);
+        let name = arguments.split_last().unwrap().1.join(" ");
+        let begin = format!("  sus-oracle {name}");
+        let examples: Vec<&str> = help.lines().filter(|line| line.starts_with(&begin)).collect();
+        assert!(!examples.is_empty(), "no example of `{name}` in\n{help}");
+        let words = examples.iter().flat_map(|line| line.split_whitespace());
+        for file in words.filter(|word| word.starts_with("fixtures/")) {
+            assert!(std::path::Path::new(file).exists(), "{name}: there is no {file}");
+        }
+    }
+}
+
 #[test]
 fn a_page_of_no_command_is_refused_in_one_line() {
     let mut command = Command::cargo_bin("sus-oracle").unwrap();

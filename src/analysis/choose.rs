@@ -174,6 +174,23 @@ impl Choice {
 /// # Errors
 /// [`Error::Option`] if the target is not above 0, with fewer than two sequences (unless relative to the norm), or if
 /// there is no variance to compare with; those of [`scan`].
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::analysis::choose::{Question, RelativeTo, Tensors, choose};
+/// use sus_oracle::sus::{Rule, Sampler};
+/// let question = Question {
+///     target: 0.05,
+///     of: Tensors::Max,
+///     relative_to: RelativeTo::Norm,
+///     rule: Rule::Paper,
+///     sampler: Sampler::Bernoulli,
+/// };
+/// let choice = choose(vec![problem], &question)?;
+/// assert!(choice.of(Tensors::Max).unwrap() <= 0.05);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn choose(problems: Vec<Problem<f64>>, question: &Question) -> Result<Choice, Error> {
     if !(question.target > 0.0 && question.target.is_finite()) {
         return Err(Error::option("target", "a finite number above 0", question.target));

@@ -38,6 +38,18 @@ impl Totals {
 
 impl Analysis {
     /// The sums of one setting over all heads.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// let c = [sus_oracle::sus::Budget::new(4.0)?];
+    /// let mut analysis = Analysis::new(settings(&c, None, None));
+    /// analysis.add(&problem, None)?;
+    /// let total = analysis.total(0);
+    /// assert!(total.mean_expected() <= 4.0 && total.kept_fraction() <= 1.0);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn total(&self, setting: usize) -> Totals {
         let mut total = Totals::default();
@@ -130,6 +142,17 @@ impl Analysis {
     }
 
     /// The table for people.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// let c = [sus_oracle::sus::Budget::new(4.0)?];
+    /// let mut analysis = Analysis::new(settings(&c, None, None));
+    /// analysis.add(&problem, None)?;
+    /// assert!(analysis.to_table().contains("systematic"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_table(&self) -> String {
         let mut text = String::new();

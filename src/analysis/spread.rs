@@ -60,6 +60,16 @@ impl Spread {
     }
 
     /// The unbiased between-sequence variance, summed over coordinates; `None` with fewer than two sequences.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::Spread;
+    /// let mut spread = Spread::default();
+    /// spread.add(&[1.0, 0.0], 1);
+    /// assert_eq!(spread.variance(None), None);
+    /// spread.add(&[3.0, 0.0], 1);
+    /// assert_eq!((spread.variance(None), spread.squared_norm(None)), (Some(2.0), 10.0));
+    /// ```
     #[must_use]
     pub fn variance(&self, head: Option<usize>) -> Option<f64> {
         let others = self.sequences.checked_sub(1).filter(|&others| others > 0)?;

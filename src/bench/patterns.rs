@@ -50,6 +50,14 @@ impl Pattern {
     ///
     /// # Errors
     /// None, for sizes that fit into memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::bench::Pattern;
+    /// let problem = Pattern::Random.problem(16, 8, true)?;
+    /// assert_eq!(problem.inputs().q.shape(), [1, 1, 16, 8]);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn problem(self, n: usize, features: usize, causal: bool) -> Result<Problem<f64>, Error> {
         let mut rng = ChaCha8Rng::from_seed([7; 32]);
         let shape = [1, 1, n, features];

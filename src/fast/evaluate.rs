@@ -24,6 +24,15 @@ pub struct Evaluated<T> {
 ///
 /// # Errors
 /// Those of [`evaluate`](crate::evaluation::evaluate).
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let fast = sus_oracle::fast::evaluate::<f64>(&problem, None, None)?;
+/// assert_eq!(fast.evaluation.gradients.dq.shape(), problem.inputs().q.shape());
+/// println!("{}", fast.paths); // which path each pass took, and why
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn evaluate<T: Real>(
     exact: &Problem<f64>,
     given: Option<&Saved<f64>>,

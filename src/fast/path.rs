@@ -88,6 +88,13 @@ impl fmt::Display for Paths {
 }
 
 /// The path of the dense backward pass.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::fast::{Path, backward_path};
+/// assert_eq!(backward_path(&problem), Path::Fast);
+/// ```
 #[must_use]
 pub fn backward_path<T: Real>(problem: &Problem<T>) -> Path {
     if problem.inputs().bias.is_some() { Path::Plain(Reason::BiasGradient) } else { Path::Fast }

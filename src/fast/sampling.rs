@@ -23,6 +23,19 @@ use rayon::prelude::*;
 ///
 /// # Panics
 /// If `problem` is not `exact` in another type.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::fast::{Dispatch, Workspace, forward_and_sample};
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let mut workspace = Workspace::new(Dispatch::default());
+/// let (_, fast, _) = forward_and_sample(&problem, &problem.cast::<f32>()?, &draw, &mut workspace)?;
+/// let plain = sample(&problem, &sus_oracle::forward::forward(&problem), &draw)?;
+/// assert_eq!(fast.pattern, plain.pattern);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn forward_and_sample<T: Real>(
     exact: &Problem<f64>,
     problem: &Problem<T>,

@@ -22,6 +22,17 @@ pub enum Stored {
 ///
 /// # Errors
 /// [`Error::Overflow`] if a result is not a number: finite inputs can leave the range of the arithmetic.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::evaluation::evaluate;
+/// use sus_oracle::file::{Settings, gradient_file::{Stored, to_tensors}};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let evaluation = evaluate::<f64>(&problem, None, None)?;
+/// let file = to_tensors(&evaluation, &Settings::default(), Stored::F64)?;
+/// assert!(["o", "lse", "dq", "dk", "dv"].iter().all(|&name| file.arrays.contains_key(name)));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn to_tensors<T: Scalar>(
     evaluation: &Evaluation<T>,
     settings: &Settings,

@@ -35,6 +35,16 @@ impl ProblemFile {
     ///
     /// # Errors
     /// One line that names the file and what is wrong with it.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::{ProblemFile, Settings};
+    /// let path = std::path::Path::new("fixtures/real/layer2.safetensors");
+    /// let ProblemFile { problem, settings, .. } = ProblemFile::read(path, Settings::default())?;
+    /// assert_eq!(problem.inputs().q.shape(), [1, 2, 1024, 64]);
+    /// assert_eq!(settings.causal, Some(true));
+    /// # Ok::<(), sus_oracle::file::FileError>(())
+    /// ```
     pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
         let file = TensorFile::read(path)?;
         Self::from_tensors(file, command).map_err(|reason| FileError::new(path, reason))

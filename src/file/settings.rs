@@ -27,6 +27,14 @@ pub enum Pass {
 }
 
 /// The settings of a problem; `None` where nothing was said.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Pass, Settings};
+/// let settings = Settings { pass: Some(Pass::Dense), causal: Some(true), ..Settings::default() };
+/// assert!(settings.options()?.causal && !settings.names_a_draw());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     /// Dense or SUS.
@@ -66,6 +74,15 @@ impl Settings {
     ///
     /// # Errors
     /// [`Reason::Metadata`] with the key, what was expected and what was found.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// let settings = Settings::from_json(r#"{"pass":"sus","c":30,"causal":true,"seed":7}"#)?;
+    /// assert_eq!((settings.seed, settings.causal), (Some(7), Some(true)));
+    /// assert!(Settings::from_json(r#"{"sede":7}"#).is_err());
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     pub fn from_json(text: &str) -> Result<Self, Reason> {
         let value: Value = serde_json::from_str(text).map_err(|e| Reason::Metadata {
             key: super::tensor_file::METADATA_KEY.into(),
@@ -119,6 +136,14 @@ impl Settings {
     }
 
     /// The JSON text, keys sorted, without the keys that say nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// let settings = Settings { seed: Some(7), causal: Some(true), ..Settings::default() };
+    /// assert_eq!(Settings::from_json(&settings.to_json())?, settings);
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     #[must_use]
     pub fn to_json(&self) -> String {
         Value::Object(self.to_map()).to_string()
@@ -158,6 +183,16 @@ impl Settings {
     ///
     /// # Errors
     /// [`Reason::Contradiction`] if both say something, and not the same.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// let file = Settings { scale: Some(0.125), ..Settings::default() };
+    /// let command = Settings { seed: Some(7), ..Settings::default() };
+    /// assert_eq!(file.clone().merge(command)?.seed, Some(7));
+    /// assert!(file.merge(Settings { scale: Some(0.25), ..Settings::default() }).is_err());
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     pub fn merge(self, command: Self) -> Result<Self, Reason> {
         let (file_says, command_says) = (self.to_map(), command.to_map());
         let contradiction = |key: &'static str| Reason::Contradiction {
@@ -218,6 +253,15 @@ impl Settings {
     ///
     /// # Errors
     /// None today: every setting was validated when it was read.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// let settings = |text| Settings::from_json(text).unwrap();
+    /// assert!(settings(r#"{"pass":"dense"}"#).draw()?.is_none());
+    /// assert_eq!(settings("{}").draw()?.unwrap().c.get(), 30.0);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn draw(&self) -> Result<Option<Draw>, Error> {
         if self.pass == Some(Pass::Dense) {
             return Ok(None);

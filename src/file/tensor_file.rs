@@ -33,6 +33,16 @@ pub struct Array {
 }
 
 /// The tensors of a file, by name, and its settings.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, TensorFile};
+/// let mut candidate = TensorFile::default();
+/// for name in ["dq", "dk", "dv"] {
+///     candidate.arrays.insert(name.into(), Array::f32(&[1, 1, 2, 1], vec![0.0; 2]));
+/// }
+/// assert_eq!(candidate.arrays["dk"].shape, [1, 1, 2, 1]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     /// The tensors.
@@ -47,6 +57,14 @@ impl TensorFile {
     /// # Errors
     /// [`Reason::Io`], [`Reason::Format`] if it is no safetensors file or is cut short, [`Reason::Dtype`] for a type
     /// that nothing here is stored in.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::TensorFile;
+    /// let file = TensorFile::read(std::path::Path::new("fixtures/broken/candidate.safetensors"))?;
+    /// assert_eq!(file.arrays["dq"].shape, [1, 1, 96, 64]);
+    /// # Ok::<(), sus_oracle::file::FileError>(())
+    /// ```
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let bytes = std::fs::read(path).map_err(|e| FileError::new(path, e))?;
         Self::parse(&bytes).map_err(|reason| FileError::new(path, reason))
@@ -72,6 +90,15 @@ impl TensorFile {
     ///
     /// # Panics
     /// If an array's shape does not fit its elements, or its type cannot hold them.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::{Array, TensorFile};
+    /// let mut file = TensorFile::default();
+    /// file.arrays.insert("dq".into(), Array::f32(&[1, 1, 2, 1], vec![0.5, -1.0]));
+    /// assert_eq!(TensorFile::parse(&file.to_bytes())?, file);
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored: Vec<(&String, &Array, Vec<u8>)> =
@@ -98,6 +125,15 @@ impl TensorFile {
 ///
 /// # Errors
 /// Those of the operating system.
+///
+/// # Examples
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("report.txt");
+/// sus_oracle::file::tensor_file::write_atomically(&path, b"PASS")?;
+/// assert_eq!(std::fs::read(&path)?, b"PASS");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if target.exists() && !target.is_file() {

@@ -196,6 +196,12 @@ fn shape_numbers(inputs: &mut Inputs<f64>, numbers: Numbers) {
 }
 
 /// All cases, the dense ones first.
+///
+/// # Examples
+/// ```
+/// let cases = sus_oracle::gallery::cases::all();
+/// assert!(cases.iter().any(|case| case.name == "primes" && case.draw.is_none()));
+/// ```
 #[must_use]
 pub fn all() -> Vec<Case> {
     dense()

@@ -14,6 +14,12 @@ pub struct Bug {
 }
 
 /// The source of a bug.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::catalogue::source;
+/// assert_eq!(source("1"), Some("Dao-AILab/flash-attention b3f1b6a5"));
+/// ```
 #[must_use]
 pub fn source(number: &str) -> Option<&'static str> {
     BUGS.iter().find(|bug| bug.number == number).map(|bug| bug.source)
@@ -26,6 +32,11 @@ const EQUIVALENT: &[(&str, &str)] = &[(
 )];
 
 /// Why a kernel can be told from a right one by nobody, if that is so.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::gallery::catalogue::equivalent("delta_missing"), None);
+/// ```
 #[must_use]
 pub fn equivalent(kernel: &str) -> Option<&'static str> {
     EQUIVALENT.iter().find(|(name, _)| *name == kernel).map(|(_, why)| *why)

@@ -133,6 +133,16 @@ fn fit(
 ///
 /// # Panics
 /// If the draw's words are too few for the problem, which whoever judged the candidate has seen.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic, diagnosis::diagnose};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let found = diagnose(&case.problem, None, &wrong, &["dq", "dk"]).unwrap();
+/// assert_eq!(found.kernel, "delta_halved");
+/// ```
 #[must_use]
 pub fn diagnose(
     problem: &Problem<f64>,
@@ -204,6 +214,11 @@ pub fn line(
     };
     match found {
         Some(diagnosis) => diagnosis.to_string(),
+        None if ["o", "lse"].iter().any(|forward| deviates.contains(forward)) => {
+            "none of the known bugs explains this. The forward pass is wrong too: look at the scale, the mask, the \
+             window, the softcap and the heads first; --mode given judges the backward pass alone"
+                .into()
+        }
         None => "none of the known bugs explains this".into(),
     }
 }

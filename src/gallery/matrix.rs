@@ -1,6 +1,7 @@
 //! The kill matrix: every kernel of the gallery on every case, under our verdict and under the rules in use today.
 
 mod cell;
+mod plot;
 mod report;
 
 pub use cell::{Cell, Outputs, RightErrors};
@@ -50,6 +51,14 @@ impl Matrix {
     ///
     /// # Errors
     /// Those of [`Judge::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix};
+    /// let matrix = Matrix::run(kernels(), &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert_eq!((matrix.ours().passed, matrix.ours().rejected), (0, 0));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn run(
         kernels: Vec<&'static Kernel>,
         cases: &[Case],

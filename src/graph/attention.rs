@@ -151,6 +151,20 @@ impl<T: Ring> Head<'_, T> {
 /// # Errors
 ///
 /// When an operand's length is not what the sizes call for.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::attention::{Head, attention_graph};
+/// // One query that looks at two keys alike.
+/// let head = Head {
+///     queries: 1, keys: 2, dim: 1, value_dim: 1,
+///     q: &[0.0], k: &[3.0, 5.0], v: &[1.0, 0.0], weights: &[0.5, 0.5],
+///     scale: 1.0, slope: None, sink_weights: None, g: &[2.0], dlse: None,
+/// };
+/// let gradients = attention_graph(&head)?.gradients(|_| 1.0);
+/// assert_eq!((gradients.dq, gradients.dv), (vec![-1.0], vec![1.0, 1.0]));
+/// # Ok::<(), sus_oracle::graph::attention::LengthError>(())
+/// ```
 pub fn attention_graph<T: Ring>(head: &Head<T>) -> Result<AttentionGraph<T>, LengthError> {
     head.check_lengths()?;
     let Head { queries, keys, dim, value_dim, .. } = *head;

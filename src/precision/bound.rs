@@ -67,6 +67,27 @@ pub struct Question<'a> {
 pub const ELEMENTWISE_FALSE_ALARM: f64 = 2.5e-10;
 
 /// Bounds of every element. The result does not depend on the number of threads.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds};
+/// let truth = Truth::exact(&problem)?;
+/// let (saved, gradients) = (truth.saved(), truth.gradients(None));
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let bounds = bounds(&Question {
+///     problem: &problem,
+///     recipe: &recipe,
+///     mode: Mode::Exact,
+///     saved: &saved,
+///     sample: None,
+///     borderline: None,
+///     gradients: &gradients,
+/// });
+/// let bound = &bounds.dq.decides;
+/// assert!(bound.len() == gradients.dq.as_slice().len() && bound.iter().all(|&b| 0.0 < b && b < 1e-3));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn bounds(question: &Question<'_>) -> Bounds {
     let core = Core::new(question);
@@ -77,6 +98,27 @@ pub fn bounds(question: &Question<'_>) -> Bounds {
 }
 
 /// The weights `W~` of a mask and their bounds, in the order of its columns.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let mask = sample(&problem, &saved, &draw)?;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, kept_weights};
+/// let weights = kept_weights(&Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &saved,
+///     sample: Some(&mask),
+///     borderline: None,
+///     gradients: &Truth::exact(&problem)?.gradients(Some(&mask)),
+/// });
+/// assert!(weights.len() == mask.pattern.count() && weights.iter().all(|w| 0.0 < w.1 && w.1 < w.0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn kept_weights(question: &Question<'_>) -> Vec<(f64, f64)> {
     let core = Core::new(question);

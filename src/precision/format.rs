@@ -35,6 +35,12 @@ impl Format {
     /// The unit roundoff `u`: the largest relative error of rounding a number of the normal range.
     ///
     /// `2^-p` for rounding to nearest; `2^(1-p)` for tf32, whose operands hardware truncates.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// assert_eq!(Format::Bf16.unit_roundoff(), 1.0 / 256.0);
+    /// ```
     #[must_use]
     pub fn unit_roundoff(self) -> f64 {
         let truncated = i32::from(self == Format::Tf32);
@@ -77,6 +83,13 @@ impl Format {
     }
 
     /// `x` rounded to the format, to nearest, ties to even.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// assert_eq!(Format::Bf16.round(1.0 + 1.0 / 256.0), 1.0); // a tie goes to even
+    /// assert_eq!(Format::Bf16.round(1.0 + 3.0 / 256.0), 1.0 + 2.0 / 128.0);
+    /// ```
     #[must_use]
     pub fn round(self, x: f64) -> f64 {
         match self {
@@ -90,6 +103,13 @@ impl Format {
 
     /// The largest error of rounding a number of magnitude at most `magnitude`: half the spacing of the format there,
     /// and no less than half its smallest number; where small numbers are flushed to zero, the smallest normal number.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// assert_eq!(Format::Bf16.rounding_error(1.5, false), 1.0 / 256.0);
+    /// assert_eq!(Format::Bf16.rounding_error(3.0, false), 1.0 / 128.0);
+    /// ```
     #[inline]
     #[must_use]
     pub fn rounding_error(self, magnitude: f64, flush_to_zero: bool) -> f64 {
@@ -119,6 +139,11 @@ impl Format {
     }
 
     /// The name in recipes.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(sus_oracle::precision::Format::Bf16.name(), "bf16");
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -59,6 +59,25 @@ pub struct Limits {
 }
 
 /// The limits of `dq`, `dk`, `dv`; `None` for a problem too large for them.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds, limits};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let [dq, _, _] = limits(&question, &bounds(&question)).unwrap();
+/// assert_eq!(dq.sets[0].rows.len(), problem.row_count());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn limits(question: &Question<'_>, bounds: &Bounds) -> Option<[Limits; 3]> {
     let core = Core::new(question);

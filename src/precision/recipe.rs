@@ -31,6 +31,14 @@ pub enum Delta {
 /// Within the formats given here a kernel is free: any order of its sums, any tiling, split or atomics, products fused
 /// or not, `exp` or `exp2`, the scale applied to `q`, to the scores or in parts to both, the softmax in one pass
 /// or two.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::{Format, Recipe};
+/// // A kernel as flash-bf16, whose exp errs by 8 units in the last place.
+/// let mine = Recipe { exp_ulp: 8.0, ..Recipe::built_in("flash-bf16").unwrap() };
+/// assert_eq!((mine.accumulator, mine.p), (Format::F32, Format::Bf16));
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -107,6 +115,12 @@ impl Recipe {
     ];
 
     /// A built-in recipe.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Recipe;
+    /// assert!(Recipe::NAMES.iter().all(|name| Recipe::built_in(name).is_some()));
+    /// ```
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
         let plain = |format: Format| Recipe {
@@ -172,6 +186,13 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError`], one line.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Recipe;
+    /// assert_eq!(Recipe::named("f32")?, Recipe::built_in("f32").unwrap());
+    /// # Ok::<(), sus_oracle::precision::RecipeError>(())
+    /// ```
     pub fn named(name: &str) -> Result<Self, RecipeError> {
         if let Some(recipe) = Self::built_in(name) {
             return Ok(recipe);
@@ -186,6 +207,15 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError::Toml`] for what is no TOML, an unknown key, or a value that it cannot have.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::{Format, Recipe};
+    /// let recipe = Recipe::from_toml("mine", "base = \"flash-bf16\"\nexp_ulp = 4.0")?;
+    /// assert_eq!((recipe.exp_ulp, recipe.p), (4.0, Format::Bf16));
+    /// assert!(Recipe::from_toml("mine", "base = \"flash-bf16\"\nexp_ulps = 4.0").is_err());
+    /// # Ok::<(), sus_oracle::precision::RecipeError>(())
+    /// ```
     pub fn from_toml(name: &str, text: &str) -> Result<Self, RecipeError> {
         let wrong =
             |reason: String| RecipeError::Toml { name: name.to_owned(), reason: one_line(&reason) };

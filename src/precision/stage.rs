@@ -48,6 +48,12 @@ impl Stage {
     ];
 
     /// The name in reports.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Stage;
+    /// assert!(Stage::ALL.iter().all(|stage| !stage.name().is_empty()));
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -29,6 +29,17 @@ impl Truth {
     ///
     /// # Errors
     /// [`Error::NotFinite`] never, in practice: the numbers were finite already.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::{backward::backward, evaluation::relative_errors, precision::Truth};
+    /// let truth = Truth::exact(&problem)?;
+    /// let in_f64 = backward(&problem, &sus_oracle::forward::forward(&problem));
+    /// let errors = relative_errors(&in_f64, &truth.gradients(None));
+    /// assert!(errors.iter().all(|&(_, error)| error < 1e-14));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn exact(problem: &Problem<f64>) -> Result<Self, Error> {
         let problem: Problem<Dd> = problem.cast()?;
         let saved = forward(&problem);
@@ -50,6 +61,15 @@ impl Truth {
     }
 
     /// The gradients, dense or of a mask, rounded to `f64`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// let dense = Truth::exact(&problem)?.gradients(None);
+    /// assert_eq!(dense.dv.shape(), problem.inputs().v.shape());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn gradients(&self, sample: Option<&Sample>) -> Gradients<f64> {
         let gradients = match sample {

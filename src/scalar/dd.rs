@@ -66,6 +66,14 @@ impl Dd {
     /// The sum `a + b` of any two `f64`, exactly (Knuth's two-sum); if it overflows, what `f64` says.
     ///
     /// The parts need not be normalised or ordered. Exact, underflow included.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::Dd;
+    /// let sum = Dd::from_parts(1.0, 1e-20);
+    /// assert_eq!((sum.hi(), sum.lo()), (1.0, 1e-20));
+    /// assert_eq!((sum - Dd::new(1.0)).hi(), 1e-20);
+    /// ```
     #[inline]
     #[must_use]
     pub const fn from_parts(a: f64, b: f64) -> Self {
@@ -76,6 +84,13 @@ impl Dd {
     /// The product `a * b` of two `f64`, exactly (Dekker) unless it leaves the range.
     ///
     /// Exact if `a * b = 0` or `2^-968 <= |a * b|`; below, within `2^-1071`. If it overflows, what `f64` says.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::Dd;
+    /// let product = Dd::from_prod(1.0 + f64::EPSILON, 1.0 + f64::EPSILON);
+    /// assert_eq!(product.lo(), f64::EPSILON * f64::EPSILON); // what f64 would lose
+    /// ```
     #[inline]
     #[must_use]
     pub fn from_prod(a: f64, b: f64) -> Self {
@@ -124,6 +139,13 @@ impl Dd {
     }
 
     /// `e^self - 1` without cancellation near 0: relative error below `28u²` everywhere, `u = 2^-53`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::Dd;
+    /// let found = Dd::new(1e-20).exp_m1(); // 1e-20 + 5e-41
+    /// assert_eq!((found.hi(), (found - Dd::new(1e-20)).hi() > 4.9e-41), (1e-20, true));
+    /// ```
     #[must_use]
     pub fn exp_m1(self) -> Self {
         elementary::exp_m1(self)

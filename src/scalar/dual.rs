@@ -41,6 +41,14 @@ impl<T: Scalar> Dual<T> {
     }
 
     /// The variable that derivatives are taken by: derivative 1.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::{Dual, Scalar};
+    /// let x = Dual::variable(2.0);
+    /// assert_eq!((x * x * x).eps, 12.0);
+    /// assert_eq!(x.sqrt().eps, 0.5 / 2.0_f64.sqrt());
+    /// ```
     #[inline]
     #[must_use]
     pub fn variable(re: T) -> Self {

@@ -72,6 +72,16 @@ impl<'a, T: Scalar> Law<'a, T, DenseWeights<'a, T>> {
     /// The law of the mask that a draw with this budget, rule and sampler has.
     ///
     /// As in a draw, `lambda_i` comes from weights rounded to `f64`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// assert_eq!(law.lambda, vec![4.0; problem.row_count()]); // the paper's rule: c
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn new(
         problem: &'a Problem<T>,
@@ -109,6 +119,17 @@ impl<T: Field, W: Weights<T>> Law<'_, T, W> {
     }
 
     /// The law of a row's mask.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// let row = law.row(problem.row(0));
+    /// assert!(row.expected() <= 4.0 && row.q.iter().all(|&q| q <= 1.0));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn row(&self, row: Row) -> RowLaw<T> {
         let lambda = self.lambda[self.problem.row_number(row)];
@@ -118,6 +139,17 @@ impl<T: Field, W: Weights<T>> Law<'_, T, W> {
     /// Variances of each gradient summed over its elements, and the count of kept entries, over all rows.
     ///
     /// Rows are taken in `(b, h, i)` order in blocks of fixed size, so the sums do not depend on the number of threads.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// let traces = law.traces();
+    /// assert!(traces.dq > 0.0 && traces.expected <= 4.0 * problem.row_count() as f64);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn traces(&self) -> Traces<T> {
         let rows = self.problem.row_count();

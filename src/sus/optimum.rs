@@ -16,6 +16,15 @@ use super::rule::keep_probability;
 ///
 /// Entries with `y = 0` need no budget. Saturate none at first, then again and again all whose `mu y` reaches 1: each
 /// round raises `mu`, and the last one is exact (Newton's method on a concave, piecewise linear function).
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::optimum::{least_variance, multiplier};
+/// let y: [f64; 3] = [0.75, 0.125, 0.125];
+/// let mu = multiplier(&y, 2.0);
+/// assert_eq!(mu, 4.0); // q = 1, 1/2, 1/2
+/// assert_eq!(least_variance(&y, 2.0), 2.0 * 0.125 * 0.125);
+/// ```
 #[must_use]
 pub fn least_variance(y: &[f64], budget: f64) -> f64 {
     let positive = y.iter().filter(|&&y| y > 0.0).count();
@@ -33,6 +42,11 @@ pub fn least_variance(y: &[f64], budget: f64) -> f64 {
 }
 
 /// `mu` with `sum min(1, mu y) = budget`, for a budget below the number of positive `y`; 0 without any budget.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::sus::optimum::multiplier(&[0.5, 0.25, 0.25], 1.0), 1.0);
+/// ```
 #[must_use]
 pub fn multiplier(y: &[f64], budget: f64) -> f64 {
     let mut mu = 0.0;

@@ -19,6 +19,14 @@ impl Budget {
     ///
     /// # Errors
     /// [`Error::Option`] unless `c > 0`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::Budget;
+    /// assert_eq!(Budget::new(30.0)?.get(), 30.0);
+    /// assert!(Budget::new(f64::INFINITY).is_ok() && Budget::new(0.0).is_err());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(c: f64) -> Result<Self, Error> {
         if c > 0.0 { Ok(Budget(c)) } else { Err(Error::option("c", "a number above 0, or inf", c)) }
     }
@@ -31,6 +39,13 @@ impl Budget {
 }
 
 /// The rule that turns a row of weights into keep probabilities.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Rule;
+/// assert_eq!("calibrated".parse::<Rule>()?.to_string(), "calibrated");
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rule {
     /// `lambda_i = c`: at most `c` kept in expectation.
@@ -62,6 +77,15 @@ impl FromStr for Rule {
 
 impl Rule {
     /// `lambda_i` for a row with these weights: above 0, `inf` when every weight is kept.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Budget, Rule};
+    /// let (c, weights) = (Budget::new(2.0)?, [0.75, 0.125, 0.125]);
+    /// assert_eq!(Rule::Paper.lambda(c, &weights), 2.0); // 1.5 of 2 are spent
+    /// assert_eq!(Rule::Calibrated.lambda(c, &weights), 4.0); // all of them
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn lambda(self, budget: Budget, weights: &[f64]) -> f64 {
         match self {
@@ -72,6 +96,12 @@ impl Rule {
 }
 
 /// `q = min(1, lambda w)`; 0 for a weight of 0, whatever `lambda`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::rule::keep_probability;
+/// assert_eq!([0.75, 0.125, 0.0].map(|w| keep_probability(4.0, w)), [1.0, 0.5, 0.0]);
+/// ```
 #[inline]
 #[must_use]
 pub fn keep_probability<T: Ring + PartialOrd>(lambda: T, w: T) -> T {
@@ -83,6 +113,12 @@ pub fn keep_probability<T: Ring + PartialOrd>(lambda: T, w: T) -> T {
 }
 
 /// `w / q = max(w, 1 / lambda)`: what a kept weight counts as.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::rule::kept_weight;
+/// assert_eq!([0.75, 0.125].map(|w| kept_weight(4.0, w)), [0.75, 0.25]);
+/// ```
 #[inline]
 #[must_use]
 pub fn kept_weight<T: Ring + ClosedDivAssign + PartialOrd>(lambda: T, w: T) -> T {
@@ -141,6 +177,11 @@ where
 }
 
 /// `sum_j min(1, lambda w_j)`, in the order of `j`: the expected number of kept entries of a row.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::sus::rule::expected_count(2.0, &[0.75, 0.125, 0.125]), 1.5);
+/// ```
 #[must_use]
 pub fn expected_count<T: Ring + PartialOrd>(lambda: T, weights: &[T]) -> T {
     weights.iter().fold(T::zero(), |sum, &w| sum + keep_probability(lambda, w))

@@ -15,6 +15,22 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Everything that determines a mask, given the weights.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Draw, Layout, Rule, Sampler, UniformBits};
+/// let draw = Draw {
+///     c: Budget::new(30.0)?,
+///     rule: Rule::Calibrated,
+///     sampler: Sampler::Systematic,
+///     seed: 42,
+///     stream: 3, // such as the layer
+///     layout: Layout::Coord4,
+///     bits: UniformBits::Bits32,
+/// };
+/// assert_ne!(draw, Draw::paper(draw.c, 42));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Draw {
     /// Interactions per row, in expectation.
@@ -35,6 +51,14 @@ pub struct Draw {
 
 impl Draw {
     /// The paper's draw: its rule, independent entries, `coord4` words, stream 0.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Budget, Draw, Sampler};
+    /// let draw = Draw { sampler: Sampler::Systematic, ..Draw::paper(Budget::new(30.0)?, 7) };
+    /// assert_eq!((draw.seed, draw.stream), (7, 0));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn paper(c: Budget, seed: u64) -> Self {
         Draw {
@@ -62,6 +86,15 @@ impl Pattern {
     /// # Errors
     /// [`Error::Option`] named `mask` unless `offsets` has `rows + 1` numbers from 0 to the number of columns, never
     /// decreasing, and each row's columns ascend strictly and stay below `keys`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::Pattern;
+    /// let pattern = Pattern::new(2, 4, vec![0, 2, 3], vec![0, 3, 1])?;
+    /// assert_eq!((pattern.row(0), pattern.row(1)), (&[0, 3][..], &[1][..]));
+    /// assert!(Pattern::new(2, 4, vec![0, 2, 3], vec![3, 0, 1]).is_err()); // not ascending
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(
         rows: usize,
         keys: usize,
@@ -120,6 +153,17 @@ impl Pattern {
 }
 
 /// One draw of the mask of a problem.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let sample = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 7))?;
+/// assert_eq!(sample.lambda, vec![4.0; problem.row_count()]);
+/// assert!(sample.expected.iter().all(|&count| count <= 4.0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// The kept entries.
@@ -135,6 +179,16 @@ pub struct Sample {
 /// # Errors
 /// [`Error::TooLarge`] or [`Error::Option`] if the layout has no word of its own for some weight, or if
 /// [`UniformBits::Bits64`] is asked of the systematic sampler, which has one uniform per row.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let all = sample(&problem, &saved, &Draw::paper(Budget::new(f64::INFINITY)?, 0))?;
+/// assert_eq!(all.pattern.count() as u64, sus_oracle::evaluation::visible_count(&problem));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn sample(problem: &Problem<f64>, saved: &Saved<f64>, draw: &Draw) -> Result<Sample, Error> {
     if draw.bits == UniformBits::Bits64 && draw.sampler == Sampler::Systematic {
         return Err(Error::option("uniform_bits", "32 with the systematic sampler", 64));
@@ -232,6 +286,17 @@ impl<T: Scalar> Weights<T> for SampledWeights<'_, T> {
 }
 
 /// The SUS backward pass: [`backward`](crate::backward::backward) with `W~` in place of `W`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::backward::backward;
+/// use sus_oracle::sus::{Budget, Draw, sample, sus_backward};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let all = sample(&problem, &saved, &Draw::paper(Budget::new(f64::INFINITY)?, 0))?;
+/// assert_eq!(sus_backward(&problem, &saved, &all), backward(&problem, &saved));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn sus_backward<T: Scalar>(
     problem: &Problem<T>,
@@ -243,6 +308,16 @@ pub fn sus_backward<T: Scalar>(
 }
 
 /// The values `W~` of the kept entries, in the order of [`Pattern::columns`].
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Draw, sample, sampled_values};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let mask = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 0))?;
+/// assert!(sampled_values(&problem, &saved, &mask).iter().all(|&w| w >= 0.25)); // 1 / c
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn sampled_values<T: Scalar>(
     problem: &Problem<T>,

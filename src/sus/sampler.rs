@@ -12,6 +12,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The joint law of a row's mask.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Sampler;
+/// assert_eq!("systematic".parse::<Sampler>()?, Sampler::Systematic);
+/// assert!("systemic".parse::<Sampler>().is_err());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sampler {
     /// Independent entries.
@@ -52,6 +60,17 @@ pub enum UniformBits {
 }
 
 /// Indices of the entries kept by independent draws; entry `n` of `q` is key `first_key + n` of row `(b, h, i)`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::sampler::bernoulli;
+/// use sus_oracle::sus::{Layout, UniformBits, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 1, heads: 1, queries: 1, keys: 3 };
+/// let uniforms = Uniforms::new(42, 0, Layout::Coord4, grid)?;
+/// let kept = bernoulli(&[1.0, 0.0, 1.0], &uniforms, UniformBits::Bits32, [0, 0, 0], 0);
+/// assert_eq!(kept, [0, 2]);
+/// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+/// ```
 #[must_use]
 pub fn bernoulli(
     q: &[f64],
@@ -72,6 +91,11 @@ pub fn bernoulli(
 }
 
 /// The row's uniform `word / 2^32`, exact in `f64`.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::sus::sampler::row_uniform(1 << 31), 0.5);
+/// ```
 #[must_use]
 pub fn row_uniform(word: u32) -> f64 {
     f64::from(word) / 4_294_967_296.0
@@ -84,6 +108,15 @@ pub fn row_uniform(word: u32) -> f64 {
 ///
 /// With `k` integers passed so far, the next is in the interval iff `C_{j-1} < u + k <= C_j`. The comparison is
 /// exact in `f64`: `u + k` is a multiple of `2^-32` below `2^21`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::sampler::systematic;
+/// // Running sums 0.5, 1, 2, 2.5: kept where a number 0.25 + k lies between two of them.
+/// let q = [0.5, 0.5, 1.0, 0.5];
+/// assert_eq!(systematic(&q, 0.25, 2.5), [0, 2, 3]);
+/// assert_eq!(systematic(&q, 0.75, 2.5), [1, 2]);
+/// ```
 #[must_use]
 pub fn systematic<T: Ring + PartialOrd>(q: &[T], u: T, most: T) -> Vec<usize> {
     let outright = q.iter().filter(|&&q| q >= T::one()).fold(T::zero(), |n, _| n + T::one());

@@ -100,6 +100,16 @@ impl Uniforms {
     /// # Errors
     ///
     /// If `stream >= 2^31`, or if the layout's counter is too small to tell all weights of the grid apart.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 0, Layout::Coord4, grid)?;
+    /// assert_eq!(uniforms.word(0, 0, 0, 0), 0x9ceaf053);
+    /// assert_eq!(uniforms.word(0, 3, 17, 6), 0x5bd24d90);
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     pub fn new(seed: u64, stream: u32, layout: Layout, grid: Grid) -> Result<Self, UniformError> {
         if stream & SECOND != 0 {
             return Err(UniformError::Stream { found: stream });
@@ -159,6 +169,15 @@ impl Uniforms {
     /// # Panics
     ///
     /// If the row is outside the grid. A row without keys has a word all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 0, Layout::Coord4, grid)?;
+    /// assert_eq!(uniforms.row_word(0, 3, 17), uniforms.second_word(0, 3, 17, 0));
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     #[must_use]
     pub fn row_word(&self, b: usize, h: usize, i: usize) -> u32 {
         self.row(self.stream | SECOND, b, h, i).word(0)
@@ -172,6 +191,17 @@ impl Uniforms {
     /// # Panics
     ///
     /// If the row is outside the grid, or `first + out.len()` is above the number of keys.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 0, Layout::Linear4, grid)?;
+    /// let mut row = [0; 5];
+    /// uniforms.row_words(0, 3, 17, 2, &mut row);
+    /// assert_eq!(row[4], uniforms.word(0, 3, 17, 6));
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     pub fn row_words(&self, b: usize, h: usize, i: usize, first: usize, out: &mut [u32]) {
         self.expect_keys(first, out.len());
         self.row(self.stream, b, h, i).fill(first, out);

@@ -14,6 +14,14 @@ const OTHERS: [&str; 6] =
     ["mask", "mask/row_offsets", "mask/columns", "mask/values", "nnz", "seeds"];
 
 /// The built-in recipe that a candidate's type suggests: that of its first gradient.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, TensorFile};
+/// let mut candidate = TensorFile::default();
+/// candidate.arrays.insert("dq".into(), Array::f32(&[1, 1, 1, 1], vec![0.0]));
+/// assert_eq!(sus_oracle::verdict::recipe_of(&candidate), "f32");
+/// ```
 #[must_use]
 pub fn recipe_of(file: &TensorFile) -> &'static str {
     let dtype = ["dq", "dk", "dv"].iter().find_map(|&name| Some(file.arrays.get(name)?.dtype));

@@ -23,12 +23,31 @@ impl Case {
     ///
     /// # Errors
     /// One line that names the file and what is wrong with it.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::{file::Settings, verdict::Case};
+    /// let path = std::path::Path::new("fixtures/broken/case.safetensors");
+    /// let case = Case::read(path, Settings::default())?;
+    /// assert_eq!(case.problem.inputs().q.shape(), [1, 1, 96, 64]);
+    /// # Ok::<(), sus_oracle::file::FileError>(())
+    /// ```
     pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
         let ProblemFile { problem, settings, .. } = ProblemFile::read(path, command)?;
         Ok(Case { problem, settings, label: path.display().to_string() })
     }
 
     /// A case from a problem in memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::verdict::Case;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let case = Case::new(problem, Settings::from_json(r#"{"pass":"sus","c":4,"seed":7}"#)?);
+    /// assert!(case.names_the_words());
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     #[must_use]
     pub fn new(problem: Problem<f64>, settings: Settings) -> Self {
         Case { problem, settings, label: "case".into() }

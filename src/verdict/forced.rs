@@ -23,6 +23,22 @@ pub struct ForcedMask {
 ///
 /// # Errors
 /// As [`sample`](fn@crate::sus::sample).
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let mask = sample(&problem, &saved, &draw)?;
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::forced_mask;
+/// let recipe = Recipe::built_in("f64").unwrap();
+/// let forced = forced_mask(&problem, &saved, &recipe, Mode::Exact, &draw, &mask)?;
+/// assert!(forced.either.iter().all(Vec::is_empty)); // 53 bits decide all
+/// assert_eq!(forced.keep[0], mask.pattern.row(0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn forced_mask(
     problem: &Problem<f64>,
     saved: &Saved<f64>,

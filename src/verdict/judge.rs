@@ -59,6 +59,18 @@ impl Judge {
     ///
     /// # Errors
     /// [`Error::Overflow`] if the truth leaves the range of `f64`; those of the settings and of the draw.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::{Pass, Settings};
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge};
+    /// let case = Case::new(problem, Settings { pass: Some(Pass::Dense), ..Settings::default() });
+    /// let judge = Judge::new(&case, &Recipe::built_in("f32").unwrap(), Mode::Exact)?;
+    /// assert_eq!(judge.bounds().dq.decides.len(), judge.gradients().dq.as_slice().len());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn new(case: &Case, recipe: &Recipe, mode: Mode) -> Result<Self, Error> {
         let problem = round_inputs(&case.problem, recipe)?;
         let draw = case.draw()?;
@@ -104,6 +116,22 @@ impl Judge {
     ///
     /// # Panics
     /// Never: a result that is found is one of the problem's.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge, Outcome};
+    /// let case = gallery::cases::named("primes").unwrap();
+    /// let recipe = Recipe::built_in("flash-bf16").unwrap();
+    /// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+    ///
+    /// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+    /// assert_eq!(judge.check(&gallery::right_kernel(&launch)).outcome, Outcome::Pass);
+    /// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+    /// assert_eq!(judge.check(&wrong).outcome, Outcome::Fail);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn check(&self, candidate: &TensorFile) -> Verdict {
         let mut verdict = Verdict::default();

@@ -3,9 +3,11 @@
 mod json;
 mod junit;
 mod picture;
+mod plot;
 
 pub use json::json;
 pub use junit::junit;
+pub use plot::plot;
 
 use super::{Outcome, StatisticResult, TensorResult, Verdict, Worst};
 use crate::precision::Statistic;
@@ -37,6 +39,31 @@ pub struct Report<'a> {
 const SHOWN: usize = 12;
 
 /// The report for people.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge, report};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let case = Case::new(case.problem.clone(), case.settings.clone());
+/// let verdict = Judge::new(&case, &recipe, Mode::Exact)?.check(&wrong);
+/// let report = report::Report {
+///     verdict: &verdict,
+///     case: case.label.clone(),
+///     candidate: "wrong".into(),
+///     recipe: recipe.name.clone(),
+///     mode: Mode::Exact.name(),
+///     pass: case.describe_pass(),
+///     command: "cargo test".into(),
+///     diagnosis: None,
+/// };
+/// assert!(report::text(&report).ends_with("verdict    FAIL\n"));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn text(report: &Report<'_>) -> String {
     let verdict = report.verdict;

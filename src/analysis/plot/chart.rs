@@ -25,6 +25,8 @@ pub(crate) enum Stroke {
     Bars,
     /// Points without a line.
     Points,
+    /// A dashed line without points.
+    Limit,
 }
 
 /// A named series of points.
@@ -91,7 +93,7 @@ impl Chart {
                 Stroke::Solid => {
                     chart.draw_series(LineSeries::new(points(), line))?;
                 }
-                Stroke::Dashed => {
+                Stroke::Dashed | Stroke::Limit => {
                     chart.draw_series(DashedLineSeries::new(points(), 7, 4, line))?;
                 }
                 Stroke::Dotted => {
@@ -107,7 +109,8 @@ impl Chart {
                 Stroke::Points => {}
             }
             if series.stroke == Stroke::Points
-                || (series.points.len() <= 12 && series.stroke != Stroke::Bars)
+                || (series.points.len() <= 12
+                    && !matches!(series.stroke, Stroke::Bars | Stroke::Limit))
             {
                 chart.draw_series(points().map(|at| Circle::new(at, 3, series.colour.filled())))?;
             }
@@ -123,7 +126,9 @@ impl Chart {
             let line = series.colour.stroke_width(2);
             match series.stroke {
                 Stroke::Solid => area.draw(&PathElement::new(ends, line))?,
-                Stroke::Dashed => area.draw(&DashedPathElement::new(ends, 7, 4, line))?,
+                Stroke::Dashed | Stroke::Limit => {
+                    area.draw(&DashedPathElement::new(ends, 7, 4, line))?;
+                }
                 Stroke::Dotted => area.draw(&DashedPathElement::new(ends, 2, 3, line))?,
                 Stroke::Bars => {
                     let fill = series.colour.mix(0.45).filled();

@@ -14,7 +14,7 @@ use sus_oracle::sus::{Budget, Rule, Sampler};
 ///
 /// Several files, or one file with a batch, are a set of sequences; all have the same shape. What a file says of a
 /// draw (c, rule, sampler, seed) is not used: all laws are computed side by side. Nothing is drawn, but for the
-/// histogram of the plot.
+/// plots of a row's count and of a head's weights.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,11 +36,11 @@ pub(crate) struct Arguments {
     /// A folder for analysis.json and the plots, made if it is not there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    #[command(flatten)]
-    options: ProblemOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    options: ProblemOptions,
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {

@@ -8,7 +8,7 @@ use sus_oracle::file::tensor_file::write_atomically;
 use sus_oracle::file::{FileError, Pass, TensorFile};
 use sus_oracle::gallery::diagnosis;
 use sus_oracle::precision::{Mode, Recipe};
-use sus_oracle::verdict::report::{Report, json, junit, text};
+use sus_oracle::verdict::report::{Report, json, junit, plot, text};
 use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, recipe_of};
 
 /// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
@@ -18,13 +18,17 @@ use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, recipe_of};
 /// With one more leading axis it is many runs: judged each by its seed if the case names one, else by the law of the mask.
 #[derive(Args)]
 #[command(after_help = "\
-Examples:
-  sus-oracle check problem.safetensors mine.safetensors --recipe flash-bf16
-  sus-oracle check problem.safetensors mine.safetensors --c 30 --seed 7 --mode given
-  sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json --junit verdict.xml
+The usual path, on a wrong kernel that comes with the source; it ends with a diagnosis and exit code 1:
+  sus-oracle check fixtures/broken/case.safetensors fixtures/broken/candidate.safetensors
 
-Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, each of the last five and f32 also with
--repeated; or a TOML file: base = \"flash-bf16\" and the keys in which the kernel differs.
+Examples:
+  sus-oracle check problem.safetensors mine.safetensors --recipe flash-bf16 --plot errors.svg
+  sus-oracle check problem.safetensors mine.safetensors --c 30 --seed 7 --mode given
+  sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json
+
+Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf16-repeated,
+flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\" and the keys in which
+the kernel differs.
 Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
 pub(crate) struct Arguments {
     /// The problem or fixture, a safetensors file
@@ -46,16 +50,19 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
     )]
     dense: bool,
-    #[command(flatten)]
-    options: ProblemOptions,
-    #[command(flatten)]
-    draw: DrawOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
     /// Also write `JUnit` XML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = "Also write JUnit XML")]
     junit: Option<PathBuf>,
+    /// Also draw where the errors sit, by query and by key, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    options: ProblemOptions,
+    #[command(flatten)]
+    draw: DrawOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -117,6 +124,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     };
     if let Some(path) = &arguments.junit {
         write_atomically(path, junit(&report).as_bytes()).map_err(|e| FileError::new(path, e))?;
+    }
+    if let Some(path) = &arguments.plot {
+        write_atomically(path, plot(&verdict).as_bytes()).map_err(|e| FileError::new(path, e))?;
     }
     let said = if arguments.json { json(&report) } else { text(&report) };
     Ok((said, verdict.outcome.exit_code()))

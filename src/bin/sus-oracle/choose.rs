@@ -37,11 +37,11 @@ pub(crate) struct Arguments {
     /// Probabilities to a mask: bernoulli or systematic
     #[arg(long, value_name = "NAME", default_value_t)]
     sampler: Sampler,
-    #[command(flatten)]
-    options: ProblemOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    options: ProblemOptions,
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {

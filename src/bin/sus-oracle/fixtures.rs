@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// Write a suite to a new folder, whole or not at all
+    #[command(after_help = "\
+Example:
+  sus-oracle fixtures export --tier smoke --out smoke")]
     Export {
         /// smoke, full or stress
         #[arg(long, value_name = "NAME", default_value = "smoke")]
@@ -49,6 +52,9 @@ enum Action {
         json: bool,
     },
     /// Make every value again and compare: exit code 1 if a file is missing, changed or extra, or a label wrong
+    #[command(after_help = "\
+Example:
+  sus-oracle fixtures verify fixtures/smoke")]
     Verify {
         /// The suite's folder
         #[arg(value_name = "DIR", required_unless_present = "out")]
@@ -70,6 +76,9 @@ enum Action {
         json: bool,
     },
     /// The cases: what each is for, and which bug it shows
+    #[command(after_help = "\
+Example:
+  sus-oracle fixtures list --tier smoke")]
     List {
         /// smoke, full or stress [default: all]
         #[arg(long, value_name = "NAME")]

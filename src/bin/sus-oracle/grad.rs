@@ -26,7 +26,7 @@ use sus_oracle::{Error, error};
 Examples:
   sus-oracle grad fixtures/real/layer2.safetensors --c 30 --out sus.safetensors
   sus-oracle grad fixtures/real/layer2.safetensors --dense --out dense.safetensors
-  sus-oracle grad problem.safetensors --causal --softcap 50 --c 20 --sampler systematic --seed 7 --out out.safetensors
+  sus-oracle grad problem.safetensors --softcap 50 --sampler systematic --seed 7 --out sus.safetensors
 
 The output is a legal candidate: keep it beside your kernel's and compare.")]
 pub(crate) struct Arguments {
@@ -41,10 +41,6 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
     )]
     dense: bool,
-    #[command(flatten)]
-    options: ProblemOptions,
-    #[command(flatten)]
-    draw: DrawOptions,
     /// Arithmetic: dd has about 106 bits [default: dd where that is quick, else f64]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<Arithmetic>,
@@ -57,6 +53,10 @@ pub(crate) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    options: ProblemOptions,
+    #[command(flatten)]
+    draw: DrawOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]

@@ -33,11 +33,13 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-The usual path, on a real attention layer that comes with the source:
+The usual path: gradients of a problem, here a real attention layer that comes with the source,
   sus-oracle grad fixtures/real/layer2.safetensors --c 30 --out gradients.safetensors
+and the verdict on what a kernel gives for a problem, here a wrong one:
+  sus-oracle check fixtures/broken/case.safetensors fixtures/broken/candidate.safetensors
 
 A problem is a safetensors file with q, k, v, do (and dlse, bias, sink), floats of any width.
-Exit codes: 0 done, 1 a check failed, 2 bad input or usage.";
+Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -71,10 +73,7 @@ fn main() -> ExitCode {
         Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
         Command::Check(arguments) => check::run(arguments),
         Command::Power(arguments) => power::run(arguments).map(|text| (text, 0)),
-        Command::Selftest(arguments) => match selftest::run(&arguments) {
-            Ok(outcome) => Ok(outcome),
-            Err(error) => return terminal::fail(BAD_INPUT, &error),
-        },
+        Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Completions(arguments) => Ok((shell::completions(&arguments, Cli::command()), 0)),
         Command::Man(arguments) => match shell::man(&arguments, Cli::command()) {
             Ok(page) => Ok((page, 0)),

@@ -12,6 +12,7 @@ use sus_oracle::verdict::{Case, statistical};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
+  sus-oracle power fixtures/smoke/sus_heads.safetensors
   sus-oracle power problem.safetensors --c 30 --bias 0.01
   sus-oracle power problem.safetensors --c 30 --sampler systematic --recipe flash-bf16")]
 pub(crate) struct Arguments {
@@ -26,13 +27,13 @@ pub(crate) struct Arguments {
     /// How the kernel rounds
     #[arg(long, value_name = "NAME|FILE", default_value = "f32")]
     recipe: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     options: ProblemOptions,
     #[command(flatten)]
     draw: DrawOptions,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {

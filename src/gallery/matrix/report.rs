@@ -133,6 +133,15 @@ impl Matrix {
     }
 
     /// The largest `|error| / bound` of a right kernel at a recipe, with the kernel and the case.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix};
+    /// let matrix = Matrix::run(kernels(), &[cases::named("primes").unwrap()], &["f32"])?;
+    /// let (used, kernel, case) = matrix.tightness("f32").unwrap();
+    /// assert!(used < 1.0 && !kernel.is_empty() && case == "primes");
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn tightness(&self, recipe: &str) -> Option<(f64, &'static str, &'static str)> {
         let right = self.kernels.iter().filter(|kernel| !kernel.wrong);

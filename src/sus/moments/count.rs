@@ -19,6 +19,13 @@ pub struct CountLaw<T> {
 ///
 /// Each step is `p_n <- p_n (1 - q) + p_{n-1} q`, a sum of positive terms: every probability, however small, keeps a
 /// relative error of about three roundings a step.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::count::poisson_binomial;
+/// let law = poisson_binomial(&[0.5, 0.5]);
+/// assert_eq!((law.at(1), law.at_least(1), law.at_most(0)), (0.5, 0.75, 0.25));
+/// ```
 #[must_use]
 pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountLaw<T> {
     let (zero, one) = (T::zero(), T::one());
@@ -36,6 +43,14 @@ pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountLaw<T> {
 
 impl<T: Field> RowLaw<T> {
     /// The exact law of the row's count.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// let law = |sampler| RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter()).count_law();
+    /// assert_eq!(law(Sampler::Bernoulli).probability, [0.25, 0.5, 0.25]);
+    /// assert_eq!(law(Sampler::Systematic).at(1), 1.0);
+    /// ```
     #[must_use]
     pub fn count_law(&self) -> CountLaw<T> {
         let Some(pieces) = &self.pieces else {
@@ -89,6 +104,13 @@ impl<T: Field> CountLaw<T> {
 
 /// Chernoff: `P(nnz >= count) <= e^{x - mean} (mean / x)^x` at `x = count` above the mean, and `P(nnz <= count)` by the
 /// same expression below it. For independent entries of any probabilities.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::count::{chernoff_tail, poisson_binomial};
+/// let law = poisson_binomial(&[0.5; 8]);
+/// assert!(law.at_least(7) <= chernoff_tail(4.0, 7.0));
+/// ```
 #[must_use]
 pub fn chernoff_tail(mean: f64, count: f64) -> f64 {
     if count <= 0.0 {
@@ -101,6 +123,13 @@ pub fn chernoff_tail(mean: f64, count: f64) -> f64 {
 }
 
 /// The law of a sum of independent counts, such as of several rows, by convolution.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::count::{poisson_binomial, sum_law};
+/// let row = poisson_binomial(&[0.5]);
+/// assert_eq!(sum_law(&[row.clone(), row]).probability, [0.25, 0.5, 0.25]);
+/// ```
 #[must_use]
 pub fn sum_law(laws: &[CountLaw<f64>]) -> CountLaw<f64> {
     let one = CountLaw { least: 0, probability: vec![1.0] };

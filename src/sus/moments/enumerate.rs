@@ -21,6 +21,15 @@ pub struct RowMask<T> {
 /// Every mask of a row that has a positive probability.
 ///
 /// A systematic row has at most one mask more than undecided entries, an independent one `2^undecided`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Sampler;
+/// use sus_oracle::sus::moments::{RowLaw, enumerate::row_masks};
+/// let law = |sampler| RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter());
+/// assert_eq!(row_masks(&law(Sampler::Bernoulli)).len(), 4);
+/// assert_eq!(row_masks(&law(Sampler::Systematic)).len(), 2);
+/// ```
 #[must_use]
 pub fn row_masks<T: Field>(row: &RowLaw<T>) -> Vec<RowMask<T>> {
     let always: Vec<usize> = (0..row.q.len()).filter(|&n| row.q[n] >= T::one()).collect();
@@ -84,6 +93,22 @@ impl<T: Field, W: Weights<T>> Weights<T> for Masked<'_, T, W> {
 ///
 /// # Errors
 /// [`Error::TooLarge`] if more than [`MOST_UNDECIDED`] entries are undecided.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::{Law, enumerate::for_each_gradient};
+/// use sus_oracle::sus::{Budget, Rule, Sampler};
+/// use sus_oracle::{problem::{Inputs, Options, Problem}, tensor::Tensor};
+/// let ramp = || Tensor::from_fn([1, 1, 2, 3], |[_, _, n, d]| (n as f64 - d as f64) / 2.0);
+/// let inputs = Inputs { q: ramp(), k: ramp(), v: ramp(), g: ramp(), dlse: None, bias: None, sink: None };
+/// let problem = Problem::new(inputs, Options::default())?;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(1.0)?, Rule::Paper, Sampler::Bernoulli);
+/// let (mut masks, mut probability) = (0, 0.0);
+/// for_each_gradient(&law, |p, _| (masks, probability) = (masks + 1, probability + p))?;
+/// assert!(masks == 16 && (probability - 1.0_f64).abs() < 1e-15); // four undecided entries
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn for_each_gradient<T: Field, W: Weights<T>>(
     law: &Law<'_, T, W>,
     mut visit: impl FnMut(T, &Gradients<T>),

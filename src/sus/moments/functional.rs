@@ -57,6 +57,19 @@ fn coefficients<T: Field>(
 ///
 /// # Panics
 /// If a coefficient tensor has not its gradient's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// use sus_oracle::backward::backward;
+/// use sus_oracle::sus::moments::{covariance, functional_law};
+/// let dense = backward(&problem, &saved);
+/// assert_eq!(covariance(&law, &dense, &dense), functional_law(&law, &dense).variance);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn covariance<T: Field, W: Weights<T>>(
     law: &Law<'_, T, W>,
@@ -81,6 +94,20 @@ pub fn covariance<T: Field, W: Weights<T>>(
 ///
 /// # Panics
 /// If a coefficient tensor has not its gradient's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// use sus_oracle::{backward::backward, sus::moments::functional::functional_law, tensor::dot};
+/// let dense = backward(&problem, &saved);
+/// let found = functional_law(&law, &dense); // along the gradient itself
+/// let squared = [&dense.dq, &dense.dk, &dense.dv].map(|g| dot(g.as_slice(), g.as_slice()));
+/// assert!((found.mean / squared.iter().sum::<f64>() - 1.0).abs() < 1e-12 && found.variance > 0.0);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn functional_law<T: Field, W: Weights<T>>(
     law: &Law<'_, T, W>,
@@ -181,6 +208,13 @@ pub fn bernstein_tail(variance: f64, deviation: f64, distance: f64) -> f64 {
 /// The distance that a sum as in [`bernstein_tail`] exceeds with probability at most `alpha`.
 ///
 /// With `l = ln(2 / alpha)` it solves `x^2 = 2 V l + 2 b l x / 3`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::functional::{bernstein_limit, bernstein_tail};
+/// let x = bernstein_limit(2.0, 0.5, 1e-9);
+/// assert!((bernstein_tail(2.0, 0.5, x) / 1e-9 - 1.0).abs() < 1e-6);
+/// ```
 #[must_use]
 pub fn bernstein_limit(variance: f64, deviation: f64, alpha: f64) -> f64 {
     let l = libm::log(2.0 / alpha);

@@ -33,6 +33,16 @@ impl<T: Ring + PartialOrd> Pieces<T> {
     ///
     /// # Panics
     /// If a probability is not a number.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::moments::pieces::Pieces;
+    /// let pieces = Pieces::new(&[0.5, 0.75]);
+    /// assert_eq!((pieces.start.as_slice(), pieces.fraction), (&[0, 1][..], 0.25));
+    /// let mut lengths = Vec::new();
+    /// pieces.for_each(|_, length| lengths.push(length));
+    /// assert_eq!(lengths.iter().sum::<f64>(), 1.0);
+    /// ```
     #[must_use]
     pub fn new(q: &[T]) -> Self {
         let (zero, one) = (T::zero(), T::one());

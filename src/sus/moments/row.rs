@@ -61,6 +61,15 @@ impl<T: Ring> Traces<T> {
 
 impl<T: Field> RowLaw<T> {
     /// The law of a row with these weights.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter());
+    /// assert_eq!(row.q, [1.0, 0.5]);
+    /// assert_eq!((row.variance(0), row.variance(1)), (0.0, 0.0625)); // W (1/c - W)
+    /// assert_eq!((row.expected(), row.count_variance()), (1.5, 0.25));
+    /// ```
     #[must_use]
     pub fn new(sampler: Sampler, lambda: T, weights: impl Iterator<Item = T>) -> Self {
         let w: Vec<T> = weights.collect();
@@ -77,6 +86,13 @@ impl<T: Field> RowLaw<T> {
     }
 
     /// `r = Var W~ = W^2 (1 - q) / q = W (max(W, 1/lambda) - W)`; 0 where the entry is decided.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.25].into_iter());
+    /// assert_eq!(row.variance(0), 0.25 * (0.5 - 0.25));
+    /// ```
     #[must_use]
     pub fn variance(&self, n: usize) -> T {
         if self.is_undecided(n) { self.w[n] * (self.kept[n] - self.w[n]) } else { T::zero() }
@@ -86,6 +102,15 @@ impl<T: Field> RowLaw<T> {
     ///
     /// # Panics
     /// If `a` or `b` has not one number per entry.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// // One of the two is kept, never both: the systematic sampler makes them compensate each other.
+    /// let row = RowLaw::new(Sampler::Systematic, 1.0, [0.5, 0.5].into_iter());
+    /// assert_eq!(row.covariance(&[1.0, 0.0], &[0.0, 1.0]), -0.25);
+    /// assert_eq!(row.covariance(&[1.0, 1.0], &[1.0, 1.0]), 0.0);
+    /// ```
     #[must_use]
     pub fn covariance(&self, a: &[T], b: &[T]) -> T {
         assert!(a.len() == self.q.len() && b.len() == self.q.len(), "one coefficient per entry");
@@ -175,6 +200,14 @@ impl<T: Field> RowLaw<T> {
     }
 
     /// `Var nnz`: `sum q (1 - q)`; for a systematic row that of a two-point law.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// let law = |sampler| RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter());
+    /// assert_eq!(law(Sampler::Bernoulli).count_variance(), 0.5);
+    /// assert_eq!(law(Sampler::Systematic).count_variance(), 0.0); // always one
+    /// ```
     #[must_use]
     pub fn count_variance(&self) -> T {
         match &self.pieces {

@@ -50,6 +50,13 @@ impl Layout {
     pub const ALL: [Self; 4] = [Self::Coord4, Self::Linear4, Self::Linear1, Self::JaxThreefry];
 
     /// The name used in files and on the command line.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::Layout;
+    /// assert_eq!(Layout::JaxThreefry.name(), "jax-threefry");
+    /// assert_eq!("jax-threefry".parse::<Layout>().ok(), Some(Layout::JaxThreefry));
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -68,6 +68,18 @@ pub struct Sensitivity {
 ///
 /// # Errors
 /// Those of the problem's bounds.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::Recipe;
+/// use sus_oracle::sus::{Budget, Draw};
+/// use sus_oracle::verdict::statistical::plan;
+/// let draw = Draw::paper(Budget::new(4.0)?, 0);
+/// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+/// assert!(plan.sensitivity(4000).bias < plan.sensitivity(400).bias);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn plan(problem: &Problem<f64>, recipe: &Recipe, draw: &Draw) -> Result<Plan, Error> {
     let saved = forward(problem);
     let truth = backward(problem, &saved);
