@@ -9,6 +9,7 @@
 //! them for a whole set, [`choose`](fn@choose) inverts them, [`report`] and [`plot`] show them.
 
 pub mod choose;
+mod passes;
 pub mod plot;
 pub mod report;
 pub mod scan;
@@ -18,14 +19,15 @@ pub use choose::{Choice, Question, Tensors, choose};
 pub use scan::{PerGradient, Setting, Totals};
 pub use spread::Spread;
 
-use crate::backward::{Gradients, backward};
+use crate::backward::Gradients;
 use crate::error::Error;
 use crate::evaluation::visible_count;
-use crate::forward::forward;
+use crate::fast::{Paths, Reason};
 use crate::problem::{Problem, Sizes};
 use crate::scalar::{Dd, Scalar};
 use crate::sus::{Budget, Rule, Sampler};
 use crate::tensor::Tensor;
+use passes::Passed;
 
 /// Multiply-adds of one pass up to which an analysis runs in double-double arithmetic.
 const QUICK_IN_DD: u64 = 1 << 18;
@@ -72,6 +74,10 @@ pub struct Analysis {
     pub dbias_squared_norm: Option<f64>,
     /// The sizes of one problem; `batch` is the number of sequences.
     pub sizes: Option<Sizes>,
+    /// The paths that the forward and dense backward passes took: of the first problem, or of the first that the kernels
+    /// do not serve.
+    pub paths: Option<Paths>,
+    plain: bool,
     features_of_x: Option<usize>,
 }
 
@@ -86,8 +92,16 @@ impl Analysis {
             projections: None,
             dbias_squared_norm: None,
             sizes: None,
+            paths: None,
+            plain: false,
             features_of_x: None,
         }
+    }
+
+    /// The same by the definition alone: no pass by the kernels of [`fast`](crate::fast), whose results differ by rounding.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Analysis { plain: true, ..self }
     }
 
     /// The number of sequences.
@@ -126,9 +140,11 @@ impl Analysis {
             .saturating_mul((sizes.features + sizes.value_features + m.unwrap_or(0)) as u64)
             .saturating_mul(self.settings.len() as u64);
         if work <= QUICK_IN_DD {
-            self.add_in(&problem.cast::<Dd>()?, x.map(|x| x.map(Dd::from)).as_ref())?;
+            let problem = problem.cast::<Dd>()?;
+            let passed = passes::plain(&problem, Reason::Arithmetic);
+            self.add_in(&problem, passed, x.map(|x| x.map(Dd::from)).as_ref())?;
         } else {
-            self.add_in(problem, x)?;
+            self.add_in(problem, passes::in_f64(problem, self.plain), x)?;
         }
         self.features_of_x = m;
         let batch = self.sequences();
@@ -139,10 +155,11 @@ impl Analysis {
     fn add_in<T: Scalar>(
         &mut self,
         problem: &Problem<T>,
+        passed: Passed<T>,
         x: Option<&Tensor<T>>,
     ) -> Result<(), Error> {
-        let saved = forward(problem);
-        let dense = backward(problem, &saved);
+        let Passed { saved, gradients: dense, paths } = passed;
+        passes::note(&mut self.paths, paths);
         for (totals, added) in
             self.totals.iter_mut().zip(scan::scan(problem, &saved, &self.settings, x, true)?)
         {

@@ -7,6 +7,7 @@ mod patterns;
 mod plot;
 mod report;
 
+pub use memory::{Memory, Uncounted};
 pub use patterns::Pattern;
 pub use plot::svg;
 pub use report::{Ceilings, Gather, Op, Report, Timing};
@@ -18,7 +19,6 @@ use crate::forward::Saved;
 use crate::problem::Problem;
 use crate::sus::{Budget, Draw, Sample};
 use crate::tensor::Tensor;
-use memory::Peak;
 use std::time::Instant;
 
 /// Features of queries, keys and values.
@@ -53,14 +53,14 @@ pub struct Plan {
     pub repetitions: usize,
 }
 
-/// Runs a plan; `progress` hears what is being measured.
+/// Runs a plan; `memory` counts what the passes allocate, `progress` hears what is being measured.
 ///
 /// # Errors
 /// Those of [`Problem::new`] and of a draw.
 ///
 /// # Examples
 /// ```
-/// use sus_oracle::bench::{Dtype, Pattern, Plan, run};
+/// use sus_oracle::bench::{Dtype, Pattern, Plan, Uncounted, run};
 /// let plan = Plan {
 ///     sizes: vec![32],
 ///     c: sus_oracle::sus::Budget::new(4.0)?,
@@ -69,11 +69,11 @@ pub struct Plan {
 ///     causal: true,
 ///     repetitions: 1,
 /// };
-/// let report = run(&plan, |_| ())?;
+/// let report = run(&plan, &Uncounted, |_| ())?;
 /// assert!(report.rows.iter().all(|timing| timing.seconds > 0.0));
 /// # Ok::<(), sus_oracle::Error>(())
 /// ```
-pub fn run(plan: &Plan, progress: impl Fn(String)) -> Result<Report, Error> {
+pub fn run(plan: &Plan, memory: &dyn Memory, progress: impl Fn(String)) -> Result<Report, Error> {
     let mut report = Report {
         spec: "sus-oracle-bench/1".into(),
         rows: Vec::new(),
@@ -81,8 +81,8 @@ pub fn run(plan: &Plan, progress: impl Fn(String)) -> Result<Report, Error> {
     };
     for &dtype in &plan.dtypes {
         match dtype {
-            Dtype::F64 => measure::<f64>("f64", plan, &progress, &mut report)?,
-            Dtype::F32 => measure::<f32>("f32", plan, &progress, &mut report)?,
+            Dtype::F64 => measure::<f64>("f64", plan, memory, &progress, &mut report)?,
+            Dtype::F32 => measure::<f32>("f32", plan, memory, &progress, &mut report)?,
         }
     }
     Ok(report)
@@ -91,6 +91,7 @@ pub fn run(plan: &Plan, progress: impl Fn(String)) -> Result<Report, Error> {
 fn measure<T: Real>(
     dtype: &'static str,
     plan: &Plan,
+    memory: &dyn Memory,
     progress: &impl Fn(String),
     report: &mut Report,
 ) -> Result<(), Error> {
@@ -102,7 +103,8 @@ fn measure<T: Real>(
             progress(format!("{dtype}, {pattern}, n = {n}"));
             let exact = pattern.problem(n, FEATURES, plan.causal)?;
             let problem: Problem<T> = exact.cast()?;
-            let one = One { exact: &exact, problem: &problem, plan, draw: Draw::paper(plan.c, 1) };
+            let draw = Draw::paper(plan.c, 1);
+            let one = One { exact: &exact, problem: &problem, plan, memory, draw };
             let (timings, gathered) = one.measure()?;
             report.rows.extend(timings.into_iter().map(|(op, seconds, kept, peak_bytes)| Timing {
                 op,
@@ -135,6 +137,7 @@ struct One<'a, T> {
     exact: &'a Problem<f64>,
     problem: &'a Problem<T>,
     plan: &'a Plan,
+    memory: &'a dyn Memory,
     draw: Draw,
 }
 
@@ -182,10 +185,10 @@ impl<T: Real> One<'_, T> {
     fn time(&self, results: u64, run: &mut dyn FnMut(&mut Workspace<T>)) -> (f64, Option<u64>) {
         // The first run touches the memory of the results.
         run(&mut Workspace::default());
-        let peak = Peak::start();
+        self.memory.restart();
         let mut workspace = Workspace::default();
         run(&mut workspace);
-        let peak = peak.bytes().map(|bytes| bytes.saturating_sub(results));
+        let peak = self.memory.peak_bytes().map(|bytes| bytes.saturating_sub(results));
         let (mut best, mut total) = (f64::INFINITY, 0.0);
         for repetition in 0.. {
             let start = Instant::now();

@@ -21,16 +21,18 @@ mod inputs;
 mod lines;
 pub mod manifest;
 mod margin;
+mod selection;
 pub mod suite;
 mod verify;
 
-pub use answers::{BOUND_RECIPES, BOUNDED_VALUES};
+pub use answers::BOUND_RECIPES;
 pub use build::{Built, MaskFacts, build};
 pub use case::{Bias, Case, CaseDraw, CaseOptions, Extras, Seeds, Values};
 pub use flag::Flag;
 pub use inputs::{KEY, REAL_CUT, draw_inputs};
 pub use margin::mask_margin;
-pub use verify::{Finding, Verification, verify, verify_answers};
+pub use selection::Selection;
+pub use verify::{Finding, Verification, verify, verify_answers, verify_cases};
 
 use crate::error::Error;
 use std::fmt;

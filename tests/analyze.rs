@@ -10,10 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use sus_oracle::analysis::choose::{PRECISION, RelativeTo};
 use sus_oracle::analysis::{Analysis, Question, Tensors, choose, settings};
-use sus_oracle::backward::{DenseWeights, delta};
+use sus_oracle::backward::{DenseWeights, backward, delta};
 use sus_oracle::file::{Array, TensorFile};
+use sus_oracle::fixture::{Tier, draw_inputs};
 use sus_oracle::forward::forward;
 use sus_oracle::mask::{Segments, Window};
+use sus_oracle::precision::{self, Mode, Recipe, bounds};
 use sus_oracle::problem::{Options, Problem};
 use sus_oracle::sus::{Budget, Rule, Sampler};
 
@@ -378,10 +380,136 @@ proptest! {
             relative_to: RelativeTo::Sequences,
             rule: Rule::Paper,
             sampler: Sampler::Bernoulli,
+            plain: false,
         };
         let found = choose(vec![problem], &question).unwrap();
         // The variance itself has a relative error of some 1e-13, and a flat place magnifies it.
         prop_assert!((found.c.get() / expected - 1.0).abs() < 1e-7 + PRECISION, "{} for {expected}", found.c.get());
         prop_assert!(found.of(question.of).unwrap() <= target);
+    }
+}
+
+/// A layer of 257 positions, and one law of its mask.
+fn layer() -> (Problem<f64>, Budget) {
+    let case = Tier::Full.cases().find(|case| case.name == "full_statistics").unwrap();
+    let options = case.settings(None).options().unwrap();
+    (Problem::new(draw_inputs(case).unwrap(), options).unwrap(), Budget::new(20.0).unwrap())
+}
+
+/// The mask variances and the squared norms, `dq`, `dk`, `dv` each.
+fn sums(analysis: &Analysis) -> [f64; 6] {
+    let [mut dq, mut dk, mut dv] = [0.0; 3];
+    for totals in &analysis.totals[0] {
+        let [of_dq, of_dk, of_dv] = totals.variance.into_array();
+        (dq, dk, dv) = (dq + of_dq, dk + of_dk, dv + of_dv);
+    }
+    let norms = analysis.gradients.as_ref().map(|spread| spread.squared_norm(None)).into_array();
+    [dq, dk, dv, norms[0], norms[1], norms[2]]
+}
+
+/// How far the sums may be apart if two forward and backward passes each err within their bounds, and the sums round.
+///
+/// `lse` off by `e` moves a weight by a factor `exp(+-e)` and its variance, `W / c - W^2` below `1/c`, by at most `W / c`
+/// times that; `o` off by `e` moves `delta` and with it `f = t slope` by `|G| e |slope|`.
+fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
+    const U: f64 = f64::EPSILON / 2.0;
+    let saved = forward(problem);
+    let gradients = backward(problem, &saved);
+    let bound = bounds(&precision::Question {
+        problem,
+        recipe: &Recipe::built_in("f64").unwrap(),
+        mode: Mode::Exact,
+        saved: &saved,
+        sample: None,
+        borderline: None,
+        gradients: &gradients,
+    });
+    let delta = delta(problem, &saved.o);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let (mut apart, mut visible) = ([0.0; 6], 0.0);
+    let mut totals = [0.0; 3];
+    for (at, &delta) in delta.iter().enumerate() {
+        let row = problem.row(at);
+        let g = problem.g(row);
+        let o_bound = &bound.o.worst[at * g.len()..][..g.len()];
+        let o = &saved.o.as_slice()[at * g.len()..][..g.len()];
+        let terms = g.iter().zip(o).zip(o_bound);
+        let rounding = (g.len() + 1) as f64 * U;
+        let delta_error: f64 =
+            terms.map(|((g, o), e)| 2.0 * g.abs() * (e + rounding * o.abs())).sum();
+        let factor = (2.0 * bound.lse.worst[at]).exp_m1();
+        for j in problem.mask().visible(row.i) {
+            let weight = DenseWeights { problem, saved: &saved }.at(row, j);
+            let r = weight.w * (weight.w.max(1.0 / c) - weight.w);
+            let r_error = factor * weight.w / c;
+            let f = (dot(g, problem.v(row, j)) - delta + problem.dlse(row)) * weight.slope;
+            let f_error = delta_error * weight.slope.abs();
+            let most = (r + r_error) * (f.abs() + f_error) * (f.abs() + f_error) - r * f * f;
+            let (k, q) = (problem.k(row, j), problem.q(row));
+            let squares = [dot(k, k), dot(q, q)];
+            for (n, square) in squares.into_iter().enumerate() {
+                apart[n] += most * square;
+                totals[n] += r * f * f * square;
+            }
+            apart[2] += r_error * dot(g, g);
+            totals[2] += r * dot(g, g);
+            visible += 1.0;
+        }
+    }
+    // Every sum has a term per entry, each of some hundred roundings.
+    for n in 0..3 {
+        apart[n] += 2.0 * (visible + 128.0) * U * totals[n];
+    }
+    let of = [(&gradients.dq, &bound.dq), (&gradients.dk, &bound.dk), (&gradients.dv, &bound.dv)];
+    for (n, (gradient, bound)) in of.into_iter().enumerate() {
+        let data = gradient.as_slice();
+        let terms = data.iter().zip(&bound.worst);
+        apart[3 + n] = terms.map(|(g, e)| 2.0 * e * (2.0 * g.abs() + 2.0 * e)).sum::<f64>()
+            + 2.0 * (data.len() + 1) as f64 * U * dot(data, data);
+    }
+    apart
+}
+
+#[test]
+fn the_kernels_give_the_sums_of_the_definition_within_the_bounds_of_both() {
+    let (problem, c) = layer();
+    let law = settings(&[c], Some(Rule::Paper), Some(Sampler::Bernoulli));
+    let mut plain = Analysis::new(law.clone()).plain();
+    let mut fast = Analysis::new(law);
+    plain.add(&problem, None).unwrap();
+    fast.add(&problem, None).unwrap();
+    let path = |analysis: &Analysis| analysis.paths.unwrap().to_string();
+    assert_eq!(path(&plain), "forward plain (asked for), backward plain (asked for)");
+    assert_eq!(path(&fast), "forward fast, backward fast");
+    let (plain, fast, apart) = (sums(&plain), sums(&fast), apart(&problem, c.get()));
+    for n in 0..6 {
+        let difference = (plain[n] - fast[n]).abs();
+        assert!(difference <= apart[n], "{n}: {difference:e} above {:e}", apart[n]);
+        assert!(apart[n] < 1e-8 * plain[n], "{n}: a bound of {:e} says nothing", apart[n]);
+    }
+    assert_ne!(plain, fast, "two orders of summation that round alike");
+}
+
+#[test]
+fn the_path_is_said_and_plain_is_obeyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (problem, _) = layer();
+    let file = write(folder.path(), "layer.safetensors", &problem, None);
+    let analyze: &[&str] = &["analyze", "--c", "20", "--rule", "paper"];
+    let choose: &[&str] = &["choose-c", "--target", "0.05", "--relative-to", "norm"];
+    for arguments in [analyze, choose] {
+        for (plain, path) in
+            [(false, "forward fast, backward fast"), (true, "backward plain (asked for)")]
+        {
+            let mut command = command();
+            command.args(arguments).arg(&file).args(["--scale", "0.17677669529663687", "--causal"]);
+            if plain {
+                command.arg("--plain");
+            }
+            let output = command.output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let last = text.lines().last().unwrap_or_default();
+            assert!(last.starts_with("path") && last.ends_with(path), "{text}");
+        }
     }
 }

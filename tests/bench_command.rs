@@ -13,7 +13,8 @@ fn bench(arguments: &[&str]) -> Command {
 fn json_has_a_row_for_every_pass_size_and_arithmetic() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("bench");
-    let arguments = ["--n", "64,128", "--c", "4", "--repetitions", "1", "--json", "--out"];
+    let arguments =
+        ["--threads", "2", "--n", "64,1024", "--c", "4", "--repetitions", "1", "--json", "--out"];
     let output = bench(&arguments).arg(&out).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -27,6 +28,12 @@ fn json_has_a_row_for_every_pass_size_and_arithmetic() {
         assert_eq!(row.len(), names.len());
         assert!(names.iter().all(|&name| row.contains_key(name)));
         assert!(row["seconds"].as_f64().unwrap() > 0.0);
+        // A pass needs at least two numbers a row beside its inputs and results, and on two threads no more than six
+        // matrices of n x 64, as soon as these exceed the tiles.
+        let (n, peak) = (row["n"].as_u64().unwrap(), row["peak_bytes"].as_u64().unwrap());
+        let scalar = if row["dtype"] == "f64" { 8 } else { 4 };
+        assert!(peak >= 2 * scalar * n, "{row:?}");
+        assert!(n < 1024 || peak <= 6 * n * 64 * scalar, "{row:?}");
     }
     assert!(report["ceilings"]["multiply_add_flops_per_second"]["f32"].as_f64().unwrap() > 0.0);
     assert!(

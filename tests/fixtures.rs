@@ -2,6 +2,10 @@
 
 #[path = "fixtures/blind.rs"]
 mod blind;
+#[path = "fixtures/decisions.rs"]
+mod decisions;
+#[path = "fixtures/larger.rs"]
+mod larger;
 #[path = "fixtures/schema.rs"]
 mod schema;
 #[path = "fixtures/tampering.rs"]

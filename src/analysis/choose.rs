@@ -5,11 +5,13 @@
 //! same `dk` and `dv`, but its `dq` need not fall: there every budget of the search's grid above the answer meets the
 //! target as well, and between two points of the grid nothing is claimed.
 
+use super::passes::{self, Passed};
 use super::scan::{PerGradient, Setting, Totals, scan};
 use super::spread::{self, Spread};
-use crate::backward::{Gradients, backward};
+use crate::backward::Gradients;
 use crate::error::Error;
-use crate::forward::{Saved, forward};
+use crate::fast::Paths;
+use crate::forward::Saved;
 use crate::problem::Problem;
 use crate::sus::{Budget, Rule, Sampler};
 
@@ -80,6 +82,8 @@ pub struct Question {
     pub rule: Rule,
     /// Probabilities to a mask.
     pub sampler: Sampler,
+    /// By the definition alone: no pass by the kernels of [`fast`](crate::fast).
+    pub plain: bool,
 }
 
 /// The answer, with what it costs.
@@ -91,31 +95,37 @@ pub struct Choice {
     pub relative_increase: PerGradient<Option<f64>>,
     /// The sums over all rows and sequences.
     pub totals: Totals,
+    /// The paths that the forward and dense backward passes took: of the first problem, or of the first that the kernels
+    /// do not serve.
+    pub paths: Option<Paths>,
 }
 
 /// Every sequence with its forward pass, and how the sequences differ.
 struct Set {
     problems: Vec<(Problem<f64>, Saved<f64>)>,
     spread: PerGradient<Spread>,
+    paths: Option<Paths>,
 }
 
 impl Set {
-    fn new(problems: Vec<Problem<f64>>) -> Result<Self, Error> {
+    fn new(problems: Vec<Problem<f64>>, plain: bool) -> Result<Self, Error> {
         let mut spread = PerGradient::<Spread>::default();
         let names = PerGradient { dq: "dq", dk: "dk", dv: "dv" };
         let mut with_forward = Vec::with_capacity(problems.len());
+        let mut paths = None;
         let first = problems.first().map(Problem::sizes);
         for problem in problems {
             super::same_shape(&problem, first)?;
-            let saved = forward(&problem);
-            let Gradients { dq, dk, dv, .. } = &backward(&problem, &saved);
+            let Passed { saved, gradients, paths: mine } = passes::in_f64(&problem, plain);
+            passes::note(&mut paths, mine);
+            let Gradients { dq, dk, dv, .. } = &gradients;
             for b in 0..problem.sizes().batch {
                 let sequence = PerGradient { dq, dk, dv }.map(|g| spread::sequence(g, b));
                 spread.add(&sequence, problem.sizes().key_heads, &names)?;
             }
             with_forward.push((problem, saved));
         }
-        Ok(Set { problems: with_forward, spread })
+        Ok(Set { problems: with_forward, spread, paths })
     }
 
     /// The choice that each of these budgets would be.
@@ -150,6 +160,7 @@ impl Set {
                 dv: relative(&self.spread.dv, totals.variance.dv),
             },
             totals,
+            paths: self.paths,
         };
         Ok(settings.iter().zip(totals).map(choice).collect())
     }
@@ -200,7 +211,7 @@ pub fn choose(problems: Vec<Problem<f64>>, question: &Question) -> Result<Choice
         let expected = "at least 2 sequences (or --relative-to norm)";
         return Err(Error::option("problem", expected, sequences));
     }
-    let set = Set::new(problems)?;
+    let set = Set::new(problems, question.plain)?;
     let meets = |choice: &Choice| choice.of(question.of).is_some_and(|x| x <= question.target);
     let mut bracket = coarse(&set, question, &meets)?;
     while let (Some(low), high) = &bracket {

@@ -86,7 +86,10 @@ impl Analysis {
                 Value::Object(row)
             })
             .collect();
-        json!({ "spec": "sus-oracle-analysis/1", "sequences": self.sequences(), "rows": rows })
+        json!({
+            "spec": "sus-oracle-analysis/1", "sequences": self.sequences(), "rows": rows,
+            "path": self.paths.map(|paths| paths.to_string()),
+        })
     }
 
     fn values(&self, totals: &Totals, head: Option<usize>) -> Map<String, Value> {
@@ -217,6 +220,9 @@ impl Analysis {
                 None => ["-"; 3].map(String::from),
             });
         }
+        if let Some(paths) = self.paths {
+            let _ = writeln!(text, "path: {paths}");
+        }
         text
     }
 }
@@ -243,7 +249,7 @@ impl Choice {
     /// What `choose-c --json` prints.
     #[must_use]
     pub fn to_json(&self, question: &Question) -> Value {
-        let Question { target, of, relative_to, rule, sampler } = question;
+        let Question { target, of, relative_to, rule, sampler, .. } = question;
         json!({
             "spec": "sus-oracle-choice/1",
             "target": target,
@@ -253,6 +259,7 @@ impl Choice {
             "sampler": sampler.to_string(),
             "c": budget(self.c.get()),
             "precision": choose::PRECISION,
+            "path": self.paths.map(|paths| paths.to_string()),
             "relative_increase": gradients(self.relative_increase),
             "kept_fraction": self.totals.kept_fraction(),
             "expected_nnz": {
@@ -264,7 +271,7 @@ impl Choice {
     /// The lines for people.
     #[must_use]
     pub fn to_text(&self, question: &Question) -> String {
-        let Question { target, of, relative_to, rule, sampler } = question;
+        let Question { target, of, relative_to, rule, sampler, .. } = question;
         let of = if of.to_string() == "max" { "dq, dk and dv".into() } else { of.to_string() };
         let against = match relative_to {
             RelativeTo::Sequences => "the between-sequence variance",
@@ -276,11 +283,13 @@ impl Choice {
             "c          {}   the smallest whose mask variance of {of} is at most {target} of {against}\n\
              law        {rule}, {sampler}\n\
              increase   dq {dq}  dk {dk}  dv {dv}\n\
-             cost       {:.4} kept per row in expectation, {:.4} in the fullest row, {:.4} % of the visible keys\n",
+             cost       {:.4} kept per row in expectation, {:.4} in the fullest row, {:.4} % of the visible keys\n\
+             path       {}\n",
             self.c.get(),
             self.totals.mean_expected(),
             self.totals.most_expected,
             100.0 * self.totals.kept_fraction(),
+            self.paths.map_or("-".into(), |paths| paths.to_string()),
         )
     }
 }

@@ -1,28 +1,25 @@
-//! Peak memory of a stretch of the program, as Linux counts it; elsewhere unknown.
+//! Peak memory of a stretch of the program, as its allocator counts it.
 
-use std::fs;
+/// An allocator that counts the bytes that are asked of it, in all threads.
+///
+/// Resident memory does not serve: an allocator keeps what was freed, and hands it out again without a trace.
+pub trait Memory {
+    /// Begins to count from 0, with an empty peak.
+    fn restart(&self);
 
-/// The resident memory at the start of a stretch.
-pub(super) struct Peak(Option<u64>);
-
-impl Peak {
-    /// Forgets the peak so far.
-    pub(super) fn start() -> Self {
-        let forgotten = fs::write("/proc/self/clear_refs", "5").is_ok();
-        Peak(if forgotten { status("VmRSS:") } else { None })
-    }
-
-    /// The peak since the start, above what was there.
-    pub(super) fn bytes(&self) -> Option<u64> {
-        let (start, peak) = (self.0?, status("VmHWM:")?);
-        Some(peak.saturating_sub(start))
-    }
+    /// The largest number of bytes that were in use at once since the start, above what was in use then; `None` where
+    /// nobody counts.
+    fn peak_bytes(&self) -> Option<u64>;
 }
 
-/// A line of the process's status, in bytes.
-fn status(name: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
+/// Nobody counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Uncounted;
+
+impl Memory for Uncounted {
+    fn restart(&self) {}
+
+    fn peak_bytes(&self) -> Option<u64> {
+        None
+    }
 }

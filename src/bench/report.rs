@@ -51,7 +51,7 @@ pub struct Timing {
     pub seconds: f64,
     /// Kept entries; 0 for a pass without a mask.
     pub kept: usize,
-    /// Peak memory above inputs, results and mask, where the system tells.
+    /// Peak memory allocated above inputs, results and mask, where it is [counted](super::Memory).
     pub peak_bytes: Option<u64>,
 }
 

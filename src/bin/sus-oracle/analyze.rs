@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// A folder for analysis.json and the plots, made if it is not there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// The definition in place of the fast kernels
+    #[arg(long)]
+    plain: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -44,7 +47,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
-    let Arguments { problems, c, rule, sampler, out, options, json } = arguments;
+    let Arguments { problems, c, rule, sampler, out, plain, options, json } = arguments;
     if let Some(out) = out.as_deref().filter(|out| out.exists() && !out.is_dir()) {
         let error = Error::option("out", "a folder", "a file");
         return Err(FileError::new(out, error));
@@ -53,6 +56,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     let c = c.map_or_else(default, Ok).map_err(|e| FileError::new(&problems[0], e))?;
     let command = options.settings();
     let mut analysis = Analysis::new(settings(&c, rule, sampler));
+    if plain {
+        analysis = analysis.plain();
+    }
     let mut plots = Vec::new();
     for (n, path) in problems.iter().enumerate() {
         let progress = spinner("exact moments");

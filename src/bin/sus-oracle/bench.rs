@@ -1,5 +1,6 @@
 //! `sus-oracle bench`: what the passes cost, beside what the machine could do.
 
+use crate::allocator::Counted;
 use crate::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -83,7 +84,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         repetitions: repetitions.into(),
     };
     let progress = spinner("benchmark");
-    let report = measure(&plan, |stage| progress.set_message(stage))
+    let report = measure(&plan, &Counted, |stage| progress.set_message(stage))
         .map_err(|error| FileError::new(command, error))?;
     progress.finish_and_clear();
     let text = serde_json::to_string(&report).map_err(|error| as_file_error(command, error))?;

@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Probabilities to a mask: bernoulli or systematic
     #[arg(long, value_name = "NAME", default_value_t)]
     sampler: Sampler,
+    /// The definition in place of the fast kernels
+    #[arg(long)]
+    plain: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,7 +48,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
-    let Arguments { problems: paths, target, of, relative_to, rule, sampler, options, json } =
+    let Arguments { problems: paths, target, of, relative_to, rule, sampler, plain, options, json } =
         arguments;
     let command = options.settings();
     let progress = spinner("the smallest c");
@@ -53,7 +56,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         .iter()
         .map(|path| Ok(ProblemFile::read(path, command.clone())?.problem))
         .collect::<Result<Vec<_>, FileError>>()?;
-    let question = Question { target, of, relative_to, rule, sampler };
+    let question = Question { target, of, relative_to, rule, sampler, plain };
     let last = paths.last().map_or_else(PathBuf::new, Clone::clone);
     let choice = choose(problems, &question).map_err(|e| FileError::new(&last, e))?;
     progress.finish_and_clear();

@@ -12,7 +12,7 @@ use sus_oracle::file::tensor_file::write_atomically;
 use sus_oracle::fixture::blind::Salt;
 use sus_oracle::fixture::manifest::Manifest;
 use sus_oracle::fixture::suite::{Progress, export};
-use sus_oracle::fixture::{Tier, Verification, verify, verify_answers};
+use sus_oracle::fixture::{Selection, Tier, Verification, verify_answers, verify_cases};
 
 /// Fixtures: attention problems with their answers, as safetensors files with a manifest
 #[derive(Args)]
@@ -21,6 +21,8 @@ Examples:
   sus-oracle fixtures export --tier smoke --out smoke
   sus-oracle fixtures verify fixtures/smoke
   sus-oracle fixtures list --tier full
+  sus-oracle fixtures export --tier stress --case stress_keys_4099 --out one
+  sus-oracle fixtures verify one --case stress_keys_4099
   sus-oracle fixtures export --tier full --blind --out given --salt kept.salt
   sus-oracle fixtures verify given --salt kept.salt --answers answers")]
 pub(crate) struct Arguments {
@@ -38,6 +40,9 @@ Example:
         /// smoke, full or stress
         #[arg(long, value_name = "NAME", default_value = "smoke")]
         tier: Tier,
+        /// Cases of that tier, and no others [default: all]
+        #[arg(long = "case", value_name = "NAME,...", value_delimiter = ',')]
+        cases: Vec<String>,
         /// The new folder [default: sus-oracle-TIER]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
@@ -65,6 +70,9 @@ Example:
         /// The tier that it has to be
         #[arg(long, value_name = "NAME")]
         tier: Option<Tier>,
+        /// The cases that it has to hold, and no others [default: all of the tier]
+        #[arg(long = "case", value_name = "NAME,...", value_delimiter = ',')]
+        cases: Vec<String>,
         /// The salt of a blind suite: its seals are checked too
         #[arg(long, value_name = "FILE")]
         salt: Option<PathBuf>,
@@ -93,13 +101,23 @@ Example:
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let done = |text| Ok((text, 0));
     match arguments.action {
-        Action::Export { tier, out, blind, salt, json } => {
+        Action::Export { tier, cases, out, blind, salt, json } => {
             let out = out.unwrap_or_else(|| format!("sus-oracle-{tier}").into());
-            done(export_suite(tier, &out, blind, salt, json)?)
+            let selection =
+                Selection::of_names(tier, &cases).map_err(|error| FileError::new(&out, error))?;
+            done(export_suite(selection, &out, blind, salt, json)?)
         }
-        Action::Verify { dir, out, tier, salt, answers, json } => {
+        Action::Verify { dir, out, tier, cases, salt, answers, json } => {
             let dir = dir.or(out).unwrap_or_default();
-            verify_suite(&dir, tier, salt.as_deref(), answers.as_deref(), json)
+            let salt = salt.as_deref().map(Salt::read).transpose()?;
+            let progress = Bar(bar());
+            let result = match (answers, &salt) {
+                (Some(answers), Some(salt)) => verify_answers(&dir, &answers, salt)?,
+                _ => verify_cases(&dir, tier, &cases, salt.as_ref(), &progress)?,
+            };
+            progress.0.finish_and_clear();
+            let code = u8::from(!result.findings.is_empty());
+            Ok((if json { verified_json(&dir, &result) } else { verified(&dir, &result) }, code))
         }
         Action::List { tier, json } => done(list(tier, json)),
     }
@@ -117,7 +135,7 @@ impl Progress for Bar {
 }
 
 fn export_suite(
-    tier: Tier,
+    selection: Selection,
     out: &Path,
     blind: bool,
     salt: Option<PathBuf>,
@@ -130,7 +148,7 @@ fn export_suite(
     });
     let salt = if blind { Some(salt_at(&salt_path, out)?) } else { None };
     let progress = Bar(bar());
-    let manifest = export(tier, out, salt.as_ref().map(|(salt, _)| salt), &progress)?;
+    let manifest = export(selection, out, salt.as_ref().map(|(salt, _)| salt), &progress)?;
     progress.0.finish_and_clear();
     if let Some((salt, true)) = &salt {
         let text = salt.to_hex() + "\n";
@@ -172,25 +190,6 @@ fn exported(manifest: &Manifest, out: &Path, salt: Option<&PathBuf>, json: bool)
         let _ = writeln!(text, "the salt of the seals is in {}: keep it", salt.display());
     }
     text
-}
-
-fn verify_suite(
-    dir: &Path,
-    tier: Option<Tier>,
-    salt: Option<&Path>,
-    answers: Option<&Path>,
-    json: bool,
-) -> Result<(String, u8), FileError> {
-    let salt = salt.map(Salt::read).transpose()?;
-    let progress = Bar(bar());
-    let result = match (answers, &salt) {
-        (Some(answers), Some(salt)) => verify_answers(dir, answers, salt)?,
-        _ => verify(dir, tier, salt.as_ref(), &progress)?,
-    };
-    progress.0.finish_and_clear();
-    let code = u8::from(!result.findings.is_empty());
-    let text = if json { verified_json(dir, &result) } else { verified(dir, &result) };
-    Ok((text, code))
 }
 
 fn verified(dir: &Path, result: &Verification) -> String {

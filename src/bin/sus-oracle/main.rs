@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 PASS or done, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.
 
+mod allocator;
 mod analyze;
 mod bench;
 mod check;
