@@ -3,7 +3,9 @@
 //! For one key head, `dq`, `dk`, `dv` are `y = A w + y_0`, with `w` the kept weights of its undecided entries and `y_0` what the
 //! decided ones add. If `|y - A w - y_0| <= beta` element by element, then with `P` a left inverse of `A / beta` (its rows
 //! divided by `beta`) `|P (y - y_0) / beta - w|_n <= sum_e |P_ne|`. Where that is below half of the kept weight, a right
-//! kernel's bit is told without doubt; and its gradients are, within `2 beta`, those of the bits.
+//! kernel's bit is told without doubt. What such entries add is then known, and the rest has fewer unknowns: its own
+//! left inverse is smaller. So it goes on, stage by stage; which entries are told in which stage does not depend on the runs.
+//! The gradients of a right kernel are, within `beta`, those of the bits.
 
 use super::model::{Model, for_each_part, slices};
 use super::runs::Runs;
@@ -12,6 +14,8 @@ use rayon::prelude::*;
 
 /// The largest number of undecided entries of a key head that are decoded.
 const LARGEST: usize = 640;
+/// An entry is told where its kept weight is known to this part of it: anything below one half tells it without doubt.
+const TOLD: f64 = 0.4;
 /// The largest number of all undecided entries that are decoded.
 const LARGEST_TOTAL: usize = 4096;
 
@@ -36,10 +40,19 @@ struct Block {
     offsets: Vec<f64>,
     /// By unknown, then by equation.
     columns: Vec<Vec<f64>>,
-    /// The left inverse, by unknown.
-    inverse: Vec<Vec<f64>>,
-    /// What the inverse can be wrong by.
-    noise: Vec<f64>,
+    /// What is told one after the other, each stage once those before it are known.
+    stages: Vec<Vec<Told>>,
+}
+
+/// How one unknown is told.
+#[derive(Debug, Clone)]
+struct Told {
+    /// Its place in the block.
+    n: usize,
+    /// Its row of the left inverse.
+    inverse: Vec<f64>,
+    /// What that can be wrong by.
+    noise: f64,
 }
 
 /// How the masks of a case are decoded.
@@ -156,36 +169,42 @@ impl Decoder {
         let mut result = RunResult::default();
         for block in &self.blocks {
             let count = block.columns.len();
+            let mut bits = vec![false; count];
             let y: Vec<f64> =
                 block.equations.iter().map(|&(tensor, at)| runs.of(tensor, run)[at]).collect();
-            let scaled: Vec<f64> = y
-                .iter()
-                .zip(&block.offsets)
-                .zip(&block.inverse_bounds)
-                .map(|((y, y0), scale)| (y - y0) * scale)
-                .collect();
             let mut predicted = block.offsets.clone();
-            for n in 0..count {
-                let Unknown { row, n: place, kept } = self.unknowns[block.first + n];
-                let bit = if let Some(masks) = &runs.masks {
-                    let keys = model.problem.sizes().keys;
-                    masks[(run * model.rows.len() + row) * keys + model.rows[row].entries[place].j]
-                } else {
-                    let x: f64 = block.inverse[n].iter().zip(&scaled).map(|(p, y)| p * y).sum();
-                    let bit = x > 0.5 * kept;
-                    let nearest = if bit { kept } else { 0.0 };
-                    if (x - nearest).abs() > 2.0 * block.noise[n] {
-                        result.unsupported.get_or_insert((block.first + n, x));
-                    }
-                    bit
-                };
-                result.bits.push(bit);
-                if bit {
-                    for (sum, a) in predicted.iter_mut().zip(&block.columns[n]) {
-                        *sum += kept * a;
+            let keep = |n: usize, predicted: &mut [f64]| {
+                let kept = self.unknowns[block.first + n].kept;
+                predicted.iter_mut().zip(&block.columns[n]).for_each(|(sum, a)| *sum += kept * a);
+            };
+            if let Some(masks) = &runs.masks {
+                let keys = model.problem.sizes().keys;
+                for (n, bit) in bits.iter_mut().enumerate() {
+                    let Unknown { row, n: place, .. } = self.unknowns[block.first + n];
+                    let j = model.rows[row].entries[place].j;
+                    *bit = masks[(run * model.rows.len() + row) * keys + j];
+                    if *bit {
+                        keep(n, &mut predicted);
                     }
                 }
             }
+            for stage in &block.stages {
+                let left = y.iter().zip(&predicted).zip(&block.inverse_bounds);
+                let left: Vec<f64> = left.map(|((y, y0), scale)| (y - y0) * scale).collect();
+                for Told { n, inverse, noise } in stage {
+                    let kept = self.unknowns[block.first + n].kept;
+                    let x: f64 = inverse.iter().zip(&left).map(|(p, y)| p * y).sum();
+                    bits[*n] = x > 0.5 * kept;
+                    let nearest = if bits[*n] { kept } else { 0.0 };
+                    if (x - nearest).abs() > *noise {
+                        result.unsupported.get_or_insert((block.first + n, x));
+                    }
+                }
+                for Told { n, .. } in stage.iter().filter(|told| bits[told.n]) {
+                    keep(*n, &mut predicted);
+                }
+            }
+            result.bits.extend(bits);
             for (e, &(tensor, index)) in block.equations.iter().enumerate() {
                 let bound = bounds[tensor][index];
                 let error = (y[e] - predicted[e]).abs();
@@ -271,8 +290,7 @@ impl Block {
             inverse_bounds,
             offsets,
             columns,
-            inverse: Vec::new(),
-            noise: Vec::new(),
+            stages: Vec::new(),
         };
         if !given {
             block.invert(unknowns)?;
@@ -280,34 +298,42 @@ impl Block {
         Some(block)
     }
 
-    /// The left inverse of the scaled columns; `None` if an unknown is not told by the equations.
+    /// The stages; `None` if an unknown is not told by the equations.
     fn invert(&mut self, unknowns: &[Unknown]) -> Option<()> {
-        let (equations, count) = (self.equations.len(), unknowns.len());
-        if count == 0 {
-            return Some(());
+        let mut left: Vec<usize> = (0..unknowns.len()).collect();
+        while !left.is_empty() {
+            let told = self.told(unknowns, &left)?;
+            left.retain(|n| told.iter().all(|told| told.n != *n));
+            self.stages.push(told);
         }
+        Some(())
+    }
+
+    /// Those of some unknowns that are told by a left inverse of the scaled columns, the others known; `None` if none is.
+    fn told(&self, unknowns: &[Unknown], left: &[usize]) -> Option<Vec<Told>> {
+        let (equations, count) = (self.equations.len(), left.len());
         if equations < count {
             return None;
         }
-        let a = DMatrix::from_fn(equations, count, |e, n| {
-            self.columns[n][e] * self.inverse_bounds[e] * unknowns[n].kept
+        let a = DMatrix::from_fn(equations, count, |e, at| {
+            self.columns[left[at]][e] * self.inverse_bounds[e] * unknowns[left[at]].kept
         });
         let inverse = a.clone().pseudo_inverse(1e-300).ok()?;
         let product = &inverse * &a;
-        for (n, unknown) in unknowns.iter().enumerate() {
-            let row: Vec<f64> = inverse.row(n).iter().map(|x| x * unknown.kept).collect();
+        let mut told = Vec::new();
+        for (at, &n) in left.iter().enumerate() {
+            let kept = unknowns[n].kept;
+            let row: Vec<f64> = inverse.row(at).iter().map(|x| x * kept).collect();
             let of_bounds: f64 = row.iter().map(|x| x.abs()).sum();
             let of_inverse: f64 = (0..count)
-                .map(|m| (product[(n, m)] - f64::from(u8::from(m == n))).abs())
+                .map(|m| (product[(at, m)] - f64::from(u8::from(m == at))).abs())
                 .sum::<f64>()
-                * unknown.kept;
+                * kept;
             let noise = of_bounds + of_inverse;
-            if noise.is_nan() || noise > 0.2 * unknown.kept {
-                return None;
+            if noise < TOLD * kept {
+                told.push(Told { n, inverse: row, noise });
             }
-            self.inverse.push(row);
-            self.noise.push(noise);
         }
-        Some(())
+        (!told.is_empty()).then_some(told)
     }
 }

@@ -1,18 +1,28 @@
 //! Tests of decoded masks as wholes: wrong probabilities, the spread of counts, sets of systematic rows, equal masks.
 
-use super::masks::Masks;
+use super::masks::{Masks, Piece};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
 use std::collections::HashMap;
 
+/// The largest log-likelihood ratio of one entry or set: what is impossible under an alternative is held to be this seldom.
+const MOST: f64 = 3.0;
+
+/// `ln p/(1 - p) - ln q/(1 - q)`, at most [`MOST`] either way.
+fn log_odds(p: f64, q: f64) -> f64 {
+    (libm::log(p / q) - libm::log((1.0 - p) / (1.0 - q))).clamp(-MOST, MOST)
+}
+
 impl Masks<'_> {
-    /// Likelihood-ratio directions: `sum (q' - q) / (q (1 - q)) (m - q)` for wrong probabilities `q'`.
+    /// Likelihood ratios: `sum a (m - q)` with `a = ln q'/(1 - q') - ln q/(1 - q)` for wrong probabilities `q'`.
     pub(super) fn alternatives(&self, tests: &mut Tests) {
         let all: Vec<usize> = (0..self.q.len()).collect();
         let mut aim = |kind: Kind, name: String, wrong: &dyn Fn(f64) -> f64| {
-            let difference: Vec<f64> =
-                self.q.iter().map(|&q| wrong(q).clamp(0.0, 1.0) - q).collect();
-            let a = |at: usize| difference[at] / self.variance(at);
+            let wrong: Vec<f64> = self.q.iter().map(|&q| wrong(q).clamp(0.0, 1.0)).collect();
+            let difference: Vec<f64> = wrong.iter().zip(&self.q).map(|(p, q)| p - q).collect();
+            let ratios: Vec<f64> =
+                wrong.iter().zip(&self.q).map(|(&p, &q)| log_odds(p, q)).collect();
+            let a = |at: usize| ratios[at];
             if difference.iter().all(|&d| d == 0.0) {
                 return;
             }
@@ -35,11 +45,12 @@ impl Masks<'_> {
         aim(Kind::Aimed, "q squared".into(), &|q| q * q);
         aim(Kind::Aimed, "the root of q".into(), &|q| libm::sqrt(q));
         for bits in 1..=16 {
-            let kind = if [7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
             let steps = libm::exp2(f64::from(bits));
-            aim(kind, format!("q cut to {bits} bits"), &|q| libm::floor(q * steps) / steps);
-            aim(kind, format!("uniforms of {bits} bits"), &|q| libm::ceil(q * steps) / steps);
-            aim(Kind::Aimed, format!("q rounded to {bits} bits"), &|q| {
+            let first = if [6, 7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
+            let main = if bits == 8 && !self.is_systematic() { Kind::Main } else { first };
+            aim(main, format!("q cut to {bits} bits"), &|q| libm::floor(q * steps) / steps);
+            aim(main, format!("uniforms of {bits} bits"), &|q| libm::ceil(q * steps) / steps);
+            aim(first, format!("q rounded to {bits} bits"), &|q| {
                 libm::round(q * steps) / steps
             });
             aim(Kind::Aimed, format!("uniforms of {bits} bits from 1"), &|q| {
@@ -49,6 +60,43 @@ impl Masks<'_> {
                 if q * steps < 1.0 { 0.0 } else { q }
             });
             aim(Kind::Aimed, format!("no q below 2^-{bits} but 0"), &|q| q.max(1.0 / steps));
+        }
+    }
+
+    /// Likelihood ratios of the sets of systematic rows, for row uniforms on a grid of `2^bits` points.
+    pub(super) fn coarse_rows(&self, counts: &[Vec<f64>], tests: &mut Tests) {
+        for bits in [4, 5, 6, 7, 8, 9, 10, 12, 16] {
+            for (shift, from) in [(0.0, "0"), (0.5, "half a step")] {
+                let steps = libm::exp2(f64::from(bits));
+                // The uniform 0 keeps what those just below 1 keep.
+                let points = |&(from, to): &(f64, f64)| {
+                    libm::floor(to * steps + shift) - libm::floor(from * steps + shift)
+                };
+                let (mut atoms, mut found) = (Vec::new(), 0.0);
+                for (row, pieces) in self.pieces.iter().enumerate().filter(|(_, p)| p.len() > 1) {
+                    let ratio = |piece: &Piece| {
+                        let p = piece.spans.iter().map(points).sum::<f64>() / steps;
+                        libm::log(p / piece.p).clamp(-MOST, MOST)
+                    };
+                    let ratios: Vec<f64> = pieces.iter().map(ratio).collect();
+                    let with = || pieces.iter().zip(&ratios);
+                    let mean: f64 = with().map(|(piece, a)| piece.p * a).sum();
+                    let outcomes = with().map(|(piece, a)| (piece.p, a - mean)).collect();
+                    atoms.push(Atom { outcomes, slack: self.row_slack[row] });
+                    found += ratios.iter().zip(&counts[row]).map(|(a, n)| (a - mean) * n).sum::<f64>();
+                }
+                let tally = Tally::of(atoms, self.runs as f64);
+                let kind = match bits {
+                    8 if shift == 0.0 => Kind::Main,
+                    6..=10 => Kind::First,
+                    _ => Kind::Aimed,
+                };
+                let log_p = if found > 0.0 { tally.log_tail_one_sided(found) } else { 0.0 };
+                tests.add(kind, log_p, || {
+                    let what = format!("row uniforms of {bits} bits from {from}, a likelihood ratio");
+                    (what, [found, 0.0, libm::sqrt(tally.variance())])
+                });
+            }
         }
     }
 
@@ -110,17 +158,13 @@ impl Masks<'_> {
         if !self.is_systematic() {
             return;
         }
+        let all: Vec<Vec<f64>> = (0..self.pieces.len()).map(|row| self.piece_counts(row)).collect();
+        self.coarse_rows(&all, tests);
         for (row, pieces) in self.pieces.iter().enumerate() {
             if self.of_row[row].is_empty() {
                 continue;
             }
-            let mut counts = vec![0.0_f64; pieces.len() + 1];
-            for run in 0..self.runs {
-                let mask: Vec<bool> =
-                    self.of_row[row].iter().map(|&at| self.bit(at, run)).collect();
-                let piece = pieces.iter().position(|(_, piece)| *piece == mask);
-                counts[piece.unwrap_or(pieces.len())] += 1.0;
-            }
+            let counts = &all[row];
             let (slack, at) = (self.row_slack[row], self.model.rows[row].row);
             let outside = counts[pieces.len()];
             let most = slack * self.runs as f64;
@@ -133,8 +177,8 @@ impl Masks<'_> {
                 let what = format!("sets kept by row {at:?} that no uniform keeps");
                 (what, [outside, most, libm::sqrt(most)])
             });
-            for ((p, _), count) in pieces.iter().zip(&counts) {
-                let p = p.clamp(0.0, 1.0);
+            for (piece, count) in pieces.iter().zip(counts) {
+                let p = piece.p.clamp(0.0, 1.0);
                 let tally = Tally::of(vec![Atom::entry(p, 1.0, slack)], self.runs as f64);
                 let expected = p * self.runs as f64;
                 tests.add(Kind::Single, tally.log_tail(count - expected), || {
@@ -145,13 +189,26 @@ impl Masks<'_> {
         }
     }
 
+    /// How often a systematic row keeps each of its sets, and at the end how often another.
+    fn piece_counts(&self, row: usize) -> Vec<f64> {
+        let pieces = &self.pieces[row];
+        let mut counts = vec![0.0_f64; pieces.len() + 1];
+        for run in 0..self.runs {
+            let mask = self.of_row[row].iter().map(|&at| self.bit(at, run));
+            let same = |piece: &Piece| piece.mask.iter().copied().eq(mask.clone());
+            let piece = pieces.iter().position(same);
+            counts[piece.unwrap_or(pieces.len())] += 1.0;
+        }
+        counts
+    }
+
     /// Runs with the same mask.
     pub(super) fn duplicates(&self, tests: &mut Tests) {
         let same: f64 = if self.is_systematic() {
             self.pieces
                 .iter()
                 .zip(&self.row_slack)
-                .map(|(row, slack)| row.iter().map(|(p, _)| p * p).sum::<f64>() + 4.0 * slack)
+                .map(|(row, slack)| row.iter().map(|piece| piece.p * piece.p).sum::<f64>() + 4.0 * slack)
                 .map(|p| libm::log(p.min(1.0)))
                 .sum()
         } else {

@@ -1,6 +1,6 @@
 //! What the law says of a case: rows, probabilities, and what every gradient is made of.
 
-use crate::backward::{DenseWeights, Gradients};
+use crate::backward::Gradients;
 use crate::error::Error;
 use crate::forward::Saved;
 use crate::precision::{Mode, Question, Recipe, bounds, row_errors};
@@ -27,7 +27,8 @@ pub(super) struct Model<'a> {
     pub rows: Vec<ModelRow>,
     /// For every element, a bound that holds whatever the mask.
     pub bounds: Gradients<f64>,
-    pub law: Law<'a, f64, DenseWeights<'a, f64>>,
+    /// For every element, the sum of the absolute values of all its terms, each entry kept.
+    pub sizes: Gradients<f64>,
 }
 
 /// Adds `sum |W~| x` of one entry to every gradient: `visit(tensor, flat index, value)`.
@@ -85,8 +86,8 @@ impl<'a> Model<'a> {
                 ModelRow { row, entries: law.entries(row), law: law.row(row), log_error }
             })
             .collect();
-        let bounds = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
-        Ok(Model { problem, draw: *draw, rows, bounds, law })
+        let (bounds, sizes) = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
+        Ok(Model { problem, draw: *draw, rows, bounds, sizes })
     }
 }
 
@@ -111,7 +112,7 @@ fn bounds_of_any_mask(
     recipe: &Recipe,
     rows: &[ModelRow],
     lambda: &[f64],
-) -> Result<Gradients<f64>, Error> {
+) -> Result<(Gradients<f64>, Gradients<f64>), Error> {
     let inputs = problem.inputs();
     let zeros = || Gradients {
         dq: Tensor::zeros(inputs.q.shape()),
@@ -158,8 +159,10 @@ fn bounds_of_any_mask(
     let dbias = bounds.dbias.as_ref().map_or(&[][..], |bound| &bound.worst);
     let all = [&bounds.dq.worst[..], &bounds.dk.worst, &bounds.dv.worst, dbias];
     for (out, worst) in slices_mut(&mut shared).into_iter().zip(all) {
-        // Twice: the prediction is itself computed in f64, at best as well as the recipe.
-        out.iter_mut().zip(worst).for_each(|(x, worst)| *x = 2.0 * (*x + worst));
+        // The prediction is itself computed in f64: at worst like a kernel of the recipe `f64`, and that is nothing beside
+        // the roundings of a coarser one.
+        let own = 1.0 + libm::exp2(-53.0) / recipe.accumulator.unit_roundoff();
+        out.iter_mut().zip(worst).for_each(|(x, worst)| *x = own * (*x + worst));
     }
-    Ok(shared)
+    Ok((shared, sizes))
 }

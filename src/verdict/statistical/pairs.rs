@@ -1,29 +1,39 @@
 //! Independence: pairs of entries, of one run and of runs some steps apart.
 
-use super::masks::Masks;
+use super::masks::{Masks, Piece};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
 use std::collections::{BTreeMap, HashMap};
 
 /// The largest number of unknowns whose pairs are all tested.
 const LARGEST: usize = 1100;
+/// Entries are paired with those of up to so many runs later.
+const LAGS: usize = 8;
 /// Pairs nearer than this many standard deviations cannot fail.
 const LOOKED_AT: f64 = 4.5;
 
 /// All tests of independence.
 pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
-    all_pairs(masks, tests, 0);
-    all_pairs(masks, tests, 1);
-    all_pairs(masks, tests, 2);
+    for lag in 0..=LAGS {
+        all_pairs(masks, tests, lag);
+    }
     for (name, pairs) in families(masks) {
-        pooled(masks, tests, &name, &pairs, None);
+        pooled(masks, tests, Kind::Aimed, &name, &pairs, 0);
+        let back: Vec<(usize, usize)> = pairs.iter().map(|&(a, b)| (b, a)).collect();
+        for lag in [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64].into_iter().filter(|&n| n < masks.runs) {
+            for pairs in [&pairs, &back] {
+                let name = format!("{name}, {lag} runs later,");
+                pooled(masks, tests, Kind::Single, &name, pairs, lag);
+            }
+        }
     }
     let own: Vec<(usize, usize)> = (0..masks.q.len()).map(|at| (at, at)).collect();
     let mut lags = vec![1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, masks.runs / 2];
     lags.retain(|&lag| lag > 0 && lag < masks.runs);
     lags.dedup();
     for lag in lags {
-        pooled(masks, tests, &format!("entries and themselves {lag} runs later"), &own, Some(lag));
+        let name = format!("entries and themselves {lag} runs later");
+        pooled(masks, tests, Kind::Aimed, &name, &own, lag);
     }
 }
 
@@ -151,40 +161,43 @@ pub(super) fn families(masks: &Masks<'_>) -> Vec<(String, Vec<(usize, usize)>)> 
     families
 }
 
-/// The sum of the products of the deviations of many pairs, all terms independent.
+/// The sum of the products of the deviations of many pairs, the second entry `lag` runs later, all terms independent.
 fn pooled(
     masks: &Masks<'_>,
     tests: &mut Tests,
+    kind: Kind,
     name: &str,
     pairs: &[(usize, usize)],
-    lag: Option<usize>,
+    lag: usize,
 ) {
-    let starts: Vec<Vec<usize>> = match lag {
-        None => vec![(0..masks.runs).collect()],
-        // Disjoint pairs of runs.
-        Some(lag) => (0..2)
-            .map(|odd| (0..masks.runs - lag).filter(|run| run / lag % 2 == odd).collect())
-            .collect(),
-    };
-    for starts in starts.iter().filter(|starts| !starts.is_empty()) {
-        let step = lag.unwrap_or(0);
+    let runs = masks.runs - lag;
+    let own = pairs.iter().any(|(a, b)| a == b);
+    // An entry and itself: disjoint pairs of runs.
+    let blocks: Vec<Option<usize>> = if own { vec![Some(0), Some(1)] } else { vec![None] };
+    for block in blocks {
+        let mut starts = vec![0_u64; runs.div_ceil(64)];
+        for run in (0..runs).filter(|run| block.is_none_or(|odd| run / lag % 2 == odd)) {
+            starts[run / 64] |= 1 << (run % 64);
+        }
+        let number = ones(&starts);
+        if number == 0.0 {
+            continue;
+        }
         let mut found = 0.0;
         for &(a, b) in pairs {
-            let mut table = [0.0; 4];
-            for &run in starts {
-                let at = 2 * usize::from(masks.bit(a, run)) + usize::from(masks.bit(b, run + step));
-                table[at] += 1.0;
-            }
+            let first: Vec<u64> = masks.bits[a].iter().zip(&starts).map(|(x, s)| x & s).collect();
+            let second = shifted(&masks.bits[b], lag, masks.runs);
             let (p, q) = (masks.q[a], masks.q[b]);
-            found += table[3] * (1.0 - p) * (1.0 - q)
-                - table[2] * (1.0 - p) * q
-                - table[1] * p * (1.0 - q)
-                + table[0] * p * q;
+            found += both(&first, &second) - p * both(&starts, &second) - q * ones(&first)
+                + number * p * q;
         }
-        let tally = Tally::of(pair_atoms(masks, pairs), starts.len() as f64);
-        tests.add(Kind::Aimed, tally.log_tail(found), || {
+        let tally = Tally::of(pair_atoms(masks, pairs), number);
+        // To say nothing of what is this far inside is on the safe side.
+        let deviation = libm::sqrt(tally.variance());
+        let log_p = if found.abs() < 3.0 * deviation { 0.0 } else { tally.log_tail(found) };
+        tests.add(kind, log_p, || {
             let what = format!("whether {name} are kept together");
-            (what, [found, 0.0, libm::sqrt(tally.variance())])
+            (what, [found, 0.0, deviation])
         });
     }
 }
@@ -213,8 +226,8 @@ pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<Ato
                 f64::from(u8::from(mask[slot])) - masks.q[at]
             };
             let mut outcomes = Vec::new();
-            for (p, x) in &masks.pieces[first] {
-                for (r, z) in &masks.pieces[second] {
+            for Piece { p, mask: x, .. } in &masks.pieces[first] {
+                for Piece { p: r, mask: z, .. } in &masks.pieces[second] {
                     let value = pairs.iter().zip(&slots);
                     let value = value.map(|(&(a, b), &(m, n))| y(x, m, a) * y(z, n, b)).sum();
                     outcomes.push((p * r, value));

@@ -2,10 +2,10 @@
 
 use super::decode::Decoder;
 use super::inconclusive;
-use super::model::Model;
-use super::projections::{Direction, Functional, directions};
+use super::directions::{Directions, directions};
+use super::model::{Model, ModelRow};
+use super::projections::{Functional, Joint};
 use super::tests::FALSE_ALARM;
-use crate::backward::{Gradients, backward};
 use crate::error::Error;
 use crate::forward::forward;
 use crate::precision::Recipe;
@@ -70,49 +70,50 @@ pub struct Sensitivity {
 /// Those of the problem's bounds.
 pub fn plan(problem: &Problem<f64>, recipe: &Recipe, draw: &Draw) -> Result<Plan, Error> {
     let saved = forward(problem);
-    let truth = backward(problem, &saved);
     let model = Model::new(problem, &saved, recipe, draw)?;
-    let with_bias = truth.dbias.is_some();
-    let decoder = Decoder::new(&model, with_bias, false);
-    Ok(of_model(&model, decoder.as_ref(), &truth, [true, true, true, with_bias]))
+    let with_bias = problem.inputs().bias.is_some();
+    if Decoder::new(&model, with_bias, false).is_some() {
+        return Ok(of_masks(&model));
+    }
+    Ok(of_directions(&model, &directions(problem, draw)?))
 }
 
-pub(super) fn of_model(
-    model: &Model<'_>,
-    decoder: Option<&Decoder>,
-    truth: &Gradients<f64>,
-    present: [bool; 4],
-) -> Plan {
-    let undecided: usize = model
-        .rows
+fn undecided(model: &Model<'_>) -> usize {
+    let of = |row: &ModelRow| (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n)).count();
+    model.rows.iter().map(of).sum()
+}
+
+/// The plan of a case whose masks are told by the gradients.
+pub(super) fn of_masks(model: &Model<'_>) -> Plan {
+    Plan { decoded: true, undecided: undecided(model), measured: vec![of_counts(model)] }
+}
+
+/// The plan of a case that is judged by projections: the truth for the mean, random directions for the variance.
+pub(super) fn of_directions(model: &Model<'_>, directions: &Directions) -> Plan {
+    let all = [true; 4];
+    let measured = directions
+        .names
         .iter()
-        .map(|row| (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n)).count())
-        .sum();
-    let measured = if decoder.is_some() {
-        vec![of_counts(model)]
-    } else {
-        let of = |direction| Functional::new(model, direction);
-        let all = directions(model, truth, present);
-        // The truth for the mean, random directions of all gradients for the variance.
-        let truths = |d: &Direction| d.name.ends_with("over its variance");
-        let random = |d: &Direction| d.name.starts_with("random") && d.name.contains("dq, dk");
-        let used = all.iter().filter(|d| truths(d) || random(d));
-        used.map(|d| (truths(d), of(d)))
-            .filter(|(_, f)| f.variance > 0.0)
-            .map(|(truth, f)| Measured {
-                mean: if truth { f.mean.abs() } else { f64::INFINITY },
-                fixes_variance: !truth,
-                variance: f.variance,
-                fourth: f.fourth,
-                deviation: f.deviation,
-                rounding: f.rounding,
-                functional: Some(f.clone()),
-                pairs: None,
-                rows: None,
-            })
-            .collect()
-    };
-    Plan { decoded: decoder.is_some(), undecided, measured }
+        .enumerate()
+        .filter_map(|(p, name)| {
+            let truth = name.ends_with("over its variance");
+            (truth || name.starts_with("random")).then_some((p, truth))
+        })
+        .map(|(p, truth)| (truth, Joint::new(model, directions.of(p)).functional(all, 0.0)))
+        .filter(|(_, f)| f.variance > 0.0)
+        .map(|(truth, f)| Measured {
+            mean: if truth { f.mean.abs() } else { f64::INFINITY },
+            fixes_variance: !truth,
+            variance: f.variance,
+            fourth: f.fourth,
+            deviation: f.deviation,
+            rounding: f.rounding,
+            functional: Some(f.clone()),
+            pairs: None,
+            rows: None,
+        })
+        .collect();
+    Plan { decoded: false, undecided: undecided(model), measured }
 }
 
 /// The number of kept undecided entries.
