@@ -1,6 +1,8 @@
 //! Many runs judged by the law alone: right samplers pass, wrong ones fail, few runs do not tell.
 
 mod common;
+#[path = "statistical/shards.rs"]
+mod shards;
 
 use common::{Shape, numbers};
 use rand_chacha::ChaCha8Rng;
@@ -326,24 +328,33 @@ fn runs_with_known_seeds_are_judged_exactly() {
     assert!(verdict.findings[0].message.contains("run 2, seed 52"), "{verdict:#?}");
 }
 
-#[test]
-fn the_command_exits_0_for_right_runs_1_for_wrong_ones_and_4_for_few() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let case = case(Sampler::Bernoulli);
+/// The problem of a case, without its settings.
+fn write_problem(case: &Case, path: &std::path::Path) {
     let mut file = TensorFile::default();
     let inputs = case.problem.inputs();
     for (name, x) in [("q", &inputs.q), ("k", &inputs.k), ("v", &inputs.v), ("do", &inputs.g)] {
         file.arrays.insert(name.into(), Array::f32(&x.shape(), x.as_slice().to_vec()));
     }
-    file.write(&path("problem")).unwrap();
-    let draw = ["--causal", "--c", "4"];
+    file.write(path).unwrap();
+}
+
+/// Runs the command in a folder: its exit code, and all that it says.
+fn run_command(folder: &std::path::Path, words: &[&str]) -> (i32, String) {
+    let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_sus-oracle"));
+    let output = process.current_dir(folder).args(words).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code().unwrap(), said)
+}
+
+#[test]
+fn the_command_exits_0_for_right_runs_1_for_wrong_ones_and_4_for_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = case(Sampler::Bernoulli);
+    write_problem(&case, &path("problem"));
     let run = |command: &str, files: &[&str], more: &[&str]| {
-        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_sus-oracle"));
-        let process = process.arg(command).args(files.iter().map(|name| path(name)));
-        let output = process.args(draw).args(more).output().unwrap();
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code().unwrap(), said)
+        let words = [&[command][..], files, &["--causal", "--c", "4"], more].concat();
+        run_command(folder.path(), &words)
     };
     let mut right = right(&case, 9, 2000, true);
     right.write(&path("right")).unwrap();

@@ -83,9 +83,8 @@ pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
     };
     ["dq", "dk", "dv"].into_iter().find_map(axis).or_else(|| {
         let projected = file.arrays.iter().filter(|_| is_projected(file));
-        let mut projected = projected.filter(|(name, array)| {
-            name.starts_with("proj/") && array.shape.len() == 2
-        });
+        let mut projected =
+            projected.filter(|(name, array)| name.starts_with("proj/") && array.shape.len() == 2);
         Some(projected.next()?.1.shape[0])
     })
 }
@@ -93,7 +92,9 @@ pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
 /// Whether a candidate holds projected values (`proj/dq` and so on) in place of gradients.
 #[must_use]
 pub fn is_projected(file: &TensorFile) -> bool {
-    ["proj/dq", "proj/dk", "proj/dv", "proj/dbias"].iter().any(|&name| file.arrays.contains_key(name))
+    ["proj/dq", "proj/dk", "proj/dv", "proj/dbias"]
+        .iter()
+        .any(|&name| file.arrays.contains_key(name))
 }
 
 /// The elements of a result, if type and shape are right.

@@ -117,7 +117,11 @@ fn read(file: &TensorFile) -> Result<Shard, Reason> {
             }
             let expected = if name == DIGEST { 1 } else { runs };
             if name != SHARDS && array.shape != [expected] {
-                return Err(wrong(name, &format!("shape [{expected}]"), format!("{:?}", array.shape)));
+                return Err(wrong(
+                    name,
+                    &format!("shape [{expected}]"),
+                    format!("{:?}", array.shape),
+                ));
             }
             continue;
         };
@@ -133,7 +137,9 @@ fn read(file: &TensorFile) -> Result<Shard, Reason> {
     }
     // A seed in the settings is that of a single run.
     if let (Some(seed), true) = (settings.seed.take(), single) {
-        out.arrays.entry("seeds".into()).or_insert_with(|| Array::i64(&[1], vec![seed.cast_signed()]));
+        out.arrays
+            .entry("seeds".into())
+            .or_insert_with(|| Array::i64(&[1], vec![seed.cast_signed()]));
     }
     if !out.arrays.contains_key(SHARDS) {
         let digest = digest(&out);
@@ -181,7 +187,8 @@ fn append(mut before: Shard, next: Shard) -> Result<Shard, Reason> {
                 && RESULTS.contains(&(name.as_str(), array.shape.len()));
         if given_once {
             if array.shape != more.shape || array.to_bytes() != more.to_bytes() {
-                let expected = "the numbers of the shards before, as it does not depend on the mask";
+                let expected =
+                    "the numbers of the shards before, as it does not depend on the mask";
                 let of_case = "that of the shards before: the directions of one case";
                 let expected = if name == DIGEST { of_case } else { expected };
                 return Err(wrong(name, expected, "others"));

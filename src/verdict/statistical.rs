@@ -5,6 +5,7 @@
 //! limit holds for finitely many runs, and a right kernel fails with probability at most [`FALSE_ALARM`].
 //! `docs/statistics.md` proves it.
 
+mod bugs;
 mod counts;
 mod decode;
 mod directions;
@@ -18,6 +19,7 @@ mod runs;
 mod tails;
 mod tests;
 
+pub use bugs::{Prediction, bugs, bugs_to_text};
 pub(super) use directions::DIGEST;
 pub use directions::{Directions, directions};
 pub use plan::{Plan, plan};
@@ -88,7 +90,14 @@ pub(super) fn check(
         let directions = directions(question.stored, question.draw)?;
         let projected = projections::project(&directions, &runs);
         verdict.notes.push("the masks are not told by the gradients".into());
-        by_projections(&model, &directions, &projected, runs.counts.as_deref(), &mut tests, verdict);
+        by_projections(
+            &model,
+            &directions,
+            &projected,
+            runs.counts.as_deref(),
+            &mut tests,
+            verdict,
+        );
         report(&tests, verdict);
         plan::of_directions(&model, &directions).conclude(count, verdict);
         return Ok(());

@@ -69,17 +69,8 @@ enum ModeName {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
-    let Arguments {
-        case: path,
-        candidate: paths,
-        recipe,
-        mode,
-        law,
-        dense,
-        options,
-        draw,
-        ..
-    } = arguments;
+    let Arguments { case: path, candidate: paths, recipe, mode, law, dense, options, draw, .. } =
+        arguments;
     let mut command = draw.add_to(options.settings());
     if dense {
         command.pass = Some(Pass::Dense);

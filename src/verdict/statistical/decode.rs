@@ -284,14 +284,8 @@ impl Block {
                 if bound > 0.0 && bound.is_finite() { 1.0 / bound } else { 0.0 }
             })
             .collect();
-        let mut block = Block {
-            first,
-            equations,
-            inverse_bounds,
-            offsets,
-            columns,
-            stages: Vec::new(),
-        };
+        let mut block =
+            Block { first, equations, inverse_bounds, offsets, columns, stages: Vec::new() };
         if !given {
             block.invert(unknowns)?;
         }

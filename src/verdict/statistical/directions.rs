@@ -69,8 +69,7 @@ pub fn directions(problem: &Problem<f64>, draw: &Draw) -> Result<Directions, Err
         })
         .collect();
     let rows = Rows { problem, law, rows };
-    let mut made =
-        Directions { names: Vec::new(), parts: Default::default(), heads: Vec::new() };
+    let mut made = Directions { names: Vec::new(), parts: Default::default(), heads: Vec::new() };
     made.random(all);
     made.shifts(&rows, &truth, all);
     made.counts(&rows, all);
@@ -234,8 +233,12 @@ const SHIFTS: &[(&str, Shift)] = &[
     ("weights not divided by q", |w, q, _, _| w * q.min(1.0) - w),
     ("weights divided by q twice", |w, q, _, _| if q > 1e-6 { w / q.min(1.0) - w } else { 0.0 }),
     ("weights weighed by their variance", |_, _, _, r| r),
-    ("uniforms of 8 bits", |_, q, kept, _| (libm::ceil(q * 256.0) / 256.0).min(1.0) * kept - q.min(1.0) * kept),
-    ("q cut to 8 bits", |_, q, kept, _| (libm::floor(q * 256.0) / 256.0).min(1.0) * kept - q.min(1.0) * kept),
+    ("uniforms of 8 bits", |_, q, kept, _| {
+        (libm::ceil(q * 256.0) / 256.0).min(1.0) * kept - q.min(1.0) * kept
+    }),
+    ("q cut to 8 bits", |_, q, kept, _| {
+        (libm::floor(q * 256.0) / 256.0).min(1.0) * kept - q.min(1.0) * kept
+    }),
 ];
 
 impl Rows<'_> {

@@ -103,8 +103,10 @@ impl<'a> Masks<'a> {
                 let value = |mask: &[bool]| {
                     mask.iter().zip(&weights).filter(|(m, _)| **m).map(|(_, a)| a).sum::<f64>()
                 };
-                let outcomes =
-                    self.pieces[row].iter().map(|piece| (piece.p, value(&piece.mask) - mean)).collect();
+                let outcomes = self.pieces[row]
+                    .iter()
+                    .map(|piece| (piece.p, value(&piece.mask) - mean))
+                    .collect();
                 Atom { outcomes, slack: self.row_slack[row] }
             })
             .collect()

@@ -29,6 +29,8 @@ pub(super) struct Model<'a> {
     pub bounds: Gradients<f64>,
     /// For every element, the sum of the absolute values of all its terms, each entry kept.
     pub sizes: Gradients<f64>,
+    /// `lambda` of each row.
+    pub lambda: Vec<f64>,
 }
 
 /// Adds `sum |W~| x` of one entry to every gradient: `visit(tensor, flat index, value)`.
@@ -87,7 +89,7 @@ impl<'a> Model<'a> {
             })
             .collect();
         let (bounds, sizes) = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
-        Ok(Model { problem, draw: *draw, rows, bounds, sizes })
+        Ok(Model { problem, draw: *draw, rows, bounds, sizes, lambda: law.lambda })
     }
 }
 

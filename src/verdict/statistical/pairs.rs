@@ -57,57 +57,71 @@ fn both(a: &[u64], b: &[u64]) -> f64 {
     f64::from(a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
 }
 
-/// The first `runs` bits.
-fn cut(bits: &[u64], runs: usize) -> Vec<u64> {
-    let mut bits = bits.to_vec();
-    bits.truncate(runs.div_ceil(64));
-    if let (Some(last), true) = (bits.last_mut(), !runs.is_multiple_of(64)) {
-        *last &= (1 << (runs % 64)) - 1;
-    }
-    bits
-}
-
-/// Every pair of entries, the second `lag` runs later. Pairs whose terms are not independent of each other are left out:
-/// an entry with itself, and entries of one systematic row.
+/// Every pair of entries, the second `lag` runs later.
+///
+/// The terms must be independent of each other. Those of an entry with itself, or with one of its systematic row, are if the
+/// pairs of runs are disjoint: they are tested in two halves, and not at all within one run.
 fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
     let count = masks.q.len();
     if count > LARGEST || masks.runs <= lag + 1 {
         return;
     }
-    let runs = masks.runs - lag;
-    let first: Vec<Vec<u64>> = masks.bits.iter().map(|bits| cut(bits, runs)).collect();
     let second: Vec<Vec<u64>> =
         masks.bits.iter().map(|bits| shifted(bits, lag, masks.runs)).collect();
-    let totals: Vec<[f64; 2]> =
-        first.iter().zip(&second).map(|(a, b)| [ones(a), ones(b)]).collect();
-    let runs = runs as f64;
-    for a in 0..count {
-        for b in if lag == 0 { a + 1..count } else { 0..count } {
-            let same_row = masks.unknowns[a].row == masks.unknowns[b].row;
-            if a == b || (masks.is_systematic() && same_row) {
-                continue;
+    let tied = |a: usize, b: usize| {
+        a == b || masks.is_systematic() && masks.unknowns[a].row == masks.unknowns[b].row
+    };
+    for half in 0..if lag == 0 { 1 } else { 3 } {
+        let inside = |run: &usize| half == 0 || run / lag % 2 == half - 1;
+        let starts = starts(masks.runs - lag, inside);
+        let first: Vec<Vec<u64>> = masks
+            .bits
+            .iter()
+            .map(|bits| bits.iter().zip(&starts).map(|(x, s)| x & s).collect())
+            .collect();
+        let runs = ones(&starts);
+        if runs == 0.0 {
+            continue;
+        }
+        let of_first: Vec<f64> = first.iter().map(|bits| ones(bits)).collect();
+        let of_second: Vec<f64> = second.iter().map(|bits| both(&starts, bits)).collect();
+        for a in 0..count {
+            for b in if lag == 0 { a + 1..count } else { 0..count } {
+                if tied(a, b) != (half > 0) {
+                    continue;
+                }
+                let (p, q) = (masks.q[a], masks.q[b]);
+                let found =
+                    both(&first[a], &second[b]) - p * of_second[b] - q * of_first[a] + runs * p * q;
+                let deviation = libm::sqrt(runs * masks.variance(a) * masks.variance(b));
+                if found.abs() < LOOKED_AT * deviation {
+                    tests.skip(1);
+                    continue;
+                }
+                let atom = Atom::product(p, q, masks.slack[a] + masks.slack[b]);
+                let log_p = Tally::of(vec![atom], runs).log_tail(found);
+                tests.add(Kind::Single, log_p, || {
+                    let later =
+                        if lag == 0 { String::new() } else { format!(", {lag} runs later") };
+                    let what = format!(
+                        "whether entries {:?} and{later} {:?} are kept together",
+                        masks.place(a),
+                        masks.place(b)
+                    );
+                    (what, [found, 0.0, deviation])
+                });
             }
-            let (p, q) = (masks.q[a], masks.q[b]);
-            let found =
-                both(&first[a], &second[b]) - p * totals[b][1] - q * totals[a][0] + runs * p * q;
-            let deviation = libm::sqrt(runs * masks.variance(a) * masks.variance(b));
-            if found.abs() < LOOKED_AT * deviation {
-                tests.skip(1);
-                continue;
-            }
-            let atom = Atom::product(p, q, masks.slack[a] + masks.slack[b]);
-            let log_p = Tally::of(vec![atom], runs).log_tail(found);
-            tests.add(Kind::Single, log_p, || {
-                let later = if lag == 0 { String::new() } else { format!(", {lag} runs later") };
-                let what = format!(
-                    "whether entries {:?} and{later} {:?} are kept together",
-                    masks.place(a),
-                    masks.place(b)
-                );
-                (what, [found, 0.0, deviation])
-            });
         }
     }
+}
+
+/// One bit for each run that is `inside`.
+fn starts(runs: usize, inside: impl Fn(&usize) -> bool) -> Vec<u64> {
+    let mut starts = vec![0_u64; runs.div_ceil(64)];
+    for run in (0..runs).filter(inside) {
+        starts[run / 64] |= 1 << (run % 64);
+    }
+    starts
 }
 
 /// Pairs that bugs tie together.
@@ -175,10 +189,7 @@ fn pooled(
     // An entry and itself: disjoint pairs of runs.
     let blocks: Vec<Option<usize>> = if own { vec![Some(0), Some(1)] } else { vec![None] };
     for block in blocks {
-        let mut starts = vec![0_u64; runs.div_ceil(64)];
-        for run in (0..runs).filter(|run| block.is_none_or(|odd| run / lag % 2 == odd)) {
-            starts[run / 64] |= 1 << (run % 64);
-        }
+        let starts = starts(runs, |run| block.is_none_or(|odd| run / lag % 2 == odd));
         let number = ones(&starts);
         if number == 0.0 {
             continue;

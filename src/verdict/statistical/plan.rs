@@ -1,8 +1,9 @@
 //! How small an error a number of runs can see, and how many runs an error needs.
 
+use super::bugs::Prediction;
 use super::decode::Decoder;
-use super::inconclusive;
 use super::directions::{Directions, directions};
+use super::inconclusive;
 use super::model::{Model, ModelRow};
 use super::projections::{Functional, Joint};
 use super::tests::FALSE_ALARM;
@@ -258,7 +259,7 @@ impl Plan {
 
     /// The plan for machines.
     #[must_use]
-    pub fn to_json(&self, bias: f64, variance: f64) -> String {
+    pub fn to_json(&self, bias: f64, variance: f64, bugs: Option<&[Prediction]>) -> String {
         let rows: Vec<serde_json::Value> = [10, 100, 1000, 4000, 10_000, 100_000]
             .into_iter()
             .map(|runs| {
@@ -268,7 +269,7 @@ impl Plan {
                 })
             })
             .collect();
-        let document = serde_json::json!({
+        let mut document = serde_json::json!({
             "spec": "sus-oracle-power/1",
             "undecided": self.undecided,
             "decoded": self.decoded,
@@ -277,6 +278,12 @@ impl Plan {
             "variance": { "size": variance, "runs": self.runs(|s| s.variance <= variance) },
             "pass": { "runs": self.runs(|s| self.decides(s)) },
         });
+        if let Some(bugs) = bugs {
+            let bugs = bugs.iter().map(|Prediction { bug, what, runs, test }| {
+                serde_json::json!({ "bug": bug, "what": what, "runs": runs, "test": test })
+            });
+            document["bugs"] = bugs.collect();
+        }
         format!("{document}\n")
     }
 }

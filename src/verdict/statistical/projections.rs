@@ -124,7 +124,8 @@ impl Joint {
 
     /// `Cov(phi, phi')` of two sums over gradients, and the variance of the product of their deviations.
     fn product(&self, of: [bool; 4], other: &Joint, and: [bool; 4]) -> [f64; 2] {
-        let pick = |x: &[f64; 4], of: [bool; 4]| (0..4).filter(|&t| of[t]).map(|t| x[t]).sum::<f64>();
+        let pick =
+            |x: &[f64; 4], of: [bool; 4]| (0..4).filter(|&t| of[t]).map(|t| x[t]).sum::<f64>();
         let (mut covariance, mut both, mut one, mut two) = (0.0, 0.0, 0.0, 0.0);
         for (a, b) in self.terms.iter().zip(&other.terms) {
             let (mut xx, mut yy, mut xy, mut four) = (0.0, 0.0, 0.0, 0.0);

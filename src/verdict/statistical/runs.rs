@@ -45,9 +45,9 @@ impl Projected {
         let before = verdict.findings.len();
         let mut projected = Projected { count, ..Projected::default() };
         for name in file.arrays.keys() {
-            let gradient = name.strip_prefix("proj/").is_some_and(|rest| {
-                GRADIENTS.contains(&rest) && shape_of(problem, rest).is_some()
-            });
+            let gradient = name
+                .strip_prefix("proj/")
+                .is_some_and(|rest| GRADIENTS.contains(&rest) && shape_of(problem, rest).is_some());
             let exact = ["o", "lse", "dsink"].contains(&name.as_str());
             let exact = exact && shape_of(problem, name).is_some();
             let beside = name == DIGEST || BESIDE.contains(&name.as_str()) && name != "mask";
@@ -73,7 +73,8 @@ impl Projected {
                 if name == "dbias" {
                     verdict.notes.push(format!("{stored}: not in the candidate, not judged"));
                 } else {
-                    let message = format!("expected shape [{count}, {}], found none", directions.count());
+                    let message =
+                        format!("expected shape [{count}, {}], found none", directions.count());
                     verdict.fail(&stored, Rule::Missing, message);
                 }
                 continue;
@@ -82,7 +83,11 @@ impl Projected {
                 Dtype::F64 => libm::exp2(-53.0),
                 Dtype::F32 => libm::exp2(-24.0),
                 other => {
-                    verdict.fail(&stored, Rule::Dtype, format!("expected F64 or F32, found {other:?}"));
+                    verdict.fail(
+                        &stored,
+                        Rule::Dtype,
+                        format!("expected F64 or F32, found {other:?}"),
+                    );
                     continue;
                 }
             };

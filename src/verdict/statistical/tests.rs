@@ -59,8 +59,13 @@ impl Tests {
 
     /// `ln` of the level of a test of this kind. What an invocation has no tests of leaves its share to the others.
     pub(super) fn level(&self, kind: Kind) -> f64 {
-        let used: f64 =
-            0.01 + SHARES.iter().zip(self.counts).filter(|(_, n)| *n > 0).map(|(share, _)| share).sum::<f64>();
+        let used: f64 = 0.01
+            + SHARES
+                .iter()
+                .zip(self.counts)
+                .filter(|(_, n)| *n > 0)
+                .map(|(share, _)| share)
+                .sum::<f64>();
         let share = SHARES[kind as usize] / used;
         libm::log(FALSE_ALARM * share / self.counts[kind as usize].max(1) as f64)
     }
