@@ -1,5 +1,7 @@
 //! Many runs judged by the law alone: right samplers pass, wrong ones fail, few runs do not tell.
 
+#[path = "statistical/bugs.rs"]
+mod bugs;
 mod common;
 #[path = "statistical/shards.rs"]
 mod shards;

@@ -9,6 +9,7 @@ mod bugs;
 mod counts;
 mod decode;
 mod directions;
+mod enumeration;
 mod joint;
 mod masks;
 mod model;

@@ -24,7 +24,7 @@ pub struct Prediction {
     pub bug: &'static str,
     /// What is wrong.
     pub what: &'static str,
-    /// The number of runs, `None` beyond `2^40`.
+    /// The number of runs; `None` if no number is enough, as the roundings of the recipe may move probabilities as much.
     pub runs: Option<usize>,
     /// The test that fails.
     pub test: String,
@@ -177,7 +177,7 @@ pub fn bugs(
 pub fn bugs_to_text(predictions: &[Prediction]) -> String {
     let mut out = format!("{:<22} {:>16}  {}\n", "bug", "runs", "found by");
     for Prediction { bug, runs, test, .. } in predictions {
-        let runs = runs.map_or("more than 2^40".into(), |n| n.to_string());
+        let runs = runs.map_or("no number".into(), |n| n.to_string());
         out.push_str(&format!("{bug:<22} {runs:>16}  {test}\n"));
     }
     out
@@ -191,9 +191,17 @@ impl Masks<'_> {
             }
             Effect::Shared(word) => self.predict_shared(*word),
             Effect::Constant => {
-                let same = self.log_equal();
-                let runs = (same < level(Kind::Aimed, self.q.len())).then_some(2);
-                Some((runs, "pairs of runs with the same mask".into()))
+                let level = level(Kind::Aimed, self.q.len());
+                if self.log_equal() < level {
+                    return Some((Some(2), "pairs of runs with the same mask".into()));
+                }
+                // The least that the squared deviations of any mask add up to, in half of the pairs of runs.
+                let pairs: Vec<(usize, usize)> = (0..self.q.len()).map(|at| (at, at)).collect();
+                let least = |&q: &f64| q.min(1.0 - q) * q.min(1.0 - q);
+                let mean = self.q.iter().map(least).sum();
+                let tally = Tally::of(pair_atoms(self, &pairs), 1.0);
+                let runs = runs_for(&tally, mean, 0.0, level).map(|n| 2 * n + 2);
+                Some((runs, "entries and themselves 1 runs later".into()))
             }
             Effect::Sampler => Some(self.predict_sampler()),
         }
@@ -202,7 +210,7 @@ impl Masks<'_> {
     /// The best of the likelihood ratios.
     fn predict_probability(&self, wrong: fn(f64) -> f64) -> (Option<usize>, String) {
         let wrong: Vec<f64> = self.q.iter().map(|&q| wrong(q).clamp(0.0, 1.0)).collect();
-        let mut best: (Option<usize>, String) = (None, "no test".into());
+        let mut best: (Option<usize>, String) = (None, "none: rounding may do as much".into());
         for (kind, name, a) in self.likelihood_ratios() {
             let with = || a.iter().zip(self.q.iter().zip(&wrong));
             let mean: f64 = with().map(|(a, (q, p))| a * (p - q)).sum();

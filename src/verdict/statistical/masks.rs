@@ -1,7 +1,7 @@
 //! The law of decoded masks: every bit of every run is known, and so is its exact law.
 
 use super::decode::{Decoded, Decoder, Unknown};
-use super::model::Model;
+use super::model::{Model, ModelRow};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
 use crate::sus::Sampler;
@@ -51,7 +51,7 @@ impl<'a> Masks<'a> {
         let q = unknowns.iter().map(|u| model.rows[u.row].law.q[u.n]).collect();
         let slack = unknowns.iter().map(|u| model.rows[u.row].slack(u.n)).collect();
         let pieces = (0..model.rows.len()).map(|row| pieces(model, row)).collect();
-        let row_slack = (0..model.rows.len()).map(|row| row_slack(model, row)).collect();
+        let row_slack = model.rows.iter().map(ModelRow::row_slack).collect();
         let bits = &decoded.bits;
         Masks { model, unknowns, bits, runs, q, slack, of_row, pieces, row_slack }
     }
@@ -137,6 +137,7 @@ impl<'a> Masks<'a> {
         self.counts_by_run(tests);
         self.support(tests);
         self.duplicates(tests);
+        super::enumeration::test(self, tests);
         super::pairs::test(self, tests);
     }
 
@@ -256,14 +257,4 @@ fn pieces(model: &Model<'_>, row: usize) -> Vec<Piece> {
         }
     });
     all
-}
-
-/// How much probability rounding can move between the pieces of a row: every cut may move by the errors of the sums
-/// before it.
-fn row_slack(model: &Model<'_>, row: usize) -> f64 {
-    let row = &model.rows[row];
-    let n = row.law.q.len() as f64;
-    let total: f64 = row.law.q.iter().sum();
-    let relative = libm::expm1(row.log_error) + n * row.log_error.max(1.2e-16);
-    2.0 * (n + 1.0) * (total * relative + 1.0 / 4_294_967_296.0)
 }

@@ -17,6 +17,8 @@ pub(super) struct ModelRow {
     pub law: RowLaw<f64>,
     /// How far rounding can move `ln q`.
     pub log_error: f64,
+    /// The roundoff of a kernel's sums.
+    pub unit: f64,
 }
 
 /// The law of a case, and what rounding may do to any run.
@@ -85,7 +87,8 @@ impl<'a> Model<'a> {
             .map(|at| {
                 let row = problem.row(at);
                 let log_error = row_errors(problem, saved, recipe, Mode::Exact, row).largest_log();
-                ModelRow { row, entries: law.entries(row), law: law.row(row), log_error }
+                let unit = recipe.accumulator.unit_roundoff();
+                ModelRow { row, entries: law.entries(row), law: law.row(row), log_error, unit }
             })
             .collect();
         let (bounds, sizes) = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
@@ -101,6 +104,22 @@ impl ModelRow {
         } else {
             0.0
         }
+    }
+}
+
+impl ModelRow {
+    /// How much probability rounding can move between the sets of a systematic row. Where one set gives way to the next
+    /// is the fractional part of a sum `C_j` of probabilities, which errs as they do and by its own roundings; each such
+    /// error moves as much probability, and so do the grid of the words and the two ends of it.
+    pub(super) fn row_slack(&self) -> f64 {
+        let grid = 1.0 / 4_294_967_296.0;
+        let (mut sum, mut slack, mut count) = (0.0, 2.0 * grid, 0.0);
+        for n in (0..self.law.q.len()).filter(|&n| self.law.is_undecided(n)) {
+            sum += self.law.q[n];
+            count += 1.0;
+            slack += sum * (libm::expm1(self.log_error) + (count + 1.0) * self.unit) + grid;
+        }
+        slack
     }
 }
 

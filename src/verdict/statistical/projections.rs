@@ -82,8 +82,7 @@ impl Joint {
                 }
                 outcomes.push((length, at));
             });
-            let slack: f64 = undecided().map(|n| row.slack(n)).sum();
-            terms.push(Term { outcomes, slack: 2.0 * slack * (a.len() + 1) as f64 });
+            terms.push(Term { outcomes, slack: row.row_slack() });
         }
         let dot = |t: usize, other: &[f64]| -> f64 {
             parts[t].iter().zip(other).map(|(r, b)| (r * b).abs()).sum()
