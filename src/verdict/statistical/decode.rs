@@ -59,7 +59,17 @@ struct Told {
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
     blocks: Vec<Block>,
+    shared: Option<SharedBias>,
     pub unknowns: Vec<Unknown>,
+}
+
+/// `dbias` of a bias that heads or sequences share: it ties their blocks together, and is judged once all bits are known.
+#[derive(Debug, Clone)]
+struct SharedBias {
+    /// What the decided entries add.
+    offsets: Vec<f64>,
+    /// By unknown: where it adds, and what if it is kept.
+    parts: Vec<(usize, f64)>,
 }
 
 /// The worst of what a run's gradients leave unexplained.
@@ -124,7 +134,9 @@ impl Decoder {
                 Block::new(model, head, first, &unknowns[first..end], with_bias, given)
             })
             .collect();
-        Some(Decoder { blocks: blocks?, unknowns })
+        let shared =
+            (with_bias && heads_share_bias(model)).then(|| SharedBias::new(model, &unknowns));
+        Some(Decoder { blocks: blocks?, shared, unknowns })
     }
 
     /// Decodes every run.
@@ -206,14 +218,16 @@ impl Decoder {
             }
             result.bits.extend(bits);
             for (e, &(tensor, index)) in block.equations.iter().enumerate() {
-                let bound = bounds[tensor][index];
-                let error = (y[e] - predicted[e]).abs();
-                let ratio = if error == 0.0 { 0.0 } else { error / bound };
-                let worst = &mut result.worst[tensor];
-                if ratio > 1.0 && worst.is_none_or(|worst| ratio > worst.ratio) {
-                    let (found, expected) = (y[e], predicted[e]);
-                    *worst = Some(Residual { run, tensor, index, found, expected, ratio });
-                }
+                result.compare(run, tensor, index, y[e], predicted[e], bounds[tensor][index]);
+            }
+        }
+        if let Some(SharedBias { offsets, parts }) = &self.shared {
+            let mut predicted = offsets.clone();
+            for (&(index, x), _) in parts.iter().zip(&result.bits).filter(|(_, bit)| **bit) {
+                predicted[index] += x;
+            }
+            for (index, (&found, &expected)) in runs.of(3, run).iter().zip(&predicted).enumerate() {
+                result.compare(run, 3, index, found, expected, bounds[3][index]);
             }
         }
         result
@@ -225,6 +239,57 @@ struct RunResult {
     bits: Vec<bool>,
     worst: [Option<Residual>; 4],
     unsupported: Option<(usize, f64)>,
+}
+
+impl RunResult {
+    /// Keeps what is worst outside its bound.
+    fn compare(
+        &mut self,
+        run: usize,
+        tensor: usize,
+        index: usize,
+        found: f64,
+        expected: f64,
+        bound: f64,
+    ) {
+        let error = (found - expected).abs();
+        let ratio = if error == 0.0 { 0.0 } else { error / bound };
+        let worst = &mut self.worst[tensor];
+        if ratio > 1.0 && worst.is_none_or(|worst| ratio > worst.ratio) {
+            *worst = Some(Residual { run, tensor, index, found, expected, ratio });
+        }
+    }
+}
+
+fn heads_share_bias(model: &Model<'_>) -> bool {
+    let s = model.problem.sizes();
+    let bias = model.problem.inputs().bias.as_ref();
+    bias.is_some_and(|bias| bias.shape()[0] < s.batch || bias.shape()[1] < s.query_heads)
+}
+
+impl SharedBias {
+    fn new(model: &Model<'_>, unknowns: &[Unknown]) -> Self {
+        let part = |row: usize, n: usize| {
+            let (mut part, entry) = ((0, 0.0), &model.rows[row].entries[n]);
+            for_each_part(model.problem, model.rows[row].row, entry, |tensor, index, x| {
+                if tensor == 3 {
+                    part = (index, model.rows[row].law.kept[n] * x);
+                }
+            });
+            part
+        };
+        let mut offsets = vec![0.0; slices(&model.bounds)[3].len()];
+        for (row, model) in model.rows.iter().enumerate() {
+            for (n, entry) in model.entries.iter().enumerate() {
+                if !model.law.is_undecided(n) && entry.w > 0.0 {
+                    let (index, x) = part(row, n);
+                    offsets[index] += x;
+                }
+            }
+        }
+        let parts = unknowns.iter().map(|unknown| part(unknown.row, unknown.n)).collect();
+        SharedBias { offsets, parts }
+    }
 }
 
 impl Block {
@@ -240,12 +305,7 @@ impl Block {
             return None;
         }
         let bounds = slices(&model.bounds);
-        // A bias that heads share would tie their blocks together: it is judged by another path.
-        let heads_share = model.problem.inputs().bias.as_ref().is_some_and(|bias| {
-            let s = model.problem.sizes();
-            bias.shape()[0] < s.batch || bias.shape()[1] < s.query_heads
-        });
-        let tensors = if with_bias && !heads_share { 4 } else { 3 };
+        let tensors = if with_bias && !heads_share_bias(model) { 4 } else { 3 };
         let mut place: Vec<Vec<usize>> =
             bounds.iter().map(|bound| vec![usize::MAX; bound.len()]).collect();
         let mut equations = Vec::new();
