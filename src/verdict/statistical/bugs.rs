@@ -122,7 +122,7 @@ fn level(kind: Kind, n: usize) -> f64 {
         Kind::Aimed => 1024.0,
         Kind::Single => 1e5 + 10.0 * (n * n) as f64,
     };
-    libm::log(0.99 * FALSE_ALARM * SHARES[kind as usize] / count)
+    libm::log(FALSE_ALARM * SHARES[kind as usize] / count)
 }
 
 /// The largest deviation of a statistic from what a bug makes of it that is reckoned with, in standard deviations.

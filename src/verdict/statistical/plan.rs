@@ -165,7 +165,7 @@ impl Plan {
         self.measured.iter().filter(|m| m.variance > 0.0).fold(zero, |worst, m| {
             let limit = bernstein_limit(m.variance * n, m.deviation, LEVEL);
             let bias = (limit / n + m.rounding) / m.mean;
-            let cut = m.functional.as_ref().map_or(1.0, |f| f.cut(n));
+            let cut = m.functional.as_ref().map_or(1.0, |f| f.cut(n).0);
             let squares = m.fourth - m.variance * m.variance;
             let [mean, spread, most] = m.rows.unwrap_or([m.variance, squares, cut * cut]);
             let variance = bernstein_limit(n * spread, most, LEVEL) / (n * mean);

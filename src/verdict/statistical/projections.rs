@@ -7,7 +7,7 @@ use super::directions::{Directions, GRADIENTS};
 use super::model::{Model, for_each_part, slices};
 use super::runs::{Projected, Runs};
 use super::tails::{Atom, Tally};
-use super::tests::{FALSE_ALARM, Kind, Tests};
+use super::tests::{Kind, Tests};
 use crate::sus::moments::functional::{bernstein_limit, bernstein_tail};
 use rayon::prelude::*;
 
@@ -221,7 +221,8 @@ fn products(
         return;
     }
     let n = x.len() as f64;
-    let (cut, other) = (first.cut(n), second.cut(n));
+    let ((cut, p), (other, q)) = (first.cut(n), second.cut(n));
+    let lost = n * libm::sqrt((variance + covariance * covariance) * (p + q));
     let (mut sum, mut blur) = (0.0, 0.0);
     for (x, y) in x.iter().zip(y) {
         let (x, y) = (x.clamp(-cut, cut), y.clamp(-other, other));
@@ -229,8 +230,10 @@ fn products(
         blur += first.noise() * y.abs() + second.noise() * x.abs() + first.noise() * second.noise();
     }
     let scale = libm::sqrt(first.variance * second.variance);
-    let distance = clear(sum - n * covariance, blur + 1e-9 * n * scale).abs();
-    let tail = bernstein_tail(n * variance, cut * other + covariance.abs(), distance);
+    let distance = clear(sum - n * covariance, blur + lost + 1e-9 * n * scale).abs();
+    // What the mean loses, its square may lose, too.
+    let spread = n * variance + 2.0 * covariance.abs() * lost;
+    let tail = bernstein_tail(spread, cut * other + covariance.abs(), distance);
     tests.add(Kind::Aimed, libm::log(tail), || {
         let found = [sum / n, covariance, libm::sqrt(variance / n)];
         (format!("the covariance of {what}"), found)
@@ -238,9 +241,12 @@ fn products(
 }
 
 impl Functional {
-    /// No value is farther from the mean, but with a probability that is part of the budget.
-    pub(super) fn cut(&self, runs: f64) -> f64 {
-        let level = FALSE_ALARM / (1e5 * runs);
+    /// Where values are cut off before they are squared or multiplied, and how often a right one is beyond it at most.
+    ///
+    /// What is cut off is a part of the null: by the inequality of Cauchy and Schwarz it takes at most the root of that
+    /// probability times the second moment from the mean of a product. The lower the cut, the narrower is Bernstein's limit.
+    pub(super) fn cut(&self, runs: f64) -> (f64, f64) {
+        let level = 0.01 / runs;
         let mut most = bernstein_limit(self.variance, self.deviation, level);
         let mut least = 0.0;
         for _ in 0..12 {
@@ -252,7 +258,7 @@ impl Functional {
                 least = middle;
             }
         }
-        most + self.noise()
+        (most, level)
     }
 
     /// What rounding can do to one value, that of the mean included.
@@ -280,7 +286,7 @@ impl Functional {
         if self.variance == 0.0 {
             return;
         }
-        let cut = self.cut(n);
+        let (cut, p) = self.cut(n);
         let largest = values.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         let tail = bernstein_tail(self.variance, self.deviation, (largest - noise).max(0.0));
         tests.add(Kind::Aimed, (libm::log(tail) + libm::log(n)).min(0.0), || {
@@ -288,8 +294,9 @@ impl Functional {
         });
         let squares: f64 = values.iter().map(|x| (x * x).min(cut * cut)).sum();
         let blur: f64 = values.iter().map(|x| 2.0 * x.abs() * noise + noise * noise).sum();
-        let spread = n * (self.fourth - self.variance * self.variance);
-        let difference = clear(squares - n * self.variance, blur + 1e-9 * n * self.variance);
+        let lost = n * (libm::sqrt(self.fourth * p) + 1e-9 * self.variance);
+        let difference = clear(squares - n * self.variance, blur + lost);
+        let spread = n * (self.fourth - self.variance * self.variance) + 2.0 * self.variance * lost;
         let tail = bernstein_tail(spread, cut * cut, difference.abs());
         tests.add(Kind::Aimed, libm::log(tail), || {
             let found = [squares / n, self.variance, libm::sqrt(spread) / n];
@@ -310,7 +317,9 @@ impl Functional {
                     blur += noise * (x.abs() + y.abs() + noise);
                 }
                 let variance = count * self.variance * self.variance;
-                let distance = clear(sum, blur + 1e-9 * variance.sqrt()).abs();
+                // The means of two independent values that were cut off are at most so far from 0.
+                let lost = count * self.variance * p + 1e-9 * libm::sqrt(variance);
+                let distance = clear(sum, blur + lost).abs();
                 let tail = bernstein_tail(variance, cut * cut, distance);
                 tests.add(Kind::Aimed, libm::log(tail), || {
                     let found = [sum, 0.0, libm::sqrt(variance)];
