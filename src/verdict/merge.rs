@@ -65,7 +65,7 @@ pub fn merge(shards: &[TensorFile]) -> Result<(TensorFile, usize), MergeError> {
         let next = read(file).map_err(at(number))?;
         merged = Some(match merged {
             None => next,
-            Some(before) => append(before, next).map_err(at(number))?,
+            Some(before) => append(before, &next).map_err(at(number))?,
         });
     }
     let Shard { mut file, settings, runs } = merged.expect("at least one shard");
@@ -159,7 +159,7 @@ fn digest(file: &TensorFile) -> i64 {
     i64::from_le_bytes(std::array::from_fn(|at| hash[at]))
 }
 
-fn append(mut before: Shard, next: Shard) -> Result<Shard, Reason> {
+fn append(mut before: Shard, next: &Shard) -> Result<Shard, Reason> {
     let (one, two) = (before.settings.to_json(), next.settings.to_json());
     if one != two || before.file.metadata.is_some() != next.file.metadata.is_some() {
         let said = |shard: &Shard, text: String| {
@@ -168,7 +168,7 @@ fn append(mut before: Shard, next: Shard) -> Result<Shard, Reason> {
         return Err(Reason::Metadata {
             key: "of the case".into(),
             expected: format!("that of the shards before, {}", said(&before, one)),
-            found: said(&next, two),
+            found: said(next, two),
         });
     }
     let names = |file: &TensorFile| file.arrays.keys().cloned().collect::<Vec<_>>().join(" ");

@@ -51,8 +51,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     let names: Vec<&str> = file.arrays.keys().map(String::as_str).collect();
     let mut said = format!("directions {}\n", directions.count());
     for (number, name) in directions.names.iter().enumerate() {
-        said.push_str(&format!("{number:>10} {name}\n"));
+        said += &line(number, name);
     }
-    said.push_str(&format!("wrote      {}: {}\n", out.display(), names.join(" ")));
-    Ok(said)
+    Ok(format!("{said}wrote      {}: {}\n", out.display(), names.join(" ")))
+}
+
+fn line(number: usize, name: &str) -> String {
+    format!("{number:>10} {name}\n")
 }

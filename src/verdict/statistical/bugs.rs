@@ -175,12 +175,11 @@ pub fn bugs(
 /// The predictions for people.
 #[must_use]
 pub fn bugs_to_text(predictions: &[Prediction]) -> String {
-    let mut out = format!("{:<22} {:>16}  {}\n", "bug", "runs", "found by");
-    for Prediction { bug, runs, test, .. } in predictions {
-        let runs = runs.map_or("no number".into(), |n| n.to_string());
-        out.push_str(&format!("{bug:<22} {runs:>16}  {test}\n"));
-    }
-    out
+    let line = |bug: &str, runs: &str, test: &str| format!("{bug:<22} {runs:>16}  {test}\n");
+    let of = |Prediction { bug, runs, test, .. }: &Prediction| {
+        line(bug, &runs.map_or("no number".into(), |n| n.to_string()), test)
+    };
+    line("bug", "runs", "found by") + &predictions.iter().map(of).collect::<String>()
 }
 
 impl Masks<'_> {

@@ -44,7 +44,7 @@ pub struct Directions {
 struct Rows<'a> {
     problem: &'a Problem<f64>,
     law: Law<'a, f64, DenseWeights<'a, f64>>,
-    rows: Vec<(Row, Vec<Entry<f64>>, RowLaw<f64>)>,
+    all: Vec<(Row, Vec<Entry<f64>>, RowLaw<f64>)>,
 }
 
 /// The directions of a case. They depend on the problem and the draw's `c`, rule and sampler, and on nothing that a kernel does.
@@ -62,13 +62,13 @@ pub fn directions(problem: &Problem<f64>, draw: &Draw) -> Result<Directions, Err
             return Err(Error::Overflow { tensor, index, found: data[index].to_string() });
         }
     }
-    let rows = (0..problem.row_count())
+    let by_row = (0..problem.row_count())
         .map(|at| {
             let row = problem.row(at);
             (row, law.entries(row), law.row(row))
         })
         .collect();
-    let rows = Rows { problem, law, rows };
+    let rows = Rows { problem, law, all: by_row };
     let mut made = Directions { names: Vec::new(), parts: Default::default(), heads: Vec::new() };
     made.random(all);
     made.shifts(&rows, &truth, all);
@@ -163,7 +163,7 @@ impl Directions {
         let s = rows.problem.sizes();
         let mut count = |name: String, inside: &dyn Fn(Row, usize) -> bool| {
             let mut parts = zeros(like);
-            for (row, entries, law) in &rows.rows {
+            for (row, entries, law) in &rows.all {
                 for (n, entry) in entries.iter().enumerate() {
                     if !law.is_undecided(n) || !inside(*row, entry.j) {
                         continue;
@@ -248,7 +248,7 @@ impl Rows<'_> {
         parts: &mut [Vec<f64>; 4],
         shift: impl Fn(Row, &Entry<f64>, &RowLaw<f64>, usize) -> f64,
     ) {
-        for (row, entries, law) in &self.rows {
+        for (row, entries, law) in &self.all {
             for (n, entry) in entries.iter().enumerate() {
                 let shift = shift(*row, entry, law, n);
                 if shift == 0.0 || !shift.is_finite() {

@@ -49,7 +49,7 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
         });
         all += g;
         freedom += d;
-        whole = whole.and_then(|whole| together(whole, &law));
+        whole = whole.and_then(|whole| together(&whole, &law));
     }
     tests.add(Kind::Aimed, log_tail(all, freedom), || {
         let what = "how often the rows keep each of their sets, the divergence".into();
@@ -90,7 +90,7 @@ fn of_row(masks: &Masks<'_>, row: usize, group: &[usize]) -> Option<Enumerated> 
 }
 
 /// The product of two independent laws, unless it is too large.
-fn together(a: Enumerated, b: &Enumerated) -> Option<Enumerated> {
+fn together(a: &Enumerated, b: &Enumerated) -> Option<Enumerated> {
     if a.masks.len() * b.masks.len() > LARGEST_LAW {
         return None;
     }
