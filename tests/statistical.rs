@@ -86,7 +86,7 @@ fn runs(
         };
         let first = of(&w[0]);
         all[0].extend_from_slice(first.dq.as_slice());
-        all[3].extend(first.dbias.iter().flat_map(|dbias| dbias.as_slice()));
+        all[3].extend(first.dbias.iter().flat_map(sus_oracle::tensor::Tensor::as_slice));
         let second = if w[1] == w[0] { first.clone() } else { of(&w[1]) };
         all[1].extend_from_slice(second.dk.as_slice());
         let third = if w[2] == w[0] { first } else { of(&w[2]) };
@@ -94,7 +94,7 @@ fn runs(
     }
     let inputs = problem.inputs();
     let mut shapes = vec![inputs.q.shape(), inputs.k.shape(), inputs.v.shape()];
-    shapes.extend(inputs.bias.iter().map(|bias| bias.shape()));
+    shapes.extend(inputs.bias.iter().map(sus_oracle::tensor::Tensor::shape));
     let mut file = TensorFile::default();
     for ((name, shape), data) in ["dq", "dk", "dv", "dbias"].into_iter().zip(shapes).zip(all) {
         let shape = [&[count][..], &shape].concat();
@@ -462,7 +462,7 @@ fn a_joint_law_that_no_pair_shows_fails() {
     let right: Vec<f64> = (0..8).map(|mask| (0..3).map(|n| of(mask, n)).product()).collect();
     let least = right.iter().copied().fold(1.0, f64::min);
     for (share, expected) in [(0.0, Outcome::Pass), (0.8, Outcome::Fail)] {
-        let sign = |mask: usize| if mask.count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |mask: usize| if mask.count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
         let mut rng = numbers(7);
         let file = runs(&case.problem, RUNS, false, |_, w| {
             let mut u = uniform(&mut rng);

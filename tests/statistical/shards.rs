@@ -1,6 +1,7 @@
 //! Projected values, and shards of runs as one candidate.
 
 use super::{case, edit, judge, problem, right, run_command, settings, write_problem};
+use std::collections::BTreeMap;
 use sus_oracle::backward::backward;
 use sus_oracle::file::tensor_file::Numbers;
 use sus_oracle::file::{Array, Settings, TensorFile};
@@ -176,7 +177,7 @@ fn what_is_no_projection_of_this_case_fails() {
 
 /// Some runs of a file.
 fn part(file: &TensorFile, runs: std::ops::Range<usize>) -> TensorFile {
-    let mut part = TensorFile { arrays: Default::default(), metadata: file.metadata.clone() };
+    let mut part = TensorFile { arrays: BTreeMap::default(), metadata: file.metadata.clone() };
     for (name, array) in &file.arrays {
         let mut array = array.clone();
         let length: usize = array.shape[1..].iter().product();
