@@ -10,11 +10,12 @@ mod elements;
 mod forced;
 mod judge;
 mod mask;
+pub mod merge;
 pub mod report;
 pub mod statistical;
 mod statistics;
 
-pub use candidate::recipe_of;
+pub use candidate::{is_projected, recipe_of};
 pub use case::Case;
 pub use elements::{TensorResult, Worst};
 pub use forced::{ForcedMask, forced_mask};

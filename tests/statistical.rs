@@ -1,6 +1,10 @@
 //! Many runs judged by the law alone: right samplers pass, wrong ones fail, few runs do not tell.
 
+#[path = "statistical/bugs.rs"]
+mod bugs;
 mod common;
+#[path = "statistical/shards.rs"]
+mod shards;
 
 use common::{Shape, numbers};
 use rand_chacha::ChaCha8Rng;
@@ -68,7 +72,7 @@ fn runs(
     mut draw: impl FnMut(usize, &mut [Vec<f64>; 3]),
 ) -> TensorFile {
     let saved = forward(problem);
-    let mut all = [Vec::new(), Vec::new(), Vec::new()];
+    let mut all = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     let size = problem.row_count() * problem.sizes().keys;
     for run in 0..count {
         let mut w = [vec![0.0; size], vec![0.0; size], vec![0.0; size]];
@@ -82,15 +86,17 @@ fn runs(
         };
         let first = of(&w[0]);
         all[0].extend_from_slice(first.dq.as_slice());
+        all[3].extend(first.dbias.iter().flat_map(sus_oracle::tensor::Tensor::as_slice));
         let second = if w[1] == w[0] { first.clone() } else { of(&w[1]) };
         all[1].extend_from_slice(second.dk.as_slice());
         let third = if w[2] == w[0] { first } else { of(&w[2]) };
         all[2].extend_from_slice(third.dv.as_slice());
     }
     let inputs = problem.inputs();
-    let shapes = [inputs.q.shape(), inputs.k.shape(), inputs.v.shape()];
+    let mut shapes = vec![inputs.q.shape(), inputs.k.shape(), inputs.v.shape()];
+    shapes.extend(inputs.bias.iter().map(sus_oracle::tensor::Tensor::shape));
     let mut file = TensorFile::default();
-    for ((name, shape), data) in ["dq", "dk", "dv"].into_iter().zip(shapes).zip(all) {
+    for ((name, shape), data) in ["dq", "dk", "dv", "dbias"].into_iter().zip(shapes).zip(all) {
         let shape = [&[count][..], &shape].concat();
         let rounded: Vec<f64> =
             if single { data.iter().map(|&x| f64::from(x as f32)).collect() } else { data };
@@ -326,24 +332,33 @@ fn runs_with_known_seeds_are_judged_exactly() {
     assert!(verdict.findings[0].message.contains("run 2, seed 52"), "{verdict:#?}");
 }
 
-#[test]
-fn the_command_exits_0_for_right_runs_1_for_wrong_ones_and_4_for_few() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let case = case(Sampler::Bernoulli);
+/// The problem of a case, without its settings.
+fn write_problem(case: &Case, path: &std::path::Path) {
     let mut file = TensorFile::default();
     let inputs = case.problem.inputs();
     for (name, x) in [("q", &inputs.q), ("k", &inputs.k), ("v", &inputs.v), ("do", &inputs.g)] {
         file.arrays.insert(name.into(), Array::f32(&x.shape(), x.as_slice().to_vec()));
     }
-    file.write(&path("problem")).unwrap();
-    let draw = ["--causal", "--c", "4"];
+    file.write(path).unwrap();
+}
+
+/// Runs the command in a folder: its exit code, and all that it says.
+fn run_command(folder: &std::path::Path, words: &[&str]) -> (i32, String) {
+    let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_sus-oracle"));
+    let output = process.current_dir(folder).args(words).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code().unwrap(), said)
+}
+
+#[test]
+fn the_command_exits_0_for_right_runs_1_for_wrong_ones_and_4_for_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = case(Sampler::Bernoulli);
+    write_problem(&case, &path("problem"));
     let run = |command: &str, files: &[&str], more: &[&str]| {
-        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_sus-oracle"));
-        let process = process.arg(command).args(files.iter().map(|name| path(name)));
-        let output = process.args(draw).args(more).output().unwrap();
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code().unwrap(), said)
+        let words = [&[command][..], files, &["--causal", "--c", "4"], more].concat();
+        run_command(folder.path(), &words)
     };
     let mut right = right(&case, 9, 2000, true);
     right.write(&path("right")).unwrap();
@@ -428,5 +443,63 @@ fn weakly_correlated_streams_fail() {
     for (name, keep) in weak {
         let verdict = judge(&case, &drawn(1000, keep, right_value));
         assert_eq!(verdict.outcome, Outcome::Fail, "{name} {verdict:#?}");
+    }
+}
+
+/// Three entries whose masks have the right probabilities one by one and pair by pair, and not together.
+#[test]
+fn a_joint_law_that_no_pair_shows_fails() {
+    let shape = Shape { features: 8, value_features: 8, ..Shape::plain(1, 4) };
+    let problem = shape.fill(|rng| f64::from(rng.next_u32() >> 8) / 33_554_432.0 - 0.25);
+    let mut case = Case::new(problem, settings(Sampler::Bernoulli, Rule::Paper, None));
+    case.settings.c = Some(Budget::new(1.6).unwrap());
+    let saved = forward(&case.problem);
+    let dense = DenseWeights { problem: &case.problem, saved: &saved };
+    let weights: Vec<f64> = (0..4).map(|j| dense.at(case.problem.row(0), j).w).collect();
+    let q: Vec<f64> = weights.iter().map(|w| 1.6 * w).collect();
+    assert!(q.iter().all(|&q| 0.2 < q && q < 0.8), "{q:?}");
+    let of = |mask: usize, n: usize| if mask >> n & 1 == 1 { q[n] } else { 1.0 - q[n] };
+    let right: Vec<f64> = (0..8).map(|mask| (0..3).map(|n| of(mask, n)).product()).collect();
+    let least = right.iter().copied().fold(1.0, f64::min);
+    for (share, expected) in [(0.0, Outcome::Pass), (0.8, Outcome::Fail)] {
+        let sign = |mask: usize| if mask.count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
+        let mut rng = numbers(7);
+        let file = runs(&case.problem, RUNS, false, |_, w| {
+            let mut u = uniform(&mut rng);
+            let drawn = (0..8).find(|&mask| {
+                u -= right[mask] + share * least * sign(mask);
+                u < 0.0
+            });
+            let mask = drawn.unwrap_or(7) | usize::from(uniform(&mut rng) < q[3]) << 3;
+            for (j, weight) in weights.iter().enumerate().filter(|(j, _)| mask >> j & 1 == 1) {
+                w[0][j] = weight.max(1.0 / 1.6);
+            }
+            spread(w);
+        });
+        let verdict = judge(&case, &file);
+        assert_eq!(verdict.outcome, expected, "{share} {verdict:#?}");
+        if expected == Outcome::Fail {
+            let all = verdict.findings.iter().all(|f| f.message.contains("the divergence"));
+            assert!(all, "{verdict:#?}");
+        }
+    }
+}
+
+/// A bias that heads, or all rows, share: its gradient is judged once every mask is known.
+#[test]
+fn a_wrong_dbias_fails_whoever_shares_it() {
+    for bias in [[true, true, false], [true, false, false], [false, true, true], [false; 3]] {
+        let shape = Shape { group: 2, features: 8, bias: Some(bias), ..Shape::plain(7, 9) };
+        let mut case = Case::new(shape.problem(), settings(Sampler::Bernoulli, Rule::Paper, None));
+        case.settings.c = Some(Budget::new(2.5).unwrap());
+        let mut file = right(&case, 5 << 42, 300, true);
+        let verdict = judge(&case, &file);
+        assert_ne!(verdict.outcome, Outcome::Fail, "{bias:?} {verdict:#?}");
+        let told = verdict.notes.iter().any(|note| note.contains("told by its gradients"));
+        assert!(told, "{bias:?} {verdict:#?}");
+        edit(&mut file, "dbias", |_, x| 1.001 * x);
+        let verdict = judge(&case, &file);
+        assert_eq!(verdict.outcome, Outcome::Fail, "{bias:?} {verdict:#?}");
+        assert_eq!(verdict.findings[0].tensor, "dbias", "{verdict:#?}");
     }
 }

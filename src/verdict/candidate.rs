@@ -29,6 +29,8 @@ pub fn recipe_of(file: &TensorFile) -> &'static str {
         Some(Dtype::BF16) => "flash-bf16",
         Some(Dtype::F16) => "flash-f16",
         Some(Dtype::F32) => "f32",
+        // A projected value does not tell what its kernel rounds to.
+        None if is_projected(file) => "f32",
         _ => "f64",
     }
 }
@@ -87,7 +89,20 @@ pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
         let (first, rest) = file.arrays.get(name)?.shape.split_first()?;
         (rest == shape_of(problem, name)?).then_some(*first)
     };
-    ["dq", "dk", "dv"].into_iter().find_map(axis)
+    ["dq", "dk", "dv"].into_iter().find_map(axis).or_else(|| {
+        let projected = file.arrays.iter().filter(|_| is_projected(file));
+        let mut projected =
+            projected.filter(|(name, array)| name.starts_with("proj/") && array.shape.len() == 2);
+        Some(projected.next()?.1.shape[0])
+    })
+}
+
+/// Whether a candidate holds projected values (`proj/dq` and so on) in place of gradients.
+#[must_use]
+pub fn is_projected(file: &TensorFile) -> bool {
+    ["proj/dq", "proj/dk", "proj/dv", "proj/dbias"]
+        .iter()
+        .any(|&name| file.arrays.contains_key(name))
 }
 
 /// The elements of a result, if type and shape are right.

@@ -2,7 +2,7 @@
 
 mod seeds;
 
-use super::candidate::{results, runs, shape_of};
+use super::candidate::{is_projected, results, runs, shape_of};
 use super::elements::{Expected, compare};
 use super::forced::{ForcedMask, forced_mask};
 use super::mask::{self, CandidateMask};
@@ -22,11 +22,12 @@ use crate::tensor::Tensor;
 #[derive(Debug, Clone)]
 pub struct Judge {
     problem: Problem<f64>,
+    /// The problem before its inputs were rounded, if that changed it.
+    stored: Option<Problem<f64>>,
     recipe: Recipe,
     mode: Mode,
     draw: Option<Draw>,
     words_known: bool,
-    rounded_inputs: bool,
     exact: Reference,
 }
 
@@ -78,7 +79,7 @@ impl Judge {
         let exact = Reference::complete(&problem, recipe, draw.as_ref(), truth, Mode::Exact)?;
         exact.check_finite()?;
         Ok(Judge {
-            rounded_inputs: problem != case.problem,
+            stored: (problem != case.problem).then(|| case.problem.clone()),
             recipe: recipe.clone(),
             mode,
             draw,
@@ -135,7 +136,7 @@ impl Judge {
     #[must_use]
     pub fn check(&self, candidate: &TensorFile) -> Verdict {
         let mut verdict = Verdict::default();
-        if self.rounded_inputs {
+        if self.stored.is_some() {
             let format = self.recipe.input.name();
             verdict
                 .notes
@@ -207,7 +208,7 @@ impl Judge {
             self.inconclusive(&message, verdict);
             return;
         };
-        if self.words_known {
+        if self.words_known && !is_projected(candidate) {
             match self.check_seeds(draw, runs, candidate, verdict) {
                 Ok(()) => {}
                 Err(message) => verdict.fail("seeds", Rule::Extra, message),
@@ -217,6 +218,7 @@ impl Judge {
         let truth = self.exact.truth.gradients(None);
         let question = statistical::Question {
             problem: &self.problem,
+            stored: self.stored.as_ref().unwrap_or(&self.problem),
             saved: &self.exact.saved,
             recipe: &self.recipe,
             draw,

@@ -5,7 +5,11 @@
 //! limit holds for finitely many runs, and a right kernel fails with probability at most [`FALSE_ALARM`].
 //! `docs/statistics.md` proves it.
 
+mod bugs;
+mod counts;
 mod decode;
+mod directions;
+mod enumeration;
 mod joint;
 mod masks;
 mod model;
@@ -16,9 +20,12 @@ mod runs;
 mod tails;
 mod tests;
 
+pub use bugs::{Prediction, bugs, bugs_to_text};
+pub(super) use directions::DIGEST;
+pub use directions::{Directions, directions};
 pub use plan::{Plan, plan};
 
-use super::candidate::shape_of;
+use super::candidate::{is_projected, shape_of};
 use super::{Finding, Outcome, Rule, Verdict};
 use crate::backward::Gradients;
 use crate::error::Error;
@@ -30,7 +37,7 @@ use crate::sus::Draw;
 use decode::{Decoder, Residual};
 use masks::Masks;
 use model::Model;
-use runs::Runs;
+use runs::{Projected, Runs};
 use tests::Tests;
 
 /// The share of false alarms of all tests of one invocation.
@@ -40,6 +47,8 @@ pub const FALSE_ALARM: f64 = tests::FALSE_ALARM;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question<'a> {
     pub problem: &'a Problem<f64>,
+    /// The problem before any rounding of its inputs: what the directions are made of.
+    pub stored: &'a Problem<f64>,
     pub saved: &'a Saved<f64>,
     pub recipe: &'a Recipe,
     pub draw: &'a Draw,
@@ -61,6 +70,9 @@ pub(super) fn check(
     verdict: &mut Verdict,
 ) -> Result<(), Error> {
     exact_results(question, count, file, verdict);
+    if is_projected(file) {
+        return check_projected(question, count, file, verdict);
+    }
     let Some(runs) = Runs::read(question.problem, count, file, verdict) else { return Ok(()) };
     if count == 0 {
         inconclusive("no runs", verdict);
@@ -76,11 +88,46 @@ pub(super) fn check(
     if let Some(decoder) = &decoder {
         by_masks(&model, decoder, &runs, &mut tests, verdict);
     } else {
-        by_projections(&model, question, &runs, &mut tests, verdict);
+        let directions = directions(question.stored, question.draw)?;
+        let projected = projections::project(&directions, &runs);
+        verdict.notes.push("the masks are not told by the gradients".into());
+        by_projections(
+            &model,
+            &directions,
+            &projected,
+            runs.counts.as_deref(),
+            &mut tests,
+            verdict,
+        );
+        report(&tests, verdict);
+        plan::of_directions(&model, &directions).conclude(count, verdict);
+        return Ok(());
     }
     report(&tests, verdict);
-    let present = [true, true, true, with_bias];
-    plan::of_model(&model, decoder.as_ref(), question.truth, present).conclude(count, verdict);
+    plan::of_masks(&model).conclude(count, verdict);
+    Ok(())
+}
+
+/// Judges the projections of runs.
+fn check_projected(
+    question: &Question<'_>,
+    count: usize,
+    file: &TensorFile,
+    verdict: &mut Verdict,
+) -> Result<(), Error> {
+    let directions = directions(question.stored, question.draw)?;
+    let read = Projected::read(question.problem, &directions, count, file, verdict);
+    let counts = runs::counts(question.problem, count, file, verdict);
+    let Some(projected) = read else { return Ok(()) };
+    if count == 0 {
+        inconclusive("no runs", verdict);
+        return Ok(());
+    }
+    let model = Model::new(question.problem, question.saved, question.recipe, question.draw)?;
+    let mut tests = Tests::default();
+    by_projections(&model, &directions, &projected, counts.as_deref(), &mut tests, verdict);
+    report(&tests, verdict);
+    plan::of_directions(&model, &directions).conclude(count, verdict);
     Ok(())
 }
 
@@ -229,20 +276,20 @@ fn check_counts(masks: &Masks<'_>, counts: &[f64], verdict: &mut Verdict) {
 
 fn by_projections(
     model: &Model<'_>,
-    question: &Question<'_>,
-    runs: &Runs<'_>,
+    directions: &Directions,
+    projected: &Projected,
+    counts: Option<&[f64]>,
     tests: &mut Tests,
     verdict: &mut Verdict,
 ) {
-    let present = [true, true, true, !runs.gradients[3].is_empty()];
-    let directions = projections::directions(model, question.truth, present);
     verdict.notes.push(format!(
-        "the masks are not told by the gradients; judged by {} projections of {} runs",
-        directions.len(),
-        runs.count
+        "judged by the projections of {} runs on {} directions",
+        projected.count,
+        directions.count()
     ));
-    for direction in &directions {
-        projections::Functional::new(model, direction).test(direction, runs, tests);
+    projections::test(model, directions, projected, tests);
+    if let Some(counts) = counts {
+        counts::test(model, counts, projected.count, tests);
     }
 }
 
@@ -266,7 +313,7 @@ fn report(tests: &Tests, verdict: &mut Verdict) {
     }
     verdict.notes.push(format!(
         "{} tests of the law, {} of them aimed; a right kernel fails with probability below {FALSE_ALARM:e}",
-        tests.first + tests.aimed + tests.single,
-        tests.first + tests.aimed
+        tests.counts.iter().sum::<usize>(),
+        tests.counts[..3].iter().sum::<usize>()
     ));
 }

@@ -1,5 +1,6 @@
 //! `sus-oracle check`: the verdict on somebody else's results.
 
+use crate::merge;
 use crate::options::{DrawOptions, ProblemOptions};
 use crate::terminal::spinner;
 use clap::{Args, ValueEnum};
@@ -9,13 +10,14 @@ use sus_oracle::file::{FileError, Pass, TensorFile};
 use sus_oracle::gallery::diagnosis;
 use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::verdict::report::{Report, json, junit, plot, text};
-use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, recipe_of};
+use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, is_projected, recipe_of};
 
 /// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
 /// CASE is a fixture or any problem file; what it lacks is computed. CANDIDATE is a safetensors file with dq, dk, dv and, if
 /// the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or dense, and nnz.
 /// With one more leading axis it is many runs: judged each by its seed if the case names one, else by the law of the mask.
+/// In place of their gradients, runs may send their projections on the directions that `projections` makes.
 #[derive(Args)]
 #[command(after_help = "\
 The usual path, on a wrong kernel that comes with the source; it ends with a diagnosis and exit code 1:
@@ -25,6 +27,7 @@ Examples:
   sus-oracle check problem.safetensors mine.safetensors --recipe flash-bf16 --plot errors.svg
   sus-oracle check problem.safetensors mine.safetensors --c 30 --seed 7 --mode given
   sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json
+  sus-oracle check problem.safetensors runs-0.safetensors runs-1.safetensors --c 30
 
 Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf16-repeated,
 flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\" and the keys in which
@@ -33,8 +36,9 @@ Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
 pub(crate) struct Arguments {
     /// The problem or fixture, a safetensors file
     case: PathBuf,
-    /// The kernel's results, a safetensors file
-    candidate: PathBuf,
+    /// The kernel's results, a safetensors file; several files are the shards of many runs, in their order
+    #[arg(required = true)]
+    candidate: Vec<PathBuf>,
     /// How the kernel rounds [default: by the candidate's dtype]
     #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<String>,
@@ -72,29 +76,29 @@ enum ModeName {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
-    let Arguments {
-        case: path,
-        candidate: candidate_path,
-        recipe,
-        mode,
-        law,
-        dense,
-        options,
-        draw,
-        ..
-    } = arguments;
+    let Arguments { case: path, candidate: paths, recipe, mode, law, dense, options, draw, .. } =
+        arguments;
     let mut command = draw.add_to(options.settings());
     if dense {
         command.pass = Some(Pass::Dense);
     }
     let mut case = Case::read(&path, command)?;
-    let candidate = TensorFile::read(&candidate_path)?;
-    case.complete_from(&candidate).map_err(|e| FileError::new(&candidate_path, e))?;
+    let candidate_path = &paths[0];
+    let candidate = match &paths[..] {
+        [path] => TensorFile::read(path)?,
+        shards => merge::read(shards)?.0,
+    };
+    case.complete_from(&candidate).map_err(|e| FileError::new(candidate_path, e))?;
     if law {
         case.settings.seed = None;
     }
     let (name, chosen) = match recipe {
         Some(name) => (name, "as asked"),
+        None if is_projected(&candidate) => {
+            let kind = std::io::ErrorKind::InvalidInput;
+            let said = "projected values do not tell how their kernel rounds: expected --recipe, found none";
+            return Err(FileError::new(candidate_path, std::io::Error::new(kind, said)));
+        }
         None => (recipe_of(&candidate).to_owned(), "by the candidate's dtype"),
     };
     let recipe = Recipe::named(&name).map_err(|e| {
@@ -115,7 +119,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let report = Report {
         verdict: &verdict,
         case: case.label.clone(),
-        candidate: candidate_path.display().to_string(),
+        candidate: match &paths[..] {
+            [path] => path.display().to_string(),
+            [first, rest @ ..] => format!("{} and {} more files", first.display(), rest.len()),
+            [] => String::new(),
+        },
         recipe: format!("{} ({chosen})", recipe.name),
         mode: mode.name(),
         pass: case.describe_pass(),

@@ -9,8 +9,10 @@ mod check;
 mod choose;
 mod fixtures;
 mod grad;
+mod merge;
 mod options;
 mod power;
+mod projections;
 mod selftest;
 mod shell;
 mod terminal;
@@ -50,6 +52,8 @@ enum Command {
     ChooseC(choose::Arguments),
     Check(check::Arguments),
     Power(power::Arguments),
+    Projections(projections::Arguments),
+    Merge(merge::Arguments),
     Selftest(selftest::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
         Command::ChooseC(arguments) => choose::run(arguments).map(|text| (text, 0)),
         Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
         Command::Check(arguments) => check::run(arguments),
+        Command::Projections(arguments) => projections::run(arguments).map(|text| (text, 0)),
+        Command::Merge(arguments) => merge::run(arguments).map(|text| (text, 0)),
         Command::Power(arguments) => power::run(arguments).map(|text| (text, 0)),
         Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Completions(arguments) => Ok((shell::completions(&arguments, Cli::command()), 0)),

@@ -14,7 +14,8 @@ use sus_oracle::verdict::{Case, statistical};
 Examples:
   sus-oracle power fixtures/smoke/sus_heads.safetensors
   sus-oracle power problem.safetensors --c 30 --bias 0.01
-  sus-oracle power problem.safetensors --c 30 --sampler systematic --recipe flash-bf16")]
+  sus-oracle power problem.safetensors --c 30 --sampler systematic --recipe flash-bf16
+  sus-oracle power problem.safetensors --c 30 --bugs")]
 pub(crate) struct Arguments {
     /// The problem, a safetensors file
     problem: PathBuf,
@@ -27,6 +28,9 @@ pub(crate) struct Arguments {
     /// How the kernel rounds
     #[arg(long, value_name = "NAME|FILE", default_value = "f32")]
     recipe: String,
+    /// How many runs each known bug of a sampler needs, where the gradients tell the masks
+    #[arg(long)]
+    bugs: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +41,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
-    let Arguments { problem: path, bias, variance, recipe: name, options, draw, json } = arguments;
+    let Arguments { problem: path, bias, variance, recipe: name, bugs, options, draw, json } =
+        arguments;
     let mut case = Case::read(&path, draw.add_to(options.settings()))?;
     case.settings.pass.get_or_insert(Pass::Sus);
     let wrong = |name: &str, said: String| {
@@ -54,7 +59,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     };
     let progress = spinner("laws");
     let plan = statistical::plan(&case.problem, &recipe, &draw);
+    let known = if bugs { statistical::bugs(&case.problem, &recipe, &draw) } else { Ok(None) };
     progress.finish_and_clear();
     let plan = plan.map_err(|e| FileError::new(&path, e))?;
-    Ok(if json { plan.to_json(bias, variance) } else { plan.to_text(bias, variance) })
+    let known = known.map_err(|e| FileError::new(&path, e))?;
+    if json {
+        return Ok(plan.to_json(bias, variance, known.as_deref()));
+    }
+    let table = match known {
+        Some(known) => statistical::bugs_to_text(&known),
+        None if bugs => "bugs                not predicted, as the masks are not told\n".into(),
+        None => String::new(),
+    };
+    Ok(plan.to_text(bias, variance) + &table)
 }

@@ -3,7 +3,9 @@
 //! For one key head, `dq`, `dk`, `dv` are `y = A w + y_0`, with `w` the kept weights of its undecided entries and `y_0` what the
 //! decided ones add. If `|y - A w - y_0| <= beta` element by element, then with `P` a left inverse of `A / beta` (its rows
 //! divided by `beta`) `|P (y - y_0) / beta - w|_n <= sum_e |P_ne|`. Where that is below half of the kept weight, a right
-//! kernel's bit is told without doubt; and its gradients are, within `2 beta`, those of the bits.
+//! kernel's bit is told without doubt. What such entries add is then known, and the rest has fewer unknowns: its own
+//! left inverse is smaller. So it goes on, stage by stage; which entries are told in which stage does not depend on the runs.
+//! The gradients of a right kernel are, within `beta`, those of the bits.
 
 use super::model::{Model, for_each_part, slices};
 use super::runs::Runs;
@@ -12,6 +14,8 @@ use rayon::prelude::*;
 
 /// The largest number of undecided entries of a key head that are decoded.
 const LARGEST: usize = 640;
+/// An entry is told where its kept weight is known to this part of it: anything below one half tells it without doubt.
+const TOLD: f64 = 0.4;
 /// The largest number of all undecided entries that are decoded.
 const LARGEST_TOTAL: usize = 4096;
 
@@ -36,17 +40,36 @@ struct Block {
     offsets: Vec<f64>,
     /// By unknown, then by equation.
     columns: Vec<Vec<f64>>,
-    /// The left inverse, by unknown.
-    inverse: Vec<Vec<f64>>,
-    /// What the inverse can be wrong by.
-    noise: Vec<f64>,
+    /// What is told one after the other, each stage once those before it are known.
+    stages: Vec<Vec<Told>>,
+}
+
+/// How one unknown is told.
+#[derive(Debug, Clone)]
+struct Told {
+    /// Its place in the block.
+    n: usize,
+    /// Its row of the left inverse.
+    inverse: Vec<f64>,
+    /// What that can be wrong by.
+    noise: f64,
 }
 
 /// How the masks of a case are decoded.
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
     blocks: Vec<Block>,
+    shared: Option<SharedBias>,
     pub unknowns: Vec<Unknown>,
+}
+
+/// `dbias` of a bias that heads or sequences share: it ties their blocks together, and is judged once all bits are known.
+#[derive(Debug, Clone)]
+struct SharedBias {
+    /// What the decided entries add.
+    offsets: Vec<f64>,
+    /// By unknown: where it adds, and what if it is kept.
+    parts: Vec<(usize, f64)>,
 }
 
 /// The worst of what a run's gradients leave unexplained.
@@ -111,7 +134,9 @@ impl Decoder {
                 Block::new(model, head, first, &unknowns[first..end], with_bias, given)
             })
             .collect();
-        Some(Decoder { blocks: blocks?, unknowns })
+        let shared =
+            (with_bias && heads_share_bias(model)).then(|| SharedBias::new(model, &unknowns));
+        Some(Decoder { blocks: blocks?, shared, unknowns })
     }
 
     /// Decodes every run.
@@ -156,45 +181,53 @@ impl Decoder {
         let mut result = RunResult::default();
         for block in &self.blocks {
             let count = block.columns.len();
+            let mut bits = vec![false; count];
             let y: Vec<f64> =
                 block.equations.iter().map(|&(tensor, at)| runs.of(tensor, run)[at]).collect();
-            let scaled: Vec<f64> = y
-                .iter()
-                .zip(&block.offsets)
-                .zip(&block.inverse_bounds)
-                .map(|((y, y0), scale)| (y - y0) * scale)
-                .collect();
             let mut predicted = block.offsets.clone();
-            for n in 0..count {
-                let Unknown { row, n: place, kept } = self.unknowns[block.first + n];
-                let bit = if let Some(masks) = &runs.masks {
-                    let keys = model.problem.sizes().keys;
-                    masks[(run * model.rows.len() + row) * keys + model.rows[row].entries[place].j]
-                } else {
-                    let x: f64 = block.inverse[n].iter().zip(&scaled).map(|(p, y)| p * y).sum();
-                    let bit = x > 0.5 * kept;
-                    let nearest = if bit { kept } else { 0.0 };
-                    if (x - nearest).abs() > 2.0 * block.noise[n] {
-                        result.unsupported.get_or_insert((block.first + n, x));
-                    }
-                    bit
-                };
-                result.bits.push(bit);
-                if bit {
-                    for (sum, a) in predicted.iter_mut().zip(&block.columns[n]) {
-                        *sum += kept * a;
+            let keep = |n: usize, predicted: &mut [f64]| {
+                let kept = self.unknowns[block.first + n].kept;
+                predicted.iter_mut().zip(&block.columns[n]).for_each(|(sum, a)| *sum += kept * a);
+            };
+            if let Some(masks) = &runs.masks {
+                let keys = model.problem.sizes().keys;
+                for (n, bit) in bits.iter_mut().enumerate() {
+                    let Unknown { row, n: place, .. } = self.unknowns[block.first + n];
+                    let j = model.rows[row].entries[place].j;
+                    *bit = masks[(run * model.rows.len() + row) * keys + j];
+                    if *bit {
+                        keep(n, &mut predicted);
                     }
                 }
             }
-            for (e, &(tensor, index)) in block.equations.iter().enumerate() {
-                let bound = bounds[tensor][index];
-                let error = (y[e] - predicted[e]).abs();
-                let ratio = if error == 0.0 { 0.0 } else { error / bound };
-                let worst = &mut result.worst[tensor];
-                if ratio > 1.0 && worst.is_none_or(|worst| ratio > worst.ratio) {
-                    let (found, expected) = (y[e], predicted[e]);
-                    *worst = Some(Residual { run, tensor, index, found, expected, ratio });
+            for stage in &block.stages {
+                let left = y.iter().zip(&predicted).zip(&block.inverse_bounds);
+                let left: Vec<f64> = left.map(|((y, y0), scale)| (y - y0) * scale).collect();
+                for Told { n, inverse, noise } in stage {
+                    let kept = self.unknowns[block.first + n].kept;
+                    let x: f64 = inverse.iter().zip(&left).map(|(p, y)| p * y).sum();
+                    bits[*n] = x > 0.5 * kept;
+                    let nearest = if bits[*n] { kept } else { 0.0 };
+                    if (x - nearest).abs() > *noise {
+                        result.unsupported.get_or_insert((block.first + n, x));
+                    }
                 }
+                for Told { n, .. } in stage.iter().filter(|told| bits[told.n]) {
+                    keep(*n, &mut predicted);
+                }
+            }
+            result.bits.extend(bits);
+            for (e, &(tensor, index)) in block.equations.iter().enumerate() {
+                result.compare(run, tensor, index, y[e], predicted[e], bounds[tensor][index]);
+            }
+        }
+        if let Some(SharedBias { offsets, parts }) = &self.shared {
+            let mut predicted = offsets.clone();
+            for (&(index, x), _) in parts.iter().zip(&result.bits).filter(|(_, bit)| **bit) {
+                predicted[index] += x;
+            }
+            for (index, (&found, &expected)) in runs.of(3, run).iter().zip(&predicted).enumerate() {
+                result.compare(run, 3, index, found, expected, bounds[3][index]);
             }
         }
         result
@@ -206,6 +239,57 @@ struct RunResult {
     bits: Vec<bool>,
     worst: [Option<Residual>; 4],
     unsupported: Option<(usize, f64)>,
+}
+
+impl RunResult {
+    /// Keeps what is worst outside its bound.
+    fn compare(
+        &mut self,
+        run: usize,
+        tensor: usize,
+        index: usize,
+        found: f64,
+        expected: f64,
+        bound: f64,
+    ) {
+        let error = (found - expected).abs();
+        let ratio = if error == 0.0 { 0.0 } else { error / bound };
+        let worst = &mut self.worst[tensor];
+        if ratio > 1.0 && worst.is_none_or(|worst| ratio > worst.ratio) {
+            *worst = Some(Residual { run, tensor, index, found, expected, ratio });
+        }
+    }
+}
+
+fn heads_share_bias(model: &Model<'_>) -> bool {
+    let s = model.problem.sizes();
+    let bias = model.problem.inputs().bias.as_ref();
+    bias.is_some_and(|bias| bias.shape()[0] < s.batch || bias.shape()[1] < s.query_heads)
+}
+
+impl SharedBias {
+    fn new(model: &Model<'_>, unknowns: &[Unknown]) -> Self {
+        let part = |row: usize, n: usize| {
+            let (mut part, entry) = ((0, 0.0), &model.rows[row].entries[n]);
+            for_each_part(model.problem, model.rows[row].row, entry, |tensor, index, x| {
+                if tensor == 3 {
+                    part = (index, model.rows[row].law.kept[n] * x);
+                }
+            });
+            part
+        };
+        let mut offsets = vec![0.0; slices(&model.bounds)[3].len()];
+        for (row, model) in model.rows.iter().enumerate() {
+            for (n, entry) in model.entries.iter().enumerate() {
+                if !model.law.is_undecided(n) && entry.w > 0.0 {
+                    let (index, x) = part(row, n);
+                    offsets[index] += x;
+                }
+            }
+        }
+        let parts = unknowns.iter().map(|unknown| part(unknown.row, unknown.n)).collect();
+        SharedBias { offsets, parts }
+    }
 }
 
 impl Block {
@@ -221,12 +305,7 @@ impl Block {
             return None;
         }
         let bounds = slices(&model.bounds);
-        // A bias that heads share would tie their blocks together: it is judged by another path.
-        let heads_share = model.problem.inputs().bias.as_ref().is_some_and(|bias| {
-            let s = model.problem.sizes();
-            bias.shape()[0] < s.batch || bias.shape()[1] < s.query_heads
-        });
-        let tensors = if with_bias && !heads_share { 4 } else { 3 };
+        let tensors = if with_bias && !heads_share_bias(model) { 4 } else { 3 };
         let mut place: Vec<Vec<usize>> =
             bounds.iter().map(|bound| vec![usize::MAX; bound.len()]).collect();
         let mut equations = Vec::new();
@@ -265,49 +344,50 @@ impl Block {
                 if bound > 0.0 && bound.is_finite() { 1.0 / bound } else { 0.0 }
             })
             .collect();
-        let mut block = Block {
-            first,
-            equations,
-            inverse_bounds,
-            offsets,
-            columns,
-            inverse: Vec::new(),
-            noise: Vec::new(),
-        };
+        let mut block =
+            Block { first, equations, inverse_bounds, offsets, columns, stages: Vec::new() };
         if !given {
             block.invert(unknowns)?;
         }
         Some(block)
     }
 
-    /// The left inverse of the scaled columns; `None` if an unknown is not told by the equations.
+    /// The stages; `None` if an unknown is not told by the equations.
     fn invert(&mut self, unknowns: &[Unknown]) -> Option<()> {
-        let (equations, count) = (self.equations.len(), unknowns.len());
-        if count == 0 {
-            return Some(());
+        let mut left: Vec<usize> = (0..unknowns.len()).collect();
+        while !left.is_empty() {
+            let told = self.told(unknowns, &left)?;
+            left.retain(|n| told.iter().all(|told| told.n != *n));
+            self.stages.push(told);
         }
+        Some(())
+    }
+
+    /// Those of some unknowns that are told by a left inverse of the scaled columns, the others known; `None` if none is.
+    fn told(&self, unknowns: &[Unknown], left: &[usize]) -> Option<Vec<Told>> {
+        let (equations, count) = (self.equations.len(), left.len());
         if equations < count {
             return None;
         }
-        let a = DMatrix::from_fn(equations, count, |e, n| {
-            self.columns[n][e] * self.inverse_bounds[e] * unknowns[n].kept
+        let a = DMatrix::from_fn(equations, count, |e, at| {
+            self.columns[left[at]][e] * self.inverse_bounds[e] * unknowns[left[at]].kept
         });
         let inverse = a.clone().pseudo_inverse(1e-300).ok()?;
         let product = &inverse * &a;
-        for (n, unknown) in unknowns.iter().enumerate() {
-            let row: Vec<f64> = inverse.row(n).iter().map(|x| x * unknown.kept).collect();
+        let mut told = Vec::new();
+        for (at, &n) in left.iter().enumerate() {
+            let kept = unknowns[n].kept;
+            let row: Vec<f64> = inverse.row(at).iter().map(|x| x * kept).collect();
             let of_bounds: f64 = row.iter().map(|x| x.abs()).sum();
             let of_inverse: f64 = (0..count)
-                .map(|m| (product[(n, m)] - f64::from(u8::from(m == n))).abs())
+                .map(|m| (product[(at, m)] - f64::from(u8::from(m == at))).abs())
                 .sum::<f64>()
-                * unknown.kept;
+                * kept;
             let noise = of_bounds + of_inverse;
-            if noise.is_nan() || noise > 0.2 * unknown.kept {
-                return None;
+            if noise < TOLD * kept {
+                told.push(Told { n, inverse: row, noise });
             }
-            self.inverse.push(row);
-            self.noise.push(noise);
         }
-        Some(())
+        (!told.is_empty()).then_some(told)
     }
 }

@@ -1,47 +1,40 @@
 //! Tests of decoded masks as wholes: wrong probabilities, the spread of counts, sets of systematic rows, equal masks.
 
-use super::masks::Masks;
+use super::masks::{Masks, Piece};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
 use std::collections::HashMap;
 
+/// The largest log-likelihood ratio of one entry or set: what is impossible under an alternative is held to be this seldom.
+const MOST: f64 = 3.0;
+
+/// `ln p/(1 - p) - ln q/(1 - q)`, at most [`MOST`] either way.
+fn log_odds(p: f64, q: f64) -> f64 {
+    (libm::log(p / q) - libm::log((1.0 - p) / (1.0 - q))).clamp(-MOST, MOST)
+}
+
 impl Masks<'_> {
-    /// Likelihood-ratio directions: `sum (q' - q) / (q (1 - q)) (m - q)` for wrong probabilities `q'`.
-    pub(super) fn alternatives(&self, tests: &mut Tests) {
-        let all: Vec<usize> = (0..self.q.len()).collect();
+    /// Likelihood ratios `sum a (m - q)`, `a = ln q'/(1 - q') - ln q/(1 - q)`, for wrong probabilities `q'`: kind, name, `a`.
+    pub(super) fn likelihood_ratios(&self) -> Vec<(Kind, String, Vec<f64>)> {
+        let mut all = Vec::new();
         let mut aim = |kind: Kind, name: String, wrong: &dyn Fn(f64) -> f64| {
-            let difference: Vec<f64> =
-                self.q.iter().map(|&q| wrong(q).clamp(0.0, 1.0) - q).collect();
-            let a = |at: usize| difference[at] / self.variance(at);
-            if difference.iter().all(|&d| d == 0.0) {
-                return;
+            let ratio = |&q: &f64| log_odds(wrong(q).clamp(0.0, 1.0), q);
+            let ratios: Vec<f64> = self.q.iter().map(ratio).collect();
+            if ratios.iter().any(|&a| a != 0.0) {
+                all.push((kind, name, ratios));
             }
-            let excess: f64 = all
-                .iter()
-                .map(|&at| a(at) * (self.count(at) - self.runs as f64 * self.q[at]))
-                .sum();
-            let tally = Tally::of(self.atoms(&all, a), self.runs as f64);
-            // Only an excess speaks for the alternative.
-            let log_p = if excess > 0.0 { tally.log_tail_one_sided(excess) } else { 0.0 };
-            tests.add(kind, log_p, || {
-                let expected =
-                    all.iter().map(|&at| a(at) * difference[at]).sum::<f64>() * self.runs as f64;
-                let what = format!("{name}, a score that is 0 if right and {expected:.1} so");
-                (what, [excess, 0.0, libm::sqrt(tally.variance())])
-            });
         };
         aim(Kind::First, "c too large".into(), &|q| q * 1.01);
         aim(Kind::First, "c too small".into(), &|q| q * 0.99);
         aim(Kind::Aimed, "q squared".into(), &|q| q * q);
         aim(Kind::Aimed, "the root of q".into(), &|q| libm::sqrt(q));
         for bits in 1..=16 {
-            let kind = if [7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
             let steps = libm::exp2(f64::from(bits));
-            aim(kind, format!("q cut to {bits} bits"), &|q| libm::floor(q * steps) / steps);
-            aim(kind, format!("uniforms of {bits} bits"), &|q| libm::ceil(q * steps) / steps);
-            aim(Kind::Aimed, format!("q rounded to {bits} bits"), &|q| {
-                libm::round(q * steps) / steps
-            });
+            let first = if [6, 7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
+            let main = if bits == 8 && !self.is_systematic() { Kind::Main } else { first };
+            aim(main, format!("q cut to {bits} bits"), &|q| libm::floor(q * steps) / steps);
+            aim(main, format!("uniforms of {bits} bits"), &|q| libm::ceil(q * steps) / steps);
+            aim(first, format!("q rounded to {bits} bits"), &|q| libm::round(q * steps) / steps);
             aim(Kind::Aimed, format!("uniforms of {bits} bits from 1"), &|q| {
                 (libm::floor(q * steps) + 1.0) / (steps + 1.0)
             });
@@ -49,6 +42,92 @@ impl Masks<'_> {
                 if q * steps < 1.0 { 0.0 } else { q }
             });
             aim(Kind::Aimed, format!("no q below 2^-{bits} but 0"), &|q| q.max(1.0 / steps));
+        }
+        all
+    }
+
+    /// Tests every likelihood ratio. Only an excess speaks for the alternative.
+    pub(super) fn alternatives(&self, tests: &mut Tests) {
+        let all: Vec<usize> = (0..self.q.len()).collect();
+        for (kind, name, a) in self.likelihood_ratios() {
+            let of = |at: &usize| a[*at] * (self.count(*at) - self.runs as f64 * self.q[*at]);
+            let excess: f64 = all.iter().map(of).sum();
+            let tally = Tally::of(self.atoms(&all, |at| a[at]), self.runs as f64);
+            let log_p = if excess > 0.0 { tally.log_tail_one_sided(excess) } else { 0.0 };
+            tests.add(kind, log_p, || {
+                let what = format!("{name}, a likelihood ratio whose mean is 0 if right");
+                (what, [excess, 0.0, libm::sqrt(tally.variance())])
+            });
+        }
+    }
+
+    /// `sum f(set)` over all runs and systematic rows, less its mean; only an excess counts if `one_sided`.
+    fn sets(
+        &self,
+        counts: &[Vec<f64>],
+        tests: &mut Tests,
+        (kind, one_sided): (Kind, bool),
+        what: impl Fn() -> String,
+        f: impl Fn(&Piece) -> f64,
+    ) {
+        let (mut atoms, mut found) = (Vec::new(), 0.0);
+        for (row, pieces) in self.pieces.iter().enumerate().filter(|(_, pieces)| pieces.len() > 1) {
+            let values: Vec<f64> = pieces.iter().map(&f).collect();
+            let with = || pieces.iter().zip(&values);
+            let mean: f64 = with().map(|(piece, x)| piece.p * x).sum();
+            let outcomes = with().map(|(piece, x)| (piece.p, x - mean)).collect();
+            atoms.push(Atom { outcomes, slack: self.row_slack[row] });
+            found += values.iter().zip(&counts[row]).map(|(x, n)| (x - mean) * n).sum::<f64>();
+        }
+        let tally = Tally::of(atoms, self.runs as f64);
+        let log_p = match found {
+            x if x <= 0.0 && one_sided => 0.0,
+            x if one_sided => tally.log_tail_one_sided(x),
+            x => tally.log_tail(x),
+        };
+        tests.add(kind, log_p, || (what(), [found, 0.0, libm::sqrt(tally.variance())]));
+    }
+
+    /// How the uniforms of systematic rows are spread: likelihood ratios of grids of `2^bits` points, moments, and waves.
+    pub(super) fn row_uniforms(&self, counts: &[Vec<f64>], tests: &mut Tests) {
+        for bits in [4, 5, 6, 7, 8, 9, 10, 12, 16] {
+            for (shift, from) in [(0.0, "0"), (0.5, "half a step")] {
+                let steps = libm::exp2(f64::from(bits));
+                // The uniform 0 keeps what those just below 1 keep.
+                let points = |&(from, to): &(f64, f64)| {
+                    libm::floor(to * steps + shift) - libm::floor(from * steps + shift)
+                };
+                let kind = match bits {
+                    8 if shift == 0.0 => Kind::Main,
+                    6..=10 => Kind::First,
+                    _ => Kind::Aimed,
+                };
+                let what =
+                    || format!("row uniforms of {bits} bits from {from}, a likelihood ratio");
+                self.sets(counts, tests, (kind, true), what, |piece| {
+                    let p = piece.spans.iter().map(points).sum::<f64>() / steps;
+                    libm::log(p / piece.p).clamp(-MOST, MOST)
+                });
+            }
+        }
+        // The mean over a set's uniforms of the derivative of `integral`.
+        let mut mean = |name: String, integral: &dyn Fn(f64) -> f64| {
+            let what = || format!("the mean of {name} of the row uniforms u");
+            self.sets(counts, tests, (Kind::First, false), what, |piece| {
+                let sum: f64 = piece.spans.iter().map(|&(a, b)| integral(b) - integral(a)).sum();
+                if piece.p > 0.0 { sum / piece.p } else { 0.0 }
+            });
+        };
+        mean("u".into(), &|u| u * u / 2.0);
+        mean("u^2".into(), &|u| u * u * u / 3.0);
+        mean("ln u".into(), &|u| if u > 0.0 { u * libm::log(u) - u } else { 0.0 });
+        mean("ln (1 - u)".into(), &|u| {
+            if u < 1.0 { (u - 1.0) * libm::log(1.0 - u) - u } else { -1.0 }
+        });
+        for k in 1..=4 {
+            let turns = 2.0 * std::f64::consts::PI * f64::from(k);
+            mean(format!("cos 2 pi {k} u"), &|u| libm::sin(turns * u) / turns);
+            mean(format!("sin 2 pi {k} u"), &|u| -libm::cos(turns * u) / turns);
         }
     }
 
@@ -73,7 +152,7 @@ impl Masks<'_> {
     }
 
     /// The squared deviation of a group's count, less its mean: as an atom, and summed over the runs.
-    fn squares(&self, group: &[usize], slack: f64) -> (Atom, f64) {
+    pub(super) fn squares(&self, group: &[usize], slack: f64) -> (Atom, f64) {
         let law = self.count_law(group);
         let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
         let mean: f64 = all().map(|(n, p)| n * p).sum();
@@ -85,6 +164,14 @@ impl Masks<'_> {
             .map(|x| x - variance)
             .sum();
         (Atom { outcomes, slack }, found)
+    }
+
+    /// The variance of a group's count.
+    pub(super) fn count_variance(&self, group: &[usize]) -> f64 {
+        let law = self.count_law(group);
+        let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
+        let mean: f64 = all().map(|(n, p)| n * p).sum();
+        all().map(|(n, p)| p * (n - mean) * (n - mean)).sum()
     }
 
     /// The spread over runs of the number of kept entries of a group.
@@ -110,17 +197,13 @@ impl Masks<'_> {
         if !self.is_systematic() {
             return;
         }
+        let all: Vec<Vec<f64>> = (0..self.pieces.len()).map(|row| self.piece_counts(row)).collect();
+        self.row_uniforms(&all, tests);
         for (row, pieces) in self.pieces.iter().enumerate() {
             if self.of_row[row].is_empty() {
                 continue;
             }
-            let mut counts = vec![0.0_f64; pieces.len() + 1];
-            for run in 0..self.runs {
-                let mask: Vec<bool> =
-                    self.of_row[row].iter().map(|&at| self.bit(at, run)).collect();
-                let piece = pieces.iter().position(|(_, piece)| *piece == mask);
-                counts[piece.unwrap_or(pieces.len())] += 1.0;
-            }
+            let counts = &all[row];
             let (slack, at) = (self.row_slack[row], self.model.rows[row].row);
             let outside = counts[pieces.len()];
             let most = slack * self.runs as f64;
@@ -133,8 +216,8 @@ impl Masks<'_> {
                 let what = format!("sets kept by row {at:?} that no uniform keeps");
                 (what, [outside, most, libm::sqrt(most)])
             });
-            for ((p, _), count) in pieces.iter().zip(&counts) {
-                let p = p.clamp(0.0, 1.0);
+            for (piece, count) in pieces.iter().zip(counts) {
+                let p = piece.p.clamp(0.0, 1.0);
                 let tally = Tally::of(vec![Atom::entry(p, 1.0, slack)], self.runs as f64);
                 let expected = p * self.runs as f64;
                 tests.add(Kind::Single, tally.log_tail(count - expected), || {
@@ -145,19 +228,39 @@ impl Masks<'_> {
         }
     }
 
-    /// Runs with the same mask.
-    pub(super) fn duplicates(&self, tests: &mut Tests) {
-        let same: f64 = if self.is_systematic() {
+    /// How often a systematic row keeps each of its sets, and at the end how often another.
+    fn piece_counts(&self, row: usize) -> Vec<f64> {
+        let pieces = &self.pieces[row];
+        let mut counts = vec![0.0_f64; pieces.len() + 1];
+        for run in 0..self.runs {
+            let mask = self.of_row[row].iter().map(|&at| self.bit(at, run));
+            let same = |piece: &Piece| piece.mask.iter().copied().eq(mask.clone());
+            let piece = pieces.iter().position(same);
+            counts[piece.unwrap_or(pieces.len())] += 1.0;
+        }
+        counts
+    }
+
+    /// `ln` of the probability that two runs have the same mask, at most.
+    pub(super) fn log_equal(&self) -> f64 {
+        if self.is_systematic() {
             self.pieces
                 .iter()
                 .zip(&self.row_slack)
-                .map(|(row, slack)| row.iter().map(|(p, _)| p * p).sum::<f64>() + 4.0 * slack)
+                .map(|(row, slack)| {
+                    row.iter().map(|piece| piece.p * piece.p).sum::<f64>() + 4.0 * slack
+                })
                 .map(|p| libm::log(p.min(1.0)))
                 .sum()
         } else {
             let of = |at: usize| (1.0 - 2.0 * self.variance(at) + 4.0 * self.slack[at]).min(1.0);
             (0..self.q.len()).map(|at| libm::log(of(at))).sum()
-        };
+        }
+    }
+
+    /// Runs with the same mask.
+    pub(super) fn duplicates(&self, tests: &mut Tests) {
+        let same = self.log_equal();
         let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
         for run in 0..self.runs {
             let mut mask = vec![0_u64; self.q.len().div_ceil(64)];

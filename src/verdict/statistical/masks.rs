@@ -1,7 +1,7 @@
 //! The law of decoded masks: every bit of every run is known, and so is its exact law.
 
 use super::decode::{Decoded, Decoder, Unknown};
-use super::model::Model;
+use super::model::{Model, ModelRow};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
 use crate::sus::Sampler;
@@ -20,9 +20,20 @@ pub(super) struct Masks<'a> {
     /// The unknowns of each row.
     pub of_row: Vec<Vec<usize>>,
     /// The pieces of each systematic row: probability, bit of each unknown of the row.
-    pub pieces: Vec<Vec<(f64, Vec<bool>)>>,
+    pub pieces: Vec<Vec<Piece>>,
     /// What rounding can move in a systematic row.
     pub row_slack: Vec<f64>,
+}
+
+/// One of the sets that a systematic row can keep.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    /// Its probability.
+    pub p: f64,
+    /// Which of the row's unknowns it keeps.
+    pub mask: Vec<bool>,
+    /// The uniforms `(from, to]` that keep it.
+    pub spans: Vec<(f64, f64)>,
 }
 
 impl<'a> Masks<'a> {
@@ -40,7 +51,7 @@ impl<'a> Masks<'a> {
         let q = unknowns.iter().map(|u| model.rows[u.row].law.q[u.n]).collect();
         let slack = unknowns.iter().map(|u| model.rows[u.row].slack(u.n)).collect();
         let pieces = (0..model.rows.len()).map(|row| pieces(model, row)).collect();
-        let row_slack = (0..model.rows.len()).map(|row| row_slack(model, row)).collect();
+        let row_slack = model.rows.iter().map(ModelRow::row_slack).collect();
         let bits = &decoded.bits;
         Masks { model, unknowns, bits, runs, q, slack, of_row, pieces, row_slack }
     }
@@ -92,8 +103,10 @@ impl<'a> Masks<'a> {
                 let value = |mask: &[bool]| {
                     mask.iter().zip(&weights).filter(|(m, _)| **m).map(|(_, a)| a).sum::<f64>()
                 };
-                let outcomes =
-                    self.pieces[row].iter().map(|(p, mask)| (*p, value(mask) - mean)).collect();
+                let outcomes = self.pieces[row]
+                    .iter()
+                    .map(|piece| (piece.p, value(&piece.mask) - mean))
+                    .collect();
                 Atom { outcomes, slack: self.row_slack[row] }
             })
             .collect()
@@ -124,6 +137,7 @@ impl<'a> Masks<'a> {
         self.counts_by_run(tests);
         self.support(tests);
         self.duplicates(tests);
+        super::enumeration::test(self, tests);
         super::pairs::test(self, tests);
     }
 
@@ -203,7 +217,7 @@ impl<'a> Masks<'a> {
             .into_iter()
             .map(|(row, inside)| {
                 let mut probability = vec![0.0; inside.len() + 1];
-                for (p, mask) in &self.pieces[row] {
+                for Piece { p, mask, .. } in &self.pieces[row] {
                     let kept = self.of_row[row].iter().zip(mask);
                     let kept = kept.filter(|(at, m)| **m && inside.contains(at)).count();
                     probability[kept] += p;
@@ -216,14 +230,15 @@ impl<'a> Masks<'a> {
 }
 
 /// The pieces of a systematic row over its undecided entries.
-fn pieces(model: &Model<'_>, row: usize) -> Vec<(f64, Vec<bool>)> {
+fn pieces(model: &Model<'_>, row: usize) -> Vec<Piece> {
     let law = &model.rows[row].law;
     let Some(pieces) = &law.pieces else { return Vec::new() };
     let undecided: Vec<usize> = (0..law.q.len()).filter(|&n| law.is_undecided(n)).collect();
     let slot = |n: usize| undecided.binary_search(&n).expect("a step is at an undecided entry");
     let mut mask = vec![false; undecided.len()];
     pieces.start.iter().for_each(|&n| mask[slot(n)] = true);
-    let mut all: Vec<(f64, Vec<bool>)> = Vec::new();
+    let mut all: Vec<Piece> = Vec::new();
+    let mut from = 0.0;
     pieces.for_each(|step, length| {
         if let Some(step) = step {
             mask[slot(step.leaves)] = false;
@@ -231,20 +246,15 @@ fn pieces(model: &Model<'_>, row: usize) -> Vec<(f64, Vec<bool>)> {
                 mask[slot(n)] = true;
             }
         }
-        match all.iter_mut().find(|(_, other)| *other == mask) {
-            Some((p, _)) => *p += length,
-            None => all.push((length, mask.clone())),
+        let span = (from, from + length);
+        from += length;
+        match all.iter_mut().find(|other| other.mask == mask) {
+            Some(piece) => {
+                piece.p += length;
+                piece.spans.push(span);
+            }
+            None => all.push(Piece { p: length, mask: mask.clone(), spans: vec![span] }),
         }
     });
     all
-}
-
-/// How much probability rounding can move between the pieces of a row: every cut may move by the errors of the sums
-/// before it.
-fn row_slack(model: &Model<'_>, row: usize) -> f64 {
-    let row = &model.rows[row];
-    let n = row.law.q.len() as f64;
-    let total: f64 = row.law.q.iter().sum();
-    let relative = libm::expm1(row.log_error) + n * row.log_error.max(1.2e-16);
-    2.0 * (n + 1.0) * (total * relative + 1.0 / 4_294_967_296.0)
 }

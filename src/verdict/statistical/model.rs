@@ -1,6 +1,6 @@
 //! What the law says of a case: rows, probabilities, and what every gradient is made of.
 
-use crate::backward::{DenseWeights, Gradients};
+use crate::backward::Gradients;
 use crate::error::Error;
 use crate::forward::Saved;
 use crate::precision::{Mode, Question, Recipe, bounds, row_errors};
@@ -17,6 +17,8 @@ pub(super) struct ModelRow {
     pub law: RowLaw<f64>,
     /// How far rounding can move `ln q`.
     pub log_error: f64,
+    /// The roundoff of a kernel's sums.
+    pub unit: f64,
 }
 
 /// The law of a case, and what rounding may do to any run.
@@ -27,7 +29,10 @@ pub(super) struct Model<'a> {
     pub rows: Vec<ModelRow>,
     /// For every element, a bound that holds whatever the mask.
     pub bounds: Gradients<f64>,
-    pub law: Law<'a, f64, DenseWeights<'a, f64>>,
+    /// For every element, the sum of the absolute values of all its terms, each entry kept.
+    pub sizes: Gradients<f64>,
+    /// `lambda` of each row.
+    pub lambda: Vec<f64>,
 }
 
 /// Adds `sum |W~| x` of one entry to every gradient: `visit(tensor, flat index, value)`.
@@ -82,11 +87,12 @@ impl<'a> Model<'a> {
             .map(|at| {
                 let row = problem.row(at);
                 let log_error = row_errors(problem, saved, recipe, Mode::Exact, row).largest_log();
-                ModelRow { row, entries: law.entries(row), law: law.row(row), log_error }
+                let unit = recipe.accumulator.unit_roundoff();
+                ModelRow { row, entries: law.entries(row), law: law.row(row), log_error, unit }
             })
             .collect();
-        let bounds = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
-        Ok(Model { problem, draw: *draw, rows, bounds, law })
+        let (bounds, sizes) = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
+        Ok(Model { problem, draw: *draw, rows, bounds, sizes, lambda: law.lambda })
     }
 }
 
@@ -101,6 +107,22 @@ impl ModelRow {
     }
 }
 
+impl ModelRow {
+    /// How much probability rounding can move between the sets of a systematic row. Where one set gives way to the next
+    /// is the fractional part of a sum `C_j` of probabilities, which errs as they do and by its own roundings; each such
+    /// error moves as much probability, and so do the grid of the words and the two ends of it.
+    pub(super) fn row_slack(&self) -> f64 {
+        let grid = 1.0 / 4_294_967_296.0;
+        let (mut sum, mut slack, mut count) = (0.0, 2.0 * grid, 0.0);
+        for n in (0..self.law.q.len()).filter(|&n| self.law.is_undecided(n)) {
+            sum += self.law.q[n];
+            count += 1.0;
+            slack += sum * (libm::expm1(self.log_error) + (count + 1.0) * self.unit) + grid;
+        }
+        slack
+    }
+}
+
 /// Worst-case bounds that hold for every mask: those of the mask that keeps all, about a truth of absolute values.
 ///
 /// Every stage but one is a sum of absolute values over the kept entries, so it is largest if all are kept. What a row of
@@ -111,7 +133,7 @@ fn bounds_of_any_mask(
     recipe: &Recipe,
     rows: &[ModelRow],
     lambda: &[f64],
-) -> Result<Gradients<f64>, Error> {
+) -> Result<(Gradients<f64>, Gradients<f64>), Error> {
     let inputs = problem.inputs();
     let zeros = || Gradients {
         dq: Tensor::zeros(inputs.q.shape()),
@@ -158,8 +180,10 @@ fn bounds_of_any_mask(
     let dbias = bounds.dbias.as_ref().map_or(&[][..], |bound| &bound.worst);
     let all = [&bounds.dq.worst[..], &bounds.dk.worst, &bounds.dv.worst, dbias];
     for (out, worst) in slices_mut(&mut shared).into_iter().zip(all) {
-        // Twice: the prediction is itself computed in f64, at best as well as the recipe.
-        out.iter_mut().zip(worst).for_each(|(x, worst)| *x = 2.0 * (*x + worst));
+        // The prediction is itself computed in f64: at worst like a kernel of the recipe `f64`, and that is nothing beside
+        // the roundings of a coarser one.
+        let own = 1.0 + libm::exp2(-53.0) / recipe.accumulator.unit_roundoff();
+        out.iter_mut().zip(worst).for_each(|(x, worst)| *x = own * (*x + worst));
     }
-    Ok(shared)
+    Ok((shared, sizes))
 }

@@ -1,29 +1,39 @@
 //! Independence: pairs of entries, of one run and of runs some steps apart.
 
-use super::masks::Masks;
+use super::masks::{Masks, Piece};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
 use std::collections::{BTreeMap, HashMap};
 
 /// The largest number of unknowns whose pairs are all tested.
 const LARGEST: usize = 1100;
+/// Entries are paired with those of up to so many runs later.
+const LAGS: usize = 8;
 /// Pairs nearer than this many standard deviations cannot fail.
 const LOOKED_AT: f64 = 4.5;
 
 /// All tests of independence.
 pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
-    all_pairs(masks, tests, 0);
-    all_pairs(masks, tests, 1);
-    all_pairs(masks, tests, 2);
+    for lag in 0..=LAGS {
+        all_pairs(masks, tests, lag);
+    }
     for (name, pairs) in families(masks) {
-        pooled(masks, tests, &name, &pairs, None);
+        pooled(masks, tests, Kind::Aimed, &name, &pairs, 0);
+        let back: Vec<(usize, usize)> = pairs.iter().map(|&(a, b)| (b, a)).collect();
+        for lag in [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64].into_iter().filter(|&n| n < masks.runs) {
+            for pairs in [&pairs, &back] {
+                let name = format!("{name}, {lag} runs later,");
+                pooled(masks, tests, Kind::Single, &name, pairs, lag);
+            }
+        }
     }
     let own: Vec<(usize, usize)> = (0..masks.q.len()).map(|at| (at, at)).collect();
     let mut lags = vec![1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, masks.runs / 2];
     lags.retain(|&lag| lag > 0 && lag < masks.runs);
     lags.dedup();
     for lag in lags {
-        pooled(masks, tests, &format!("entries and themselves {lag} runs later"), &own, Some(lag));
+        let name = format!("entries and themselves {lag} runs later");
+        pooled(masks, tests, Kind::Aimed, &name, &own, lag);
     }
 }
 
@@ -47,57 +57,71 @@ fn both(a: &[u64], b: &[u64]) -> f64 {
     f64::from(a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
 }
 
-/// The first `runs` bits.
-fn cut(bits: &[u64], runs: usize) -> Vec<u64> {
-    let mut bits = bits.to_vec();
-    bits.truncate(runs.div_ceil(64));
-    if let (Some(last), true) = (bits.last_mut(), !runs.is_multiple_of(64)) {
-        *last &= (1 << (runs % 64)) - 1;
-    }
-    bits
-}
-
-/// Every pair of entries, the second `lag` runs later. Pairs whose terms are not independent of each other are left out:
-/// an entry with itself, and entries of one systematic row.
+/// Every pair of entries, the second `lag` runs later.
+///
+/// The terms must be independent of each other. Those of an entry with itself, or with one of its systematic row, are if the
+/// pairs of runs are disjoint: they are tested in two halves, and not at all within one run.
 fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
     let count = masks.q.len();
     if count > LARGEST || masks.runs <= lag + 1 {
         return;
     }
-    let runs = masks.runs - lag;
-    let first: Vec<Vec<u64>> = masks.bits.iter().map(|bits| cut(bits, runs)).collect();
     let second: Vec<Vec<u64>> =
         masks.bits.iter().map(|bits| shifted(bits, lag, masks.runs)).collect();
-    let totals: Vec<[f64; 2]> =
-        first.iter().zip(&second).map(|(a, b)| [ones(a), ones(b)]).collect();
-    let runs = runs as f64;
-    for a in 0..count {
-        for b in if lag == 0 { a + 1..count } else { 0..count } {
-            let same_row = masks.unknowns[a].row == masks.unknowns[b].row;
-            if a == b || (masks.is_systematic() && same_row) {
-                continue;
+    let tied = |a: usize, b: usize| {
+        a == b || masks.is_systematic() && masks.unknowns[a].row == masks.unknowns[b].row
+    };
+    for half in 0..if lag == 0 { 1 } else { 3 } {
+        let inside = |run: &usize| half == 0 || run / lag % 2 == half - 1;
+        let starts = starts(masks.runs - lag, inside);
+        let first: Vec<Vec<u64>> = masks
+            .bits
+            .iter()
+            .map(|bits| bits.iter().zip(&starts).map(|(x, s)| x & s).collect())
+            .collect();
+        let runs = ones(&starts);
+        if runs == 0.0 {
+            continue;
+        }
+        let of_first: Vec<f64> = first.iter().map(|bits| ones(bits)).collect();
+        let of_second: Vec<f64> = second.iter().map(|bits| both(&starts, bits)).collect();
+        for a in 0..count {
+            for b in if lag == 0 { a + 1..count } else { 0..count } {
+                if tied(a, b) != (half > 0) {
+                    continue;
+                }
+                let (p, q) = (masks.q[a], masks.q[b]);
+                let found =
+                    both(&first[a], &second[b]) - p * of_second[b] - q * of_first[a] + runs * p * q;
+                let deviation = libm::sqrt(runs * masks.variance(a) * masks.variance(b));
+                if found.abs() < LOOKED_AT * deviation {
+                    tests.skip(1);
+                    continue;
+                }
+                let atom = Atom::product(p, q, masks.slack[a] + masks.slack[b]);
+                let log_p = Tally::of(vec![atom], runs).log_tail(found);
+                tests.add(Kind::Single, log_p, || {
+                    let later =
+                        if lag == 0 { String::new() } else { format!(", {lag} runs later") };
+                    let what = format!(
+                        "whether entries {:?} and{later} {:?} are kept together",
+                        masks.place(a),
+                        masks.place(b)
+                    );
+                    (what, [found, 0.0, deviation])
+                });
             }
-            let (p, q) = (masks.q[a], masks.q[b]);
-            let found =
-                both(&first[a], &second[b]) - p * totals[b][1] - q * totals[a][0] + runs * p * q;
-            let deviation = libm::sqrt(runs * masks.variance(a) * masks.variance(b));
-            if found.abs() < LOOKED_AT * deviation {
-                tests.skip(1);
-                continue;
-            }
-            let atom = Atom::product(p, q, masks.slack[a] + masks.slack[b]);
-            let log_p = Tally::of(vec![atom], runs).log_tail(found);
-            tests.add(Kind::Single, log_p, || {
-                let later = if lag == 0 { String::new() } else { format!(", {lag} runs later") };
-                let what = format!(
-                    "whether entries {:?} and{later} {:?} are kept together",
-                    masks.place(a),
-                    masks.place(b)
-                );
-                (what, [found, 0.0, deviation])
-            });
         }
     }
+}
+
+/// One bit for each run that is `inside`.
+fn starts(runs: usize, inside: impl Fn(&usize) -> bool) -> Vec<u64> {
+    let mut starts = vec![0_u64; runs.div_ceil(64)];
+    for run in (0..runs).filter(inside) {
+        starts[run / 64] |= 1 << (run % 64);
+    }
+    starts
 }
 
 /// Pairs that bugs tie together.
@@ -151,40 +175,40 @@ pub(super) fn families(masks: &Masks<'_>) -> Vec<(String, Vec<(usize, usize)>)> 
     families
 }
 
-/// The sum of the products of the deviations of many pairs, all terms independent.
+/// The sum of the products of the deviations of many pairs, the second entry `lag` runs later, all terms independent.
 fn pooled(
     masks: &Masks<'_>,
     tests: &mut Tests,
+    kind: Kind,
     name: &str,
     pairs: &[(usize, usize)],
-    lag: Option<usize>,
+    lag: usize,
 ) {
-    let starts: Vec<Vec<usize>> = match lag {
-        None => vec![(0..masks.runs).collect()],
-        // Disjoint pairs of runs.
-        Some(lag) => (0..2)
-            .map(|odd| (0..masks.runs - lag).filter(|run| run / lag % 2 == odd).collect())
-            .collect(),
-    };
-    for starts in starts.iter().filter(|starts| !starts.is_empty()) {
-        let step = lag.unwrap_or(0);
+    let runs = masks.runs - lag;
+    let own = pairs.iter().any(|(a, b)| a == b);
+    // An entry and itself: disjoint pairs of runs.
+    let blocks: Vec<Option<usize>> = if own { vec![Some(0), Some(1)] } else { vec![None] };
+    for block in blocks {
+        let starts = starts(runs, |run| block.is_none_or(|odd| run / lag % 2 == odd));
+        let number = ones(&starts);
+        if number == 0.0 {
+            continue;
+        }
         let mut found = 0.0;
         for &(a, b) in pairs {
-            let mut table = [0.0; 4];
-            for &run in starts {
-                let at = 2 * usize::from(masks.bit(a, run)) + usize::from(masks.bit(b, run + step));
-                table[at] += 1.0;
-            }
+            let first: Vec<u64> = masks.bits[a].iter().zip(&starts).map(|(x, s)| x & s).collect();
+            let second = shifted(&masks.bits[b], lag, masks.runs);
             let (p, q) = (masks.q[a], masks.q[b]);
-            found += table[3] * (1.0 - p) * (1.0 - q)
-                - table[2] * (1.0 - p) * q
-                - table[1] * p * (1.0 - q)
-                + table[0] * p * q;
+            found += both(&first, &second) - p * both(&starts, &second) - q * ones(&first)
+                + number * p * q;
         }
-        let tally = Tally::of(pair_atoms(masks, pairs), starts.len() as f64);
-        tests.add(Kind::Aimed, tally.log_tail(found), || {
+        let tally = Tally::of(pair_atoms(masks, pairs), number);
+        // To say nothing of what is this far inside is on the safe side.
+        let deviation = libm::sqrt(tally.variance());
+        let log_p = if found.abs() < 3.0 * deviation { 0.0 } else { tally.log_tail(found) };
+        tests.add(kind, log_p, || {
             let what = format!("whether {name} are kept together");
-            (what, [found, 0.0, libm::sqrt(tally.variance())])
+            (what, [found, 0.0, deviation])
         });
     }
 }
@@ -213,8 +237,8 @@ pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<Ato
                 f64::from(u8::from(mask[slot])) - masks.q[at]
             };
             let mut outcomes = Vec::new();
-            for (p, x) in &masks.pieces[first] {
-                for (r, z) in &masks.pieces[second] {
+            for Piece { p, mask: x, .. } in &masks.pieces[first] {
+                for Piece { p: r, mask: z, .. } in &masks.pieces[second] {
                     let value = pairs.iter().zip(&slots);
                     let value = value.map(|(&(a, b), &(m, n))| y(x, m, a) * y(z, n, b)).sum();
                     outcomes.push((p * r, value));

@@ -1,11 +1,12 @@
 //! How small an error a number of runs can see, and how many runs an error needs.
 
+use super::bugs::Prediction;
 use super::decode::Decoder;
+use super::directions::{Directions, directions};
 use super::inconclusive;
-use super::model::Model;
-use super::projections::{Direction, Functional, directions};
+use super::model::{Model, ModelRow};
+use super::projections::{Functional, Joint};
 use super::tests::FALSE_ALARM;
-use crate::backward::{Gradients, backward};
 use crate::error::Error;
 use crate::forward::forward;
 use crate::precision::Recipe;
@@ -82,49 +83,50 @@ pub struct Sensitivity {
 /// ```
 pub fn plan(problem: &Problem<f64>, recipe: &Recipe, draw: &Draw) -> Result<Plan, Error> {
     let saved = forward(problem);
-    let truth = backward(problem, &saved);
     let model = Model::new(problem, &saved, recipe, draw)?;
-    let with_bias = truth.dbias.is_some();
-    let decoder = Decoder::new(&model, with_bias, false);
-    Ok(of_model(&model, decoder.as_ref(), &truth, [true, true, true, with_bias]))
+    let with_bias = problem.inputs().bias.is_some();
+    if Decoder::new(&model, with_bias, false).is_some() {
+        return Ok(of_masks(&model));
+    }
+    Ok(of_directions(&model, &directions(problem, draw)?))
 }
 
-pub(super) fn of_model(
-    model: &Model<'_>,
-    decoder: Option<&Decoder>,
-    truth: &Gradients<f64>,
-    present: [bool; 4],
-) -> Plan {
-    let undecided: usize = model
-        .rows
+fn undecided(model: &Model<'_>) -> usize {
+    let of = |row: &ModelRow| (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n)).count();
+    model.rows.iter().map(of).sum()
+}
+
+/// The plan of a case whose masks are told by the gradients.
+pub(super) fn of_masks(model: &Model<'_>) -> Plan {
+    Plan { decoded: true, undecided: undecided(model), measured: vec![of_counts(model)] }
+}
+
+/// The plan of a case that is judged by projections: the truth for the mean, random directions for the variance.
+pub(super) fn of_directions(model: &Model<'_>, directions: &Directions) -> Plan {
+    let all = [true; 4];
+    let measured = directions
+        .names
         .iter()
-        .map(|row| (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n)).count())
-        .sum();
-    let measured = if decoder.is_some() {
-        vec![of_counts(model)]
-    } else {
-        let of = |direction| Functional::new(model, direction);
-        let all = directions(model, truth, present);
-        // The truth for the mean, random directions of all gradients for the variance.
-        let truths = |d: &Direction| d.name.ends_with("over its variance");
-        let random = |d: &Direction| d.name.starts_with("random") && d.name.contains("dq, dk");
-        let used = all.iter().filter(|d| truths(d) || random(d));
-        used.map(|d| (truths(d), of(d)))
-            .filter(|(_, f)| f.variance > 0.0)
-            .map(|(truth, f)| Measured {
-                mean: if truth { f.mean.abs() } else { f64::INFINITY },
-                fixes_variance: !truth,
-                variance: f.variance,
-                fourth: f.fourth,
-                deviation: f.deviation,
-                rounding: f.rounding,
-                functional: Some(f.clone()),
-                pairs: None,
-                rows: None,
-            })
-            .collect()
-    };
-    Plan { decoded: decoder.is_some(), undecided, measured }
+        .enumerate()
+        .filter_map(|(p, name)| {
+            let truth = name.ends_with("over its variance");
+            (truth || name.starts_with("random")).then_some((p, truth))
+        })
+        .map(|(p, truth)| (truth, Joint::new(model, directions.of(p)).functional(all, 0.0)))
+        .filter(|(_, f)| f.variance > 0.0)
+        .map(|(truth, f)| Measured {
+            mean: if truth { f.mean.abs() } else { f64::INFINITY },
+            fixes_variance: !truth,
+            variance: f.variance,
+            fourth: f.fourth,
+            deviation: f.deviation,
+            rounding: f.rounding,
+            functional: Some(f.clone()),
+            pairs: None,
+            rows: None,
+        })
+        .collect();
+    Plan { decoded: false, undecided: undecided(model), measured }
 }
 
 /// The number of kept undecided entries.
@@ -175,7 +177,7 @@ impl Plan {
         self.measured.iter().filter(|m| m.variance > 0.0).fold(zero, |worst, m| {
             let limit = bernstein_limit(m.variance * n, m.deviation, LEVEL);
             let bias = (limit / n + m.rounding) / m.mean;
-            let cut = m.functional.as_ref().map_or(1.0, |f| f.cut(n));
+            let cut = m.functional.as_ref().map_or(1.0, |f| f.cut(n).0);
             let squares = m.fourth - m.variance * m.variance;
             let [mean, spread, most] = m.rows.unwrap_or([m.variance, squares, cut * cut]);
             let variance = bernstein_limit(n * spread, most, LEVEL) / (n * mean);
@@ -269,7 +271,7 @@ impl Plan {
 
     /// The plan for machines.
     #[must_use]
-    pub fn to_json(&self, bias: f64, variance: f64) -> String {
+    pub fn to_json(&self, bias: f64, variance: f64, bugs: Option<&[Prediction]>) -> String {
         let rows: Vec<serde_json::Value> = [10, 100, 1000, 4000, 10_000, 100_000]
             .into_iter()
             .map(|runs| {
@@ -279,7 +281,7 @@ impl Plan {
                 })
             })
             .collect();
-        let document = serde_json::json!({
+        let mut document = serde_json::json!({
             "spec": "sus-oracle-power/1",
             "undecided": self.undecided,
             "decoded": self.decoded,
@@ -288,6 +290,12 @@ impl Plan {
             "variance": { "size": variance, "runs": self.runs(|s| s.variance <= variance) },
             "pass": { "runs": self.runs(|s| self.decides(s)) },
         });
+        if let Some(bugs) = bugs {
+            let bugs = bugs.iter().map(|Prediction { bug, what, runs, test }| {
+                serde_json::json!({ "bug": bug, "what": what, "runs": runs, "test": test })
+            });
+            document["bugs"] = bugs.collect();
+        }
         format!("{document}\n")
     }
 }

@@ -1,23 +1,35 @@
 //! Projections: what can be told of runs whose masks cannot be decoded.
 //!
 //! A functional `phi = <R, g~>` is `sum_ij a_ij W~_ij`, a sum of independent terms whose laws are known. Its mean over the runs, its
-//! spread, its range, and the products of neighbouring runs are held against that law.
+//! spread, its range, the products of runs some steps apart, and of two functionals of one run, are held against that law.
 
+use super::directions::{Directions, GRADIENTS};
 use super::model::{Model, for_each_part, slices};
-use super::runs::Runs;
+use super::runs::{Projected, Runs};
 use super::tails::{Atom, Tally};
-use super::tests::{FALSE_ALARM, Kind, Tests};
-use crate::backward::Gradients;
+use super::tests::{Kind, Tests};
 use crate::sus::moments::functional::{bernstein_limit, bernstein_tail};
-use crate::sus::moments::variances;
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-/// A direction by its coefficients of `dq, dk, dv, dbias`.
-pub(super) struct Direction {
-    pub name: String,
-    pub parts: [Vec<f64>; 4],
+/// Sums of more terms are near enough to normal for Bernstein's limit; exact tails of so many take long.
+const LARGEST: usize = 4096;
+
+/// An independent term of the projections of all gradients on one direction.
+#[derive(Debug, Clone)]
+struct Term {
+    /// `(probability, deviation of each gradient's projection)`.
+    outcomes: Vec<(f64, [f64; 4])>,
+    slack: f64,
+}
+
+/// The joint law of the projections of all gradients on one direction.
+#[derive(Debug, Clone)]
+pub(super) struct Joint {
+    terms: Vec<Term>,
+    mean: [f64; 4],
+    rounding: [f64; 4],
+    /// The largest `sum |R| |g~|`, which the rounding of the projection itself is a part of.
+    reach: [f64; 4],
 }
 
 /// The law of one functional.
@@ -32,138 +44,216 @@ pub(super) struct Functional {
     pub rounding: f64,
 }
 
-const NAMES: [&str; 4] = ["dq", "dk", "dv", "dbias"];
-/// Random directions of each gradient, and of all together.
-const RANDOM: usize = 16;
-
-/// The fixed directions: random signs, the truth (a wrong scale), its heads, its large and its small weights.
-pub(super) fn directions(
-    model: &Model<'_>,
-    truth: &Gradients<f64>,
-    present: [bool; 4],
-) -> Vec<Direction> {
-    let variances = variances(&model.law);
-    let (truth, variances) = (slices(truth), slices(&variances));
-    let scale: Vec<f64> = variances
-        .iter()
-        .map(|v| {
-            let mean = v.iter().sum::<f64>() / v.len().max(1) as f64;
-            if mean > 0.0 { 1.0 / libm::sqrt(mean) } else { 0.0 }
-        })
-        .collect();
-    let zero = || variances.map(|v| vec![0.0; v.len()]);
-    let mut all = Vec::new();
-    let mut rng = ChaCha8Rng::from_seed(*b"sus-oracle/projections/1........");
-    for subset in [vec![0], vec![1], vec![2], vec![3], vec![0, 1, 2, 3]] {
-        let subset: Vec<usize> = subset.into_iter().filter(|&t| present[t]).collect();
-        if subset.is_empty() {
-            continue;
-        }
-        let name = subset.iter().map(|&t| NAMES[t]).collect::<Vec<_>>().join(", ");
-        for number in 0..RANDOM {
-            let mut parts = zero();
-            for &t in &subset {
-                for x in &mut parts[t] {
-                    *x = if rng.next_u32() >> 31 == 0 { scale[t] } else { -scale[t] };
-                }
-            }
-            all.push(Direction { name: format!("random direction {number} of {name}"), parts });
-        }
-        // The truth over the variance: a wrong scale, as little disturbed as may be.
-        let mut parts = zero();
-        for &t in &subset {
-            let floor = 1e-6 / (scale[t] * scale[t]).max(f64::MIN_POSITIVE);
-            for (x, (g, v)) in parts[t].iter_mut().zip(truth[t].iter().zip(variances[t])) {
-                *x = if scale[t] > 0.0 { g / (v + floor) } else { 0.0 };
-            }
-        }
-        all.push(Direction { name: format!("the truth of {name} over its variance"), parts });
-        let mut parts = zero();
-        for &t in &subset {
-            parts[t].iter_mut().zip(truth[t]).for_each(|(x, g)| *x = g * scale[t] * scale[t]);
-        }
-        all.push(Direction { name: format!("the truth of {name}"), parts });
-    }
-    let classes = [("q < 1/16", 0.0..0.0625), ("q < 1/2", 0.0..0.5), ("q >= 1/2", 0.5..2.0)];
-    for (name, class) in classes {
-        let inside = |q: f64| class.contains(&q);
-        let mut parts = zero();
-        for row in &model.rows {
-            for (n, entry) in row.entries.iter().enumerate().filter(|(n, _)| inside(row.law.q[*n]))
-            {
-                for_each_part(model.problem, row.row, entry, |t, at, x| {
-                    parts[t][at] += row.law.w[n] * x * scale[t] * scale[t];
-                });
-            }
-        }
-        for (t, part) in parts.iter_mut().enumerate().filter(|(t, _)| !present[*t]) {
-            let _ = t;
-            part.fill(0.0);
-        }
-        all.push(Direction { name: format!("the truth of the weights with {name}"), parts });
-    }
-    all
-}
-
-impl Functional {
+impl Joint {
     /// The law of a direction.
-    pub(super) fn new(model: &Model<'_>, direction: &Direction) -> Self {
-        let (mut tally, mut mean) = (Vec::new(), 0.0);
+    pub(super) fn new(model: &Model<'_>, parts: [&[f64]; 4]) -> Self {
+        let (mut terms, mut mean) = (Vec::new(), [0.0; 4]);
         for row in &model.rows {
-            let mut a = vec![0.0; row.entries.len()];
-            for (a, entry) in a.iter_mut().zip(&row.entries) {
+            let law = &row.law;
+            let mut a = vec![[0.0; 4]; row.entries.len()];
+            for (n, (a, entry)) in a.iter_mut().zip(&row.entries).enumerate() {
                 for_each_part(model.problem, row.row, entry, |t, at, x| {
-                    if let Some(r) = direction.parts[t].get(at) {
-                        *a += r * x;
+                    if let Some(r) = parts[t].get(at) {
+                        a[t] += r * x;
                     }
                 });
+                mean = std::array::from_fn(|t| mean[t] + a[t] * law.w[n]);
             }
-            mean += a.iter().zip(&row.law.w).map(|(a, w)| a * w).sum::<f64>();
-            let law = &row.law;
             let undecided = || (0..a.len()).filter(|&n| law.is_undecided(n));
             let Some(pieces) = &law.pieces else {
-                tally.extend(
-                    undecided().map(|n| Atom::entry(law.q[n], a[n] * law.kept[n], row.slack(n))),
-                );
+                terms.extend(undecided().map(|n| {
+                    let (q, x) = (law.q[n], a[n].map(|a| a * law.kept[n]));
+                    let outcomes =
+                        vec![(q, x.map(|x| x * (1.0 - q))), (1.0 - q, x.map(|x| -x * q))];
+                    Term { outcomes, slack: row.slack(n) }
+                }));
                 continue;
             };
-            let mut at: f64 = -undecided().map(|n| a[n] * law.w[n]).sum::<f64>();
-            at += pieces.start.iter().map(|&n| a[n] * law.kept[n]).sum::<f64>();
+            let mut at = [0.0; 4];
+            let add = |at: &mut [f64; 4], n: usize, x: f64| {
+                *at = std::array::from_fn(|t| at[t] + a[n][t] * x);
+            };
+            undecided().for_each(|n| add(&mut at, n, -law.w[n]));
+            pieces.start.iter().for_each(|&n| add(&mut at, n, law.kept[n]));
             let mut outcomes = Vec::new();
             pieces.for_each(|step, length| {
                 if let Some(step) = step {
-                    at -= a[step.leaves] * law.kept[step.leaves];
-                    at += step.enters.map_or(0.0, |n| a[n] * law.kept[n]);
+                    add(&mut at, step.leaves, -law.kept[step.leaves]);
+                    if let Some(n) = step.enters {
+                        add(&mut at, n, law.kept[n]);
+                    }
                 }
                 outcomes.push((length, at));
             });
-            let slack: f64 = undecided().map(|n| row.slack(n)).sum();
-            tally.push(Atom { outcomes, slack: 2.0 * slack * (a.len() + 1) as f64 });
+            terms.push(Term { outcomes, slack: row.row_slack() });
         }
+        let dot = |t: usize, other: &[f64]| -> f64 {
+            parts[t].iter().zip(other).map(|(r, b)| (r * b).abs()).sum()
+        };
+        let (bounds, sizes) = (slices(&model.bounds), slices(&model.sizes));
+        Joint {
+            terms,
+            mean,
+            rounding: std::array::from_fn(|t| dot(t, bounds[t])),
+            reach: std::array::from_fn(|t| dot(t, sizes[t])),
+        }
+    }
+
+    /// The law of the sum over some gradients; `unit` is the roundoff that values were projected with.
+    pub(super) fn functional(&self, of: [bool; 4], unit: f64) -> Functional {
+        let pick = |x: &[f64; 4]| (0..4).filter(|&t| of[t]).map(|t| x[t]).sum::<f64>();
+        let atoms: Vec<Atom> = self
+            .terms
+            .iter()
+            .map(|term| {
+                let outcomes = term.outcomes.iter().map(|(p, x)| (*p, pick(x))).collect();
+                Atom { outcomes, slack: term.slack }
+            })
+            .collect();
         let moment =
             |atom: &Atom, n: i32| -> f64 { atom.outcomes.iter().map(|(p, x)| p * x.powi(n)).sum() };
-        let variance: f64 = tally.iter().map(|atom| moment(atom, 2)).sum();
-        let excess: f64 = tally
+        let variance: f64 = atoms.iter().map(|atom| moment(atom, 2)).sum();
+        let excess: f64 = atoms
             .iter()
             .map(|atom| moment(atom, 4) - 3.0 * moment(atom, 2) * moment(atom, 2))
             .sum();
-        let deviation = tally.iter().map(Atom::deviation).fold(0.0, f64::max);
-        let bounds = slices(&model.bounds);
-        let rounding = direction
-            .parts
-            .iter()
-            .zip(bounds)
-            .map(|(r, b)| r.iter().zip(b).map(|(r, b)| (r * b).abs()).sum::<f64>())
-            .sum();
+        let deviation = atoms.iter().map(Atom::deviation).fold(0.0, f64::max);
         let fourth = (3.0 * variance * variance + excess).max(variance * variance);
-        let tally = Tally::of(tally, 1.0);
-        Functional { tally, mean, variance, fourth, deviation, rounding }
+        let rounding = pick(&self.rounding) + unit * pick(&self.reach);
+        let tally = Tally::of(atoms, 1.0);
+        Functional { tally, mean: pick(&self.mean), variance, fourth, deviation, rounding }
     }
 
-    /// No value is farther from the mean, but with a probability that is part of the budget.
-    pub(super) fn cut(&self, runs: f64) -> f64 {
-        let level = FALSE_ALARM / (1e5 * runs);
+    /// `Cov(phi, phi')` of two sums over gradients, and the variance of the product of their deviations.
+    fn product(&self, of: [bool; 4], other: &Joint, and: [bool; 4]) -> [f64; 2] {
+        let pick =
+            |x: &[f64; 4], of: [bool; 4]| (0..4).filter(|&t| of[t]).map(|t| x[t]).sum::<f64>();
+        let (mut covariance, mut both, mut one, mut two) = (0.0, 0.0, 0.0, 0.0);
+        for (a, b) in self.terms.iter().zip(&other.terms) {
+            let (mut xx, mut yy, mut xy, mut four) = (0.0, 0.0, 0.0, 0.0);
+            for ((p, x), (_, y)) in a.outcomes.iter().zip(&b.outcomes) {
+                let (x, y) = (pick(x, of), pick(y, and));
+                xx += p * x * x;
+                yy += p * y * y;
+                xy += p * x * y;
+                four += p * x * x * y * y;
+            }
+            covariance += xy;
+            one += xx;
+            two += yy;
+            both += four - xx * yy - 2.0 * xy * xy;
+        }
+        let variance = both + one * two + covariance * covariance;
+        [covariance, variance.max(1e-9 * one * two)]
+    }
+}
+
+/// The values of all runs on all directions.
+pub(super) fn project(directions: &Directions, runs: &Runs<'_>) -> Projected {
+    let values = std::array::from_fn(|t| {
+        if runs.gradients[t].is_empty() {
+            return Vec::new();
+        }
+        (0..runs.count)
+            .into_par_iter()
+            .flat_map_iter(|run| {
+                let g = runs.of(t, run);
+                (0..directions.count())
+                    .map(move |p| directions.of(p)[t].iter().zip(g).map(|(r, g)| r * g).sum())
+            })
+            .collect()
+    });
+    Projected { count: runs.count, values, unit: 0.0 }
+}
+
+/// Every test of every direction: each gradient's own projection, the sum of all, and their products.
+pub(super) fn test(
+    model: &Model<'_>,
+    directions: &Directions,
+    projected: &Projected,
+    tests: &mut Tests,
+) {
+    let present: [bool; 4] = std::array::from_fn(|t| !projected.values[t].is_empty());
+    let single = |t: usize| std::array::from_fn(|other| other == t);
+    let mut before: Option<(Functional, Joint, Vec<f64>)> = None;
+    for (p, name) in directions.names.iter().enumerate() {
+        let joint = Joint::new(model, directions.of(p));
+        let mut singles: Vec<(usize, Functional, Vec<f64>)> = Vec::new();
+        for t in (0..4).filter(|&t| present[t]) {
+            let functional = joint.functional(single(t), projected.unit);
+            let values = functional.values(directions.count(), p, single(t), projected);
+            functional.test(&format!("{name}, of {}", GRADIENTS[t]), &values, tests);
+            singles.push((t, functional, values));
+        }
+        for (at, (t, first, x)) in singles.iter().enumerate() {
+            for (u, second, y) in &singles[at + 1..] {
+                let law = joint.product(single(*t), &joint, single(*u));
+                let of = format!("{name}, of {} and of {}", GRADIENTS[*t], GRADIENTS[*u]);
+                products(&of, [first, second], [x, y], law, tests);
+            }
+        }
+        let all = joint.functional(present, projected.unit);
+        let values = all.values(directions.count(), p, present, projected);
+        all.test(&format!("{name}, of all gradients"), &values, tests);
+        if !directions.heads.contains(&p) {
+            continue;
+        }
+        if let Some((first, other, x)) = &before {
+            let law = other.product(present, &joint, present);
+            let of = format!("{}, and {name}", directions.names[p - 1]);
+            products(&of, [first, &all], [x, &values], law, tests);
+        }
+        before = Some((all, joint, values));
+    }
+}
+
+/// Distance from what is expected, less what rounding can do.
+fn clear(x: f64, noise: f64) -> f64 {
+    x.signum() * (x.abs() - noise).max(0.0)
+}
+
+/// The products of two functionals of the same run, against their covariance.
+fn products(
+    what: &str,
+    [first, second]: [&Functional; 2],
+    [x, y]: [&[f64]; 2],
+    [covariance, variance]: [f64; 2],
+    tests: &mut Tests,
+) {
+    if first.variance == 0.0 || second.variance == 0.0 {
+        return;
+    }
+    let n = x.len() as f64;
+    let ((cut, p), (other, q)) = (first.cut(n), second.cut(n));
+    let lost = n * libm::sqrt((variance + covariance * covariance) * (p + q));
+    let (mut sum, mut blur) = (0.0, 0.0);
+    for (x, y) in x.iter().zip(y) {
+        let (x, y) = (x.clamp(-cut, cut), y.clamp(-other, other));
+        sum += x * y;
+        blur += first.noise() * y.abs() + second.noise() * x.abs() + first.noise() * second.noise();
+    }
+    let scale = libm::sqrt(first.variance * second.variance);
+    let distance = clear(sum - n * covariance, blur + lost + 1e-9 * n * scale).abs();
+    // What the mean loses, its square may lose, too.
+    let spread = n * variance + 2.0 * covariance.abs() * lost;
+    let tail = bernstein_tail(spread, cut * other + covariance.abs(), distance);
+    tests.add(Kind::Aimed, libm::log(tail), || {
+        let found = [sum / n, covariance, libm::sqrt(variance / n)];
+        (format!("the covariance of {what}"), found)
+    });
+}
+
+impl Functional {
+    /// Where values are cut off before they are squared or multiplied, and how often a right one is beyond it at most.
+    ///
+    /// What is cut off is a part of the null: by the inequality of Cauchy and Schwarz it takes at most the root of that
+    /// probability times the second moment from the mean of a product. The lower the cut, the narrower is Bernstein's limit.
+    pub(super) fn cut(&self, runs: f64) -> (f64, f64) {
+        let level = 0.01 / runs;
         let mut most = bernstein_limit(self.variance, self.deviation, level);
+        if self.tally.atoms.len() > LARGEST {
+            return (most, level);
+        }
         let mut least = 0.0;
         for _ in 0..12 {
             let middle = 0.5 * (least + most);
@@ -174,38 +264,35 @@ impl Functional {
                 least = middle;
             }
         }
-        most
+        (most, level)
+    }
+
+    /// What rounding can do to one value, that of the mean included.
+    fn noise(&self) -> f64 {
+        self.rounding + 1e-13 * self.mean.abs()
     }
 
     /// The values of all runs, less the mean.
-    fn values(&self, direction: &Direction, runs: &Runs<'_>) -> Vec<f64> {
-        (0..runs.count)
-            .into_par_iter()
-            .map(|run| {
-                let dot = |t: usize| -> f64 {
-                    direction.parts[t].iter().zip(runs.of(t, run)).map(|(r, g)| r * g).sum()
-                };
-                (0..4).map(dot).sum::<f64>() - self.mean
-            })
-            .collect()
+    fn values(&self, count: usize, p: usize, of: [bool; 4], projected: &Projected) -> Vec<f64> {
+        let value = |run: usize| -> f64 {
+            (0..4).filter(|&t| of[t]).map(|t| projected.values[t][run * count + p]).sum()
+        };
+        (0..projected.count).map(|run| value(run) - self.mean).collect()
     }
 
     /// Mean, spread, range and independence of the runs.
-    pub(super) fn test(&self, direction: &Direction, runs: &Runs<'_>, tests: &mut Tests) {
-        let values = self.values(direction, runs);
-        let n = runs.count as f64;
-        let name = &direction.name;
-        let noise = self.rounding + 1e-13 * self.mean.abs();
+    fn test(&self, name: &str, values: &[f64], tests: &mut Tests) {
+        let (runs, noise) = (values.len(), self.noise());
+        let n = runs as f64;
         let total: f64 = values.iter().sum();
-        let clear = |x: f64, noise: f64| x.signum() * (x.abs() - noise).max(0.0);
-        tests.add(Kind::Aimed, self.tally.times(n).log_tail(clear(total, n * noise)), || {
+        tests.add(Kind::First, self.tally.times(n).log_tail(clear(total, n * noise)), || {
             let found = [total / n + self.mean, self.mean, libm::sqrt(self.variance / n)];
             (format!("the mean of {name}"), found)
         });
         if self.variance == 0.0 {
             return;
         }
-        let cut = self.cut(n);
+        let (cut, p) = self.cut(n);
         let largest = values.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         let tail = bernstein_tail(self.variance, self.deviation, (largest - noise).max(0.0));
         tests.add(Kind::Aimed, (libm::log(tail) + libm::log(n)).min(0.0), || {
@@ -213,19 +300,20 @@ impl Functional {
         });
         let squares: f64 = values.iter().map(|x| (x * x).min(cut * cut)).sum();
         let blur: f64 = values.iter().map(|x| 2.0 * x.abs() * noise + noise * noise).sum();
-        let spread = n * (self.fourth - self.variance * self.variance);
-        let difference = clear(squares - n * self.variance, blur + 1e-9 * n * self.variance);
+        let lost = n * (libm::sqrt(self.fourth * p) + 1e-9 * self.variance);
+        let difference = clear(squares - n * self.variance, blur + lost);
+        let spread = n * (self.fourth - self.variance * self.variance) + 2.0 * self.variance * lost;
         let tail = bernstein_tail(spread, cut * cut, difference.abs());
         tests.add(Kind::Aimed, libm::log(tail), || {
             let found = [squares / n, self.variance, libm::sqrt(spread) / n];
             (format!("the variance of {name}"), found)
         });
-        for lag in [1, 2, 3, 4, 8, runs.count / 2] {
-            if lag == 0 || lag >= runs.count {
+        for lag in [1, 2, 3, 4, 8, runs / 2] {
+            if lag == 0 || lag >= runs {
                 continue;
             }
             for odd in 0..2 {
-                let starts = (0..runs.count - lag).filter(|run| run / lag % 2 == odd);
+                let starts = (0..runs - lag).filter(|run| run / lag % 2 == odd);
                 let (mut sum, mut count, mut blur) = (0.0, 0.0, 0.0);
                 let clip = |x: f64| x.clamp(-cut, cut);
                 for run in starts {
@@ -235,7 +323,9 @@ impl Functional {
                     blur += noise * (x.abs() + y.abs() + noise);
                 }
                 let variance = count * self.variance * self.variance;
-                let distance = clear(sum, blur + 1e-9 * variance.sqrt()).abs();
+                // The means of two independent values that were cut off are at most so far from 0.
+                let lost = count * self.variance * p + 1e-9 * libm::sqrt(variance);
+                let distance = clear(sum, blur + lost).abs();
                 let tail = bernstein_tail(variance, cut * cut, distance);
                 tests.add(Kind::Aimed, libm::log(tail), || {
                     let found = [sum, 0.0, libm::sqrt(variance)];

@@ -1,0 +1,45 @@
+//! `sus-oracle merge`: the shards of many jobs or machines as one candidate.
+
+use clap::Args;
+use std::path::PathBuf;
+use sus_oracle::file::{FileError, TensorFile};
+use sus_oracle::verdict::merge::merge;
+
+/// Put the runs of several files into one candidate, in their order
+///
+/// A shard holds runs (gradients with a leading axis, or projected values), or one run. Shards of other cases, and runs that are
+/// given twice, are refused: by the tensors seeds or runs (a number for each run) if there are any, and by the numbers themselves.
+/// Merging in any grouping gives the same bytes.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  sus-oracle merge shard-*.safetensors --out runs.safetensors
+  sus-oracle check problem.safetensors runs.safetensors --c 30
+check takes the shards, too: sus-oracle check problem.safetensors shard-*.safetensors --c 30")]
+pub(crate) struct Arguments {
+    /// The shards, safetensors files, in the order of their runs
+    #[arg(required = true)]
+    shards: Vec<PathBuf>,
+    /// Where all runs go
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
+    let Arguments { shards, out } = arguments;
+    let (merged, runs) = read(&shards)?;
+    merged.write(&out)?;
+    let names: Vec<&str> = merged.arrays.keys().map(String::as_str).collect();
+    Ok(format!(
+        "shards     {}\nruns       {runs}\nwrote      {}: {}\n",
+        shards.len(),
+        out.display(),
+        names.join(" ")
+    ))
+}
+
+/// Reads and merges shards; the number of runs.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<(TensorFile, usize), FileError> {
+    let shards = paths.iter().map(|path| TensorFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    merge(&shards).map_err(|e| FileError::new(&paths[e.shard], e.reason))
+}
