@@ -4,7 +4,7 @@ mod cell;
 mod report;
 
 pub use cell::{Cell, Outputs, RightErrors};
-pub use report::{Survivor, Tally};
+pub use report::{PASSED, Survivor, Tally};
 
 use super::arithmetic::{Arithmetic, Format};
 use super::cases::Case;
