@@ -178,7 +178,7 @@ impl Weights {
             let share = |stage: Stage| f64::from(bound.stages[at][stage as usize]) * decides;
             // Shares are kept in f32.
             let mut random: f64 = followed.iter().map(|&of| share(of)).sum();
-            if is_dv && of_roundings == 0.0 && !truncated {
+            if is_dv && of_roundings == 0.0 && !truncated && core.a.is_narrow(recipe.p) {
                 // Every P is known, whatever the errors before it was rounded.
                 random += share(Stage::Score) + share(Stage::Lse);
             }
