@@ -25,7 +25,7 @@ pub use directional::{Along, Direction};
 pub use entry::Term;
 pub(crate) use entry::is_power_of_two;
 pub use format::Format;
-pub use functional::{Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
+pub use functional::{AllLimits, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub use row::{EntryError, Mode, RowErrors, row_errors};
 pub use stage::Stage;

@@ -58,7 +58,7 @@ impl Arithmetic {
 
     /// A kernel that rounds nowhere but to `f64`.
     #[must_use]
-    pub fn exact() -> Self {
+    pub(super) fn exact() -> Self {
         let recipe = Recipe::built_in("f64").expect("a built-in recipe");
         Self::of(&recipe)
     }

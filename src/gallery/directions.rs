@@ -45,7 +45,7 @@ pub fn directions(problem: &Problem<f64>, draw: Option<&Draw>, recipe: &Recipe) 
         .collect::<Vec<_>>()
         .into_par_iter()
         .filter_map(|(name, at)| {
-            let wrong = (named(name).expect("a kernel of the gallery").run)(&[exact, rounded][at])?;
+            let wrong = (named(name)?.run)(&[exact, rounded][at])?;
             Some(Direction { name, tensors: difference(&wrong, &rights[at]) })
         })
         .collect();

@@ -59,6 +59,9 @@ pub struct Limits {
     pub sets: [SetLimits; 3],
 }
 
+/// The limits of `dq`, `dk`, `dv`, and those of sums along directions.
+pub type AllLimits = ([Limits; 3], Vec<Along>);
+
 /// The limits of `dq`, `dk`, `dv`, and of their errors together along some directions; `None` for a problem too large
 /// for them.
 #[must_use]
@@ -66,7 +69,7 @@ pub fn limits(
     question: &Question<'_>,
     bounds: &Bounds,
     directions: &[Direction],
-) -> Option<([Limits; 3], Vec<Along>)> {
+) -> Option<AllLimits> {
     let core = Core::new(question);
     let p = question.problem;
     let s = p.sizes();

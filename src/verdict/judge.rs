@@ -14,7 +14,7 @@ use crate::file::TensorFile;
 use crate::forward::Saved;
 use crate::gallery::{directions, usual};
 use crate::precision::{
-    Along, Bound, Bounds, Limits, Question, Recipe, Truth, bounds, kept_weights, limits,
+    AllLimits, Bound, Bounds, Question, Recipe, Truth, bounds, kept_weights, limits,
 };
 use crate::problem::{Inputs, Problem};
 use crate::sus::{Draw, Sample, sample};
@@ -47,7 +47,7 @@ struct Reference {
 struct Judged {
     gradients: Gradients<f64>,
     bounds: Bounds,
-    limits: Option<([Limits; 3], Vec<Along>)>,
+    limits: Option<AllLimits>,
 }
 
 /// The oracle's own mask, and what of it is forced.
@@ -301,10 +301,7 @@ impl Judge {
 }
 
 impl Judged {
-    fn errors(
-        question: &Question<'_>,
-        draw: Option<&Draw>,
-    ) -> (Bounds, Option<([Limits; 3], Vec<Along>)>) {
+    fn errors(question: &Question<'_>, draw: Option<&Draw>) -> (Bounds, Option<AllLimits>) {
         let bounds = bounds(question);
         let directions = directions(question.problem, draw, question.recipe);
         let mut limits = limits(question, &bounds, &directions);
