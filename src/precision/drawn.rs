@@ -287,7 +287,7 @@ fn entry(core: &Core<'_>, row: Row, at: u32, errors: &RowErrors, e: &EntryError)
     let relative = if kept.varies == 0.0 { kept.constant + 2.0 * a.u } else { relative };
     let known = |format: Format| {
         let known = a.is_narrow(format).then(|| known_error(format, kept.w, relative))??;
-        (kept.varies == 0.0 || known.abs() <= kept.w * relative).then_some(known)
+        (kept.varies == 0.0).then_some(known)
     };
     let of_p = |format: Format| match known(format) {
         Some(_) => 0.0,

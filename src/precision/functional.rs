@@ -88,7 +88,7 @@ pub fn limits(
         let (truth, bound) = tensors[which];
         let elements = elements.iter().flat_map(|head| head[which].iter().copied());
         let known = known.iter().flat_map(|head| head[which].iter().copied());
-        Weights::new(&core, truth, bound, elements.zip(known), s.batch * s.key_heads, which == 2)
+        Weights::new(&core, truth, bound, elements.zip(known), s.batch * s.key_heads)
     });
     let [dq, dk, dv] = &weights;
     let scales: Vec<[Scales; 3]> =
@@ -144,7 +144,6 @@ impl Weights {
         bound: &Bound,
         elements: impl Iterator<Item = (f64, f64)>,
         heads: usize,
-        is_dv: bool,
     ) -> Self {
         let recipe = core.q.recipe;
         // Where scores are stored, their roundings are in delta's share too, and are not followed.
@@ -180,24 +179,12 @@ impl Weights {
             let (truth, decides) = (all.truth[at], bound.decides[at]);
             let share = |stage: Stage| f64::from(bound.stages[at][stage as usize]) * decides;
             // Shares are kept in f32.
-            let mut random: f64 = followed.iter().map(|&of| share(of)).sum();
-            if is_dv && of_roundings == 0.0 && !truncated && core.a.is_narrow(recipe.p) {
-                // Every P is known, whatever the errors before it was rounded.
-                random += share(Stage::Score) + share(Stage::Lse);
-            }
-            let mut rest = ((decides - random) + 1e-6 * decides).max(0.0);
+            let random: f64 = followed.iter().map(|&of| share(of)).sum();
+            let rest = ((decides - random) + 1e-6 * decides).max(0.0);
             // Repeated heads round more than once.
             let store = recipe.output.rounding_error(truth.abs(), recipe.flush_to_zero);
             let store = store.max(share(Stage::Store));
-            let mut stored = stored_parameter(recipe.output, truth) * store * store * alike[at];
-            if of_roundings == 0.0 && truth != 0.0 {
-                // The result is known, and so may be its rounding.
-                let (away, format) = (rest + known.abs(), recipe.output);
-                let (least, most) = (format.round(truth - away), format.round(truth + away));
-                if least == most && format != Format::Tf32 {
-                    (stored, rest) = (0.0, (least - truth).abs() + 1e-6 * rest);
-                }
-            }
+            let stored = stored_parameter(recipe.output, truth) * store * store * alike[at];
             let scale = libm::sqrt(of_roundings + stored + rest * rest + known * known);
             let inverse = if scale > 0.0 && scale.is_finite() { 1.0 / scale } else { 0.0 };
             let of = [inverse, truth * inverse * inverse];

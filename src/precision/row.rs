@@ -356,12 +356,7 @@ impl RowArithmetic<'_> {
             errors.delta_error.worst += a.u * product.abs;
             errors.delta_error.tau += a.u * product.partial;
         }
-        // A single weight is 1, and o is v.
-        let exact = errors.entries.len() == 1
-            && errors.sink.is_none()
-            && o.iter().all(|&o| recipe.o.round(o) == o);
-        errors.delta_stored_norms =
-            if exact { [0.0; 2] } else { [libm::sqrt(of_p), libm::sqrt(of_stored)] };
+        errors.delta_stored_norms = [libm::sqrt(of_p), libm::sqrt(of_stored)];
         errors.delta_stored = rounded * amplify;
     }
 
