@@ -16,11 +16,14 @@ pub mod arithmetic;
 pub mod cases;
 pub mod catalogue;
 pub mod diagnosis;
+mod directions;
 pub mod machine;
 pub mod matrix;
 mod right;
 pub mod rivals;
 mod wrong;
+
+pub use directions::{directions, usual};
 
 use crate::file::TensorFile;
 use crate::problem::{Problem, Sizes};
@@ -87,13 +90,15 @@ pub struct Launch<'a> {
     pub draw: Option<&'a Draw>,
     /// The plainest right kernel after each of its stages, if somebody kept it.
     stages: Option<&'a [machine::Work<'a>]>,
+    /// Running totals in a narrow format end with an addition that is not rounded to it.
+    unfinished: bool,
 }
 
 impl<'a> Launch<'a> {
     /// A launch.
     #[must_use]
     pub fn new(problem: &'a Problem<f64>, arithmetic: Arithmetic, draw: Option<&'a Draw>) -> Self {
-        Launch { problem, arithmetic, draw, stages: None }
+        Launch { problem, arithmetic, draw, stages: None, unfinished: false }
     }
 
     /// The same launch for many kernels: what they share is computed once.
@@ -143,19 +148,6 @@ impl Kernel {
         let sources: Vec<&str> =
             self.bugs.iter().filter_map(|number| catalogue::source(number)).collect();
         (!sources.is_empty()).then(|| sources.join("; "))
-    }
-}
-
-/// Kernels of other families that round where they should not: a verdict may have to pass them on small problems.
-const ROUNDINGS: [&str; 3] =
-    ["keys_prescaled_and_rounded", "group_sum_in_bf16", "dbias_accumulated_in_bf16"];
-
-impl Kernel {
-    /// Whether all that it does wrong is one more rounding, or a factor near 1: of the size of the roundings of 16-bit
-    /// types.
-    #[must_use]
-    pub fn is_near_rounding(&self) -> bool {
-        self.family == Family::Rounding || ROUNDINGS.contains(&self.name)
     }
 }
 

@@ -5,6 +5,7 @@
 //! computed in double-double: [`Truth`]. `docs/bounds.md` derives every term.
 
 mod bound;
+mod directional;
 mod drawn;
 mod entry;
 mod format;
@@ -20,9 +21,11 @@ mod terms;
 mod truth;
 
 pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};
+pub use directional::{Along, Direction};
 pub use entry::Term;
+pub(crate) use entry::is_power_of_two;
 pub use format::Format;
-pub use functional::{Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
+pub use functional::{AllLimits, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub use row::{EntryError, Mode, RowErrors, row_errors};
 pub use stage::Stage;

@@ -20,7 +20,7 @@ pub use case::Case;
 pub use elements::{TensorResult, Worst};
 pub use forced::{ForcedMask, forced_mask};
 pub use judge::Judge;
-pub use statistics::{SetResult, StatisticResult};
+pub use statistics::{DirectionResult, SetResult, StatisticResult};
 
 pub use crate::precision::Mode;
 
@@ -101,6 +101,8 @@ pub enum Rule {
     Slope,
     /// The errors are too large as a whole.
     Rms,
+    /// The errors of all gradients together lie along what a known bug would add.
+    Direction,
     /// The bounds are too wide to tell.
     Vacuous,
     /// The mask keeps what it must drop, or the other way round.
@@ -132,6 +134,7 @@ impl Rule {
             Rule::Mean => "mean",
             Rule::Slope => "slope",
             Rule::Rms => "rms",
+            Rule::Direction => "direction",
             Rule::Vacuous => "vacuous",
             Rule::Mask => "mask",
             Rule::Values => "values",
@@ -169,6 +172,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// The tensors that were compared, in the order `o, lse, dq, dk, dv, dbias, dsink`.
     pub tensors: Vec<TensorResult>,
+    /// The errors of the gradients together, along what known bugs of rounding would add.
+    pub directions: Vec<DirectionResult>,
     /// Everything that was found wrong or could not be told.
     pub findings: Vec<Finding>,
     /// Entries of the mask that either decision would have been right for.

@@ -56,6 +56,13 @@ impl Arithmetic {
         Recipe::built_in(name).as_ref().map(Self::of)
     }
 
+    /// A kernel that rounds nowhere but to `f64`.
+    #[must_use]
+    pub(super) fn exact() -> Self {
+        let recipe = Recipe::built_in("f64").expect("a built-in recipe");
+        Self::of(&recipe)
+    }
+
     /// A plain kernel: separate passes that round every matrix they store to this format.
     #[must_use]
     pub fn plain(format: Format) -> Self {

@@ -13,6 +13,7 @@ pub use plan::{Fold, Order, Plan, Softmax, Summation};
 use super::Launch;
 use super::arithmetic::{Arithmetic, Format};
 use crate::file::{Array, TensorFile};
+use crate::precision::is_power_of_two;
 use crate::problem::{Row, Sizes};
 use crate::sus::{Budget, Rule, Sample};
 use crate::tensor::Tensor;
@@ -172,8 +173,12 @@ impl<'a> Work<'a> {
             })
             .collect();
         let scale = arithmetic.accumulator.round(problem.scale());
-        let sum =
-            Summation { tile: plan.key_tile, order: plan.order, carry: arithmetic.accumulator };
+        let sum = Summation {
+            tile: plan.key_tile,
+            order: plan.order,
+            carry: arithmetic.accumulator,
+            finish: !launch.unfinished || !is_power_of_two(scale),
+        };
         let mut work = Work {
             launch,
             arithmetic,
@@ -210,7 +215,7 @@ impl<'a> Work<'a> {
             scale_k: scale,
             sum_q: sum,
             sum_k: Summation { tile: plan.query_tile, ..sum },
-            sum_v: Summation { tile: plan.query_tile, ..sum },
+            sum_v: Summation { tile: plan.query_tile, finish: !launch.unfinished, ..sum },
             sum_bias: arithmetic.accumulator,
             dq_is_summed: false,
             dq: Tensor::zeros(inputs.q.shape()),

@@ -5,7 +5,7 @@ mod plot;
 mod report;
 
 pub use cell::{Cell, Outputs, RightErrors};
-pub use report::{Survivor, Tally};
+pub use report::{PASSED, Survivor, Tally};
 
 use super::arithmetic::{Arithmetic, Format};
 use super::cases::Case;

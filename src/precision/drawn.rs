@@ -19,26 +19,42 @@ const LARGEST_HELD: usize = 1 << 23;
 const UNIFORM: f64 = 1.0 / 3.0;
 
 /// One kept entry: its roundings, as sub-Gaussian parameters.
-struct Entry {
-    at: u32,
-    j: u32,
-    ds: f32,
-    p: f32,
+pub(super) struct Entry {
+    /// The row, numbered in the key head.
+    pub at: u32,
+    /// The key.
+    pub j: u32,
+    /// The rounding of `dZ` where the scale comes before it, and where it comes after.
+    pub ds: [f32; 2],
+    /// The rounding of `P`.
+    pub p: f32,
+    /// What that of the `P` in `dS` adds to `dZ`, with its sign.
+    pub p_in_ds: f32,
+    /// The roundings of `dZ` together.
+    all_ds: f32,
     /// What `delta` adds to `dZ`, for each unit of its error.
-    by_weight: f32,
+    pub by_weight: f32,
+    /// The error of a `P` of which all kernels know the same, and what it adds to `dZ` if `dS` is made of it.
+    pub known: f32,
+    pub known_ds: f32,
+    /// `dP`.
+    pub dp: f32,
+    /// For the bias: the rounding of `dS`, what that of `P` adds to it, and what `delta` does.
+    pub bias: [f32; 3],
     /// The logarithms of the numbers that are rounded.
     log_ds: f32,
     log_p: f32,
-    p_in_ds: f32,
 }
 
 /// The roundings of one key head.
 pub(super) struct Drawn {
     b: usize,
-    key_head: usize,
+    pub key_head: usize,
     entries: Vec<Entry>,
-    /// By row: the parameter of `delta`.
-    delta: Vec<f64>,
+    /// By row: the parameters of `delta`, from `P` in the forward pass and from the stored `o`.
+    pub delta: Vec<[f64; 2]>,
+    /// By row: both, where the first may depend on the roundings of `P` in `dS`.
+    dependent_delta: Vec<f64>,
 }
 
 /// Squared parameters of one tensor in one key head.
@@ -68,10 +84,10 @@ impl Drawn {
                 let at = delta.len() as u32;
                 entries
                     .extend(errors.entries.iter().filter_map(|e| entry(core, row, at, &errors, e)));
-                delta.push(errors.delta_stored_norm);
+                delta.push(errors.delta_stored_norms);
             }
         }
-        let mut drawn = Drawn { b, key_head, entries, delta };
+        let mut drawn = Drawn { b, key_head, entries, delta, dependent_delta: Vec::new() };
         drawn.spread(core, &lses);
         drawn
     }
@@ -86,16 +102,38 @@ impl Drawn {
         // (a + b)^2 <= 4/3 a^2 + 4 b^2.
         let dependent = core.a.is_narrow(recipe.p_in_ds);
         let (for_p, for_delta) = if dependent { (4.0 / 3.0, 4.0) } else { (1.0, 1.0) };
-        let root = |x: f64| libm::sqrt(x * UNIFORM);
+        let root = |x: f64| libm::sqrt(x * UNIFORM) as f32;
         for e in &mut self.entries {
-            let (alike_ds, alike_p) = (of_ds.count(e.log_ds), of_p.count(e.log_p));
-            e.p_in_ds *= root(for_p * alike_p) as f32;
-            e.ds = f32::hypot(e.ds * root(alike_ds) as f32, e.p_in_ds);
-            e.p *= root(alike_p) as f32;
+            let (of_ds, of_p) = (root(of_ds.count(e.log_ds)), root(of_p.count(e.log_p)));
+            e.ds = e.ds.map(|ds| ds * of_ds);
+            (e.p, e.p_in_ds) = (e.p * of_p, e.p_in_ds * of_p);
+            e.bias = [e.bias[0] * of_ds, e.bias[1] * of_p, e.bias[2]];
+            e.all_ds = f32::hypot(e.ds[0].max(e.ds[1]), e.p_in_ds * libm::sqrt(for_p) as f32);
         }
         for (delta, &lse) in self.delta.iter_mut().zip(lses) {
-            *delta *= root(for_delta * of_rows.count(lse));
+            *delta = delta.map(|delta| delta * libm::sqrt(UNIFORM * of_rows.count(lse)));
         }
+        let both = |[p, o]: &[f64; 2]| libm::hypot(*p * libm::sqrt(for_delta), *o);
+        self.dependent_delta = self.delta.iter().map(both).collect();
+    }
+
+    /// What the errors that all kernels share add to the elements of `dq`, `dk`, `dv`.
+    pub(super) fn known(&self, core: &Core<'_>) -> [Vec<f64>; 3] {
+        let p = core.q.problem;
+        let s = p.sizes();
+        let mut dq = vec![0.0; self.delta.len() * s.features];
+        let mut dk = vec![0.0; s.keys * s.features];
+        let mut dv = vec![0.0; s.keys * s.value_features];
+        for entries in self.by_row() {
+            let (at, row) = self.row(core, entries);
+            for e in entries.iter().filter(|e| e.known != 0.0) {
+                let j = e.j as usize;
+                add(&mut dq, at, e.known_ds.into(), p.k(row, j));
+                add(&mut dk, j, e.known_ds.into(), p.q(row));
+                add(&mut dv, j, e.known.into(), p.g(row));
+            }
+        }
+        [dq, dk, dv]
     }
 
     /// Squared parameters of the elements of `dq`, `dk`, `dv`.
@@ -114,10 +152,10 @@ impl Drawn {
             let mut shared = vec![0.0; s.features];
             for e in entries {
                 let (j, k, q) = (e.j as usize, p.k(row, e.j as usize), p.q(row));
-                let delta = f64::from(e.by_weight) * self.delta[at];
+                let delta = f64::from(e.by_weight) * self.dependent_delta[at];
                 shared.iter_mut().zip(k).for_each(|(sum, k)| *sum += delta * k);
-                add(&mut dq, at, square(e.ds), k);
-                add(&mut dk, j, square(e.ds) + delta * delta, q);
+                add(&mut dq, at, square(e.all_ds), k);
+                add(&mut dk, j, square(e.all_ds) + delta * delta, q);
                 add(&mut dv, j, square(e.p), p.g(row));
             }
             add(&mut dq, at, 1.0, &shared);
@@ -158,14 +196,14 @@ impl Drawn {
             for e in entries {
                 let j = e.j as usize;
                 let (q, k, g) = (p.q(row), p.k(row, j), p.g(row));
-                let delta = f64::from(e.by_weight) * self.delta[at];
+                let delta = f64::from(e.by_weight) * self.dependent_delta[at];
                 let (w_dk, w_dv) = (of(1, self.key_head, j), of(2, self.key_head, j));
                 for f in 0..FUNCTIONALS {
                     let of_dq = dot(w_dq[f], k);
-                    dq.rows[at][f] += of_dq * of_dq * square(e.ds);
+                    dq.rows[at][f] += of_dq * of_dq * square(e.all_ds);
                     shared_dq[f] += delta * of_dq;
                     let of_dk = dot(w_dk[f], q);
-                    dk.rows[j][f] += of_dk * of_dk * (square(e.ds) + delta * delta);
+                    dk.rows[j][f] += of_dk * of_dk * (square(e.all_ds) + delta * delta);
                     // In the head, the keys' shares of one row's error add up before they are squared.
                     dk.across[f] -= of_dk * of_dk * delta * delta;
                     shared_dk[f] += delta * of_dk;
@@ -175,9 +213,9 @@ impl Drawn {
                 let normal = |x: &[f64], by: &[f64]| -> Vec<f64> {
                     x.iter().zip(by).map(|(x, by)| x * by).collect()
                 };
-                trace += outer(&mut block, square(e.ds), &normal(k, w_dq[0]));
+                trace += outer(&mut block, square(e.all_ds), &normal(k, w_dq[0]));
                 let by_key = normal(q, w_dk[0]);
-                traces_dk[j] += outer(&mut of_dk[j], square(e.ds), &by_key);
+                traces_dk[j] += outer(&mut of_dk[j], square(e.all_ds), &by_key);
                 traces_dv[j] += outer(&mut of_dv[j], square(e.p), &normal(g, w_dv[0]));
                 trace_across += delta * delta * dot(&by_key, &by_key);
                 if let Some(reach) = reach.get_mut(j * s.features..(j + 1) * s.features) {
@@ -207,15 +245,21 @@ impl Drawn {
     }
 
     /// The entries of one row after the other.
-    fn by_row(&self) -> impl Iterator<Item = &[Entry]> {
+    pub(super) fn by_row(&self) -> impl Iterator<Item = &[Entry]> {
         self.entries.chunk_by(|a, b| a.at == b.at)
     }
 
-    fn row(&self, core: &Core<'_>, entries: &[Entry]) -> (usize, Row) {
+    pub(super) fn row(&self, core: &Core<'_>, entries: &[Entry]) -> (usize, Row) {
         let (at, queries) = (entries[0].at as usize, core.q.problem.sizes().queries);
         let h = self.key_head * core.q.problem.group() + at / queries;
         (at, Row { b: self.b, h, i: at % queries })
     }
+}
+
+/// Adds `value x` to one row.
+pub(super) fn add(sums: &mut [f64], row: usize, value: f64, x: &[f64]) {
+    let sums = &mut sums[row * x.len()..][..x.len()];
+    sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += value * x);
 }
 
 fn square(x: f32) -> f64 {
@@ -228,21 +272,51 @@ fn entry(core: &Core<'_>, row: Row, at: u32, errors: &RowErrors, e: &EntryError)
     let kept = core.kept(errors, e, p.row_number(row))?;
     let t = e.dp - errors.delta + p.dlse(row);
     let dz = kept.w * t * e.slope;
-    let largest = libm::exp(e.log.worst + e.log_stored + errors.lse_error.worst);
+    let relative = libm::expm1(e.log.worst + e.log_stored + errors.lse_error.worst);
     let of_t = errors.delta_error.worst + errors.delta_stored + e.dp_sum.worst + e.dp_stored;
-    let (w, most) = (kept.w * largest, t.abs() + of_t);
+    let (w, most) = (kept.w * (1.0 + relative), t.abs() + of_t);
     let slope = e.slope.abs() + e.slope_error;
     let of_elementwise = a.elementwise(w * most) * slope;
+    let rounded = |unit: f64| unit * a.narrow(recipe.ds, w * most * slope / unit);
+    let ds = if a.is_narrow(recipe.elementwise) {
+        [libm::hypot(core.dz_rounding(w * most * slope), of_elementwise) as f32; 2]
+    } else {
+        [rounded(1.0) as f32, rounded(p.scale().abs().max(f64::MIN_POSITIVE)) as f32]
+    };
+    // Kernels normalise a weight before they round it here.
+    let relative = if kept.varies == 0.0 { kept.constant + 2.0 * a.u } else { relative };
+    let known = |format: Format| {
+        let known = a.is_narrow(format).then(|| known_error(format, kept.w, relative))??;
+        (kept.varies == 0.0).then_some(known)
+    };
+    let of_p = |format: Format| match known(format) {
+        Some(_) => 0.0,
+        None => a.narrow(format, w),
+    };
     Some(Entry {
         at,
         j: e.j as u32,
-        ds: libm::hypot(core.dz_rounding(w * most * slope), of_elementwise) as f32,
-        p: a.narrow_scaled(recipe.p, w) as f32,
-        p_in_ds: (a.narrow_scaled(recipe.p_in_ds, w) * most * slope) as f32,
+        ds,
+        p: of_p(recipe.p) as f32,
+        p_in_ds: (of_p(recipe.p_in_ds) * libm::copysign(most * slope, t * e.slope)) as f32,
+        all_ds: 0.0,
         by_weight: (kept.w * e.slope) as f32,
+        known: known(recipe.p).unwrap_or(0.0) as f32,
+        known_ds: (known(recipe.p_in_ds).unwrap_or(0.0) * t * e.slope) as f32,
+        dp: e.dp as f32,
+        bias: [a.narrow(recipe.ds, w * most), of_p(recipe.p_in_ds) * most, kept.w]
+            .map(|x| x as f32),
         log_ds: libm::log(dz.abs().max(f64::MIN_POSITIVE)) as f32,
         log_p: libm::log(kept.w.max(f64::MIN_POSITIVE)) as f32,
     })
+}
+
+/// The error of rounding a number that is known to this relative error, if that decides it.
+fn known_error(format: Format, x: f64, relative: f64) -> Option<f64> {
+    let (least, most) = (format.round(x * (1.0 - relative)), format.round(x * (1.0 + relative)));
+    // What hardware truncates, or may flush to zero, is left to the bounds.
+    let plain = format != Format::Tf32 && x >= format.smallest_normal();
+    (plain && least == most).then_some(least - x)
 }
 
 /// How many of some numbers are near enough to one of them that their roundings may be alike.

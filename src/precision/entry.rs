@@ -184,6 +184,6 @@ impl<'a> Arithmetic<'a> {
 }
 
 /// Whether multiplication by `x` is exact, barring underflow.
-pub(super) fn is_power_of_two(x: f64) -> bool {
+pub(crate) fn is_power_of_two(x: f64) -> bool {
     x.is_normal() && x.to_bits().trailing_zeros() >= 52
 }

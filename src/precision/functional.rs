@@ -5,24 +5,25 @@
 //! with known weights much less is left. `docs/verdict.md` derives the weights and the limits.
 
 use super::bound::{Bound, Bounds, Core, Question};
+use super::directional::{Along, Direction, along};
 use super::drawn::{Alike, Drawn, Scales};
 use super::format::Format;
 use super::norm::Norm;
 use super::stage::Stage;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, dot};
 use rayon::prelude::*;
 
 /// The share of the false-alarm budget that the functionals may spend, and the norms as much again.
 pub const STATISTICAL_FALSE_ALARM: f64 = 2.5e-10;
 
+/// What the sums along directions may spend of the functionals' share.
+pub(super) const DIRECTIONAL_FALSE_ALARM: f64 = 2e-10;
+
 /// Entries of one head up to which its roundings are followed; above, there are no statistics.
 const LARGEST_HEAD: usize = 1 << 23;
 
-/// The most that is taken for the squared parameter of a stored result's rounding, over the square of its bound.
-///
-/// Of a number with `k` bits more than its format holds the rounding is uniform on `2^k` points and has
-/// `1/3 + (2/3) 4^-k`: one half for one bit, a third for many.
-const STORED: f64 = 0.5;
+/// Bits beyond its format from which a result's rounding is taken as nearly uniform.
+const MANY_BITS: i32 = 6;
 
 /// A statistic of the errors of a set of elements; `s_x` is the scale of the error of element `x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,11 @@ pub struct Limits {
     pub sets: [SetLimits; 3],
 }
 
-/// The limits of `dq`, `dk`, `dv`; `None` for a problem too large for them.
+/// The limits of `dq`, `dk`, `dv`, and those of sums along directions.
+pub type AllLimits = ([Limits; 3], Vec<Along>);
+
+/// The limits of `dq`, `dk`, `dv`, and of their errors together along some directions; `None` for a problem too large
+/// for them.
 ///
 /// # Examples
 /// ```
@@ -74,12 +79,17 @@ pub struct Limits {
 ///     borderline: None,
 ///     gradients: &truth.gradients(None),
 /// };
-/// let [dq, _, _] = limits(&question, &bounds(&question)).unwrap();
+/// let ([dq, _, _], along) = limits(&question, &bounds(&question), &[]).unwrap();
 /// assert_eq!(dq.sets[0].rows.len(), problem.row_count());
+/// assert!(along.is_empty());
 /// # Ok::<(), sus_oracle::Error>(())
 /// ```
 #[must_use]
-pub fn limits(question: &Question<'_>, bounds: &Bounds) -> Option<[Limits; 3]> {
+pub fn limits(
+    question: &Question<'_>,
+    bounds: &Bounds,
+    directions: &[Direction],
+) -> Option<AllLimits> {
     let core = Core::new(question);
     let p = question.problem;
     let s = p.sizes();
@@ -91,12 +101,14 @@ pub fn limits(question: &Question<'_>, bounds: &Bounds) -> Option<[Limits; 3]> {
         .map(|at| Drawn::new(&core, at / s.key_heads, at % s.key_heads))
         .collect();
     let elements: Vec<[Vec<f64>; 3]> = heads.par_iter().map(|head| head.elements(&core)).collect();
+    let known: Vec<[Vec<f64>; 3]> = heads.par_iter().map(|head| head.known(&core)).collect();
     let g = question.gradients;
     let tensors = [(&g.dq, &bounds.dq), (&g.dk, &bounds.dk), (&g.dv, &bounds.dv)];
     let weights = [0, 1, 2].map(|which| {
         let (truth, bound) = tensors[which];
         let elements = elements.iter().flat_map(|head| head[which].iter().copied());
-        Weights::new(&core, truth, bound, elements, s.batch * s.key_heads)
+        let known = known.iter().flat_map(|head| head[which].iter().copied());
+        Weights::new(&core, truth, bound, elements.zip(known), s.batch * s.key_heads)
     });
     let [dq, dk, dv] = &weights;
     let scales: Vec<[Scales; 3]> =
@@ -104,27 +116,43 @@ pub fn limits(question: &Question<'_>, bounds: &Bounds) -> Option<[Limits; 3]> {
     let sets =
         (p.row_count() + 2 * s.batch * s.key_heads * (s.keys + 1) + s.batch * s.key_heads + 3)
             as f64;
+    let functionals = STATISTICAL_FALSE_ALARM - DIRECTIONAL_FALSE_ALARM;
     let chances = Chances {
-        sum: libm::sqrt(2.0 * libm::log(2.0 * FUNCTIONALS as f64 * sets / STATISTICAL_FALSE_ALARM)),
+        sum: libm::sqrt(2.0 * libm::log(2.0 * FUNCTIONALS as f64 * sets / functionals)),
         norm: libm::log(sets / STATISTICAL_FALSE_ALARM),
     };
+    let along = along(&core, &heads, [dq, dk, dv], bounds.dbias.as_ref(), directions);
     let mut which = 0;
-    Some(weights.map(|weights| {
+    let limits = weights.map(|weights| {
         let scales = scales.iter().map(|head| &head[which]).collect::<Vec<_>>();
         which += 1;
         weights.limits(chances, &scales)
-    }))
+    });
+    Some((limits, along))
+}
+
+/// The squared parameter of the rounding of a stored result of about this size, over the square of half a spacing.
+///
+/// With `k` bits more than the format holds the rounding is one of `2^k` points, and the parameter `1/3 + (2/3) 4^-k`.
+pub(super) fn stored_parameter(format: Format, truth: f64) -> f64 {
+    let significant = 53 - (truth.to_bits() | 1 << 52).trailing_zeros() as i32;
+    let more = if significant >= format.precision() + MANY_BITS { MANY_BITS } else { 1 };
+    1.0 / 3.0 + libm::ldexp(2.0 / 3.0, -2 * more)
 }
 
 /// One tensor: the scales of its errors, and the weights of the functionals.
 pub(super) struct Weights {
     /// Of the functionals; those of the mean also normalise.
     functionals: [Tensor<f64>; FUNCTIONALS],
-    scale: Vec<f64>,
+    pub scale: Vec<f64>,
     /// Squared parameters of the roundings of the results.
-    stored: Vec<f64>,
+    pub stored: Vec<f64>,
     /// What is not followed, with its sign unknown.
-    rest: Vec<f64>,
+    pub rest: Vec<f64>,
+    /// Half the spacing of the results' format.
+    pub spacing: Vec<f64>,
+    /// What known roundings add, if a kernel makes them.
+    known: Vec<f64>,
     truth: Vec<f64>,
 }
 
@@ -134,7 +162,7 @@ impl Weights {
         core: &Core<'_>,
         truth: &Tensor<f64>,
         bound: &Bound,
-        elements: impl Iterator<Item = f64>,
+        elements: impl Iterator<Item = (f64, f64)>,
         heads: usize,
     ) -> Self {
         let recipe = core.q.recipe;
@@ -163,9 +191,11 @@ impl Weights {
             scale: Vec::new(),
             stored: Vec::new(),
             rest: Vec::new(),
+            spacing: Vec::new(),
+            known: Vec::new(),
             truth: truth.as_slice().to_vec(),
         };
-        for (at, of_roundings) in elements.enumerate() {
+        for (at, (of_roundings, known)) in elements.enumerate() {
             let (truth, decides) = (all.truth[at], bound.decides[at]);
             let share = |stage: Stage| f64::from(bound.stages[at][stage as usize]) * decides;
             // Shares are kept in f32.
@@ -174,8 +204,8 @@ impl Weights {
             // Repeated heads round more than once.
             let store = recipe.output.rounding_error(truth.abs(), recipe.flush_to_zero);
             let store = store.max(share(Stage::Store));
-            let stored = STORED * store * store * alike[at];
-            let scale = libm::sqrt(of_roundings + stored + rest * rest);
+            let stored = stored_parameter(recipe.output, truth) * store * store * alike[at];
+            let scale = libm::sqrt(of_roundings + stored + rest * rest + known * known);
             let inverse = if scale > 0.0 && scale.is_finite() { 1.0 / scale } else { 0.0 };
             let of = [inverse, truth * inverse * inverse];
             for (weights, weight) in all.functionals.iter_mut().zip(of) {
@@ -184,6 +214,8 @@ impl Weights {
             all.scale.push(scale);
             all.stored.push(stored);
             all.rest.push(rest);
+            all.spacing.push(store);
+            all.known.push(known);
         }
         all
     }
@@ -228,6 +260,10 @@ impl Weights {
         let mut set = Set { count: at.len() as f64, ..Set::default() };
         let inverse = self.functionals[0].as_slice();
         set.norm = Norm::diagonal(at.clone().map(|at| self.stored[at] * inverse[at] * inverse[at]));
+        for (f, weights) in self.functionals.iter().enumerate() {
+            let known = dot(&weights.as_slice()[at.clone()], &self.known[at.clone()]);
+            set.certain[f] = known.abs();
+        }
         for at in at {
             for (f, weights) in self.functionals.iter().enumerate() {
                 let weight = weights.as_slice()[at];
@@ -235,7 +271,8 @@ impl Weights {
                 set.certain[f] += weight.abs() * self.rest[at];
             }
             let by = inverse[at] * inverse[at];
-            set.rest += self.rest[at] * self.rest[at] * by;
+            let rest = self.rest[at] + self.known[at].abs();
+            set.rest += rest * rest * by;
             set.divisors[1] += self.truth[at] * self.truth[at] * by;
         }
         set.divisors[0] = set.count;

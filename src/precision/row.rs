@@ -71,8 +71,9 @@ pub struct RowErrors {
     pub delta_error: Term,
     /// Error of `delta` from roundings to narrow formats.
     pub delta_stored: f64,
-    /// Euclidean norm of the roundings that make up `delta_stored`, each with its own factor.
-    pub delta_stored_norm: f64,
+    /// Euclidean norms of the roundings that make up `delta_stored`, each with its own factor: of `P` in the forward
+    /// pass, and of the stored `o`.
+    pub delta_stored_norms: [f64; 2],
     /// The sink's weight and the error of its logarithm, without `lse`.
     pub sink: Option<(f64, Term)>,
     /// Largest number of entries whose scores are equal up to rounding, and so may round alike.
@@ -344,16 +345,18 @@ impl RowArithmetic<'_> {
             let x = a.narrow_scaled(recipe.p, e.w) * e.dp;
             x * x
         };
-        let mut norm = errors.entries.iter().map(square).sum::<f64>() * errors.multiplicity;
+        let of_p = errors.entries.iter().map(square).sum::<f64>() * errors.multiplicity;
+        let mut of_stored = 0.0;
         if recipe.delta == Delta::Stored {
             let store = |o: f64| a.narrow(recipe.o, o.abs());
-            norm += g.iter().zip(o).map(|(&g, &o)| (g * store(o)) * (g * store(o))).sum::<f64>();
+            of_stored +=
+                g.iter().zip(o).map(|(&g, &o)| (g * store(o)) * (g * store(o))).sum::<f64>();
             rounded +=
                 g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * (1.0 + 1e-3);
             errors.delta_error.worst += a.u * product.abs;
             errors.delta_error.tau += a.u * product.partial;
         }
-        errors.delta_stored_norm = libm::sqrt(norm);
+        errors.delta_stored_norms = [libm::sqrt(of_p), libm::sqrt(of_stored)];
         errors.delta_stored = rounded * amplify;
     }
 

@@ -6,17 +6,20 @@ use super::candidate::{is_projected, results, runs, shape_of};
 use super::elements::{Expected, compare};
 use super::forced::{ForcedMask, forced_mask};
 use super::mask::{self, CandidateMask};
+use super::statistics::{along_sum, judge_directions};
 use super::{Case, Finding, Mode, Outcome, Rule, Verdict, statistical};
 use crate::backward::Gradients;
 use crate::error::Error;
 use crate::file::TensorFile;
 use crate::forward::Saved;
+use crate::gallery::{directions, usual};
 use crate::precision::{
-    Bound, Bounds, Limits, Question, Recipe, Truth, bounds, kept_weights, limits,
+    AllLimits, Bound, Bounds, Question, Recipe, Truth, bounds, kept_weights, limits,
 };
 use crate::problem::{Inputs, Problem};
 use crate::sus::{Draw, Sample, sample};
 use crate::tensor::Tensor;
+use std::borrow::Cow;
 
 /// One case at one recipe, ready to judge candidates.
 #[derive(Debug, Clone)]
@@ -45,7 +48,7 @@ struct Reference {
 struct Judged {
     gradients: Gradients<f64>,
     bounds: Bounds,
-    limits: Option<[Limits; 3]>,
+    limits: Option<AllLimits>,
 }
 
 /// The oracle's own mask, and what of it is forced.
@@ -168,10 +171,7 @@ impl Judge {
         };
         let reference = given.as_ref().unwrap_or(&self.exact);
         let own = self.own_mask(reference, candidate, &mut verdict);
-        let judged = match &own {
-            Some(own) => own,
-            None => &reference.judged,
-        };
+        let judged = own.as_deref().unwrap_or(&reference.judged);
         let unknown_mask = self.draw.is_some() && !self.words_known && own.is_none();
         if unknown_mask {
             self.inconclusive(
@@ -179,7 +179,7 @@ impl Judge {
                 &mut verdict,
             );
         }
-        for (name, found) in results {
+        for &(name, found) in &results {
             if unknown_mask && ["dq", "dk", "dv", "dbias"].contains(&name) {
                 continue;
             }
@@ -190,13 +190,24 @@ impl Judge {
                 _ => judged.of(name),
             };
             let limits = ["dq", "dk", "dv"].iter().position(|&n| n == name);
-            let limits = limits.and_then(|at| Some(&judged.limits.as_ref()?[at]));
+            let limits = limits.and_then(|at| Some(&judged.limits.as_ref()?.0[at]));
             let sizes = self.problem.sizes();
             let head_rows =
                 if name == "dq" { self.problem.group() * sizes.queries } else { sizes.keys };
             let expected = Expected { name, shape: &shape, truth, bound, limits, head_rows };
             let result = compare(expected, found, &mut verdict);
             verdict.tensors.push(result);
+        }
+        if !unknown_mask && let Some((_, along)) = &judged.limits {
+            let of = |name: &str| {
+                let found = results.iter().find(|result| result.0 == name)?.1;
+                Some([judged.of(name).0, found])
+            };
+            let dbias = of("dbias");
+            if let (Some(dq), Some(dk), Some(dv)) = (of("dq"), of("dk"), of("dv")) {
+                let gradients = [dq, dk, dv, dbias.unwrap_or_default()];
+                judge_directions(along, gradients, &mut verdict);
+            }
         }
         verdict
     }
@@ -265,12 +276,12 @@ impl Judge {
     }
 
     /// Checks the candidate's own mask, and computes the truth that goes with it where it is not the oracle's.
-    fn own_mask(
+    fn own_mask<'a>(
         &self,
-        reference: &Reference,
+        reference: &'a Reference,
         candidate: &TensorFile,
         verdict: &mut Verdict,
-    ) -> Option<Judged> {
+    ) -> Option<Cow<'a, Judged>> {
         let drawn = reference.mask.as_ref()?;
         verdict.borderline = drawn.forced.either.iter().map(Vec::len).sum();
         let own = mask::read(&self.problem, candidate, verdict).ok().flatten();
@@ -290,7 +301,13 @@ impl Judge {
             self.inconclusive("the case names no seed, and one mask does not tell a law", verdict);
         }
         let sample = mask::sample(&self.problem, &pattern, &drawn.sample.lambda);
-        let gradients = reference.truth.gradients(Some(&sample));
+        let usual =
+            sample.pattern == drawn.sample.pattern && drawn.forced.either.iter().all(Vec::is_empty);
+        let gradients = if usual {
+            reference.judged.gradients.clone()
+        } else {
+            reference.truth.gradients(Some(&sample))
+        };
         let question = Question {
             problem: &self.problem,
             recipe: &self.recipe,
@@ -300,18 +317,36 @@ impl Judge {
             borderline: None,
             gradients: &gradients,
         };
-        let (bounds, limits) = Judged::errors(&question);
         if let Some(values) = values.filter(|_| sample.pattern == pattern) {
             mask::check_values(&kept_weights(&question), &values, verdict);
         }
-        Some(Judged { gradients, bounds, limits })
+        if usual {
+            return Some(Cow::Borrowed(&reference.judged));
+        }
+        // A mask that only this candidate has is told by itself: no direction is followed.
+        let bounds = bounds(&question);
+        let limits = limits(&question, &bounds, &[]);
+        Some(Cow::Owned(Judged { gradients, bounds, limits }))
     }
 }
 
 impl Judged {
-    fn errors(question: &Question<'_>) -> (Bounds, Option<[Limits; 3]>) {
+    fn errors(question: &Question<'_>, draw: Option<&Draw>) -> (Bounds, Option<AllLimits>) {
         let bounds = bounds(question);
-        let limits = limits(question, &bounds);
+        let directions = directions(question.problem, draw, question.recipe);
+        let mut limits = limits(question, &bounds, &directions);
+        if let Some((_, along)) = &mut limits
+            && let Some(usual) = usual(question.problem, draw, question.recipe)
+        {
+            let Gradients { dq, dk, dv, dbias, .. } = question.gradients;
+            let dbias = dbias.as_ref().map_or(&[][..], Tensor::as_slice);
+            let truth = [dq.as_slice(), dk.as_slice(), dv.as_slice(), dbias];
+            let errors = |t: usize| [truth[t], usual[t].as_slice()];
+            along.retain(|along| {
+                let sum = along_sum(along, std::array::from_fn(errors));
+                sum.abs() <= along.limit / 2.0
+            });
+        }
         (bounds, limits)
     }
 
@@ -361,7 +396,7 @@ impl Reference {
             borderline: mask.as_ref().map(|mask| mask.forced.either.as_slice()),
             gradients: &gradients,
         };
-        let (bounds, limits) = Judged::errors(&question);
+        let (bounds, limits) = Judged::errors(&question, draw);
         let judged = Judged { gradients, bounds, limits };
         Ok(Reference { truth, saved, mask, judged })
     }

@@ -2,7 +2,7 @@
 
 use super::elements::Expected;
 use super::{Rule, Verdict};
-use crate::precision::{Limits, SetLimits, Statistic};
+use crate::precision::{Along, Limits, SetLimits, Statistic};
 
 /// One statistic of a tensor, against its limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +31,50 @@ impl SetResult {
     #[must_use]
     pub fn ratio(self) -> f64 {
         if self.found == 0.0 { 0.0 } else { self.found.abs() / self.limit }
+    }
+}
+
+/// The errors of the gradients together, along what a known bug would add.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DirectionResult {
+    /// The bug, by its name in the gallery.
+    pub bug: &'static str,
+    /// The weighted sum of the errors, and its limit.
+    pub sum: SetResult,
+    /// What the bug itself would make of the sum.
+    pub expected: f64,
+}
+
+/// The weighted sum of the errors of `dq`, `dk`, `dv` and `dbias`, given as `[truth, found]`.
+pub(super) fn along_sum(along: &Along, gradients: [[&[f64]; 2]; 4]) -> f64 {
+    let sum = |(weights, [truth, found]): (&Vec<f64>, [&[f64]; 2])| {
+        let errors = truth.iter().zip(found).map(|(truth, found)| found - truth);
+        weights.iter().zip(errors).filter(|(w, _)| **w != 0.0).map(|(w, e)| w * e).sum::<f64>()
+    };
+    along.weights.iter().zip(gradients).map(sum).sum()
+}
+
+/// Holds the errors of `dq`, `dk`, `dv` and `dbias`, as `[truth, found]`, against the limits of the directions.
+pub(super) fn judge_directions(
+    along: &[Along],
+    gradients: [[&[f64]; 2]; 4],
+    verdict: &mut Verdict,
+) {
+    for of_bug in along {
+        let (bug, limit, expected) = (of_bug.name, of_bug.limit, of_bug.expected);
+        let found = along_sum(of_bug, gradients);
+        // What is no number is left to the other rules.
+        if !found.is_finite() {
+            continue;
+        }
+        let sum = SetResult { found, limit };
+        verdict.directions.push(DirectionResult { bug, sum, expected });
+        if sum.ratio() > 1.0 {
+            let message = format!(
+                "errors along {bug}: found {found:.3e}, limit {limit:.3e}, the bug itself {expected:.3e}"
+            );
+            verdict.fail("gradients", Rule::Direction, message);
+        }
     }
 }
 

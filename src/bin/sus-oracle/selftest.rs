@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
     let word = if mistakes.is_empty() { "PASS" } else { "FAIL" };
     let _ = writeln!(
         text,
-        "{word}  kill matrix: {} of {} wrong runs passed, {} of {} right runs rejected",
+        "{word}  kill matrix: no wrong run passes but those listed in docs/kill-matrix.md ({} of {}), and {} of {} right runs are rejected",
         ours.passed, ours.judged, ours.rejected, ours.right
     );
     for mistake in &mistakes {

@@ -24,6 +24,8 @@ pub struct Summation {
     pub order: Order,
     /// The format of the running total over the tiles.
     pub carry: Format,
+    /// Whether the last total is rounded to it too.
+    pub finish: bool,
 }
 
 /// How the forward pass normalises.

@@ -34,7 +34,11 @@ impl Work<'_> {
             }
             _ => {}
         }
-        tiles.into_iter().fold(0.0, |total, x| sum.carry.round(format.round(total + x)))
+        let rounded = tiles.len().saturating_sub(usize::from(!sum.finish));
+        tiles.into_iter().enumerate().fold(0.0, |total, (at, x)| {
+            let total = format.round(total + x);
+            if at < rounded { sum.carry.round(total) } else { total }
+        })
     }
 
     fn pairwise(&self, terms: &[(f64, f64)]) -> f64 {
@@ -161,9 +165,8 @@ impl Work<'_> {
                                 .collect()
                         };
                         out.push(if let Some(format) = self.arithmetic.repeated_heads {
-                            heads.iter().fold(0.0, |total, h| {
-                                let part = format.round(finish(self.dot(&of_head(h), sum)));
-                                format.round(total + part)
+                            self.repeated(heads.iter().map(of_head), format, |terms| {
+                                finish(self.dot(terms, sum))
                             })
                         } else {
                             let terms: Vec<_> = heads.iter().flat_map(of_head).collect();
@@ -176,17 +179,40 @@ impl Work<'_> {
         out
     }
 
+    /// The sum of each head's own sum, all in this format; what has no terms is 0.
+    fn repeated(
+        &self,
+        heads: impl Iterator<Item = Vec<(f64, f64)>>,
+        format: Format,
+        sum: impl Fn(&[(f64, f64)]) -> f64,
+    ) -> f64 {
+        let parts: Vec<f64> =
+            heads.filter(|terms| !terms.is_empty()).map(|terms| sum(&terms)).collect();
+        if self.launch.unfinished && parts.len() < 2 {
+            return parts.iter().sum();
+        }
+        parts.iter().enumerate().fold(0.0, |total, (at, &part)| {
+            let sum = total + format.round(part);
+            if self.launch.unfinished && at + 1 == parts.len() { sum } else { format.round(sum) }
+        })
+    }
+
     /// `dbias`, summed over the axes that the bias broadcasts.
     fn sum_dbias(&mut self) {
         let Some(dbias) = &mut self.dbias else { return };
         let (shape, format) = (dbias.shape(), self.sum_bias);
         let (keys, queries, heads) = (self.sizes.keys, self.sizes.queries, self.sizes.query_heads);
+        let mut unfinished = dbias.clone();
         for (at, &ds) in self.ds.iter().enumerate() {
             let (n, j) = (at / keys, at % keys);
             let row = Row { b: n / queries / heads, h: n / queries % heads, i: n % queries };
             let Row { b, h, i } = bias_row(shape, row);
-            let to = &mut dbias.as_mut_slice()[((b * shape[1] + h) * shape[2] + i) * keys + j];
-            *to = format.round(*to + ds);
+            let to = ((b * shape[1] + h) * shape[2] + i) * keys + j;
+            let sum = dbias.as_slice()[to] + ds;
+            (unfinished.as_mut_slice()[to], dbias.as_mut_slice()[to]) = (sum, format.round(sum));
+        }
+        if self.launch.unfinished {
+            *dbias = unfinished;
         }
     }
 

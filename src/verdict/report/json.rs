@@ -18,6 +18,15 @@ pub fn json(report: &Report<'_>) -> String {
         })
         .collect();
     let tensors: Vec<Value> = verdict.tensors.iter().map(tensor).collect();
+    let directions: Map<String, Value> = verdict
+        .directions
+        .iter()
+        .map(|d| {
+            let said =
+                value!({ "found": d.sum.found, "limit": d.sum.limit, "expected": d.expected });
+            (d.bug.to_owned(), said)
+        })
+        .collect();
     let document = value!({
         "spec": "sus-oracle-verdict/1",
         "verdict": verdict.outcome.name(),
@@ -31,6 +40,7 @@ pub fn json(report: &Report<'_>) -> String {
         "diagnosis": report.diagnosis,
         "borderline_mask_entries": verdict.borderline,
         "tensors": tensors,
+        "directions": directions,
         "findings": findings,
         "notes": verdict.notes,
     });
