@@ -5,6 +5,7 @@ use super::forward::Running;
 use super::lanes::Real;
 use super::words::fill;
 use crate::problem::Row;
+use pulp::Simd;
 use std::ops::Range;
 
 /// The kept keys of the rows of one tile.
@@ -37,13 +38,14 @@ const GRID: f64 = 4_294_967_296.0;
 /// `first` is the key of the first entry.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
-pub(super) fn collect<T: Real>(
+pub(super) fn collect<S: Simd, T: Real>(
+    simd: S,
     drawing: &Drawing<'_>,
     Row { b, h, i }: Row,
     p: &[T],
     first: usize,
     running: Running,
-    words: &mut [u32],
+    (words, excess): (&mut [u32], &mut [T]),
     candidates: &mut Vec<Candidate>,
 ) {
     let Decider { exact, draw, uniforms, .. } = drawing.decider;
@@ -56,30 +58,26 @@ pub(super) fn collect<T: Real>(
     let mut push = |p: T, word: u32, j: usize| {
         candidates.push(Candidate { j: j as u32, word, p: p.to_f64(), shift });
     };
-    let ((chunks, p_rest), (word_chunks, words_rest)) =
-        (p.as_chunks::<16>(), words.as_chunks::<16>());
-    for (at, (p, words)) in chunks.iter().zip(word_chunks).enumerate() {
-        let mut any = false;
-        for (&p, &word) in p.iter().zip(words) {
-            any |= T::from_word(word) <= p * limit;
-        }
-        if any {
-            let mut hits = 0_u32;
-            for (lane, (&p, &word)) in p.iter().zip(words).enumerate() {
-                hits |= u32::from(T::from_word(word) <= p * limit) << lane;
-            }
-            while hits != 0 {
-                let lane = hits.trailing_zeros() as usize % 16;
-                push(p[lane], words[lane], first + 16 * at + lane);
-                hits &= hits - 1;
+    let excess = &mut excess[..p.len()];
+    for ((excess, &p), &word) in excess.iter_mut().zip(p).zip(words) {
+        *excess = p * limit - T::from_word(word);
+    }
+    let (vectors, rest) = T::vectors::<S>(excess);
+    let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+    let rest = p.len() - rest.len()..p.len();
+    let mut scan = |entries: Range<usize>| {
+        for at in entries {
+            if excess[at] >= T::zero() {
+                push(p[at], words[at], first + at);
             }
         }
-    }
-    for (j, (&p, &word)) in (first + 16 * chunks.len()..).zip(p_rest.iter().zip(words_rest)) {
-        if T::from_word(word) <= p * limit {
-            push(p, word, j);
+    };
+    for (at, &vector) in vectors.iter().enumerate() {
+        if T::largest(simd, vector) >= T::zero() {
+            scan(at * lanes..(at + 1) * lanes);
         }
     }
+    scan(rest);
 }
 
 /// The kept keys of the rows, from their candidates.

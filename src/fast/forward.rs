@@ -49,6 +49,7 @@ struct RowTile<'a, T> {
 struct Scratch<T> {
     tile: Vec<T>,
     words: Vec<u32>,
+    excess: Vec<T>,
     candidates: Vec<Vec<Candidate>>,
 }
 
@@ -57,6 +58,7 @@ impl<T: Real> Default for Scratch<T> {
         Scratch {
             tile: vec![T::zero(); ROWS * tile::<T>()],
             words: vec![0; MAX_TILE + SPARE],
+            excess: vec![T::zero(); tile::<T>()],
             candidates: vec![Vec::new(); ROWS],
         }
     }
@@ -207,9 +209,10 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 }
                 *l += exponentials::<S, T>(s, T::from_f64(*m)).to_f64();
                 if let Some(drawing) = &drawing {
-                    let (words, candidates) = (&mut scratch.words, &mut scratch.candidates[r]);
+                    let memory = (&mut scratch.words[..], &mut scratch.excess[..]);
                     let first = keys.start + seen.start;
-                    draw::collect(drawing, row, &s[seen], first, running[r], words, candidates);
+                    let candidates = &mut scratch.candidates[r];
+                    draw::collect(simd, drawing, row, &s[seen], first, running[r], memory, candidates);
                 }
             }
             multiply(
