@@ -119,11 +119,17 @@ pub(super) fn decide(low: f64, high: f64, word: u32) -> Decision {
     let x = f64::from(word);
     if low >= 1.0 || x + 1.0 <= low * GRID {
         Decision::Keep
-    } else if x >= high * GRID && high > 0.0 && word > 0 {
+    } else if drops(high, word) {
         Decision::Drop
     } else {
         Decision::Open
     }
+}
+
+/// Whether every keep probability up to `high` drops the word.
+#[inline]
+fn drops(high: f64, word: u32) -> bool {
+    (f64::from(word) >= high * GRID) & (high > 0.0) & (word > 0)
 }
 
 impl Decider<'_> {
@@ -135,20 +141,30 @@ impl Decider<'_> {
         candidates: &[Candidate],
         lse: f64,
         magnitude: &Magnitude,
+        weights: &mut Vec<(usize, f64)>,
         kept: &mut Vec<u32>,
     ) -> f64 {
         let c = self.draw.c.get();
         let bound = magnitude.log_error(T::ROUNDOFF) * self.widen;
         let (shrink, grow) = (libm::exp(-bound), libm::exp(bound));
-        let mut surplus = 0.0;
-        let mut again = None;
+        // Weights first; most candidates of the early tiles are dropped here, without a branch that a machine could not predict.
+        weights.clear();
+        weights.resize(candidates.len() + 1, (0, 0.0));
+        let mut count = 0;
         // Neighbouring candidates share the running maximum of their tile.
         let (mut shift, mut factor) = (f64::NAN, 0.0);
-        for candidate in candidates {
+        for (at, candidate) in candidates.iter().enumerate() {
             if candidate.shift != shift {
                 (shift, factor) = (candidate.shift, libm::exp(candidate.shift - lse));
             }
             let weight = candidate.p * factor;
+            weights[count] = (at, weight);
+            count += usize::from(!drops(c * weight * grow, candidate.word));
+        }
+        let mut surplus = 0.0;
+        let mut again = None;
+        for &(at, weight) in &weights[..count] {
+            let candidate = &candidates[at];
             surplus += (c * weight - 1.0).max(0.0);
             let keep = match decide(c * weight * shrink, c * weight * grow, candidate.word) {
                 Decision::Keep => true,
@@ -332,7 +348,14 @@ mod tests {
                         let candidate = Candidate { j, word, p: libm::exp(s) * factor, shift: 0.0 };
                         let expected = decider.plain(row, &candidate, lse);
                         let mut kept = Vec::new();
-                        decider.row::<f32>(row, &[candidate], lse, &magnitude, &mut kept);
+                        decider.row::<f32>(
+                            row,
+                            &[candidate],
+                            lse,
+                            &magnitude,
+                            &mut Vec::new(),
+                            &mut kept,
+                        );
                         assert_eq!(kept == [j], expected, "key {j}, word {word}, {widen} {factor}");
                         decided[usize::from(expected)] += 1;
                     }

@@ -7,13 +7,12 @@
 //! `c W`: entries whose word is below it are candidates, few of which are dropped at the end.
 
 use super::decide::Candidate;
-use super::draw::{self, Drawing, TileDraw};
+use super::draw::{self, CollectMemory, Drawing, TileDraw};
 use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
 use super::product::{Left, Right, Store, multiply};
 use super::scores::{Scoring, exponentials, largest};
 use super::visible::{Share, Visible, within};
-use super::words::SPARE;
 use crate::problem::{Problem, Row};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -48,8 +47,7 @@ struct RowTile<'a, T> {
 /// The memory of one task.
 struct Scratch<T> {
     tile: Vec<T>,
-    words: Vec<u32>,
-    excess: Vec<T>,
+    collect: CollectMemory<T>,
     candidates: Vec<Vec<Candidate>>,
 }
 
@@ -57,8 +55,7 @@ impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         Scratch {
             tile: vec![T::zero(); ROWS * tile::<T>()],
-            words: vec![0; MAX_TILE + SPARE],
-            excess: vec![T::zero(); tile::<T>()],
+            collect: CollectMemory::default(),
             candidates: vec![Vec::new(); ROWS],
         }
     }
@@ -209,10 +206,9 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 }
                 *l += exponentials::<S, T>(s, T::from_f64(*m)).to_f64();
                 if let Some(drawing) = &drawing {
-                    let memory = (&mut scratch.words[..], &mut scratch.excess[..]);
+                    let (memory, found) = (&mut scratch.collect, &mut scratch.candidates[r]);
                     let first = keys.start + seen.start;
-                    let candidates = &mut scratch.candidates[r];
-                    draw::collect(simd, drawing, row, &s[seen], first, running[r], memory, candidates);
+                    draw::collect(simd, drawing, row, &s[seen], first, running[r], memory, found);
                 }
             }
             multiply(
