@@ -170,13 +170,15 @@ impl Decider<'_> {
                 Decision::Keep => true,
                 Decision::Drop => false,
                 // First with the plain score of this entry, then with the whole row in `f64`.
-                Decision::Open => match self.with_plain_score::<T>(row, candidate, lse, magnitude) {
-                    Decision::Keep => true,
-                    Decision::Drop => false,
-                    Decision::Open => again
-                        .get_or_insert_with(|| Again::new(self.dispatch, self.exact, row))
-                        .keeps(self, row, candidate, magnitude.log_error_again() * self.widen),
-                },
+                Decision::Open => {
+                    match self.with_plain_score::<T>(row, candidate, lse, magnitude) {
+                        Decision::Keep => true,
+                        Decision::Drop => false,
+                        Decision::Open => again
+                            .get_or_insert_with(|| Again::new(self.dispatch, self.exact, row))
+                            .keeps(self, row, candidate, magnitude.log_error_again() * self.widen),
+                    }
+                }
             };
             if keep {
                 kept.push(candidate.j);

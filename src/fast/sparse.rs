@@ -99,9 +99,8 @@ pub(super) fn run<T: Real>(
     for (number, (dk, dv)) in heads.enumerate() {
         let size = tasks * (blocks + 1);
         let sections = &sections[number * size..][..size];
-        let keys = dk
-            .chunks_mut(KEYS * sizes.features)
-            .zip(dv.chunks_mut(KEYS * sizes.value_features));
+        let keys =
+            dk.chunks_mut(KEYS * sizes.features).zip(dv.chunks_mut(KEYS * sizes.value_features));
         key_tasks.extend(keys.enumerate().map(|(block, (dk, dv))| KeyTask {
             problem,
             sections,
@@ -115,7 +114,6 @@ pub(super) fn run<T: Real>(
     key_tasks
         .into_par_iter()
         .for_each_init(Sorted::default, |memory, task| dispatch.run(With { task, memory }));
-
 }
 
 /// A task and the memory of the thread that runs it.
@@ -170,9 +168,8 @@ impl<T: Real> WithSimd for With<'_, RowTask<'_, T>, Vec<[T; 2]>> {
             for x in scratch.iter_mut() {
                 *x = entry::<S, T>(scoring, terms, least, *x);
             }
-            let terms = || {
-                scratch.iter().zip(kept).map(|(&[_, ds], &j)| (ds, &k[j as usize * d..][..d]))
-            };
+            let terms =
+                || scratch.iter().zip(kept).map(|(&[_, ds], &j)| (ds, &k[j as usize * d..][..d]));
             sum_of_rows(simd, dq, terms);
             for (&[w, ds], &key) in scratch.iter().zip(kept) {
                 let next = &mut sections[key as usize / KEYS + 1];
