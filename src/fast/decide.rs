@@ -129,7 +129,7 @@ pub(super) fn decide(low: f64, high: f64, word: u32) -> Decision {
 /// Whether every keep probability up to `high` drops the word.
 #[inline]
 fn drops(high: f64, word: u32) -> bool {
-    (f64::from(word) >= high * GRID) & (high > 0.0) & (word > 0)
+    f64::from(word) >= high * GRID && high > 0.0 && word > 0
 }
 
 impl Decider<'_> {

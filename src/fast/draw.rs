@@ -61,8 +61,7 @@ pub(super) fn collect<S: Simd, T: Real>(
     simd: S,
     drawing: &Drawing<'_>,
     Row { b, h, i }: Row,
-    p: &[T],
-    first: usize,
+    (p, first): (&[T], usize),
     running: Running,
     CollectMemory { words, excess, hits }: &mut CollectMemory<T>,
     candidates: &mut Vec<Candidate>,
@@ -73,7 +72,7 @@ pub(super) fn collect<S: Simd, T: Real>(
     let skip = fill(uniforms, [b, h, place.query], first - place.first_key, p.len(), words);
     let words = &words[skip..skip + p.len()];
     let limit = T::from_f64(draw.c.get() / running.l * GRID * drawing.slack);
-    let (excess, hits) = (&mut excess[..p.len()], &mut hits[..p.len() + 1]);
+    let (excess, hits) = (&mut excess[..p.len()], &mut hits[..=p.len()]);
     for ((excess, &p), &word) in excess.iter_mut().zip(p).zip(words) {
         *excess = p * limit - T::from_word(word);
     }

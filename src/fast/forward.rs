@@ -208,7 +208,7 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 if let Some(drawing) = &drawing {
                     let (memory, found) = (&mut scratch.collect, &mut scratch.candidates[r]);
                     let first = keys.start + seen.start;
-                    draw::collect(simd, drawing, row, &s[seen], first, running[r], memory, found);
+                    draw::collect(simd, drawing, row, (&s[seen], first), running[r], memory, found);
                 }
             }
             multiply(

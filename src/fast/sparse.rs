@@ -103,10 +103,10 @@ pub(super) fn run<T: Real>(
             dk.chunks_mut(KEYS * sizes.features).zip(dv.chunks_mut(KEYS * sizes.value_features));
         key_tasks.extend(keys.enumerate().map(|(block, (dk, dv))| KeyTask {
             problem,
+            entries,
             sections,
             blocks,
             block,
-            entries,
             dk,
             dv,
         }));
