@@ -13,7 +13,8 @@
 //!   their sum in tiles (`TILE u` within a tile; sums of tiles, in `f64`, `16 * 2^-53` each, rescaling included);
 //! - `ln w = ln p + m - lse` errs by that, by `e`, and by `2 M u + ERROR u` of `p`.
 //!
-//! In sum `2 e + u (6 M + TILE + 3 ERROR + 16)`, and the plain path's own error is that of `f64` with its `n` terms in one sum.
+//! In sum `2 e + u (6 M + TILE + 3 ERROR + 16)`, of which `e + u (3 M + TILE + 2 ERROR + 16)` is the error of `lse`; the plain
+//! path's own error is that of `f64` with its `n` terms in one sum.
 //! The total is taken ten per cent larger, which covers the terms of second order as long as it is below 1.
 
 use super::exp::ERROR;
@@ -50,21 +51,23 @@ pub(super) struct Magnitude {
 impl Magnitude {
     /// The bound `d` of `|ln(w / plain w)|` for a weight computed with unit roundoff `u`.
     pub(super) fn log_error(&self, u: f64) -> f64 {
+        let Magnitude { product, bias, sink, softcap, .. } = *self;
+        let largest = softcap.map_or(product, |cap| cap.min(product)) + bias + sink;
+        let weight = self.score_error(u) + u * (3.0 * largest + ERROR);
+        1.1 * weight + self.log_error_of_lse(u)
+    }
+
+    /// The same for a weight from the plain path's score and the kernel's `lse`.
+    fn log_error_of_lse(&self, u: f64) -> f64 {
         let Magnitude { product, bias, sink, softcap, keys, .. } = *self;
         let largest = softcap.map_or(product, |cap| cap.min(product)) + bias + sink;
         let plain = f64::EPSILON / 2.0;
         let tiles = keys.div_ceil(MAX_TILE / 4) as f64 * 16.0 * plain;
-        let kernel = u * (6.0 * largest + MAX_TILE as f64 + 3.0 * ERROR + 16.0);
+        let kernel = u * (3.0 * largest + MAX_TILE as f64 + 2.0 * ERROR + 16.0);
         let definition = plain * (6.0 * largest + keys as f64 + 32.0);
-        1.1 * (2.0 * self.score_error(u)
-            + kernel
-            + tiles
-            + 2.0 * self.score_error(plain)
-            + definition)
+        1.1 * (self.score_error(u) + kernel + tiles + 2.0 * self.score_error(plain) + definition)
     }
-}
 
-impl Magnitude {
     /// The bound of the error of a score.
     fn score_error(&self, u: f64) -> f64 {
         let Magnitude { product, bias, softcap, features, .. } = *self;
@@ -116,11 +119,17 @@ pub(super) fn decide(low: f64, high: f64, word: u32) -> Decision {
     let x = f64::from(word);
     if low >= 1.0 || x + 1.0 <= low * GRID {
         Decision::Keep
-    } else if x >= high * GRID && high > 0.0 && word > 0 {
+    } else if drops(high, word) {
         Decision::Drop
     } else {
         Decision::Open
     }
+}
+
+/// Whether every keep probability up to `high` drops the word.
+#[inline]
+fn drops(high: f64, word: u32) -> bool {
+    f64::from(word) >= high * GRID && high > 0.0 && word > 0
 }
 
 impl Decider<'_> {
@@ -132,28 +141,64 @@ impl Decider<'_> {
         candidates: &[Candidate],
         lse: f64,
         magnitude: &Magnitude,
+        weights: &mut Vec<(usize, f64)>,
         kept: &mut Vec<u32>,
     ) -> f64 {
         let c = self.draw.c.get();
         let bound = magnitude.log_error(T::ROUNDOFF) * self.widen;
         let (shrink, grow) = (libm::exp(-bound), libm::exp(bound));
+        // Weights first; most candidates of the early tiles are dropped here, without a branch that a machine could not predict.
+        weights.clear();
+        weights.resize(candidates.len() + 1, (0, 0.0));
+        let mut count = 0;
+        // Neighbouring candidates share the running maximum of their tile.
+        let (mut shift, mut factor) = (f64::NAN, 0.0);
+        for (at, candidate) in candidates.iter().enumerate() {
+            if candidate.shift != shift {
+                (shift, factor) = (candidate.shift, libm::exp(candidate.shift - lse));
+            }
+            let weight = candidate.p * factor;
+            weights[count] = (at, weight);
+            count += usize::from(!drops(c * weight * grow, candidate.word));
+        }
         let mut surplus = 0.0;
         let mut again = None;
-        for candidate in candidates {
-            let weight = candidate.p * libm::exp(candidate.shift - lse);
+        for &(at, weight) in &weights[..count] {
+            let candidate = &candidates[at];
             surplus += (c * weight - 1.0).max(0.0);
             let keep = match decide(c * weight * shrink, c * weight * grow, candidate.word) {
                 Decision::Keep => true,
                 Decision::Drop => false,
-                Decision::Open => again
-                    .get_or_insert_with(|| Again::new(self.dispatch, self.exact, row))
-                    .keeps(self, row, candidate, magnitude.log_error_again() * self.widen),
+                // First with the plain score of this entry, then with the whole row in `f64`.
+                Decision::Open => {
+                    match self.with_plain_score::<T>(row, candidate, lse, magnitude) {
+                        Decision::Keep => true,
+                        Decision::Drop => false,
+                        Decision::Open => again
+                            .get_or_insert_with(|| Again::new(self.dispatch, self.exact, row))
+                            .keeps(self, row, candidate, magnitude.log_error_again() * self.widen),
+                    }
+                }
             };
             if keep {
                 kept.push(candidate.j);
             }
         }
         surplus
+    }
+
+    /// The decision by the plain score and the kernel's `lse`.
+    fn with_plain_score<T: Real>(
+        &self,
+        row: Row,
+        candidate: &Candidate,
+        lse: f64,
+        magnitude: &Magnitude,
+    ) -> Decision {
+        let s = crate::forward::score(self.exact, row, candidate.j as usize).s;
+        let q = self.draw.c.get() * libm::exp(s - lse);
+        let bound = magnitude.log_error_of_lse(T::ROUNDOFF) * self.widen;
+        decide(q * libm::exp(-bound), q * libm::exp(bound), candidate.word)
     }
 
     /// The plain path's decision, `lse` being the plain one.
@@ -305,7 +350,14 @@ mod tests {
                         let candidate = Candidate { j, word, p: libm::exp(s) * factor, shift: 0.0 };
                         let expected = decider.plain(row, &candidate, lse);
                         let mut kept = Vec::new();
-                        decider.row::<f32>(row, &[candidate], lse, &magnitude, &mut kept);
+                        decider.row::<f32>(
+                            row,
+                            &[candidate],
+                            lse,
+                            &magnitude,
+                            &mut Vec::new(),
+                            &mut kept,
+                        );
                         assert_eq!(kept == [j], expected, "key {j}, word {word}, {widen} {factor}");
                         decided[usize::from(expected)] += 1;
                     }

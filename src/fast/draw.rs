@@ -1,10 +1,11 @@
 //! The draw of the mask, beside the running rows of the forward pass.
 
 use super::decide::{Candidate, Decider, Magnitude};
-use super::forward::Running;
+use super::forward::{MAX_TILE, Running};
 use super::lanes::Real;
-use super::words::fill;
+use super::words::{SPARE, fill};
 use crate::problem::Row;
+use pulp::Simd;
 use std::ops::Range;
 
 /// The kept keys of the rows of one tile.
@@ -30,6 +31,25 @@ pub(super) struct Drawing<'a> {
     pub(super) slack: f64,
 }
 
+/// The memory in which a row of a tile is searched for candidates.
+pub(super) struct CollectMemory<T> {
+    words: Vec<u32>,
+    /// `2^32 c p / l` less the word.
+    excess: Vec<T>,
+    /// Places of candidates.
+    hits: Vec<u32>,
+}
+
+impl<T: Real> Default for CollectMemory<T> {
+    fn default() -> Self {
+        CollectMemory {
+            words: vec![0; MAX_TILE + SPARE],
+            excess: vec![T::zero(); MAX_TILE],
+            hits: vec![0; MAX_TILE + 1],
+        }
+    }
+}
+
 /// `2^32`.
 const GRID: f64 = 4_294_967_296.0;
 
@@ -37,13 +57,13 @@ const GRID: f64 = 4_294_967_296.0;
 /// `first` is the key of the first entry.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
-pub(super) fn collect<T: Real>(
+pub(super) fn collect<S: Simd, T: Real>(
+    simd: S,
     drawing: &Drawing<'_>,
     Row { b, h, i }: Row,
-    p: &[T],
-    first: usize,
+    (p, first): (&[T], usize),
     running: Running,
-    words: &mut [u32],
+    CollectMemory { words, excess, hits }: &mut CollectMemory<T>,
     candidates: &mut Vec<Candidate>,
 ) {
     let Decider { exact, draw, uniforms, .. } = drawing.decider;
@@ -51,35 +71,31 @@ pub(super) fn collect<T: Real>(
     let b = b * exact.mask().segment_count() + place.segment;
     let skip = fill(uniforms, [b, h, place.query], first - place.first_key, p.len(), words);
     let words = &words[skip..skip + p.len()];
-    let shift = running.m;
     let limit = T::from_f64(draw.c.get() / running.l * GRID * drawing.slack);
-    let mut push = |p: T, word: u32, j: usize| {
-        candidates.push(Candidate { j: j as u32, word, p: p.to_f64(), shift });
+    let (excess, hits) = (&mut excess[..p.len()], &mut hits[..=p.len()]);
+    for ((excess, &p), &word) in excess.iter_mut().zip(p).zip(words) {
+        *excess = p * limit - T::from_word(word);
+    }
+    // A candidate is written and counted without a branch, which no machine could predict.
+    let mut count = 0;
+    let mut scan = |entries: Range<usize>| {
+        for at in entries {
+            hits[count] = at as u32;
+            count += usize::from(excess[at] >= T::zero());
+        }
     };
-    let ((chunks, p_rest), (word_chunks, words_rest)) =
-        (p.as_chunks::<16>(), words.as_chunks::<16>());
-    for (at, (p, words)) in chunks.iter().zip(word_chunks).enumerate() {
-        let mut any = false;
-        for (&p, &word) in p.iter().zip(words) {
-            any |= T::from_word(word) <= p * limit;
-        }
-        if any {
-            let mut hits = 0_u32;
-            for (lane, (&p, &word)) in p.iter().zip(words).enumerate() {
-                hits |= u32::from(T::from_word(word) <= p * limit) << lane;
-            }
-            while hits != 0 {
-                let lane = hits.trailing_zeros() as usize % 16;
-                push(p[lane], words[lane], first + 16 * at + lane);
-                hits &= hits - 1;
-            }
+    let (vectors, rest) = T::vectors::<S>(excess);
+    let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+    for (at, &vector) in vectors.iter().enumerate() {
+        if T::largest(simd, vector) >= T::zero() {
+            scan(at * lanes..(at + 1) * lanes);
         }
     }
-    for (j, (&p, &word)) in (first + 16 * chunks.len()..).zip(p_rest.iter().zip(words_rest)) {
-        if T::from_word(word) <= p * limit {
-            push(p, word, j);
-        }
-    }
+    scan(p.len() - rest.len()..p.len());
+    candidates.extend(hits[..count].iter().map(|&at| {
+        let at = at as usize;
+        Candidate { j: (first + at) as u32, word: words[at], p: p[at].to_f64(), shift: running.m }
+    }));
 }
 
 /// The kept keys of the rows, from their candidates.
@@ -90,6 +106,7 @@ pub(super) fn decide_rows<T: Real>(
     candidates: &[Vec<Candidate>],
 ) -> TileDraw {
     let mut tile = TileDraw::default();
+    let mut memory = Vec::new();
     let exact = drawing.decider.exact;
     let sink = exact.inputs().sink.as_ref().map(|sink| sink[h]);
     let sizes = exact.sizes();
@@ -106,7 +123,14 @@ pub(super) fn decide_rows<T: Real>(
             features: sizes.features,
             keys: sizes.keys,
         };
-        let surplus = drawing.decider.row::<T>(row, candidates, lse, &magnitude, &mut tile.columns);
+        let surplus = drawing.decider.row::<T>(
+            row,
+            candidates,
+            lse,
+            &magnitude,
+            &mut memory,
+            &mut tile.columns,
+        );
         let keys = if exact.mask().visible(i).is_empty() {
             0.0
         } else {

@@ -7,13 +7,12 @@
 //! `c W`: entries whose word is below it are candidates, few of which are dropped at the end.
 
 use super::decide::Candidate;
-use super::draw::{self, Drawing, TileDraw};
+use super::draw::{self, CollectMemory, Drawing, TileDraw};
 use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
 use super::product::{Left, Right, Store, multiply};
 use super::scores::{Scoring, exponentials, largest};
 use super::visible::{Share, Visible, within};
-use super::words::SPARE;
 use crate::problem::{Problem, Row};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -48,7 +47,7 @@ struct RowTile<'a, T> {
 /// The memory of one task.
 struct Scratch<T> {
     tile: Vec<T>,
-    words: Vec<u32>,
+    collect: CollectMemory<T>,
     candidates: Vec<Vec<Candidate>>,
 }
 
@@ -56,7 +55,7 @@ impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         Scratch {
             tile: vec![T::zero(); ROWS * tile::<T>()],
-            words: vec![0; MAX_TILE + SPARE],
+            collect: CollectMemory::default(),
             candidates: vec![Vec::new(); ROWS],
         }
     }
@@ -207,9 +206,9 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 }
                 *l += exponentials::<S, T>(s, T::from_f64(*m)).to_f64();
                 if let Some(drawing) = &drawing {
-                    let (words, candidates) = (&mut scratch.words, &mut scratch.candidates[r]);
+                    let (memory, found) = (&mut scratch.collect, &mut scratch.candidates[r]);
                     let first = keys.start + seen.start;
-                    draw::collect(drawing, row, &s[seen], first, running[r], words, candidates);
+                    draw::collect(simd, drawing, row, (&s[seen], first), running[r], memory, found);
                 }
             }
             multiply(

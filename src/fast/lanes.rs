@@ -65,6 +65,8 @@ pub(super) mod private {
         ) -> Self::Vector<S>;
         /// The sum of the lanes.
         fn sum<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
+        /// The largest lane.
+        fn largest<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
         /// `e^x`, see [`exp`](crate::fast::exp).
         fn exp_fast<S: Simd>(x: Self) -> Self;
         /// A random word, rounded to nearest.
@@ -75,7 +77,7 @@ pub(super) mod private {
 macro_rules! vectors_of {
     (
         $t:ty, $vector:ident, $panel:literal, $exp:path, $as:ident, $as_mut:ident, $load:ident, $store:ident,
-        $splat:ident, $add:ident, $multiply_add:ident, $sum:ident
+        $splat:ident, $add:ident, $multiply_add:ident, $sum:ident, $largest:ident
     ) => {
         impl private::Vectors for $t {
             type Vector<S: Simd> = S::$vector;
@@ -119,6 +121,10 @@ macro_rules! vectors_of {
                 simd.$sum(x)
             }
             #[inline(always)]
+            fn largest<S: Simd>(simd: S, x: S::$vector) -> Self {
+                simd.$largest(x)
+            }
+            #[inline(always)]
             fn exp_fast<S: Simd>(x: Self) -> Self {
                 if S::IS_SCALAR { $exp(x, |a, b, c| a * b + c) } else { $exp(x, <$t>::mul_add) }
             }
@@ -142,7 +148,8 @@ vectors_of!(
     splat_f64s,
     add_f64s,
     mul_add_e_f64s,
-    reduce_sum_f64s
+    reduce_sum_f64s,
+    reduce_max_f64s
 );
 vectors_of!(
     f32,
@@ -156,5 +163,6 @@ vectors_of!(
     splat_f32s,
     add_f32s,
     mul_add_e_f32s,
-    reduce_sum_f32s
+    reduce_sum_f32s,
+    reduce_max_f32s
 );
