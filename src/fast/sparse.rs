@@ -86,11 +86,9 @@ pub(super) fn run<T: Real>(
             row_tasks.push(RowTask { shared: &shared, rows, entries, sections, dq });
         }
     }
-
     row_tasks
         .into_par_iter()
         .for_each_init(Vec::new, |memory, task| dispatch.run(With { task, memory }));
-
     let (entries, sections) = (&*entries, &*sections);
     let mut key_tasks = Vec::new();
     let heads = dk

@@ -14,7 +14,7 @@ use sus_oracle::selftest::LAWS;
 /// Prove the laws of the specification again on this machine, and tell the wrong kernels of the gallery from the right
 /// ones
 ///
-/// Exit code 0 if every law holds, no right kernel is rejected and no wrong one passes but for roundings of 16 bits; else 1.
+/// Exit code 0 if every law holds, no right kernel is rejected and no wrong one passes but those listed in docs/kill-matrix.md; else 1.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
