@@ -75,7 +75,7 @@ impl Tier {
     /// # Examples
     /// ```
     /// use sus_oracle::fixture::Tier;
-    /// assert_eq!(Tier::Smoke.cases().count(), 97);
+    /// assert_eq!(Tier::Smoke.cases().count(), 101);
     /// ```
     pub fn cases(self) -> impl Iterator<Item = &'static Case> {
         cases::all()

@@ -197,6 +197,7 @@ impl Choice {
 ///     relative_to: RelativeTo::Norm,
 ///     rule: Rule::Paper,
 ///     sampler: Sampler::Bernoulli,
+///     plain: false,
 /// };
 /// let choice = choose(vec![problem], &question)?;
 /// assert!(choice.of(Tensors::Max).unwrap() <= 0.05);
