@@ -6,7 +6,8 @@ use super::bound::Core;
 use super::format::Format;
 use super::functional::{FUNCTIONALS, Weights};
 use super::norm::{Norm, outer};
-use super::row::{EntryError, RowErrors};
+use super::row::RowErrors;
+use super::score::EntryError;
 use crate::problem::Row;
 use crate::tensor::dot;
 

@@ -3,7 +3,8 @@
 use super::bound::{Bound, Core, equal_rows};
 use super::entry::Term;
 use super::recipe::Gqa;
-use super::row::{EntryError, RowErrors};
+use super::row::RowErrors;
+use super::score::EntryError;
 use super::stage::Stage;
 use super::sums::{Element, Sums, Terms};
 use super::terms::add_row_terms;

@@ -1,9 +1,10 @@
-//! The errors of one row of the score matrix: of every weight, of `lse`, of `delta`.
+//! The errors of one row of the score matrix: of `lse` and of `delta`, from those of its entries.
 //!
 //! `docs/bounds.md` derives each line; the names of its sections stand beside them.
 
 use super::entry::{Arithmetic, Products, Term, partial_bound};
 use super::recipe::{Delta, Recipe};
+use super::score::{EntryError, Scores, exponential};
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
 use crate::tensor::dot;
@@ -27,33 +28,6 @@ impl Mode {
             Mode::Given => "given",
         }
     }
-}
-
-/// One visible entry of a row, with what a kernel may err in it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct EntryError {
-    /// The key.
-    pub j: usize,
-    /// The score.
-    pub s: f64,
-    /// The dense weight.
-    pub w: f64,
-    /// `ds / d(q . k)`.
-    pub slope: f64,
-    /// `dP`.
-    pub dp: f64,
-    /// Error of `ln W` from the score and from `exp`.
-    pub log: Term,
-    /// The same from scores that are stored in a narrow format.
-    pub log_stored: f64,
-    /// Error of the slope.
-    pub slope_error: f64,
-    /// Error of `dP` from its sum.
-    pub dp_sum: Term,
-    /// Error of `dP` from its storage.
-    pub dp_stored: f64,
-    /// Sum of absolute products of `dP`.
-    pub dp_abs: f64,
 }
 
 /// What a kernel may err in one row.
@@ -106,7 +80,7 @@ pub fn row_errors(
 ) -> RowErrors {
     let arithmetic = Arithmetic::new(recipe);
     let lse = saved.lse.row(row.b, row.h, row.i)[0];
-    let mut scores = Scores::new(problem, &arithmetic);
+    let scores = Scores::new(problem, &arithmetic);
     let mut entries: Vec<EntryError> = Vec::new();
     for j in problem.mask().visible(row.i) {
         entries.push(scores.entry(row, j, lse));
@@ -130,20 +104,6 @@ pub fn row_errors(
     errors
 }
 
-/// Section "exp": the argument `s - lse` or `s - m`, in natural or binary logarithms, and the function.
-///
-/// What the row shares, the rounding of `lse` or `m`, is random in no entry: it stands with the error of `lse`.
-fn exponential(arithmetic: &Arithmetic<'_>, s: f64, lse: f64, largest: f64) -> Term {
-    let u = arithmetic.u;
-    let function = (2.0 * arithmetic.recipe.exp_ulp + 1.0) * u;
-    let argument = libm::hypot(2.0 * s.abs(), (s - lse).abs()) * u;
-    Term {
-        worst: 3.0 * u * (s.abs() + largest) + function,
-        tau: libm::hypot(argument, function),
-        certain: 0.0,
-    }
-}
-
 /// The largest number of scores within a few roundings of each other.
 fn multiplicity(entries: &[EntryError], u: f64) -> f64 {
     let mut scores: Vec<f64> = entries.iter().map(|e| e.s).collect();
@@ -156,77 +116,6 @@ fn multiplicity(entries: &[EntryError], u: f64) -> f64 {
         most = most.max(at + 1 - first);
     }
     most as f64
-}
-
-/// The constants of the scores of a problem.
-struct Scores<'a> {
-    problem: &'a Problem<f64>,
-    arithmetic: &'a Arithmetic<'a>,
-    scale: f64,
-}
-
-impl<'a> Scores<'a> {
-    fn new(problem: &'a Problem<f64>, arithmetic: &'a Arithmetic<'a>) -> Self {
-        Scores { problem, arithmetic, scale: problem.scale() }
-    }
-
-    /// Sections "score", "softcap" and "dP".
-    fn entry(&mut self, row: Row, j: usize, lse: f64) -> EntryError {
-        let (p, a) = (self.problem, self.arithmetic);
-        let u = a.u;
-        let features = p.sizes().features;
-        let qk = Products::of(p.q(row), p.k(row, j));
-        let z = self.scale * qk.sum;
-        // Eight roundings: the scale, its product, its square root on both sides, log2(e) and its product.
-        let shared = Term::certain(2.5 * u * z.abs());
-        let mut error = a.sum(qk, features, 8).times(self.scale).plus(shared);
-        // q . k and its scaled value are stored.
-        let mut stored = a.scaled(z.abs() + error.worst, self.scale);
-        let (mut s, mut slope, mut slope_error) = (z, self.scale, 2.0 * u * self.scale.abs());
-        if let Some(cap) = p.options().softcap {
-            let y = z / cap;
-            let e = libm::exp(-2.0 * y.abs());
-            let sech2 = 4.0 * e / ((1.0 + e) * (1.0 + e));
-            s = cap * libm::tanh(y);
-            // tanh is Lipschitz with constant sech^2 y at y, and e^{2|x|} sech^2 y within x of it.
-            let at_most = |x: f64| (sech2 * libm::exp(2.0 * x / cap)).min(1.0);
-            let spacing = cap * a.elementwise(y.abs() + (error.worst + stored) / cap);
-            let lipschitz = at_most(error.worst + stored + spacing);
-            error = error.times(lipschitz);
-            // z / cap, its tanh and the capped score are stored, each with the spacing of its own size.
-            let size = s.abs() + error.worst + stored;
-            stored = (stored + spacing) * lipschitz
-                + cap * a.elementwise(size / cap)
-                + a.elementwise(size);
-            let function = (2.0 * a.recipe.tanh_ulp + 4.0) * u * s.abs();
-            error = error.plus(Term::rounding(function));
-            // 1 - tanh^2 from the rounded tanh: the error of its square, and two roundings of numbers up to 1.
-            let of_tanh = (error.worst + stored) / cap;
-            let square = 2.0 * (s / cap).abs() * of_tanh + of_tanh * of_tanh;
-            slope_error = self.scale.abs() * (square + 4.0 * u + 2.0 * a.elementwise(1.0));
-            slope = self.scale * sech2;
-        }
-        if let Some(bias) = p.bias(row) {
-            s += bias[j];
-            error = error.beside(Term::rounding(u * s.abs()));
-            stored += a.elementwise(s.abs() + error.worst);
-        }
-        let dp = Products::of(p.g(row), p.v(row, j));
-        let dp_sum = a.sum(dp, p.sizes().value_features, 1);
-        EntryError {
-            j,
-            s,
-            w: libm::exp(s - lse),
-            slope,
-            dp: dp.sum,
-            log: error,
-            log_stored: stored,
-            slope_error,
-            dp_sum,
-            dp_stored: a.elementwise(dp.sum.abs() + dp_sum.worst),
-            dp_abs: dp.abs,
-        }
-    }
 }
 
 /// One row and everything its errors depend on.

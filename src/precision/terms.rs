@@ -3,7 +3,8 @@
 use super::bound::Core;
 use super::entry::{Term, is_power_of_two};
 use super::format::Format;
-use super::row::{EntryError, RowErrors};
+use super::row::RowErrors;
+use super::score::EntryError;
 use super::stage::Stage;
 use super::sums::Terms;
 use crate::problem::Row;

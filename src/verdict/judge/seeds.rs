@@ -1,6 +1,7 @@
 //! Many runs whose seeds are known: each has a truth of its own.
 
-use super::{Judge, Reference};
+use super::Judge;
+use super::reference::Reference;
 use crate::file::tensor_file::Numbers;
 use crate::file::{Array, TensorFile};
 use crate::precision::Mode;
