@@ -147,6 +147,22 @@ fn right_samplers_pass() {
     }
 }
 
+/// With equal scores and as many kept as there are keys, `c W` is 1 but for rounding: a kernel whose `exp` is one unit off drops
+/// an entry now and then, and is right.
+#[test]
+fn a_probability_that_is_1_but_for_rounding_does_not_tell() {
+    let zeros = Shape::plain(16, 16).fill(|_| 0.0);
+    let case_of = |c: f64| {
+        let c = Some(Budget::new(c).unwrap());
+        Case::new(zeros.clone(), Settings { c, ..settings(Sampler::Bernoulli, Rule::Paper, None) })
+    };
+    let file = right(&case_of(16.0), 1 << 40, 100, true);
+    let verdict = judge(&case_of(16.0), &file);
+    assert_eq!(verdict.outcome, Outcome::Inconclusive, "{verdict:#?}");
+    let verdict = judge(&case_of(16.1), &right(&case_of(16.1), 1 << 40, 100, true));
+    assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:#?}");
+}
+
 #[test]
 fn three_runs_do_not_tell() {
     for sampler in [Sampler::Bernoulli, Sampler::Systematic] {

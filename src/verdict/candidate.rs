@@ -105,11 +105,10 @@ pub fn is_projected(file: &TensorFile) -> bool {
         .any(|&name| file.arrays.contains_key(name))
 }
 
-/// The elements of a result, if type and shape are right.
-fn floats<'a>(
+/// The elements of a tensor, if its type is right.
+pub(super) fn float_numbers<'a>(
     name: &str,
     array: &'a Array,
-    shape: &[usize],
     verdict: &mut Verdict,
 ) -> Option<&'a [f64]> {
     let Numbers::Float(data) = &array.numbers else {
@@ -117,6 +116,17 @@ fn floats<'a>(
         verdict.fail(name, Rule::Dtype, message);
         return None;
     };
+    Some(data)
+}
+
+/// The elements of a result, if type and shape are right.
+fn floats<'a>(
+    name: &str,
+    array: &'a Array,
+    shape: &[usize],
+    verdict: &mut Verdict,
+) -> Option<&'a [f64]> {
+    let data = float_numbers(name, array, verdict)?;
     // lse is also met as [B, Hq, Nq, 1].
     let with_one = [shape, &[1]].concat();
     if array.shape != shape && !(name == "lse" && array.shape == with_one) {

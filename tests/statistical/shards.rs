@@ -96,6 +96,22 @@ fn projected_values_pass_right_samplers_and_fail_wrong_ones() {
     }
 }
 
+/// Where every weight is kept nothing varies, and every value is the truth but for rounding: however small the values are.
+#[test]
+fn projections_that_do_not_vary_are_exact() {
+    let mut case = case(Sampler::Bernoulli);
+    case.settings.c = Some(Budget::new(1e9).unwrap());
+    let directions = directions_of(&case);
+    let mut file = right(&case, 0, 20, true);
+    let verdict = judge_f32(&case, &projected(&directions, &file, false));
+    assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:#?}");
+    for name in GRADIENTS {
+        edit(&mut file, name, |_, x| 1.0001 * x);
+    }
+    let verdict = judge_f32(&case, &projected(&directions, &file, false));
+    assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:#?}");
+}
+
 #[test]
 fn the_projection_of_the_mean_is_the_mean_of_the_projections() {
     let case = case(Sampler::Bernoulli);

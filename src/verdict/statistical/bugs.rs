@@ -4,6 +4,7 @@
 //! known too; a number of runs is enough if the test still fails four of those below the mean.
 
 use super::decode::{Decoded, Decoder};
+use super::grid::{cut, raised, rounded};
 use super::masks::Masks;
 use super::model::Model;
 use super::pairs::{families, pair_atoms};
@@ -59,36 +60,12 @@ const BUGS: &[(&str, &str, Effect)] = &[
         "c is 1 % too small in the probabilities",
         Effect::Probability(|q| 0.99 * q),
     ),
-    (
-        "uniform_of_4_bits",
-        "the uniform has 4 bits",
-        Effect::Probability(|q| libm::ceil(q * 16.0) / 16.0),
-    ),
-    (
-        "uniform_of_8_bits",
-        "the uniform has 8 bits",
-        Effect::Probability(|q| libm::ceil(q * 256.0) / 256.0),
-    ),
-    (
-        "threshold_of_8_bits",
-        "q is cut to 8 bits",
-        Effect::Probability(|q| libm::floor(q * 256.0) / 256.0),
-    ),
-    (
-        "rounded_to_8_bits",
-        "q is rounded to 8 bits",
-        Effect::Probability(|q| libm::round(q * 256.0) / 256.0),
-    ),
-    (
-        "threshold_of_16_bits",
-        "q is rounded to 16 bits",
-        Effect::Probability(|q| libm::round(q * 65_536.0) / 65_536.0),
-    ),
-    (
-        "uniform_of_24_bits",
-        "the uniform has 24 bits",
-        Effect::Probability(|q| libm::ceil(q * 16_777_216.0) / 16_777_216.0),
-    ),
+    ("uniform_of_4_bits", "the uniform has 4 bits", Effect::Probability(|q| raised(q, 4))),
+    ("uniform_of_8_bits", "the uniform has 8 bits", Effect::Probability(|q| raised(q, 8))),
+    ("threshold_of_8_bits", "q is cut to 8 bits", Effect::Probability(|q| cut(q, 8))),
+    ("rounded_to_8_bits", "q is rounded to 8 bits", Effect::Probability(|q| rounded(q, 8))),
+    ("threshold_of_16_bits", "q is rounded to 16 bits", Effect::Probability(|q| rounded(q, 16))),
+    ("uniform_of_24_bits", "the uniform has 24 bits", Effect::Probability(|q| raised(q, 24))),
     (
         "word_is_signed",
         "the word is read as a signed number",

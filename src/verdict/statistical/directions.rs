@@ -4,6 +4,8 @@
 //! `sum_ij a_ij W~_ij`: its law is known. Random signs see anything a little; the others are aimed at known bugs: the shift
 //! of the mean that a wrong formula makes, divided by the variances, and counts of heads and of blocks of keys and queries.
 
+use super::GRADIENTS;
+use super::grid::{cut, raised};
 use super::model::{for_each_part, slices};
 use crate::backward::{DenseWeights, Gradients, backward};
 use crate::error::Error;
@@ -17,8 +19,6 @@ use crate::verdict::candidate::shape_of;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// The gradients, in the order of [`Directions::parts`].
-pub(super) const GRADIENTS: [&str; 4] = ["dq", "dk", "dv", "dbias"];
 /// Random directions.
 const RANDOM: usize = 16;
 /// Blocks of keys, and of queries, with a direction each.
@@ -187,14 +187,12 @@ impl Directions {
             });
         }
         let heads = s.batch * s.query_heads;
-        let mut made = Vec::new();
-        for head in 0..if heads > 1 { heads.min(HEADS) } else { 0 } {
+        let shown = if heads > 1 { heads.min(HEADS) } else { 0 };
+        for head in 0..shown {
             let (b, h) = (head / s.query_heads, head % s.query_heads);
             count(format!("the count of batch {b}, head {h}"), &|row, _| (row.b, row.h) == (b, h));
-            made.push(());
         }
-        let first = self.names.len() - made.len();
-        self.heads = (first..self.names.len()).collect();
+        self.heads = (self.names.len() - shown..self.names.len()).collect();
     }
 
     /// A number that other directions do not have.
@@ -233,12 +231,8 @@ const SHIFTS: &[(&str, Shift)] = &[
     ("weights not divided by q", |w, q, _, _| w * q.min(1.0) - w),
     ("weights divided by q twice", |w, q, _, _| if q > 1e-6 { w / q.min(1.0) - w } else { 0.0 }),
     ("weights weighed by their variance", |_, _, _, r| r),
-    ("uniforms of 8 bits", |_, q, kept, _| {
-        (libm::ceil(q * 256.0) / 256.0).min(1.0) * kept - q.min(1.0) * kept
-    }),
-    ("q cut to 8 bits", |_, q, kept, _| {
-        (libm::floor(q * 256.0) / 256.0).min(1.0) * kept - q.min(1.0) * kept
-    }),
+    ("uniforms of 8 bits", |_, q, kept, _| raised(q, 8).min(1.0) * kept - q.min(1.0) * kept),
+    ("q cut to 8 bits", |_, q, kept, _| cut(q, 8).min(1.0) * kept - q.min(1.0) * kept),
 ];
 
 impl Rows<'_> {

@@ -1,5 +1,6 @@
 //! Tests of decoded masks as wholes: wrong probabilities, the spread of counts, sets of systematic rows, equal masks.
 
+use super::grid::{cut, raised, rounded};
 use super::masks::{Masks, Piece};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
@@ -32,9 +33,9 @@ impl Masks<'_> {
             let steps = libm::exp2(f64::from(bits));
             let first = if [6, 7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
             let main = if bits == 8 && !self.is_systematic() { Kind::Main } else { first };
-            aim(main, format!("q cut to {bits} bits"), &|q| libm::floor(q * steps) / steps);
-            aim(main, format!("uniforms of {bits} bits"), &|q| libm::ceil(q * steps) / steps);
-            aim(first, format!("q rounded to {bits} bits"), &|q| libm::round(q * steps) / steps);
+            aim(main, format!("q cut to {bits} bits"), &|q| cut(q, bits));
+            aim(main, format!("uniforms of {bits} bits"), &|q| raised(q, bits));
+            aim(first, format!("q rounded to {bits} bits"), &|q| rounded(q, bits));
             aim(Kind::Aimed, format!("uniforms of {bits} bits from 1"), &|q| {
                 (libm::floor(q * steps) + 1.0) / (steps + 1.0)
             });

@@ -6,7 +6,7 @@ use crate::forward::Saved;
 use crate::precision::{Mode, Question, Recipe, bounds, row_errors};
 use crate::problem::{Problem, Row, bias_row};
 use crate::sus::moments::{Entry, Law, RowLaw};
-use crate::sus::{Draw, Pattern, Sample};
+use crate::sus::{Draw, Pattern, Rule, Sample};
 use crate::tensor::Tensor;
 
 /// One row of the law.
@@ -93,6 +93,28 @@ impl<'a> Model<'a> {
             .collect();
         let (bounds, sizes) = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
         Ok(Model { problem, draw: *draw, rows, bounds, sizes, lambda: law.lambda })
+    }
+
+    /// The probability that a right kernel drops, in one run, an entry that is always kept: `lambda W` is at least 1, but
+    /// less than 1 for a kernel whose rounding makes the most of `ln W`. With the worst such entry, `[b, h, i, j]`.
+    pub(super) fn doubt(&self) -> (f64, [usize; 4]) {
+        let (mut sum, mut most, mut place) = (0.0, 0.0, [0; 4]);
+        for (row, lambda) in self.rows.iter().zip(&self.lambda).filter(|(_, x)| x.is_finite()) {
+            // A calibrated lambda errs as much as the weights do.
+            let error = match self.draw.rule {
+                Rule::Paper => row.log_error,
+                Rule::Calibrated => 2.0 * row.log_error,
+            };
+            let decided = (0..row.law.q.len()).filter(|&n| row.law.q[n] >= 1.0);
+            for (n, least) in decided.map(|n| (n, lambda * row.law.w[n] * libm::exp(-error))) {
+                let drops = (1.0 - least).max(0.0);
+                sum += drops;
+                if drops > most {
+                    (most, place) = (drops, [row.row.b, row.row.h, row.row.i, row.entries[n].j]);
+                }
+            }
+        }
+        (sum, place)
     }
 }
 

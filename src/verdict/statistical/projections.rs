@@ -3,7 +3,8 @@
 //! A functional `phi = <R, g~>` is `sum_ij a_ij W~_ij`, a sum of independent terms whose laws are known. Its mean over the runs, its
 //! spread, its range, the products of runs some steps apart, and of two functionals of one run, are held against that law.
 
-use super::directions::{Directions, GRADIENTS};
+use super::GRADIENTS;
+use super::directions::Directions;
 use super::model::{Model, for_each_part, slices};
 use super::runs::{Projected, Runs};
 use super::tails::{Atom, Tally};
@@ -284,14 +285,21 @@ impl Functional {
     fn test(&self, name: &str, values: &[f64], tests: &mut Tests) {
         let (runs, noise) = (values.len(), self.noise());
         let n = runs as f64;
+        if self.variance == 0.0 {
+            // Nothing but rounding moves a value, and that no further than its bound: a finding is certain.
+            let worst =
+                values.iter().fold(0.0_f64, |most, &x| if x.abs() > most.abs() { x } else { most });
+            let log_p = if worst.abs() > noise { f64::NEG_INFINITY } else { 0.0 };
+            tests.add(Kind::First, log_p, || {
+                (format!("{name}, which does not vary"), [worst + self.mean, self.mean, 0.0])
+            });
+            return;
+        }
         let total: f64 = values.iter().sum();
         tests.add(Kind::First, self.tally.times(n).log_tail(clear(total, n * noise)), || {
             let found = [total / n + self.mean, self.mean, libm::sqrt(self.variance / n)];
             (format!("the mean of {name}"), found)
         });
-        if self.variance == 0.0 {
-            return;
-        }
         let (cut, p) = self.cut(n);
         let largest = values.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         let tail = bernstein_tail(self.variance, self.deviation, (largest - noise).max(0.0));

@@ -1,10 +1,11 @@
 //! The runs of a candidate: its gradients with a leading axis of runs, or their projections.
 
+use super::GRADIENTS;
 use super::directions::{DIGEST, Directions};
 use crate::file::TensorFile;
 use crate::file::tensor_file::{Array, Numbers};
 use crate::problem::Problem;
-use crate::verdict::candidate::{RESULTS, shape_of};
+use crate::verdict::candidate::{RESULTS, float_numbers, shape_of};
 use crate::verdict::{Rule, Verdict};
 use safetensors::Dtype;
 
@@ -19,7 +20,6 @@ pub(super) struct Runs<'a> {
     pub masks: Option<Vec<bool>>,
 }
 
-const GRADIENTS: [&str; 4] = ["dq", "dk", "dv", "dbias"];
 /// What may stand beside the results of runs; `runs` and `shards` say where they come from.
 const BESIDE: [&str; 5] = ["nnz", "mask", "seeds", "runs", "shards"];
 
@@ -173,11 +173,7 @@ pub(super) fn floats<'a>(
     shape: &[usize],
     verdict: &mut Verdict,
 ) -> Option<&'a [f64]> {
-    let Numbers::Float(data) = &array.numbers else {
-        let message = format!("expected F64, F32, F16 or BF16, found {:?}", array.dtype);
-        verdict.fail(name, Rule::Dtype, message);
-        return None;
-    };
+    let data = float_numbers(name, array, verdict)?;
     let expected = [&[count], shape].concat();
     if array.shape != expected || data.len() != expected.iter().product::<usize>() {
         let message = format!("expected shape {expected:?}, found {:?}", array.shape);
