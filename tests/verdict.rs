@@ -10,10 +10,12 @@ use sus_oracle::evaluation::evaluate;
 use sus_oracle::file::gradient_file::{Stored, to_tensors};
 use sus_oracle::file::tensor_file::Numbers;
 use sus_oracle::file::{Array, Pass, Settings, TensorFile};
+use sus_oracle::gallery::arithmetic::Arithmetic;
+use sus_oracle::gallery::{self, Launch};
 use sus_oracle::precision::{Format, Mode, Recipe};
 use sus_oracle::problem::{Options, Problem};
 use sus_oracle::sus::{Budget, Sampler};
-use sus_oracle::verdict::{Case, Judge, Outcome, Rule, Verdict};
+use sus_oracle::verdict::{Case, DirectionResult, Judge, Outcome, Rule, Verdict};
 
 fn problem() -> Problem<f64> {
     let options = Options { causal: true, ..Options::default() };
@@ -409,5 +411,23 @@ fn the_bound_of_each_narrow_stage_is_reached_within_a_factor_of_three() {
             }
         }
         assert!(most.iter().all(|&ratio| ratio > 1.0 / 3.0), "{name}: {tensors:?} {most:?}");
+    }
+}
+
+/// A direction along which the plainest right kernel goes half of the way to the limit tells nothing, and is not followed.
+#[test]
+fn no_direction_is_followed_that_the_plainest_right_kernel_half_reaches() {
+    let recipe = Recipe::built_in("flash-bf16").unwrap();
+    let bug = "a factor of dv";
+    for (name, followed) in [("sus_stream", false), ("primes", true)] {
+        let case = gallery::cases::named(name).unwrap();
+        let given = Case::new(case.problem.clone(), case.settings.clone());
+        let judge = Judge::new(&given, &recipe, Mode::Exact).unwrap();
+        let draw = given.draw().unwrap();
+        let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), draw.as_ref());
+        let directions = judge.check(&gallery::right_kernel(&launch)).directions;
+        let share = |of: &DirectionResult| of.sum.found.abs() / of.sum.limit;
+        assert!(directions.iter().all(|of| share(of) <= 0.5), "{name} {directions:?}");
+        assert_eq!(directions.iter().any(|of| of.bug == bug), followed, "{name}");
     }
 }

@@ -87,21 +87,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     let report = measure(&plan, &Counted, |stage| progress.set_message(stage))
         .map_err(|error| FileError::new(command, error))?;
     progress.finish_and_clear();
-    let text = serde_json::to_string(&report).map_err(|error| as_file_error(command, error))?;
+    let text = serde_json::to_string(&report)
+        .map_err(|error| FileError::new(command, std::io::Error::other(error)))?;
     if let Some(folder) = out {
         std::fs::create_dir_all(&folder).map_err(|error| FileError::new(&folder, error))?;
-        let plot = svg(&report).map_err(|error| as_file_error(&folder, error))?;
+        let plot = svg(&report);
         for (name, content) in [("bench.json", &text), ("bench.svg", &plot)] {
             let path = folder.join(name);
             std::fs::write(&path, content).map_err(|error| FileError::new(&path, error))?;
         }
     }
     Ok(if json { format!("{text}\n") } else { report.table() })
-}
-
-fn as_file_error(
-    path: &Path,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> FileError {
-    FileError::new(path, std::io::Error::other(error))
 }
