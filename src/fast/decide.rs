@@ -313,7 +313,7 @@ mod tests {
     use crate::sus::sample::uniforms;
     use crate::tensor::Tensor;
 
-    /// Words one step below and above the threshold, and weights off by as much as `f32` may be: only a margin, and asking
+    /// Words one step below and above the threshold, and weights or their sum off by as much as `f32` may be: only a margin, and asking
     /// again, gives the plain decisions. A wide margin sends all of them to the plain path.
     #[test]
     fn weights_off_by_less_than_the_bound_lead_to_the_plain_decision_next_to_the_threshold() {
@@ -338,7 +338,9 @@ mod tests {
         for bits in [UniformBits::Bits32, UniformBits::Bits64] {
             let draw = Draw { bits, ..Draw::paper(Budget::new(3.0).unwrap(), 9) };
             let uniforms = uniforms(&exact, &draw).unwrap();
-            for (widen, factor) in [(1.0, 1.0 + 1e-6), (1.0, 1.0 - 1e-6), (1e4, 1.0)] {
+            let off = [(1.0 + 1e-6, 0.0), (1.0 - 1e-6, 0.0), (1.0, 1e-6), (1.0, -1e-6)];
+            let off = off.map(|off| (1.0, off)).into_iter().chain([(1e4, (1.0, 0.0))]);
+            for (widen, (factor, off)) in off {
                 let dispatch = Dispatch::Native;
                 let decider =
                     Decider { exact: &exact, draw: &draw, uniforms: &uniforms, dispatch, widen };
@@ -353,12 +355,16 @@ mod tests {
                         decider.row::<f32>(
                             row,
                             &[candidate],
-                            lse,
+                            lse + off,
                             &magnitude,
                             &mut Vec::new(),
                             &mut kept,
                         );
-                        assert_eq!(kept == [j], expected, "key {j}, word {word}, {widen} {factor}");
+                        assert_eq!(
+                            kept == [j],
+                            expected,
+                            "key {j}, word {word}, {widen} {factor} {off}"
+                        );
                         decided[usize::from(expected)] += 1;
                     }
                 }
