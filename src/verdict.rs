@@ -172,7 +172,7 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// The tensors that were compared, in the order `o, lse, dq, dk, dv, dbias, dsink`.
     pub tensors: Vec<TensorResult>,
-    /// The errors of the gradients together, along what known bugs of rounding would add.
+    /// The errors of the gradients together, along what known bugs of rounding would add; empty if one is above its bound.
     pub directions: Vec<DirectionResult>,
     /// Everything that was found wrong or could not be told.
     pub findings: Vec<Finding>,
