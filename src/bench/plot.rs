@@ -12,12 +12,11 @@ pub fn svg(report: &Report) -> String {
     for row in &report.rows {
         let name = format!("{} {} {}", row.op, row.dtype, row.pattern);
         let point = (row.n as f64, row.seconds);
-        match series.iter_mut().find(|series| series.name == name) {
-            Some(series) => series.points.push(point),
-            None => {
-                let colour = COLOURS[row.op as usize];
-                series.push(Series { name, colour, stroke: stroke(row), points: vec![point] });
-            }
+        if let Some(series) = series.iter_mut().find(|series| series.name == name) {
+            series.points.push(point);
+        } else {
+            let colour = COLOURS[row.op as usize];
+            series.push(Series { name, colour, stroke: stroke(row), points: vec![point] });
         }
     }
     let axis = |of: fn(&Timing) -> f64| Axis::log(report.rows.iter().map(of));
