@@ -1,7 +1,7 @@
 //! What the machine could do at best: the yardsticks of the benchmark, measured with this module's own vectors.
 
 use super::lanes::{Dispatch, Real};
-use super::product_rows::sum_of_rows;
+use super::product_rows::{Rows, sum_of_rows};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::array::from_fn;
@@ -69,7 +69,7 @@ pub fn gather_rate<T: Real>(
         let start = Instant::now();
         for matrix in matrices {
             rows.par_chunks(per_sum * 64).for_each(|rows| {
-                dispatch.run(Gather { matrix, features, rows, per_sum });
+                dispatch.run(Gather { matrix: Rows { matrix, features }, rows, per_sum });
             });
         }
         let bytes = 4 * rows.len() * features * size_of::<T>();
@@ -80,8 +80,7 @@ pub fn gather_rate<T: Real>(
 
 /// Sums of gathered rows.
 struct Gather<'a, T> {
-    matrix: &'a [T],
-    features: usize,
+    matrix: Rows<'a, T>,
     rows: &'a [u32],
     per_sum: usize,
 }
@@ -95,11 +94,12 @@ impl<T: Real> WithSimd for Gather<'_, T> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Gather { matrix, features, rows, per_sum } = self;
-        let mut sum = vec![T::zero(); features];
-        for rows in rows.chunks(per_sum) {
+        let Gather { matrix, rows, per_sum } = self;
+        let mut sum = vec![T::zero(); matrix.features];
+        for from in (0..rows.len()).step_by(per_sum) {
+            let end = rows.len().min(from + per_sum);
             sum_of_rows(simd, &mut sum, || {
-                rows.iter().map(|&row| (T::one(), &matrix[row as usize * features..][..features]))
+                matrix.gather(rows, from, end, |&row| row).map(|(_, row)| (T::one(), row))
             });
             black_box(&mut sum);
         }

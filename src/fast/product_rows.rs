@@ -1,11 +1,65 @@
 //! Dot products and sums of gathered rows.
+//!
+//! Rows lie anywhere in their matrix, and no machine guesses where the next one is: it is asked for ahead of time.
 #![expect(
     clippy::inline_always,
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
 )]
 
 use super::lanes::Real;
+use prefetch_index::prefetch_index;
 use pulp::Simd;
+
+/// How many rows ahead a row is asked for: about what a cache can have on its way to it at a time, and far less than
+/// it holds.
+const AHEAD: usize = 16;
+
+/// Bytes of a line of a cache.
+const LINE: usize = 64;
+
+/// A matrix of which rows are gathered.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, T> {
+    pub(super) matrix: &'a [T],
+    /// The length of a row.
+    pub(super) features: usize,
+}
+
+impl<'a, T: Real> Rows<'a, T> {
+    /// Row `index`.
+    #[inline(always)]
+    pub(super) fn row(self, index: u32) -> &'a [T] {
+        &self.matrix[index as usize * self.features..][..self.features]
+    }
+
+    /// The rows that `list` names from `from` to `end`, each with its place in the list; those that the list, read on, names
+    /// later are asked for ahead.
+    #[inline(always)]
+    pub(super) fn gather<N>(
+        self,
+        list: &'a [N],
+        from: usize,
+        end: usize,
+        name: impl Fn(&N) -> u32,
+    ) -> impl Iterator<Item = (&'a N, &'a [T])> {
+        let ahead = &list[(from + AHEAD).min(list.len())..];
+        list[from..end].iter().enumerate().map(move |(n, entry)| {
+            if let Some(later) = ahead.get(n) {
+                self.ask_for(name(later));
+            }
+            (entry, self.row(name(entry)))
+        })
+    }
+
+    /// Asks the machine to bring the lines of a row into the cache.
+    #[inline(always)]
+    fn ask_for(self, index: u32) {
+        let first = index as usize * self.features;
+        for n in (0..self.features).step_by(LINE / size_of::<T>()) {
+            prefetch_index(self.matrix, first + n);
+        }
+    }
+}
 
 /// `x . y`: the lanes of two vectors are summed apart, then together.
 #[inline(always)]

@@ -8,7 +8,7 @@ use super::lanes::Real;
 use pulp::Simd;
 
 /// Running sums and maxima of a row; a row of a tile is a whole number of them.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// How products `q . k` become scores.
 #[derive(Debug, Clone, Copy)]
@@ -94,39 +94,42 @@ pub(super) fn weights_and_slopes<S: Simd, T: Real>(
     products: &mut [T],
     dp: &mut [T],
 ) {
+    weighed_and_slopes::<S, T>(scoring, row, |w| w, products, dp);
+}
+
+/// The same of kept entries: to `W~`, which is not below `least`, and `dS slope`.
+#[inline(always)]
+pub(super) fn kept_weights_and_slopes<S: Simd, T: Real>(
+    scoring: &Scoring<T>,
+    row: RowTerms<T>,
+    least: T,
+    products: &mut [T],
+    dp: &mut [T],
+) {
+    weighed_and_slopes::<S, T>(scoring, row, |w| if w < least { least } else { w }, products, dp);
+}
+
+/// Both of them: `weighed` is what counts of a weight.
+#[inline(always)]
+fn weighed_and_slopes<S: Simd, T: Real>(
+    scoring: &Scoring<T>,
+    row: RowTerms<T>,
+    weighed: impl Fn(T) -> T,
+    products: &mut [T],
+    dp: &mut [T],
+) {
     let entries = products.iter_mut().zip(dp);
     match scoring.softcap {
         None => entries.for_each(|(x, dp)| {
-            let w = T::exp_fast::<S>(scoring.scale * *x - row.lse);
+            let w = weighed(T::exp_fast::<S>(scoring.scale * *x - row.lse));
             *x = w;
             *dp = w * (*dp - row.delta) * scoring.scale;
         }),
         Some((cap, inverse)) => entries.for_each(|(x, dp)| {
             let (tanh, slope) = tanh_and_slope::<S, T>(scoring.scale * *x * inverse);
-            let w = T::exp_fast::<S>(cap * tanh - row.lse);
+            let w = weighed(T::exp_fast::<S>(cap * tanh - row.lse));
             *x = w;
             *dp = w * (*dp - row.delta) * (slope * scoring.scale);
         }),
     }
-}
-
-/// From products `q . k` and `dP = G . v` of one kept entry to `W~` and `dS slope`.
-#[inline(always)]
-pub(super) fn entry<S: Simd, T: Real>(
-    scoring: &Scoring<T>,
-    row: RowTerms<T>,
-    least: T,
-    [product, dp]: [T; 2],
-) -> [T; 2] {
-    let z = scoring.scale * product;
-    let (s, slope) = match scoring.softcap {
-        None => (z, scoring.scale),
-        Some((cap, inverse)) => {
-            let (tanh, slope) = tanh_and_slope::<S, T>(z * inverse);
-            (cap * tanh, slope * scoring.scale)
-        }
-    };
-    let w = T::exp_fast::<S>(s - row.lse);
-    let w = if w < least { least } else { w };
-    [w, w * (dp - row.delta) * slope]
 }
