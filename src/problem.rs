@@ -6,6 +6,18 @@ use crate::scalar::{Ring, Scalar};
 use crate::tensor::{Tensor, is_finite};
 
 /// The tensors of a problem, not yet validated. Shapes as in [`Problem`].
+///
+/// # Examples
+/// ```
+/// use sus_oracle::problem::{Inputs, Options, Problem};
+/// use sus_oracle::tensor::Tensor;
+/// let one = Tensor::new("q", [1, 1, 1, 1], vec![2.0_f64])?;
+/// let inputs = Inputs { q: one.clone(), k: one.clone(), v: one.clone(), g: one, dlse: None, bias: None, sink: Some(vec![4.0]) };
+/// // The score 2 * 2 and the sink 4 are equal: the key has half of the weight.
+/// let problem = Problem::new(inputs, Options::default())?;
+/// assert!((sus_oracle::forward::forward(&problem).o.as_slice()[0] - 1.0).abs() < 1e-15);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs<T> {
     /// Queries `[B, Hq, Nq, D]`.
@@ -51,6 +63,15 @@ pub struct Options {
 }
 
 /// The sizes of a problem.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let sizes = problem.sizes();
+/// assert_eq!(sizes.query_heads % sizes.key_heads, 0);
+/// assert_eq!(problem.inputs().q.shape(), [sizes.batch, sizes.query_heads, sizes.queries, sizes.features]);
+/// assert_eq!(problem.inputs().v.shape(), [sizes.batch, sizes.key_heads, sizes.keys, sizes.value_features]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// `B`.
@@ -80,6 +101,19 @@ pub struct Sizes {
 /// | `sink` | `[Hq]` |
 ///
 /// Query head `h` reads key head `h / (Hq / Hk)`. `B`, `Nq` and `Nk` may be 0.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::problem::{Inputs, Options, Problem};
+/// use sus_oracle::tensor::Tensor;
+/// // Two equal keys share the weight: the result is the mean of their values.
+/// let zeros = || Tensor::zeros([1, 1, 2, 1]);
+/// let v = Tensor::new("v", [1, 1, 2, 1], vec![1.0_f64, 3.0])?;
+/// let inputs = Inputs { q: zeros(), k: zeros(), v, g: zeros(), dlse: None, bias: None, sink: None };
+/// let problem = Problem::new(inputs, Options::default())?;
+/// assert!((sus_oracle::forward::forward(&problem).o.as_slice()[0] - 2.0).abs() < 1e-15);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem<T> {
     inputs: Inputs<T>,
@@ -89,6 +123,15 @@ pub struct Problem<T> {
 }
 
 /// One row of the score matrix: query `i` of query head `h` of sequence `b`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::problem::Row;
+/// let row = Row { b: 0, h: 0, i: 2 };
+/// assert_eq!(problem.q(row), problem.inputs().q.row(0, 0, 2));
+/// assert_eq!(problem.row_number(row), 2);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// Index into the batch.
@@ -135,30 +178,70 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The tensors.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// assert_eq!(problem.inputs().g.shape()[..3], problem.inputs().q.shape()[..3]);
+    /// ```
     #[must_use]
     pub fn inputs(&self) -> &Inputs<T> {
         &self.inputs
     }
 
     /// The options as given.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::problem::{Options, Problem};
+    /// let causal = Options { causal: true, ..problem.options().clone() };
+    /// let problem = Problem::new(problem.inputs().clone(), causal)?;
+    /// assert!(problem.options().causal);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
     }
 
     /// The sizes.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let sizes = problem.sizes();
+    /// assert_eq!(problem.row_count(), sizes.batch * sizes.query_heads * sizes.queries);
+    /// ```
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         self.sizes
     }
 
     /// Which keys a query sees.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::problem::{Options, Problem};
+    /// let causal = Options { causal: true, ..Options::default() };
+    /// let problem = Problem::new(problem.inputs().clone(), causal)?;
+    /// let last = problem.sizes().queries - 1;
+    /// assert_eq!(problem.mask().visible(last).end, problem.sizes().keys);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn mask(&self) -> &Mask {
         &self.mask
     }
 
     /// Number of rows `B Hq Nq`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// assert_eq!(problem.row_count() * problem.sizes().features, problem.inputs().q.as_slice().len());
+    /// ```
     #[must_use]
     pub fn row_count(&self) -> usize {
         self.sizes.batch * self.sizes.query_heads * self.sizes.queries
@@ -192,6 +275,14 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The key head that query head `h` reads.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let heads = problem.sizes().query_heads;
+    /// assert_eq!(problem.key_head(0), 0);
+    /// assert_eq!(problem.key_head(heads - 1), problem.sizes().key_heads - 1);
+    /// ```
     #[inline]
     #[must_use]
     pub fn key_head(&self, h: usize) -> usize {
@@ -199,6 +290,12 @@ impl<T: Ring> Problem<T> {
     }
 
     /// Query heads per key head, `Hq / Hk`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// assert_eq!(problem.group() * problem.sizes().key_heads, problem.sizes().query_heads);
+    /// ```
     #[inline]
     #[must_use]
     pub fn group(&self) -> usize {
@@ -206,6 +303,12 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The `q` of a row.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// assert_eq!(problem.q(problem.row(0)), &problem.inputs().q.as_slice()[..problem.sizes().features]);
+    /// ```
     #[inline]
     #[must_use]
     pub fn q(&self, row: Row) -> &[T] {
@@ -213,6 +316,12 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The `G` of a row.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// assert_eq!(problem.g(problem.row(0)), &problem.inputs().g.as_slice()[..problem.sizes().value_features]);
+    /// ```
     #[inline]
     #[must_use]
     pub fn g(&self, row: Row) -> &[T] {
@@ -220,6 +329,14 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The key `j` that a row reads.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let row = problem.row(problem.row_count() - 1);
+    /// let head = problem.sizes().key_heads - 1; // not that of the query
+    /// assert_eq!(problem.k(row, 1), problem.inputs().k.row(row.b, head, 1));
+    /// ```
     #[inline]
     #[must_use]
     pub fn k(&self, row: Row, j: usize) -> &[T] {
@@ -227,6 +344,14 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The value `j` that a row reads.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let row = problem.row(problem.row_count() - 1);
+    /// let head = problem.sizes().key_heads - 1;
+    /// assert_eq!(problem.v(row, 1), problem.inputs().v.row(row.b, head, 1));
+    /// ```
     #[inline]
     #[must_use]
     pub fn v(&self, row: Row, j: usize) -> &[T] {
@@ -234,6 +359,17 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The cotangent of a row's `lse`; zero if none is given.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::problem::{Inputs, Problem};
+    /// let [b, h, i, _] = problem.inputs().q.shape();
+    /// let dlse = Some(sus_oracle::tensor::Tensor::from_fn([b, h, i, 1], |[.., i, _]| i as f64));
+    /// let with = Problem::new(Inputs { dlse, ..problem.inputs().clone() }, problem.options().clone())?;
+    /// assert_eq!(with.dlse(with.row(1)), 1.0);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn dlse(&self, row: Row) -> T {
@@ -241,6 +377,20 @@ impl<T: Ring> Problem<T> {
     }
 
     /// The biases of a row, `[Nk]`, broadcast.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::problem::{Inputs, Problem};
+    /// let keys = problem.sizes().keys;
+    /// let bias = Some(sus_oracle::tensor::Tensor::from_fn([1, 1, 1, keys], |[.., j]| j as f64));
+    /// let with = Problem::new(Inputs { bias, ..problem.inputs().clone() }, problem.options().clone())?;
+    /// // One row of biases serves all.
+    /// let last = with.row(with.row_count() - 1);
+    /// assert_eq!(with.bias(last), with.bias(with.row(0)));
+    /// assert_eq!(with.bias(last).unwrap()[keys - 1], (keys - 1) as f64);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn bias(&self, row: Row) -> Option<&[T]> {

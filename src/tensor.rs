@@ -7,6 +7,13 @@ use crate::scalar::Ring;
 use nalgebra::{DMatrixView, Dyn, U1};
 
 /// A dense row-major tensor `[batch, head, position, feature]`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::tensor::Tensor;
+/// let x = Tensor::from_fn([2, 1, 3, 4], |[b, _, n, d]| (100 * b + 10 * n + d) as f64);
+/// assert_eq!(x.row(1, 0, 2), [120.0, 121.0, 122.0, 123.0]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T> {
     shape: [usize; 4],
@@ -59,6 +66,13 @@ impl<T: Ring> Tensor<T> {
     ///
     /// # Panics
     /// If the shape cannot be counted; shapes of a validated problem always can.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// assert_eq!(Tensor::<f32>::zeros([1, 2, 3, 4]).as_slice(), [0.0; 24]);
+    /// assert!(Tensor::<f32>::zeros([1, 2, 0, 4]).as_slice().is_empty());
+    /// ```
     #[must_use]
     pub fn zeros(shape: [usize; 4]) -> Self {
         let n = element_count(&shape).expect("a validated shape can be counted");
@@ -87,18 +101,39 @@ impl<T: Ring> Tensor<T> {
     }
 
     /// The shape `[batch, head, position, feature]`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// assert_eq!(Tensor::<f64>::zeros([1, 2, 3, 4]).shape(), [1, 2, 3, 4]);
+    /// ```
     #[must_use]
     pub fn shape(&self) -> [usize; 4] {
         self.shape
     }
 
     /// All elements, row-major.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// let x = Tensor::from_fn([1, 2, 1, 2], |[_, h, _, d]| (10 * h + d) as f64);
+    /// assert_eq!(x.as_slice(), [0.0, 1.0, 10.0, 11.0]); // the last axis is the fastest
+    /// ```
     #[must_use]
     pub fn as_slice(&self) -> &[T] {
         &self.data
     }
 
     /// All elements, row-major, to write.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// let mut x = Tensor::<f64>::zeros([1, 1, 2, 2]);
+    /// x.as_mut_slice()[3] = 5.0;
+    /// assert_eq!(x.row(0, 0, 1), [0.0, 5.0]);
+    /// ```
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         &mut self.data
     }
@@ -107,6 +142,13 @@ impl<T: Ring> Tensor<T> {
     ///
     /// # Panics
     /// If an index is outside the shape.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// let x = Tensor::from_fn([1, 2, 2, 3], |[_, h, n, d]| (100 * h + 10 * n + d) as f64);
+    /// assert_eq!(x.row(0, 1, 1), [110.0, 111.0, 112.0]);
+    /// ```
     #[inline]
     #[must_use]
     pub fn row(&self, b: usize, h: usize, n: usize) -> &[T] {
@@ -119,6 +161,14 @@ impl<T: Ring> Tensor<T> {
     ///
     /// # Panics
     /// If an index is outside the shape.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::tensor::Tensor;
+    /// let x = Tensor::from_fn([1, 2, 2, 3], |[_, h, n, d]| (100 * h + 10 * n + d) as f64);
+    /// assert_eq!(x.head(0, 1).shape(), (2, 3));
+    /// assert_eq!(x.head(0, 1)[(1, 2)], 112.0);
+    /// ```
     #[must_use]
     pub fn head(&self, b: usize, h: usize) -> DMatrixView<'_, T, Dyn, U1> {
         let [_, heads, positions, features] = self.shape;

@@ -25,6 +25,14 @@ pub use statistics::{DirectionResult, SetResult, StatisticResult};
 pub use crate::precision::Mode;
 
 /// What a verdict says, in the order in which the worst counts.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::Outcome;
+/// // Of several the worst counts.
+/// let all = [Outcome::Pass, Outcome::Inconclusive, Outcome::Refused, Outcome::Fail];
+/// assert!(all.is_sorted());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Outcome {
     /// Every test passed.

@@ -5,6 +5,16 @@ use half::{bf16, f16};
 use serde::Deserialize;
 
 /// A binary floating-point format.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::Format;
+/// // What each makes of a third.
+/// let error = |format: Format| (format.round(1.0 / 3.0) * 3.0 - 1.0).abs();
+/// assert_eq!(error(Format::F64), 0.0);
+/// assert!(error(Format::F32) < error(Format::F16) && error(Format::F16) < error(Format::Bf16));
+/// assert_eq!(Format::Tf32.precision(), Format::F16.precision());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -22,6 +32,15 @@ pub enum Format {
 
 impl Format {
     /// Significant bits, the implicit one included.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// // The last integer of that many bits is a number of the format, the next odd one is not.
+    /// let most = f64::from(1 << Format::Bf16.precision());
+    /// assert_eq!(Format::Bf16.round(most - 1.0), most - 1.0);
+    /// assert_ne!(Format::Bf16.round(most + 1.0), most + 1.0);
+    /// ```
     #[must_use]
     pub const fn precision(self) -> i32 {
         match self {
@@ -48,6 +67,14 @@ impl Format {
     }
 
     /// The smallest positive number.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// let least = Format::F16.smallest_subnormal();
+    /// assert_eq!(Format::F16.round(least), least);
+    /// assert_eq!(Format::F16.round(0.49 * least), 0.0);
+    /// ```
     #[must_use]
     pub fn smallest_subnormal(self) -> f64 {
         match self {
@@ -60,6 +87,13 @@ impl Format {
     }
 
     /// The smallest positive number with all its significant bits.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// assert_eq!(Format::F32.smallest_normal(), f64::from(f32::MIN_POSITIVE));
+    /// assert_eq!(Format::F16.smallest_normal() / Format::F16.smallest_subnormal(), 1024.0);
+    /// ```
     #[must_use]
     pub fn smallest_normal(self) -> f64 {
         match self {
@@ -70,6 +104,14 @@ impl Format {
     }
 
     /// The smallest magnitude that rounds to infinity.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// assert_eq!(Format::F16.overflow(), 65520.0);
+    /// assert_eq!(Format::F16.round(65520.0), f64::INFINITY);
+    /// assert_eq!(Format::F16.round(65519.0), 65504.0);
+    /// ```
     #[must_use]
     pub fn overflow(self) -> f64 {
         let (top, half_a_step) = match self {
@@ -122,6 +164,13 @@ impl Format {
 
     /// The largest error of rounding `x` times a factor that is not known, per factor: `u |x|`, and no less than the
     /// underflow error, for factors up to 1.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// assert_eq!(Format::Bf16.relative_error(1.5, false), 1.5 / 256.0);
+    /// assert_eq!(Format::F16.relative_error(0.0, false), Format::F16.underflow_error(false));
+    /// ```
     #[inline]
     #[must_use]
     pub fn relative_error(self, magnitude: f64, flush_to_zero: bool) -> f64 {
@@ -129,6 +178,13 @@ impl Format {
     }
 
     /// The largest error of rounding a number too small for full precision.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Format;
+    /// assert_eq!(Format::F16.underflow_error(false), 0.5 * Format::F16.smallest_subnormal());
+    /// assert_eq!(Format::F16.underflow_error(true), Format::F16.smallest_normal());
+    /// ```
     #[must_use]
     pub fn underflow_error(self, flush_to_zero: bool) -> f64 {
         match (flush_to_zero, self) {

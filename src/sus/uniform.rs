@@ -37,6 +37,17 @@ use row::Row;
 const SECOND: u32 = 1 << 31;
 
 /// What is wrong with the description of a set of words.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 1, heads: 1, queries: 1, keys: 1 };
+/// let error = Uniforms::new(0, 1 << 31, Layout::Coord4, grid).unwrap_err();
+/// assert_eq!(error.to_string(), "stream: expected below 2^31, found 2147483648");
+/// let wide = Grid { keys: (1 << 34) + 1, ..grid };
+/// assert!(Uniforms::new(0, 0, Layout::Coord4, wide).is_err());
+/// assert!(Uniforms::new(0, 0, Layout::Linear4, wide).is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UniformError {
@@ -86,6 +97,17 @@ pub enum UniformError {
 /// The words of all weights of one problem in one stream.
 ///
 /// Positions are absolute and unpadded. `h` is always a query head.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+/// let uniforms = Uniforms::new(42, 3, Layout::Linear4, grid)?;
+/// let word = uniforms.word(0, 3, 17, 6);
+/// assert_ne!(word, Uniforms::new(43, 3, Layout::Linear4, grid)?.word(0, 3, 17, 6));
+/// assert_ne!(word, Uniforms::new(42, 4, Layout::Linear4, grid)?.word(0, 3, 17, 6));
+/// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uniforms {
     seed: u64,
@@ -119,24 +141,60 @@ impl Uniforms {
     }
 
     /// The seed.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 3, Layout::Linear4, grid)?;
+    /// assert_eq!(uniforms.seed(), 42);
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     #[must_use]
     pub const fn seed(&self) -> u64 {
         self.seed
     }
 
     /// The stream, below `2^31`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 3, Layout::Linear4, grid)?;
+    /// assert_eq!(uniforms.stream(), 3);
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     #[must_use]
     pub const fn stream(&self) -> u32 {
         self.stream
     }
 
     /// The layout.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 3, Layout::Linear4, grid)?;
+    /// assert_eq!(uniforms.layout().name(), "linear4");
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     #[must_use]
     pub const fn layout(&self) -> Layout {
         self.layout
     }
 
     /// The sizes.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 3, Layout::Linear4, grid)?;
+    /// assert_eq!(uniforms.grid(), grid);
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     #[must_use]
     pub const fn grid(&self) -> Grid {
         self.grid
@@ -147,6 +205,19 @@ impl Uniforms {
     /// # Panics
     ///
     /// If a coordinate is outside the grid.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// // `coord4` gives the same word whatever the sizes, a linear layout another one.
+    /// let word = |layout, keys| {
+    ///     let grid = Grid { batch: 1, heads: 4, queries: 18, keys };
+    ///     Uniforms::new(42, 0, layout, grid).map(|uniforms| uniforms.word(0, 3, 17, 6))
+    /// };
+    /// assert_eq!(word(Layout::Coord4, 7)?, word(Layout::Coord4, 700)?);
+    /// assert_ne!(word(Layout::Linear4, 7)?, word(Layout::Linear4, 700)?);
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     #[must_use]
     pub fn word(&self, b: usize, h: usize, i: usize, j: usize) -> u32 {
         self.expect_keys(j, 1);
@@ -158,6 +229,15 @@ impl Uniforms {
     /// # Panics
     ///
     /// If a coordinate is outside the grid.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 4, queries: 18, keys: 7 };
+    /// let uniforms = Uniforms::new(42, 3, Layout::Linear4, grid)?;
+    /// assert_ne!(uniforms.second_word(0, 3, 17, 6), uniforms.word(0, 3, 17, 6));
+    /// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+    /// ```
     #[must_use]
     pub fn second_word(&self, b: usize, h: usize, i: usize, j: usize) -> u32 {
         self.expect_keys(j, 1);

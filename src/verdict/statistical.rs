@@ -6,9 +6,11 @@
 //! `docs/statistics.md` proves it.
 
 mod bugs;
+mod capacity;
 mod counts;
 mod decode;
 mod directions;
+mod entries;
 mod enumeration;
 mod grid;
 mod joint;
@@ -18,6 +20,7 @@ mod pairs;
 mod plan;
 mod projections;
 mod runs;
+mod streams;
 mod tails;
 mod tests;
 
@@ -42,6 +45,13 @@ use runs::{Projected, Runs};
 use tests::Tests;
 
 /// The share of false alarms of all tests of one invocation.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::statistical::FALSE_ALARM;
+/// // A right kernel that is judged every second for a year fails with a probability of some percent.
+/// assert!((0.01..0.05).contains(&(FALSE_ALARM * 365.0 * 86_400.0)));
+/// ```
 pub const FALSE_ALARM: f64 = tests::FALSE_ALARM;
 
 /// What runs are judged by.

@@ -128,3 +128,22 @@ fn a_bug_of_no_entry_is_not_predicted_to_be_seen() {
     let verdict = judge(&case, &right(&case, 1 << 50, of("c_5_percent_too_large").unwrap(), false));
     assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:#?}");
 }
+
+/// What 4000 runs of this problem do not hold: rounded probabilities and uniforms of 16-bit floats are missed, and would be by any
+/// test; uniforms of 8 bits are at its edge.
+#[test]
+fn no_test_needs_fewer_runs_than_any_test_does() {
+    let case = case(Sampler::Bernoulli);
+    let draw = case.draw().unwrap().unwrap();
+    let predictions = bugs(&case.problem, &Recipe::built_in("f64").unwrap(), &draw).unwrap();
+    let predictions = predictions.unwrap();
+    for prediction in &predictions {
+        let (runs, least) = (prediction.runs, prediction.least);
+        assert!(runs.is_none_or(|runs| least.is_none_or(|least| least <= runs)), "{prediction:?}");
+    }
+    let least = |bug: &str| predictions.iter().find(|p| p.bug == bug).unwrap().least.unwrap();
+    for bug in ["rounded_to_8_bits", "uniform_of_bf16", "uniform_of_f16"] {
+        assert!(least(bug) > 4000, "{bug} {}", least(bug));
+    }
+    assert!(least("uniform_of_8_bits") < 4000);
+}

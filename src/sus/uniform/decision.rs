@@ -86,6 +86,14 @@ pub fn margin(s: f64, x: u32) -> f64 {
 }
 
 /// What a kernel of limited precision has to decide for one weight.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::uniform::{Forced, forced};
+/// // A probability of one half, known to a thousandth: words near 2^31 may go either way.
+/// let of = |word| forced(0.5, word, 1e-3);
+/// assert_eq!([of(1 << 30), of(1 << 31), of(3 << 30)], [Forced::Keep, Forced::Either, Forced::Drop]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Forced {
     /// Every kernel within the bound keeps it.

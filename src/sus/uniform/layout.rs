@@ -32,6 +32,18 @@ use std::str::FromStr;
 ///
 /// Triton's linear offsets have to be `int64` tensors from `2^32` offsets on (in `int32` they wrap), and
 /// before Triton 3.4 an `int64` offset silently selects `Philox4x64`, another generator.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 1, heads: 1, queries: 1, keys: 4 };
+/// let first = |layout| Uniforms::new(42, 0, layout, grid).map(|uniforms| uniforms.word(0, 0, 0, 0));
+/// // The first weight's counter is zero in all Philox layouts.
+/// assert_eq!(first(Layout::Coord4)?, first(Layout::Linear4)?);
+/// assert_eq!(first(Layout::Linear4)?, first(Layout::Linear1)?);
+/// assert_eq!(first(Layout::JaxThreefry)?, 0x7d1c_13a2);
+/// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Coordinates in the counter: the same words whatever the sizes, and four per block.
@@ -47,6 +59,14 @@ pub enum Layout {
 
 impl Layout {
     /// Every layout, in the order of the table.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::Layout;
+    /// for layout in Layout::ALL {
+    ///     assert_eq!(layout.name().parse::<Layout>(), Ok(layout));
+    /// }
+    /// ```
     pub const ALL: [Self; 4] = [Self::Coord4, Self::Linear4, Self::Linear1, Self::JaxThreefry];
 
     /// The name used in files and on the command line.
@@ -97,6 +117,17 @@ impl FromStr for Layout {
 ///
 /// For packed sequences positions count within the segment, and segment `s` of sequence `b` counts as batch
 /// `b S + s`; `queries` and `keys` stay the tensor's own, so that the linear layouts stay injective.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Layout, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 2, heads: 4, queries: 18, keys: 7 };
+/// // The same words in one long batch of heads.
+/// let flat = Grid { batch: 1, heads: 8, ..grid };
+/// let word = |grid, b, h| Uniforms::new(42, 0, Layout::Coord4, grid).map(|u| u.word(b, h, 5, 6));
+/// assert_eq!(word(grid, 1, 3)?, word(flat, 0, 7)?);
+/// # Ok::<(), sus_oracle::sus::uniform::UniformError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// `B`, the batch size, or the number of packed segments.

@@ -4,11 +4,11 @@
 //! known too; a number of runs is enough if the test still fails four of those below the mean.
 
 use super::decode::{Decoded, Decoder};
-use super::grid::{cut, raised, rounded};
+use super::grid::{cut, middle, neighbours, raised, rounded};
 use super::masks::Masks;
 use super::model::Model;
 use super::pairs::{families, pair_atoms};
-use super::tails::Tally;
+use super::tails::{Atom, Tally};
 use super::tests::{FALSE_ALARM, Kind, SHARES};
 use crate::error::Error;
 use crate::forward::forward;
@@ -27,6 +27,9 @@ pub struct Prediction {
     pub what: &'static str,
     /// The number of runs; `None` if no number is enough, as the roundings of the recipe may move probabilities as much.
     pub runs: Option<usize>,
+    /// The number of runs below which no test of [`FALSE_ALARM`] whatsoever sees the bug in half of all cases; `None` where that
+    /// is not computed.
+    pub least: Option<usize>,
     /// The test that fails.
     pub test: String,
 }
@@ -65,6 +68,16 @@ const BUGS: &[(&str, &str, Effect)] = &[
     ("threshold_of_8_bits", "q is cut to 8 bits", Effect::Probability(|q| cut(q, 8))),
     ("rounded_to_8_bits", "q is rounded to 8 bits", Effect::Probability(|q| rounded(q, 8))),
     ("threshold_of_16_bits", "q is rounded to 16 bits", Effect::Probability(|q| rounded(q, 16))),
+    (
+        "uniform_of_bf16",
+        "the uniform is rounded to bf16",
+        Effect::Probability(|q| middle(neighbours(q, 8))),
+    ),
+    (
+        "uniform_of_f16",
+        "the uniform is rounded to f16",
+        Effect::Probability(|q| middle(neighbours(q, 11))),
+    ),
     ("uniform_of_24_bits", "the uniform has 24 bits", Effect::Probability(|q| raised(q, 24))),
     (
         "word_is_signed",
@@ -112,16 +125,49 @@ fn runs_for(tally: &Tally, mean: f64, variance: f64, level: f64) -> Option<usize
         let least = n * mean.abs() - MARGIN * libm::sqrt(n * variance);
         least > 0.0 && tally.times(n).log_tail(least * mean.signum()) < level
     };
+    smallest(fails)
+}
+
+/// The smallest number of runs that is enough; `None` beyond `2^40`.
+pub(super) fn smallest(enough: impl Fn(usize) -> bool) -> Option<usize> {
     let mut most = 1_usize;
-    while !fails(most) {
+    while !enough(most) {
         most = most.checked_mul(2).filter(|&n| n <= 1 << 40)?;
     }
     let mut least = most / 2;
     while most - least > 1 {
         let middle = least + (most - least) / 2;
-        if fails(middle) { most = middle } else { least = middle }
+        if enough(middle) { most = middle } else { least = middle }
     }
     Some(most)
+}
+
+/// The most that any test with this false-alarm rate sees of entries that are kept with the probabilities `wrong`, not `right`.
+///
+/// With `L` the log-likelihood ratio of all runs and any `tau`, the set where a test fails and `L < tau` has at most `e^tau` times
+/// the probability under the wrong law that it has under the right one: power `<= P_wrong(L >= tau) + e^tau alpha`.
+fn largest_power(right: &[f64], wrong: &[f64], runs: f64, level: f64) -> f64 {
+    let part = |p: f64, q: f64| if p > 0.0 { p * libm::log(p / q) } else { 0.0 };
+    let with = || right.iter().zip(wrong);
+    let divergence: f64 = with().map(|(&q, &p)| part(p, q) + part(1.0 - p, 1.0 - q)).sum();
+    // What is never or always kept under the wrong law has no variance there.
+    let varies = with().filter(|(_, p)| **p > 0.0 && **p < 1.0);
+    let ratio = |p: f64, q: f64| libm::log(p / q) - libm::log((1.0 - p) / (1.0 - q));
+    let atoms = varies.map(|(&q, &p)| Atom::entry(p, ratio(p, q), 0.0)).collect();
+    let (tally, mean) = (Tally::of(atoms, runs), divergence * runs);
+    let of = |tau: f64| {
+        let above = tau - mean;
+        let beyond = if above > 0.0 { tally.log_tail_one_sided(above) } else { 0.0 };
+        libm::exp(beyond) + libm::exp(tau) * level
+    };
+    let most = -libm::log(level);
+    (0..=100).map(|n| of(most * f64::from(n) / 100.0)).fold(1.0, f64::min)
+}
+
+/// The smallest number of runs with which some test might see a bug in half of all cases; `None` beyond `2^40`.
+fn least_runs(right: &[f64], wrong: fn(f64) -> f64) -> Option<usize> {
+    let wrong: Vec<f64> = right.iter().map(|&q| wrong(q).clamp(0.0, 1.0)).collect();
+    smallest(|runs| largest_power(right, &wrong, runs as f64, FALSE_ALARM) >= 0.5)
 }
 
 /// The known bugs of samplers with the number of runs after which each fails, for a problem whose gradients tell the masks;
@@ -129,6 +175,24 @@ fn runs_for(tally: &Tally, mean: f64, variance: f64, level: f64) -> Option<usize
 ///
 /// # Errors
 /// Those of the problem's bounds.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::cases;
+/// use sus_oracle::precision::Recipe;
+/// use sus_oracle::sus::{Budget, Draw};
+/// use sus_oracle::verdict::statistical::{bugs, bugs_to_text};
+/// let problem = cases::named("primes").unwrap().problem;
+/// let draw = Draw::paper(Budget::new(2.0)?, 7);
+/// if let Some(all) = bugs(&problem, &Recipe::built_in("f64").unwrap(), &draw)? {
+///     let of = |bug: &str| all.iter().find(|p| p.bug == bug).unwrap();
+///     assert!(of("c_1_percent_too_large").runs > of("c_5_percent_too_large").runs);
+///     // No test could do with fewer than `least`.
+///     assert!(of("c_5_percent_too_large").least <= of("c_5_percent_too_large").runs);
+///     assert!(bugs_to_text(&all).contains("c_5_percent_too_large"));
+/// }
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn bugs(
     problem: &Problem<f64>,
     recipe: &Recipe,
@@ -144,7 +208,11 @@ pub fn bugs(
     let masks = Masks::new(&model, &decoder, &decoded, 0);
     let all = BUGS.iter().filter_map(|(bug, what, effect)| {
         let (runs, test) = masks.predict(effect)?;
-        Some(Prediction { bug, what, runs, test })
+        let least = match effect {
+            Effect::Probability(wrong) => least_runs(&masks.q, *wrong),
+            _ => None,
+        };
+        Some(Prediction { bug, what, runs, least, test })
     });
     Ok(Some(all.collect()))
 }
@@ -152,11 +220,14 @@ pub fn bugs(
 /// The predictions for people.
 #[must_use]
 pub fn bugs_to_text(predictions: &[Prediction]) -> String {
-    let line = |bug: &str, runs: &str, test: &str| format!("{bug:<22} {runs:>16}  {test}\n");
-    let of = |Prediction { bug, runs, test, .. }: &Prediction| {
-        line(bug, &runs.map_or("no number".into(), |n| n.to_string()), test)
+    let line = |bug: &str, runs: &str, least: &str, test: &str| {
+        format!("{bug:<22} {runs:>10} {least:>10}  {test}\n")
     };
-    line("bug", "runs", "found by") + &predictions.iter().map(of).collect::<String>()
+    let of = |Prediction { bug, runs, least, test, .. }: &Prediction| {
+        let least = least.map_or("-".into(), |n| n.to_string());
+        line(bug, &runs.map_or("no number".into(), |n| n.to_string()), &least, test)
+    };
+    line("bug", "runs", "any test", "found by") + &predictions.iter().map(of).collect::<String>()
 }
 
 impl Masks<'_> {
@@ -177,7 +248,7 @@ impl Masks<'_> {
                 let mean = self.q.iter().map(least).sum();
                 let tally = Tally::of(pair_atoms(self, &pairs), 1.0);
                 let runs = runs_for(&tally, mean, 0.0, level).map(|n| 2 * n + 2);
-                Some((runs, "entries and themselves 1 runs later".into()))
+                Some((runs, "entries and themselves, 1 runs later".into()))
             }
             Effect::Sampler => Some(self.predict_sampler()),
         }
@@ -269,5 +340,45 @@ impl Masks<'_> {
         let runs =
             runs_for(&Tally::of(atoms, 1.0), mean, variance, level(Kind::Aimed, self.q.len()));
         (runs, "how the numbers of kept entries of the rows vary".into())
+    }
+}
+
+#[cfg(test)]
+mod limits {
+    use super::{largest_power, smallest};
+
+    /// The randomized test of Neyman and Pearson of one entry, by its exact binomial laws: none is more powerful, and the
+    /// bound is above it, and not by much.
+    #[test]
+    fn the_most_powerful_test_is_below_the_largest_power_and_near_it() {
+        for (q, p, runs, level) in [
+            (0.3, 0.6, 20, 1e-3),
+            (0.5, 0.4, 400, 1e-4),
+            (0.02, 0.0, 900_i32, 1e-6),
+            (0.1, 0.2, 60, 1e-9),
+        ] {
+            let (q, p, level): (f64, f64, f64) = (q, p, level);
+            let law = |q: f64| -> Vec<f64> {
+                let choose = |n: i32| -> f64 {
+                    (0..n).map(|k| f64::from(runs - k) / f64::from(k + 1)).product()
+                };
+                (0..=runs).map(|n| choose(n) * q.powi(n) * (1.0 - q).powi(runs - n)).collect()
+            };
+            let (right, wrong) = (law(q), law(p));
+            // Outcomes in the order of their likelihood ratios, from an end: all of the level is spent.
+            let (mut left, mut power) = (level, 0.0);
+            for n in 0..=runs as usize {
+                let n = if p > q { runs as usize - n } else { n };
+                let share = (left / right[n]).min(1.0);
+                left -= share * right[n];
+                power += share * wrong[n];
+            }
+            let bound = largest_power(&[q], &[p], f64::from(runs), level);
+            assert!(power <= bound && bound <= 4.0 * power + 0.01, "{q} {p} {power} {bound}");
+        }
+        let half = |runs: usize| largest_power(&[0.5], &[0.4], runs as f64, 1e-4) >= 0.5;
+        // About 3.7 standard deviations of a likelihood ratio that grows by 0.2 of one with each root of a run.
+        let least = smallest(half).unwrap();
+        assert!((150..=345).contains(&least), "{least}");
     }
 }

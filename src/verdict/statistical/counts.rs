@@ -8,10 +8,11 @@ use crate::sus::moments::count::{CountLaw, sum_law};
 /// Rows whose counts together have an exact law that is worth its convolution.
 const LARGEST: usize = 1024;
 
-/// The outcomes of a count, its mean and its variance.
-fn moments(law: &CountLaw<f64>) -> (Vec<(f64, f64)>, f64, f64) {
+/// The outcomes of a count of at most `entries`, its mean and its variance. The first and the last can be of probability zero.
+fn moments(law: &CountLaw<f64>, entries: usize) -> (Vec<(f64, f64)>, f64, f64) {
     let all = law.probability.iter().enumerate();
-    let all: Vec<(f64, f64)> = all.map(|(n, &p)| (p, (law.least + n) as f64)).collect();
+    let mut all: Vec<(f64, f64)> = all.map(|(n, &p)| (p, (law.least + n) as f64)).collect();
+    all.extend([(0.0, 0.0), (0.0, entries as f64)]);
     let mean: f64 = all.iter().map(|(p, n)| p * n).sum();
     let variance = all.iter().map(|(p, n)| p * (n - mean) * (n - mean)).sum();
     (all, mean, variance)
@@ -24,7 +25,7 @@ pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut T
     let laws: Vec<CountLaw<f64>> = model.rows.iter().map(|row| row.law.count_law()).collect();
     let (mut means, mut squares, mut excess, mut spread) = (Vec::new(), Vec::new(), 0.0, 0.0);
     for (at, law) in laws.iter().enumerate() {
-        let (all, mean, variance) = moments(law);
+        let (all, mean, variance) = moments(law, model.rows[at].law.q.len());
         let row = &model.rows[at];
         let slack: f64 = (0..row.law.q.len())
             .map(|n| row.law.q[n] * libm::expm1(row.log_error) + 1.0 / 4_294_967_296.0)
@@ -71,7 +72,8 @@ pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut T
     if rows > LARGEST {
         return;
     }
-    let (all, mean, variance) = moments(&sum_law(&laws));
+    let entries = model.rows.iter().map(|row| row.law.q.len()).sum();
+    let (all, mean, variance) = moments(&sum_law(&laws), entries);
     let square = |n: f64| (n - mean) * (n - mean) - variance;
     let outcomes = all.iter().map(|(p, n)| (*p, square(*n))).collect();
     let tally = Tally::of(vec![Atom { outcomes, slack }], runs as f64);

@@ -1,6 +1,6 @@
 //! Tests of decoded masks as wholes: wrong probabilities, the spread of counts, sets of systematic rows, equal masks.
 
-use super::grid::{cut, raised, rounded};
+use super::grid::{cut, float, middle, neighbours, raised, rounded};
 use super::masks::{Masks, Piece};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
@@ -29,6 +29,13 @@ impl Masks<'_> {
         aim(Kind::First, "c too small".into(), &|q| q * 0.99);
         aim(Kind::Aimed, "q squared".into(), &|q| q * q);
         aim(Kind::Aimed, "the root of q".into(), &|q| libm::sqrt(q));
+        for (name, bits) in [("bf16", 8), ("f16", 11)] {
+            aim(Kind::Aimed, format!("q of {name}"), &|q| float(q, bits));
+            aim(Kind::Aimed, format!("uniforms cut to {name}"), &|q| neighbours(q, bits)[1]);
+            aim(Kind::Aimed, format!("uniforms rounded to {name}"), &|q| {
+                middle(neighbours(q, bits))
+            });
+        }
         for bits in 1..=16 {
             let steps = libm::exp2(f64::from(bits));
             let first = if [6, 7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
@@ -38,6 +45,9 @@ impl Masks<'_> {
             aim(first, format!("q rounded to {bits} bits"), &|q| rounded(q, bits));
             aim(Kind::Aimed, format!("uniforms of {bits} bits from 1"), &|q| {
                 (libm::floor(q * steps) + 1.0) / (steps + 1.0)
+            });
+            aim(Kind::Aimed, format!("uniforms of {bits} bits to 1"), &|q| {
+                libm::ceil(q * (steps - 1.0)) / steps
             });
             aim(Kind::Aimed, format!("no q below 2^-{bits}"), &|q| {
                 if q * steps < 1.0 { 0.0 } else { q }

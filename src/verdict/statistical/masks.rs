@@ -103,10 +103,13 @@ impl<'a> Masks<'a> {
                 let value = |mask: &[bool]| {
                     mask.iter().zip(&weights).filter(|(m, _)| **m).map(|(_, a)| a).sum::<f64>()
                 };
-                let outcomes = self.pieces[row]
-                    .iter()
-                    .map(|piece| (piece.p, value(&piece.mask) - mean))
-                    .collect();
+                let of_piece = |piece: &Piece| (piece.p, value(&piece.mask) - mean);
+                let mut outcomes: Vec<(f64, f64)> = self.pieces[row].iter().map(of_piece).collect();
+                // Rounding can make sets that no piece is: their sums are between these two.
+                for pick in [f64::min, f64::max] {
+                    let sum: f64 = weights.iter().map(|&a| pick(a, 0.0)).sum();
+                    outcomes.push((0.0, sum - mean));
+                }
                 Atom { outcomes, slack: self.row_slack[row] }
             })
             .collect()
@@ -137,6 +140,9 @@ impl<'a> Masks<'a> {
         self.counts_by_run(tests);
         self.support(tests);
         self.duplicates(tests);
+        super::entries::test(self, tests);
+        super::capacity::test(self, tests);
+        super::streams::test(self, tests);
         super::enumeration::test(self, tests);
         super::pairs::test(self, tests);
     }
@@ -176,7 +182,7 @@ impl<'a> Masks<'a> {
         }
     }
 
-    /// All; heads; rows; keys of a head.
+    /// All; heads; lanes of rows and keys; rows; keys of a head.
     pub(super) fn groups(&self) -> Vec<(Kind, String, Vec<usize>)> {
         let mut groups: Vec<(Kind, String, Vec<usize>)> =
             vec![(Kind::First, "the whole mask".into(), (0..self.q.len()).collect())];
@@ -191,6 +197,10 @@ impl<'a> Masks<'a> {
             }
         };
         by(Kind::Aimed, "batch and head", &|[b, h, ..]| vec![b, h]);
+        for step in [2, 4, 8] {
+            by(Kind::Aimed, &format!("rows modulo {step},"), &|[_, _, i, _]| vec![i % step]);
+            by(Kind::Aimed, &format!("keys modulo {step},"), &|[.., j]| vec![j % step]);
+        }
         by(Kind::Single, "row", &|[b, h, i, _]| vec![b, h, i]);
         by(Kind::Single, "batch, head and key", &|[b, h, _, j]| vec![b, h, j]);
         groups

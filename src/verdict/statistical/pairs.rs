@@ -18,22 +18,20 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
         all_pairs(masks, tests, lag);
     }
     for (name, pairs) in families(masks) {
-        pooled(masks, tests, Kind::Aimed, &name, &pairs, 0);
-        let back: Vec<(usize, usize)> = pairs.iter().map(|&(a, b)| (b, a)).collect();
+        let back = pairs.iter().map(|&(a, b)| (b, a)).collect();
+        let [forth, back] = [pairs, back].map(|pairs| Pooled::new(masks, name.clone(), pairs));
+        forth.test(masks, tests, Kind::Aimed, 0);
         for lag in [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64].into_iter().filter(|&n| n < masks.runs) {
-            for pairs in [&pairs, &back] {
-                let name = format!("{name}, {lag} runs later,");
-                pooled(masks, tests, Kind::Single, &name, pairs, lag);
-            }
+            forth.test(masks, tests, Kind::Single, lag);
+            back.test(masks, tests, Kind::Single, lag);
         }
     }
-    let own: Vec<(usize, usize)> = (0..masks.q.len()).map(|at| (at, at)).collect();
+    let own = Pooled::own(masks);
     let mut lags = vec![1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, masks.runs / 2];
     lags.retain(|&lag| lag > 0 && lag < masks.runs);
     lags.dedup();
     for lag in lags {
-        let name = format!("entries and themselves {lag} runs later");
-        pooled(masks, tests, Kind::Aimed, &name, &own, lag);
+        own.test(masks, tests, Kind::Aimed, lag);
     }
 }
 
@@ -49,7 +47,7 @@ fn shifted(bits: &[u64], lag: usize, runs: usize) -> Vec<u64> {
         .collect()
 }
 
-fn ones(bits: &[u64]) -> f64 {
+pub(super) fn ones(bits: &[u64]) -> f64 {
     f64::from(bits.iter().map(|word| word.count_ones()).sum::<u32>())
 }
 
@@ -116,7 +114,7 @@ fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
 }
 
 /// One bit for each run that is `inside`.
-fn starts(runs: usize, inside: impl Fn(&usize) -> bool) -> Vec<u64> {
+pub(super) fn starts(runs: usize, inside: impl Fn(&usize) -> bool) -> Vec<u64> {
     let mut starts = vec![0_u64; runs.div_ceil(64)];
     for run in (0..runs).filter(inside) {
         starts[run / 64] |= 1 << (run % 64);
@@ -175,41 +173,57 @@ pub(super) fn families(masks: &Masks<'_>) -> Vec<(String, Vec<(usize, usize)>)> 
     families
 }
 
-/// The sum of the products of the deviations of many pairs, the second entry `lag` runs later, all terms independent.
-fn pooled(
-    masks: &Masks<'_>,
-    tests: &mut Tests,
-    kind: Kind,
-    name: &str,
-    pairs: &[(usize, usize)],
-    lag: usize,
-) {
-    let runs = masks.runs - lag;
-    let own = pairs.iter().any(|(a, b)| a == b);
-    // An entry and itself: disjoint pairs of runs.
-    let blocks: Vec<Option<usize>> = if own { vec![Some(0), Some(1)] } else { vec![None] };
-    for block in blocks {
-        let starts = starts(runs, |run| block.is_none_or(|odd| run / lag % 2 == odd));
-        let number = ones(&starts);
-        if number == 0.0 {
-            continue;
+/// The sum of the products of the deviations of many pairs of entries.
+pub(super) struct Pooled {
+    name: String,
+    pairs: Vec<(usize, usize)>,
+    /// Its law in one run.
+    law: Tally,
+}
+
+impl Pooled {
+    pub(super) fn new(masks: &Masks<'_>, name: String, pairs: Vec<(usize, usize)>) -> Self {
+        let law = Tally::of(pair_atoms(masks, &pairs), 1.0);
+        Pooled { name, pairs, law }
+    }
+
+    /// Each entry with itself, in another run.
+    pub(super) fn own(masks: &Masks<'_>) -> Self {
+        let pairs = (0..masks.q.len()).map(|at| (at, at)).collect();
+        Pooled::new(masks, "entries and themselves".into(), pairs)
+    }
+
+    /// Tests it, the second entry of each pair `lag` runs later, all terms independent.
+    pub(super) fn test(&self, masks: &Masks<'_>, tests: &mut Tests, kind: Kind, lag: usize) {
+        let runs = masks.runs - lag;
+        let own = self.pairs.iter().any(|(a, b)| a == b);
+        // An entry and itself: disjoint pairs of runs.
+        let blocks: Vec<Option<usize>> = if own { vec![Some(0), Some(1)] } else { vec![None] };
+        for block in blocks {
+            let starts = starts(runs, |run| block.is_none_or(|odd| run / lag % 2 == odd));
+            let number = ones(&starts);
+            if number == 0.0 {
+                continue;
+            }
+            let mut found = 0.0;
+            for &(a, b) in &self.pairs {
+                let first: Vec<u64> =
+                    masks.bits[a].iter().zip(&starts).map(|(x, s)| x & s).collect();
+                let second = shifted(&masks.bits[b], lag, masks.runs);
+                let (p, q) = (masks.q[a], masks.q[b]);
+                found += both(&first, &second) - p * both(&starts, &second) - q * ones(&first)
+                    + number * p * q;
+            }
+            // To say nothing of what is this far inside is on the safe side.
+            let deviation = libm::sqrt(number * self.law.variance());
+            let near = found.abs() < 3.0 * deviation;
+            let log_p = if near { 0.0 } else { self.law.times(number).log_tail(found) };
+            tests.add(kind, log_p, || {
+                let later = if lag == 0 { String::new() } else { format!(", {lag} runs later,") };
+                let what = format!("whether {}{later} are kept together", self.name);
+                (what, [found, 0.0, deviation])
+            });
         }
-        let mut found = 0.0;
-        for &(a, b) in pairs {
-            let first: Vec<u64> = masks.bits[a].iter().zip(&starts).map(|(x, s)| x & s).collect();
-            let second = shifted(&masks.bits[b], lag, masks.runs);
-            let (p, q) = (masks.q[a], masks.q[b]);
-            found += both(&first, &second) - p * both(&starts, &second) - q * ones(&first)
-                + number * p * q;
-        }
-        let tally = Tally::of(pair_atoms(masks, pairs), number);
-        // To say nothing of what is this far inside is on the safe side.
-        let deviation = libm::sqrt(tally.variance());
-        let log_p = if found.abs() < 3.0 * deviation { 0.0 } else { tally.log_tail(found) };
-        tests.add(kind, log_p, || {
-            let what = format!("whether {name} are kept together");
-            (what, [found, 0.0, deviation])
-        });
     }
 }
 
@@ -236,7 +250,9 @@ pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<Ato
             let y = |mask: &[bool], slot: usize, at: usize| {
                 f64::from(u8::from(mask[slot])) - masks.q[at]
             };
-            let mut outcomes = Vec::new();
+            // Rounding can make sets that no piece is; no product is larger than 1.
+            let most = pairs.len() as f64;
+            let mut outcomes = vec![(0.0, most), (0.0, -most)];
             for Piece { p, mask: x, .. } in &masks.pieces[first] {
                 for Piece { p: r, mask: z, .. } in &masks.pieces[second] {
                     let value = pairs.iter().zip(&slots);

@@ -1,6 +1,6 @@
 //! How small an error a number of runs can see, and how many runs an error needs.
 
-use super::bugs::Prediction;
+use super::bugs::{Prediction, smallest};
 use super::decode::Decoder;
 use super::directions::{Directions, directions};
 use super::inconclusive;
@@ -152,8 +152,14 @@ fn of_counts(model: &Model<'_>) -> Measured {
         mean += undecided.map(|n| row.law.q[n]).sum::<f64>();
         variance += row.law.count_variance();
     }
+    // Rows whose counts never vary say nothing of their probabilities: other sums of the same entries do.
+    let independent = 2.0 * pairs[0];
+    let constant = variance <= 1e-9 * independent;
+    if constant {
+        variance = independent;
+    }
     fourth = (fourth + 3.0 * variance * variance).max(variance * variance);
-    let (pairs, rows) = (Some(pairs), (rows[0] > 0.0).then_some(rows));
+    let (pairs, rows) = (Some(pairs), (!constant).then_some(rows));
     let (deviation, rounding, fixes_variance) = (1.0, 0.0, true);
     Measured {
         mean,
@@ -201,16 +207,7 @@ impl Plan {
     /// The smallest number of runs that sees what `enough` asks for; `None` beyond `2^40`.
     #[must_use]
     pub fn runs(&self, enough: impl Fn(Sensitivity) -> bool) -> Option<usize> {
-        let mut most = 1_usize;
-        while !enough(self.sensitivity(most)) {
-            most = most.checked_mul(2).filter(|&n| n <= 1 << 40)?;
-        }
-        let mut least = most / 2;
-        while most - least > 1 {
-            let middle = least + (most - least) / 2;
-            if enough(self.sensitivity(middle)) { most = middle } else { least = middle }
-        }
-        Some(most)
+        smallest(|runs| enough(self.sensitivity(runs)))
     }
 
     /// Whether a sensitivity is enough for PASS.
@@ -291,8 +288,10 @@ impl Plan {
             "pass": { "runs": self.runs(|s| self.decides(s)) },
         });
         if let Some(bugs) = bugs {
-            let bugs = bugs.iter().map(|Prediction { bug, what, runs, test }| {
-                serde_json::json!({ "bug": bug, "what": what, "runs": runs, "test": test })
+            let bugs = bugs.iter().map(|Prediction { bug, what, runs, least, test }| {
+                serde_json::json!({
+                    "bug": bug, "what": what, "runs": runs, "any_test": least, "test": test,
+                })
             });
             document["bugs"] = bugs.collect();
         }

@@ -86,6 +86,15 @@ impl Joint {
                 }
                 outcomes.push((length, at));
             });
+            // Rounding can make sets that no piece is: their sums are between these two.
+            for pick in [f64::min, f64::max] {
+                let mut at = [0.0; 4];
+                for n in undecided() {
+                    let kept = |t: usize| pick(a[n][t] * law.kept[n], 0.0) - a[n][t] * law.w[n];
+                    at = std::array::from_fn(|t| at[t] + kept(t));
+                }
+                outcomes.push((0.0, at));
+            }
             terms.push(Term { outcomes, slack: row.row_slack() });
         }
         let dot = |t: usize, other: &[f64]| -> f64 {

@@ -52,6 +52,12 @@ impl Tests {
         }
     }
 
+    /// Adds the tests of another part.
+    pub(super) fn append(&mut self, part: Tests) {
+        self.counts.iter_mut().zip(part.counts).for_each(|(count, more)| *count += more);
+        self.kept.extend(part.kept);
+    }
+
     /// Counts tests that need not be looked at.
     pub(super) fn skip(&mut self, count: usize) {
         self.counts[Kind::Single as usize] += count;

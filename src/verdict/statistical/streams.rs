@@ -1,0 +1,80 @@
+//! What changes from run to run or is taken over from another one: the parts of the runs, and streams that overlap at any
+//! distance.
+
+use super::masks::Masks;
+use super::pairs::{Pooled, families, ones, starts};
+use super::tails::Tally;
+use super::tests::{Kind, Tests};
+use rayon::prelude::*;
+
+/// The largest number of runs times distances that are looked at.
+const LARGEST: usize = 1 << 24;
+
+/// All of these tests.
+pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
+    parts(masks, tests);
+    overlaps(masks, tests);
+}
+
+/// The whole count of each half, quarter and eighth of the runs, and of every second, third, fourth and eighth run.
+fn parts(masks: &Masks<'_>, tests: &mut Tests) {
+    let all: Vec<usize> = (0..masks.q.len()).collect();
+    let atoms = Tally::of(masks.atoms(&all, |_| 1.0), 1.0);
+    let mean: f64 = masks.q.iter().sum();
+    let mut part = |name: String, inside: &dyn Fn(usize) -> bool| {
+        let inside = starts(masks.runs, |&run| inside(run));
+        let runs = ones(&inside);
+        if runs == 0.0 {
+            return;
+        }
+        let both = |bits: &Vec<u64>| {
+            f64::from(bits.iter().zip(&inside).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
+        };
+        let found: f64 = masks.bits.iter().map(both).sum();
+        let tally = atoms.times(runs);
+        let log_p = tally.log_tail(found - runs * mean);
+        tests.add(Kind::Aimed, log_p, || {
+            let what = format!("how many entries {name} keep");
+            (what, [found, runs * mean, libm::sqrt(tally.variance())])
+        });
+    };
+    for count in [2, 4, 8] {
+        for n in 0..count {
+            part(format!("the runs of part {n} of {count}"), &|run| run * count / masks.runs == n);
+        }
+    }
+    for step in [2, 3, 4, 8] {
+        for n in 0..step {
+            part(format!("the runs {n} modulo {step}"), &|run| run % step == n);
+        }
+    }
+}
+
+/// Entries and themselves, and the pairs of each nearest kind, so many runs later: any number, not only those of
+/// [`super::pairs`].
+fn overlaps(masks: &Masks<'_>, tests: &mut Tests) {
+    let mut all = vec![Pooled::own(masks)];
+    for (name, pairs) in families(masks) {
+        if name.contains("heads") || name.contains("sequences") || name.contains(" 1 apart") {
+            let back = pairs.iter().map(|&(a, b)| (b, a)).collect();
+            all.extend([pairs, back].map(|pairs| Pooled::new(masks, name.clone(), pairs)));
+        }
+    }
+    let most = masks.runs.min(LARGEST / masks.runs.max(1));
+    let lags: Vec<usize> = (9..most).collect();
+    let parts: Vec<Tests> = lags
+        .par_chunks(64)
+        .map(|lags| {
+            let mut tests = Tests::default();
+            for &lag in lags {
+                for pooled in &all {
+                    pooled.test(masks, &mut tests, Kind::Single, lag);
+                }
+            }
+            tests
+        })
+        .collect();
+    for part in parts {
+        tests.append(part);
+    }
+}
