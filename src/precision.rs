@@ -20,15 +20,19 @@ mod stage;
 mod sums;
 mod terms;
 mod truth;
+mod widen;
 
 pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};
 pub use directional::{Along, Direction};
 pub use entry::Term;
 pub(crate) use entry::is_power_of_two;
 pub use format::Format;
-pub use functional::{AllLimits, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
+pub use functional::{
+    AllLimits, LARGEST_HEAD, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits,
+};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub use row::{Mode, RowErrors, row_errors};
 pub use score::EntryError;
 pub use stage::Stage;
 pub use truth::Truth;
+pub(crate) use widen::widen_weights;
