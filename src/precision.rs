@@ -5,6 +5,7 @@
 //! computed in double-double: [`Truth`]. `docs/bounds.md` derives every term.
 
 mod bound;
+mod by_keys;
 mod directional;
 mod drawn;
 mod entry;
@@ -20,6 +21,7 @@ mod stage;
 mod sums;
 mod terms;
 mod truth;
+mod vectors;
 mod widen;
 
 pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};
@@ -31,8 +33,10 @@ pub use functional::{
     AllLimits, LARGEST_HEAD, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits,
 };
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
+pub(crate) use row::row_errors_packed;
 pub use row::{Mode, RowErrors, row_errors};
 pub use score::EntryError;
+pub(crate) use score::Packed;
 pub use stage::Stage;
 pub use truth::Truth;
 pub(crate) use widen::widen_weights;

@@ -10,7 +10,7 @@ use sus_oracle::file::{FileError, Pass, TensorFile};
 use sus_oracle::gallery::diagnosis;
 use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::verdict::report::{Report, json, junit, plot, text};
-use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, is_projected, recipe_of};
+use sus_oracle::verdict::{Case, Judge, Outcome, TruthBy, Verdict, is_projected, recipe_of};
 
 /// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
@@ -54,6 +54,9 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
     )]
     dense: bool,
+    /// The truth in double-double whatever the size of the problem, in place of f64 by blocks where these serve
+    #[arg(long)]
+    plain: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,8 +79,18 @@ enum ModeName {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
-    let Arguments { case: path, candidate: paths, recipe, mode, law, dense, options, draw, .. } =
-        arguments;
+    let Arguments {
+        case: path,
+        candidate: paths,
+        recipe,
+        mode,
+        law,
+        dense,
+        plain,
+        options,
+        draw,
+        ..
+    } = arguments;
     let mut command = draw.add_to(options.settings());
     if dense {
         command.pass = Some(Pass::Dense);
@@ -110,7 +123,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         ModeName::Given => Mode::Given,
     };
     let progress = spinner("truth and bounds");
-    let judge = Judge::new(&case, &recipe, mode).map_err(|e| FileError::new(&path, e))?;
+    let by = if plain { TruthBy::Definition } else { TruthBy::Size };
+    let judge = Judge::by(&case, &recipe, mode, by).map_err(|e| FileError::new(&path, e))?;
     progress.set_message("verdict");
     let verdict = judge.check(&candidate);
     progress.set_message("diagnosis");
