@@ -29,9 +29,8 @@ pub use directional::{Along, Direction};
 pub use entry::Term;
 pub(crate) use entry::is_power_of_two;
 pub use format::Format;
-pub use functional::{
-    AllLimits, LARGEST_HEAD, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits,
-};
+pub use functional::LARGEST_HEAD;
+pub use functional::{AllLimits, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub(crate) use row::row_errors_packed;
 pub use row::{Mode, RowErrors, row_errors};

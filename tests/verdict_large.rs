@@ -75,12 +75,22 @@ fn a_bias_and_the_recipe_f64_keep_the_truth_in_double_double() {
     assert_eq!(of(TruthBy::Blocks).bounds(), of(TruthBy::Definition).bounds());
 }
 
+#[test]
+fn the_truth_is_computed_by_blocks_above_a_size() {
+    let [f32, f64] = ["f32", "f64"].map(|name| Recipe::built_in(name).unwrap());
+    let of =
+        |queries| Shape { features: 1, value_features: 1, ..Shape::plain(queries, 8192) }.problem();
+    let (small, large) = (of(8192), of(8193));
+    assert!(!TruthBy::Size.blocks(&small, &f32) && TruthBy::Size.blocks(&large, &f32));
+    assert!(!TruthBy::Size.blocks(&large, &f64) && !TruthBy::Definition.blocks(&large, &f32));
+}
+
 /// One head of more entries than the statistics follow, with few features.
 #[test]
 fn a_problem_too_large_for_the_statistics_says_that_it_goes_without_them() {
     let shape = Shape { features: 2, value_features: 2, ..Shape::plain(2900, 2900) };
     let problem = shape.fill(|rng| eighths(rng) / 3.0);
-    assert!(2900 * 2900 > LARGEST_HEAD);
+    const { assert!(2900 * 2900 > LARGEST_HEAD) };
     let recipe = Recipe::built_in("f32").unwrap();
     let case = Case::new(problem, Settings { pass: Some(Pass::Dense), ..Settings::default() });
     let judge = Judge::by(&case, &recipe, Mode::Exact, TruthBy::Blocks).unwrap();

@@ -5,6 +5,7 @@ use crate::options::{DrawOptions, ProblemOptions};
 use crate::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
+use sus_oracle::evaluation::visible_count;
 use sus_oracle::file::tensor_file::write_atomically;
 use sus_oracle::file::{FileError, Pass, TensorFile};
 use sus_oracle::gallery::diagnosis;
@@ -33,6 +34,7 @@ Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf1
 flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\" and the keys in which
 the kernel differs.
 Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub(crate) struct Arguments {
     /// The problem or fixture, a safetensors file
     case: PathBuf,
@@ -122,8 +124,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         ModeName::Exact => Mode::Exact,
         ModeName::Given => Mode::Given,
     };
-    let progress = spinner("truth and bounds");
     let by = if plain { TruthBy::Definition } else { TruthBy::Size };
+    let progress = spinner("truth and bounds");
+    progress.set_message(format!(
+        "truth in {}, and bounds, of {:.1e} entries",
+        if by.blocks(&case.problem, &recipe) { "f64 by blocks" } else { "double-double" },
+        visible_count(&case.problem) as f64
+    ));
     let judge = Judge::by(&case, &recipe, mode, by).map_err(|e| FileError::new(&path, e))?;
     progress.set_message("verdict");
     let verdict = judge.check(&candidate);
