@@ -38,6 +38,7 @@ mod evaluate;
 mod exp;
 mod forward;
 mod lanes;
+mod own_error;
 mod panels;
 mod path;
 mod product;
@@ -50,6 +51,8 @@ mod words;
 
 pub use evaluate::{Evaluate, Evaluated, Passes, evaluate};
 pub use lanes::{Dispatch, Real};
+pub use own_error::{OwnError, has_own_error, own_error};
+use path::largest_magnitude;
 pub use path::{Path, Paths, Reason, backward_path, sample_path, sus_backward_path};
 pub use sampling::forward_and_sample;
 

@@ -5,6 +5,7 @@
 //! computed in double-double: [`Truth`]. `docs/bounds.md` derives every term.
 
 mod bound;
+mod by_keys;
 mod directional;
 mod drawn;
 mod entry;
@@ -20,15 +21,21 @@ mod stage;
 mod sums;
 mod terms;
 mod truth;
+mod vectors;
+mod widen;
 
 pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};
 pub use directional::{Along, Direction};
 pub use entry::Term;
 pub(crate) use entry::is_power_of_two;
 pub use format::Format;
+pub use functional::LARGEST_HEAD;
 pub use functional::{AllLimits, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
+pub(crate) use row::row_errors_packed;
 pub use row::{Mode, RowErrors, row_errors};
 pub use score::EntryError;
+pub(crate) use score::Packed;
 pub use stage::Stage;
 pub use truth::Truth;
+pub(crate) use widen::widen_weights;

@@ -19,7 +19,7 @@ pub use candidate::{is_projected, recipe_of};
 pub use case::Case;
 pub use elements::{TensorResult, Worst};
 pub use forced::{ForcedMask, forced_mask};
-pub use judge::Judge;
+pub use judge::{Judge, LARGE, TruthBy};
 pub use statistics::{DirectionResult, SetResult, StatisticResult};
 
 pub use crate::precision::Mode;

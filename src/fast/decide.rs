@@ -58,7 +58,7 @@ impl Magnitude {
     }
 
     /// The same for a weight from the plain path's score and the kernel's `lse`.
-    fn log_error_of_lse(&self, u: f64) -> f64 {
+    pub(super) fn log_error_of_lse(&self, u: f64) -> f64 {
         let Magnitude { product, bias, sink, softcap, keys, .. } = *self;
         let largest = softcap.map_or(product, |cap| cap.min(product)) + bias + sink;
         let plain = f64::EPSILON / 2.0;
@@ -69,7 +69,7 @@ impl Magnitude {
     }
 
     /// The bound of the error of a score.
-    fn score_error(&self, u: f64) -> f64 {
+    pub(super) fn score_error(&self, u: f64) -> f64 {
         let Magnitude { product, bias, softcap, features, .. } = *self;
         u * ((features + 10) as f64 * product + 2.0 * bias + 16.0 * softcap.unwrap_or(0.0))
     }

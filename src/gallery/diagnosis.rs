@@ -202,11 +202,12 @@ pub fn line(
     let found = if size(problem) <= LARGEST {
         diagnose(problem, draw, candidate, deviates)
     } else {
-        match worst_head(problem, candidate) {
-            Some(head) if draw.is_none() && size(&head.problem) <= LARGEST => {
-                diagnose(&head.problem, None, &head.candidate, deviates)
-            }
-            _ => {
+        let sizes = problem.sizes();
+        let heads = sizes.batch * sizes.key_heads;
+        let cut = draw.is_none() && size(problem) / heads.max(1) <= LARGEST;
+        match cut.then(|| worst_head(problem, candidate)).flatten() {
+            Some(head) => diagnose(&head.problem, None, &head.candidate, deviates),
+            None => {
                 return "not looked for: the problem is too large; cut it to fewer queries or keys"
                     .into();
             }

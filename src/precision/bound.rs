@@ -2,7 +2,8 @@
 
 use super::entry::{Arithmetic, Term};
 use super::recipe::Recipe;
-use super::row::{Mode, RowErrors, row_errors};
+use super::row::{Mode, RowErrors, row_errors_packed};
+use super::score::Packed;
 use super::stage::Stage;
 use super::sums::{Element, Sums, Tail, Terms};
 use crate::backward::Gradients;
@@ -167,15 +168,19 @@ pub(super) struct Core<'a> {
     pub(super) q: &'a Question<'a>,
     pub(super) a: Arithmetic<'a>,
     pub(super) lambda: f64,
+    pub(super) calibrated: bool,
+    pub(super) packed: Option<Packed>,
 }
 
 impl<'a> Core<'a> {
     pub(super) fn new(q: &'a Question<'a>) -> Self {
-        Core { q, a: Arithmetic::new(q.recipe), lambda: lambda(q.problem) }
+        let (calibrated, packed) = (q.is_calibrated(), Packed::of(q.problem));
+        Core { q, a: Arithmetic::new(q.recipe), lambda: lambda(q.problem), calibrated, packed }
     }
 
     pub(super) fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
-        row_errors(self.q.problem, self.q.saved, self.q.recipe, mode, row)
+        let packed = self.packed.as_ref();
+        row_errors_packed(self.q.problem, self.q.saved, self.q.recipe, mode, row, packed)
     }
 
     pub(super) fn tail(&self, rho: f64, multiplicity: f64) -> Tail {

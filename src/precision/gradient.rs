@@ -19,7 +19,14 @@ impl Core<'_> {
         let sizes = p.sizes();
         let heads: Vec<_> = (0..sizes.batch * sizes.key_heads)
             .into_par_iter()
-            .map(|at| self.head(at / sizes.key_heads, at % sizes.key_heads))
+            .map(|at| {
+                let (b, key_head) = (at / sizes.key_heads, at % sizes.key_heads);
+                if self.is_large() {
+                    self.head_by_keys(b, key_head)
+                } else {
+                    self.head(b, key_head)
+                }
+            })
             .collect();
         let mut all = [Vec::new(), Vec::new(), Vec::new()];
         for head in heads {

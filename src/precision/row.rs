@@ -2,9 +2,10 @@
 //!
 //! `docs/bounds.md` derives each line; the names of its sections stand beside them.
 
-use super::entry::{Arithmetic, Products, Term, partial_bound};
+use super::entry::{Arithmetic, Products, Term};
 use super::recipe::{Delta, Recipe};
-use super::score::{EntryError, Scores, exponential};
+use super::score::{EntryError, Packed, Scores, exponential};
+use super::vectors::Running;
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
 use crate::tensor::dot;
@@ -58,14 +59,17 @@ pub struct RowErrors {
     pub forward_roundings: usize,
     /// Bound of `sum_j W_ij |relative error|`, below 1 or infinite.
     pub weight_error: f64,
+    /// The largest score, in magnitude.
+    pub largest_score: f64,
+    /// The largest worst-case error of `ln W` in the row, but for that of `lse`.
+    pub largest_entry: f64,
 }
 
 impl RowErrors {
     /// The largest worst-case error of `ln W` in the row, `lse` included.
     #[must_use]
     pub fn largest_log(&self) -> f64 {
-        let largest = |most: f64, e: &EntryError| most.max(e.log.worst + e.log_stored);
-        self.entries.iter().fold(0.0, largest) + self.lse_error.worst
+        self.largest_entry + self.lse_error.worst
     }
 }
 
@@ -78,19 +82,31 @@ pub fn row_errors(
     mode: Mode,
     row: Row,
 ) -> RowErrors {
+    row_errors_packed(problem, saved, recipe, mode, row, None)
+}
+
+/// The same bits faster, with the keys and values packed.
+pub(crate) fn row_errors_packed(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    mode: Mode,
+    row: Row,
+    packed: Option<&Packed>,
+) -> RowErrors {
     let arithmetic = Arithmetic::new(recipe);
     let lse = saved.lse.row(row.b, row.h, row.i)[0];
-    let scores = Scores::new(problem, &arithmetic);
-    let mut entries: Vec<EntryError> = Vec::new();
-    for j in problem.mask().visible(row.i) {
-        entries.push(scores.entry(row, j, lse));
-    }
+    let scores = Scores::new(problem, &arithmetic, packed);
+    let mut entries = scores.entries(row, problem.mask().visible(row.i), lse);
     let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
     let largest = entries.iter().fold(sink.map_or(0.0, f64::abs), |m, e| m.max(e.s.abs()));
     for entry in &mut entries {
         entry.log = entry.log.plus(exponential(&arithmetic, entry.s, lse, largest));
     }
+    let most = |most: f64, e: &EntryError| most.max(e.log.worst + e.log_stored);
     let mut errors = RowErrors {
+        largest_score: largest,
+        largest_entry: entries.iter().fold(0.0, most),
         multiplicity: multiplicity(&entries, arithmetic.u),
         sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, lse, largest))),
         lse,
@@ -252,32 +268,15 @@ impl RowArithmetic<'_> {
     /// The error of `delta` from the sums of the elements of `o`, each with its own roundings.
     fn sums_of_o(&self, errors: &RowErrors) -> Term {
         let g = self.problem.g(self.row);
-        let mut sums = vec![[0.0_f64; 5]; g.len()];
+        let mut sums = Running::new(g.len());
         for e in &errors.entries {
-            for (sum, &v) in sums.iter_mut().zip(self.problem.v(self.row, e.j)) {
-                accumulate(sum, e.w * v);
-            }
+            sums.add(e.w, self.problem.v(self.row, e.j));
         }
-        let one = |(sum, &g): (&[f64; 5], &f64)| {
-            self.arithmetic.partial_sums(errors.forward_roundings, partial(sum)).times(g)
+        let one = |(d, &g): (usize, &f64)| {
+            self.arithmetic.partial_sums(errors.forward_roundings, sums.partial(d)).times(g)
         };
-        sums.iter().zip(g).map(one).fold(Term::default(), Term::beside)
+        g.iter().enumerate().map(one).fold(Term::default(), Term::beside)
     }
-}
-
-/// Adds a term to `[sum, abs, squares, least, most]`.
-#[inline]
-pub(super) fn accumulate(sums: &mut [f64; 5], x: f64) {
-    sums[0] += x;
-    sums[1] += x.abs();
-    sums[2] += x * x;
-    sums[3] = sums[3].min(sums[0]);
-    sums[4] = sums[4].max(sums[0]);
-}
-
-/// The bound of the partial sums.
-pub(super) fn partial(sums: &[f64; 5]) -> f64 {
-    partial_bound(sums[1], sums[4] - sums[3], sums[2])
 }
 
 /// How much of a row's weight is rescaled when the running maximum changes, squared and summed over the changes; from

@@ -3,7 +3,11 @@
 //! `docs/bounds.md` derives each line; the names of its sections stand beside them.
 
 use super::entry::{Arithmetic, Products, Term};
+use super::vectors::{PANEL, Panels};
 use crate::problem::{Problem, Row};
+use crate::tensor::Tensor;
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// One visible entry of a row, with what a kernel may err in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,20 +40,78 @@ pub struct EntryError {
 pub(super) struct Scores<'a> {
     problem: &'a Problem<f64>,
     arithmetic: &'a Arithmetic<'a>,
+    packed: Option<&'a Packed>,
     scale: f64,
 }
 
+/// The keys and the values of each key head as panels, which is how the products of one row and many keys are computed in vectors.
+#[derive(Debug, Clone)]
+pub(crate) struct Packed {
+    keys: Vec<Panels>,
+    values: Vec<Panels>,
+}
+
+/// Visible entries from which packing is worth it.
+const WORTH_PACKING: u64 = 1 << 12;
+
+impl Packed {
+    /// Of a problem that is large enough.
+    pub(crate) fn of(problem: &Problem<f64>) -> Option<Self> {
+        let large = crate::evaluation::visible_count(problem) >= WORTH_PACKING;
+        large.then(|| Packed::new(problem))
+    }
+
+    pub(super) fn new(problem: &Problem<f64>) -> Self {
+        let of = |x: &Tensor<f64>| -> Vec<Panels> {
+            let [.., n, width] = x.shape();
+            let heads = x.as_slice().par_chunks((n * width).max(1));
+            heads.map(|head| Panels::new(head, width)).collect()
+        };
+        Packed { keys: of(&problem.inputs().k), values: of(&problem.inputs().v) }
+    }
+}
+
 impl<'a> Scores<'a> {
-    pub(super) fn new(problem: &'a Problem<f64>, arithmetic: &'a Arithmetic<'a>) -> Self {
-        Scores { problem, arithmetic, scale: problem.scale() }
+    pub(super) fn new(
+        problem: &'a Problem<f64>,
+        arithmetic: &'a Arithmetic<'a>,
+        packed: Option<&'a Packed>,
+    ) -> Self {
+        Scores { problem, arithmetic, packed, scale: problem.scale() }
+    }
+
+    /// Some keys of a row.
+    pub(super) fn entries(&self, row: Row, keys: Range<usize>, lse: f64) -> Vec<EntryError> {
+        let p = self.problem;
+        let Some(packed) = self.packed else {
+            return keys.map(|j| self.entry(row, j, lse)).collect();
+        };
+        let head = row.b * p.sizes().key_heads + p.key_head(row.h);
+        let (of_keys, of_values) = (&packed.keys[head], &packed.values[head]);
+        let mut entries = Vec::with_capacity(keys.len());
+        for panel in keys.start / PANEL..keys.end.div_ceil(PANEL) {
+            let qk = of_keys.products(p.q(row), panel);
+            let dp = of_values.products(p.g(row), panel);
+            let first = panel * PANEL;
+            for j in keys.start.max(first)..keys.end.min(first + PANEL) {
+                entries.push(self.entry_of(row, j, lse, qk[j - first], dp[j - first]));
+            }
+        }
+        entries
+    }
+
+    /// One key of a row.
+    pub(super) fn entry(&self, row: Row, j: usize, lse: f64) -> EntryError {
+        let p = self.problem;
+        let qk = Products::of(p.q(row), p.k(row, j));
+        self.entry_of(row, j, lse, qk, Products::of(p.g(row), p.v(row, j)))
     }
 
     /// Sections "score", "softcap" and "dP".
-    pub(super) fn entry(&self, row: Row, j: usize, lse: f64) -> EntryError {
+    fn entry_of(&self, row: Row, j: usize, lse: f64, qk: Products, dp: Products) -> EntryError {
         let (p, a) = (self.problem, self.arithmetic);
         let u = a.u;
         let features = p.sizes().features;
-        let qk = Products::of(p.q(row), p.k(row, j));
         let z = self.scale * qk.sum;
         // Eight roundings: the scale, its product, its square root on both sides, log2(e) and its product.
         let shared = Term::certain(2.5 * u * z.abs());
@@ -85,7 +147,6 @@ impl<'a> Scores<'a> {
             error = error.beside(Term::rounding(u * s.abs()));
             stored += a.elementwise(s.abs() + error.worst);
         }
-        let dp = Products::of(p.g(row), p.v(row, j));
         let dp_sum = a.sum(dp, p.sizes().value_features, 1);
         EntryError {
             j,

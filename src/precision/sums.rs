@@ -1,8 +1,8 @@
 //! The errors of a sum of terms, element by element: one row of `dq`, `dk`, `dv`, `o`, `dbias`.
 
 use super::entry::{Arithmetic, Term};
-use super::row::{accumulate, partial};
 use super::stage::Stage;
+use super::vectors::{self, Running};
 
 /// The errors of one term of a sum, by stage.
 pub(super) type Terms = [Term; Stage::COUNT];
@@ -25,7 +25,7 @@ pub(super) struct Sums {
     squares: Vec<f64>,
     certain: Vec<f64>,
     used: [bool; Stage::COUNT],
-    values: Vec<[f64; 5]>,
+    values: Running,
     /// `sum c x` for errors that all terms share, for `lse` and for `delta`.
     shared: [Vec<f64>; 2],
     /// The sum when the present query head began, and what the heads before it add to the error of repeated heads.
@@ -44,7 +44,7 @@ impl Sums {
             squares: by_stage(),
             certain: by_stage(),
             used: [false; Stage::COUNT],
-            values: vec![[0.0; 5]; width],
+            values: Running::new(width),
             shared: [Vec::new(), Vec::new()],
             head: vec![0.0; width],
             heads_abs: vec![0.0; width],
@@ -55,9 +55,7 @@ impl Sums {
     /// Adds the term `value x` with its errors.
     pub(super) fn add(&mut self, value: f64, terms: &Terms, x: &[f64]) {
         self.terms += 1;
-        for (sums, &x) in self.values.iter_mut().zip(x) {
-            accumulate(sums, value * x);
-        }
+        self.values.add(value, x);
         self.add_errors(terms, x);
     }
 
@@ -69,19 +67,12 @@ impl Sums {
             }
             self.used[stage] = true;
             let at = stage * self.width..(stage + 1) * self.width;
-            for (sum, &x) in self.worst[at.clone()].iter_mut().zip(x) {
-                *sum += term.worst * x.abs();
-            }
-            if term.tau > 0.0 {
-                for (square, &x) in self.squares[at.clone()].iter_mut().zip(x) {
-                    *square += (term.tau * x) * (term.tau * x);
-                }
-            }
-            if term.certain > 0.0 {
-                for (certain, &x) in self.certain[at].iter_mut().zip(x) {
-                    *certain += term.certain * x.abs();
-                }
-            }
+            let [worst, squares, certain] = [&mut self.worst, &mut self.squares, &mut self.certain];
+            vectors::add_errors(
+                term,
+                x,
+                [&mut worst[at.clone()], &mut squares[at.clone()], &mut certain[at]],
+            );
         }
     }
 
@@ -116,8 +107,8 @@ impl Sums {
     pub(super) fn end_head(&mut self, arithmetic: &Arithmetic<'_>) {
         let recipe = arithmetic.recipe;
         for d in 0..self.width {
-            let of_head = (self.values[d][0] - self.head[d]).abs();
-            self.head[d] = self.values[d][0];
+            let of_head = (self.values.sum(d) - self.head[d]).abs();
+            self.head[d] = self.values.sum(d);
             self.heads_abs[d] += of_head;
             self.heads_error[d] += recipe.output.rounding_error(of_head, recipe.flush_to_zero);
         }
@@ -144,8 +135,8 @@ impl Sums {
         let n = self.terms;
         let gamma = arithmetic.gamma(n + more);
         let eta = n as f64 * arithmetic.eta;
-        let worst = gamma * (self.values[d][1] + element.worst) + eta;
-        let drawn = arithmetic.partial_sums(n + more, partial(&self.values[d]));
+        let worst = gamma * (self.values.abs(d) + element.worst) + eta;
+        let drawn = arithmetic.partial_sums(n + more, self.values.partial(d));
         let decides = tail.lambda * drawn.tau + drawn.certain + gamma * element.decides + eta;
         let decides = worst.min(decides);
         element.add(Stage::Sum as usize, worst, decides);

@@ -36,8 +36,8 @@ impl Core<'_> {
         let w = e.w.max(least);
         let varies = e.w * libm::exp(log) >= least * (1.0 - 8.0 * self.a.u);
         // The calibrated lambda is a ratio whose error is that of the row's weights.
-        let of_lambda = if lambda.is_finite() { errors.largest_log() } else { 0.0 };
-        let of_lambda = if self.q.is_calibrated() { of_lambda } else { 0.0 };
+        let varies_by_row = lambda.is_finite() && self.calibrated;
+        let of_lambda = if varies_by_row { errors.largest_log() } else { 0.0 };
         Kept { w, varies: if varies { w } else { 0.0 }, constant: 2.0 * self.a.u + of_lambda }
     }
 

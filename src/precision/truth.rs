@@ -2,17 +2,24 @@
 
 use crate::backward::{Gradients, backward};
 use crate::error::Error;
+use crate::fast::{self, OwnError, Workspace, has_own_error, own_error};
 use crate::forward::{Saved, forward};
 use crate::problem::Problem;
 use crate::scalar::{Dd, Scalar};
-use crate::sus::{Sample, sus_backward};
+use crate::sus::{Draw, Sample, sus_backward};
 use crate::tensor::Tensor;
 
-/// A forward pass in double-double arithmetic, or one that somebody stored, and the gradients that follow from it.
+/// A forward pass, or one that somebody stored, and the gradients that follow from it: in double-double arithmetic, or in `f64` by
+/// the kernels of [`fast`](crate::fast), whose [own error](Truth::own_error) is then part of every bound.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Truth {
-    problem: Problem<Dd>,
-    saved: Saved<Dd>,
+pub struct Truth(Kind);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    /// By the definition.
+    Exact { problem: Problem<Dd>, saved: Saved<Dd> },
+    /// By the kernels; whether the forward pass was given.
+    Blocked { problem: Problem<f64>, saved: Saved<f64>, given: bool },
 }
 
 impl Truth {
@@ -43,7 +50,7 @@ impl Truth {
     pub fn exact(problem: &Problem<f64>) -> Result<Self, Error> {
         let problem: Problem<Dd> = problem.cast()?;
         let saved = forward(&problem);
-        Ok(Truth { problem, saved })
+        Ok(Truth(Kind::Exact { problem, saved }))
     }
 
     /// A forward pass that somebody stored, taken as it is.
@@ -51,13 +58,71 @@ impl Truth {
     /// # Errors
     /// As [`Truth::exact`].
     pub fn given(problem: &Problem<f64>, saved: &Saved<f64>) -> Result<Self, Error> {
-        Ok(Truth { problem: problem.cast()?, saved: saved.cast() })
+        Ok(Truth(Kind::Exact { problem: problem.cast()?, saved: saved.cast() }))
+    }
+
+    /// In `f64` by the kernels; `None` where their error has no derived bound ([`has_own_error`]).
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// let (blocked, exact) = (Truth::blocked(&problem).unwrap(), Truth::exact(&problem)?);
+    /// let own = blocked.own_error(None).unwrap();
+    /// let (found, exact) = (blocked.gradients(None).dk, exact.gradients(None).dk);
+    /// assert!((found.as_slice()[0] - exact.as_slice()[0]).abs() <= own.gradients.dk.as_slice()[0]);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
+    #[must_use]
+    pub fn blocked(problem: &Problem<f64>) -> Option<Self> {
+        has_own_error(problem).then(|| {
+            let saved = fast::forward(problem, &mut Workspace::default());
+            Truth(Kind::Blocked { problem: problem.clone(), saved, given: false })
+        })
+    }
+
+    /// As [`Truth::blocked`], with the mask of a draw from the same pass.
+    ///
+    /// # Errors
+    /// Those of [`sample`](fn@crate::sus::sample).
+    pub fn blocked_and_sampled(
+        problem: &Problem<f64>,
+        draw: &Draw,
+    ) -> Result<Option<(Self, Sample)>, Error> {
+        if !has_own_error(problem) {
+            return Ok(None);
+        }
+        let mut workspace = Workspace::default();
+        let (saved, sample, _) = fast::forward_and_sample(problem, problem, draw, &mut workspace)?;
+        let truth = Truth(Kind::Blocked { problem: problem.clone(), saved, given: false });
+        Ok(Some((truth, sample)))
+    }
+
+    /// As [`Truth::given`], with the gradients in `f64` by the kernels; `None` as [`Truth::blocked`].
+    #[must_use]
+    pub fn blocked_given(problem: &Problem<f64>, saved: &Saved<f64>) -> Option<Self> {
+        has_own_error(problem).then(|| {
+            let (problem, saved) = (problem.clone(), saved.clone());
+            Truth(Kind::Blocked { problem, saved, given: true })
+        })
+    }
+
+    /// How far the numbers of this truth may be from the exact ones, beyond [`Truth::RELATIVE_ERROR`]; `None` in double-double.
+    #[must_use]
+    pub fn own_error(&self, sample: Option<&Sample>) -> Option<OwnError> {
+        match &self.0 {
+            Kind::Exact { .. } => None,
+            Kind::Blocked { problem, saved, given } => own_error(problem, saved, sample, *given),
+        }
     }
 
     /// `o` and `lse`, rounded to `f64`.
     #[must_use]
     pub fn saved(&self) -> Saved<f64> {
-        self.saved.cast()
+        match &self.0 {
+            Kind::Exact { saved, .. } => saved.cast(),
+            Kind::Blocked { saved, .. } => saved.clone(),
+        }
     }
 
     /// The gradients, dense or of a mask, rounded to `f64`.
@@ -72,17 +137,30 @@ impl Truth {
     /// ```
     #[must_use]
     pub fn gradients(&self, sample: Option<&Sample>) -> Gradients<f64> {
-        let gradients = match sample {
-            None => backward(&self.problem, &self.saved),
-            Some(sample) => sus_backward(&self.problem, &self.saved, sample),
-        };
-        let round = |tensor: &Tensor<Dd>| tensor.map(Scalar::to_f64);
-        Gradients {
-            dq: round(&gradients.dq),
-            dk: round(&gradients.dk),
-            dv: round(&gradients.dv),
-            dbias: gradients.dbias.as_ref().map(round),
-            dsink: gradients.dsink.map(|dsink| dsink.into_iter().map(Scalar::to_f64).collect()),
+        match &self.0 {
+            Kind::Exact { problem, saved } => rounded(&match sample {
+                None => backward(problem, saved),
+                Some(sample) => sus_backward(problem, saved, sample),
+            }),
+            Kind::Blocked { problem, saved, .. } => {
+                let mut workspace = Workspace::default();
+                match sample {
+                    None => fast::backward(problem, saved, &mut workspace).0,
+                    Some(sample) => fast::sus_backward(problem, saved, sample, &mut workspace).0,
+                }
+            }
         }
+    }
+}
+
+fn rounded(gradients: &Gradients<Dd>) -> Gradients<f64> {
+    let round = |tensor: &Tensor<Dd>| tensor.map(Scalar::to_f64);
+    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    Gradients {
+        dq: round(dq),
+        dk: round(dk),
+        dv: round(dv),
+        dbias: dbias.as_ref().map(round),
+        dsink: dsink.as_ref().map(|dsink| dsink.iter().map(|x| x.to_f64()).collect()),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::forward::Saved;
-use crate::precision::{EntryError, Mode, Recipe, RowErrors, Term, row_errors};
+use crate::precision::{EntryError, Mode, Packed, Recipe, RowErrors, Term, row_errors_packed};
 use crate::problem::{Problem, Row};
 use crate::sus::sample::uniforms;
 use crate::sus::sampler::row_uniform;
@@ -47,13 +47,30 @@ pub fn forced_mask(
     draw: &Draw,
     sample: &Sample,
 ) -> Result<ForcedMask, Error> {
+    forced_about(problem, (saved, None), recipe, mode, draw, sample)
+}
+
+/// The same for a forward pass whose `lse` may err itself, by row.
+pub(super) fn forced_about(
+    problem: &Problem<f64>,
+    (saved, own_lse): (&Saved<f64>, Option<&[f64]>),
+    recipe: &Recipe,
+    mode: Mode,
+    draw: &Draw,
+    sample: &Sample,
+) -> Result<ForcedMask, Error> {
     let uniforms = uniforms(problem, draw)?;
     let lambda = tail(problem);
+    let packed = Packed::of(problem);
     let decided: Vec<(Vec<u32>, Vec<u32>)> = (0..problem.row_count())
         .into_par_iter()
         .map(|at| {
             let row = problem.row(at);
-            let errors = row_errors(problem, saved, recipe, mode, row);
+            let packed = packed.as_ref();
+            let mut errors = row_errors_packed(problem, saved, recipe, mode, row, packed);
+            if let Some(own) = own_lse {
+                errors.lse_error = errors.lse_error.plus(Term::certain(own[at]));
+            }
             let rate = sample.lambda[at];
             let scores = Decisions { problem, recipe, draw, uniforms: &uniforms, rate, lambda };
             scores.row(row, &errors)

@@ -2,6 +2,7 @@
 
 mod reference;
 mod seeds;
+mod truth;
 
 use super::candidate::{is_projected, results, runs, shape_of};
 use super::elements::{Expected, compare};
@@ -13,12 +14,14 @@ use crate::backward::Gradients;
 use crate::error::Error;
 use crate::file::TensorFile;
 use crate::forward::Saved;
-use crate::precision::{Bounds, Question, Recipe, Truth, bounds, kept_weights, limits};
+use crate::precision::{Bounds, Question, Recipe, kept_weights, widen_weights};
 use crate::problem::{Inputs, Problem};
 use crate::sus::Draw;
 use crate::tensor::Tensor;
 use reference::{Judged, Reference};
 use std::borrow::Cow;
+
+pub use truth::{LARGE, TruthBy};
 
 /// One case at one recipe, ready to judge candidates.
 #[derive(Debug, Clone)]
@@ -28,6 +31,7 @@ pub struct Judge {
     stored: Option<Problem<f64>>,
     recipe: Recipe,
     mode: Mode,
+    by: TruthBy,
     draw: Option<Draw>,
     words_known: bool,
     exact: Reference,
@@ -51,15 +55,39 @@ impl Judge {
     /// # Ok::<(), sus_oracle::Error>(())
     /// ```
     pub fn new(case: &Case, recipe: &Recipe, mode: Mode) -> Result<Self, Error> {
+        Self::by(case, recipe, mode, TruthBy::Size)
+    }
+
+    /// As [`Judge::new`], with the truth computed as asked.
+    ///
+    /// # Errors
+    /// As [`Judge::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge, TruthBy};
+    /// let case = Case::new(problem, Settings::default());
+    /// let recipe = Recipe::built_in("f32").unwrap();
+    /// let judge = |by| Judge::by(&case, &recipe, Mode::Exact, by).unwrap();
+    /// let [blocks, definition] = [TruthBy::Blocks, TruthBy::Definition].map(judge);
+    /// let bounds = [&blocks, &definition].map(|judge| judge.bounds().dq.decides[0]);
+    /// assert!(bounds[1] < bounds[0] && bounds[0] < 1.00001 * bounds[1]); // the blocks' own error is added
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
+    pub fn by(case: &Case, recipe: &Recipe, mode: Mode, by: TruthBy) -> Result<Self, Error> {
         let problem = round_inputs(&case.problem, recipe)?;
         let draw = case.draw()?;
-        let truth = Truth::exact(&problem)?;
+        let truth = by.exact(&problem, recipe, draw.as_ref())?;
         let exact = Reference::complete(&problem, recipe, draw.as_ref(), truth, Mode::Exact)?;
         exact.check_finite()?;
         Ok(Judge {
             stored: (problem != case.problem).then(|| case.problem.clone()),
             recipe: recipe.clone(),
             mode,
+            by,
             draw,
             words_known: case.names_the_words(),
             exact,
@@ -147,6 +175,7 @@ impl Judge {
         let reference = given.as_ref().unwrap_or(&self.exact);
         let own = self.own_mask(reference, candidate, &mut verdict);
         let judged = own.as_deref().unwrap_or(&reference.judged);
+        verdict.notes.extend(judged.notes());
         let unknown_mask = self.draw.is_some() && !self.words_known && own.is_none();
         if unknown_mask {
             self.inconclusive(
@@ -245,10 +274,10 @@ impl Judge {
         let saved = Tensor::new("o", exact.o.shape(), o)
             .and_then(|o| Ok((o, Tensor::new("lse", exact.lse.shape(), lse)?)))
             .and_then(|(o, lse)| Saved::given(&self.problem, o, lse))
-            .and_then(|saved| Truth::given(&self.problem, &saved))
+            .and_then(|saved| self.by.given(&self.problem, &self.recipe, &saved))
             .and_then(|truth| {
                 let draw = self.draw.as_ref();
-                Reference::complete(&self.problem, &self.recipe, draw, truth, Mode::Given)
+                Reference::complete(&self.problem, &self.recipe, draw, (truth, None), Mode::Given)
             })
             .map_err(|e| e.to_string())?;
         saved.check_finite().map_err(|e| e.to_string())?;
@@ -297,16 +326,19 @@ impl Judge {
             borderline: None,
             gradients: &gradients,
         };
+        let own = || reference.truth.own_error(Some(&sample));
         if let Some(values) = values.filter(|_| sample.pattern == pattern) {
-            mask::check_values(&kept_weights(&question), &values, verdict);
+            let mut weights = kept_weights(&question);
+            if let Some(lse) = &reference.own_lse {
+                widen_weights(&mut weights, &sample.pattern, lse);
+            }
+            mask::check_values(&weights, &values, verdict);
         }
         if usual {
             return Some(Cow::Borrowed(&reference.judged));
         }
         // A mask that only this candidate has is told by itself: no direction is followed.
-        let bounds = bounds(&question);
-        let limits = limits(&question, &bounds, &[]);
-        Some(Cow::Owned(Judged { gradients, bounds, limits }))
+        Some(Cow::Owned(Judged::new(&question, own().as_ref(), &[])))
     }
 }
 

@@ -4,6 +4,7 @@ mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod masks;
+mod own_error;
 mod threads;
 
 use bounds::{Bounds, Errors};

@@ -5,12 +5,13 @@ use crate::options::{DrawOptions, ProblemOptions};
 use crate::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
+use sus_oracle::evaluation::visible_count;
 use sus_oracle::file::tensor_file::write_atomically;
 use sus_oracle::file::{FileError, Pass, TensorFile};
 use sus_oracle::gallery::diagnosis;
 use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::verdict::report::{Report, json, junit, plot, text};
-use sus_oracle::verdict::{Case, Judge, Outcome, Verdict, is_projected, recipe_of};
+use sus_oracle::verdict::{Case, Judge, Outcome, TruthBy, Verdict, is_projected, recipe_of};
 
 /// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
@@ -33,6 +34,7 @@ Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf1
 flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\" and the keys in which
 the kernel differs.
 Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub(crate) struct Arguments {
     /// The problem or fixture, a safetensors file
     case: PathBuf,
@@ -54,6 +56,9 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
     )]
     dense: bool,
+    /// The truth in double-double whatever the size of the problem, in place of f64 by blocks where these serve
+    #[arg(long)]
+    plain: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,8 +81,18 @@ enum ModeName {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
-    let Arguments { case: path, candidate: paths, recipe, mode, law, dense, options, draw, .. } =
-        arguments;
+    let Arguments {
+        case: path,
+        candidate: paths,
+        recipe,
+        mode,
+        law,
+        dense,
+        plain,
+        options,
+        draw,
+        ..
+    } = arguments;
     let mut command = draw.add_to(options.settings());
     if dense {
         command.pass = Some(Pass::Dense);
@@ -109,8 +124,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         ModeName::Exact => Mode::Exact,
         ModeName::Given => Mode::Given,
     };
+    let by = if plain { TruthBy::Definition } else { TruthBy::Size };
     let progress = spinner("truth and bounds");
-    let judge = Judge::new(&case, &recipe, mode).map_err(|e| FileError::new(&path, e))?;
+    progress.set_message(format!(
+        "truth in {}, and bounds, of {:.1e} entries",
+        if by.blocks(&case.problem, &recipe) { "f64 by blocks" } else { "double-double" },
+        visible_count(&case.problem) as f64
+    ));
+    let judge = Judge::by(&case, &recipe, mode, by).map_err(|e| FileError::new(&path, e))?;
     progress.set_message("verdict");
     let verdict = judge.check(&candidate);
     progress.set_message("diagnosis");

@@ -22,9 +22,11 @@ pub(crate) fn fail(code: u8, error: &dyn Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// A spinner that names the stage; silent when standard error is no terminal.
+/// A spinner that names the stage and how long all of them took so far; silent when standard error is no terminal.
 pub(crate) fn spinner(stage: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
     let bar = ProgressBar::new_spinner().with_message(stage);
+    let bar = style.map_or(bar.clone(), |style| bar.with_style(style));
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }

@@ -1,9 +1,8 @@
 //! One key head of a large dense problem, with the query heads that read it: its gradients depend on nothing else.
 
 use super::super::matrix::Outputs;
-use crate::backward::backward;
+use crate::fast::{Workspace, backward, forward};
 use crate::file::{Array, TensorFile};
-use crate::forward::forward;
 use crate::problem::{Inputs, Problem};
 use crate::tensor::Tensor;
 
@@ -16,7 +15,9 @@ pub(super) struct Head {
 /// The key head whose `dq`, `dk` and `dv` are furthest from the truth; `None` if the results do not fit the problem.
 pub(super) fn worst_head(problem: &Problem<f64>, candidate: &TensorFile) -> Option<Head> {
     let sizes = problem.sizes();
-    let truth = backward(problem, &forward(problem));
+    let mut workspace = Workspace::default();
+    let saved = forward(problem, &mut workspace);
+    let (truth, _) = backward(problem, &saved, &mut workspace);
     let mut outputs = Outputs::of_file(candidate).0;
     let mut take = |name: &str, like: &Tensor<f64>| {
         Tensor::new("candidate", like.shape(), outputs.remove(name)?).ok()

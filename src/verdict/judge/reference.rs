@@ -2,13 +2,17 @@
 
 use crate::backward::Gradients;
 use crate::error::Error;
+use crate::fast::OwnError;
 use crate::forward::Saved;
 use crate::gallery::{directions, usual};
-use crate::precision::{AllLimits, Bound, Bounds, Mode, Question, Recipe, Truth, bounds, limits};
+use crate::precision::{
+    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, Question, Recipe, Truth, bounds,
+    limits,
+};
 use crate::problem::Problem;
 use crate::sus::{Draw, Sample, sample};
 use crate::tensor::Tensor;
-use crate::verdict::forced::{ForcedMask, forced_mask};
+use crate::verdict::forced::{ForcedMask, forced_about};
 use crate::verdict::statistics::along_sum;
 
 /// The truth for one forward pass and one mask.
@@ -18,6 +22,8 @@ pub(super) struct Reference {
     pub(super) saved: Saved<f64>,
     pub(super) mask: Option<DrawnMask>,
     pub(super) judged: Judged,
+    /// What the `lse` of the truth may err, by row, if that is not nothing.
+    pub(super) own_lse: Option<Vec<f64>>,
 }
 
 /// The truth of the gradients for one forward pass and one mask, and what a right kernel may err.
@@ -26,6 +32,8 @@ pub(super) struct Judged {
     pub(super) gradients: Gradients<f64>,
     pub(super) bounds: Bounds,
     pub(super) limits: Option<AllLimits>,
+    /// The largest share of a bound that is the truth's own error, if it has one.
+    own_share: Option<f64>,
 }
 
 /// The oracle's own mask, and what of it is forced.
@@ -36,11 +44,23 @@ pub(super) struct DrawnMask {
 }
 
 impl Judged {
-    fn errors(question: &Question<'_>, draw: Option<&Draw>) -> (Bounds, Option<AllLimits>) {
-        let bounds = bounds(question);
+    /// Bounds and limits, about a truth that errs itself by `own`.
+    pub(super) fn new(
+        question: &Question<'_>,
+        own: Option<&OwnError>,
+        directions: &[Direction],
+    ) -> Self {
+        let mut bounds = bounds(question);
+        let own_share = own.map(|own| bounds.widen(own));
+        let limits = limits(question, &bounds, directions);
+        Judged { gradients: question.gradients.clone(), bounds, limits, own_share }
+    }
+
+    /// With the directions of a case, but for those along which the plainest right kernel errs much.
+    fn of_case(question: &Question<'_>, own: Option<&OwnError>, draw: Option<&Draw>) -> Self {
         let directions = directions(question.problem, draw, question.recipe);
-        let mut limits = limits(question, &bounds, &directions);
-        if let Some((_, along)) = &mut limits
+        let mut judged = Judged::new(question, own, &directions);
+        if let Some((_, along)) = &mut judged.limits
             && let Some(usual) = usual(question.problem, draw, question.recipe)
         {
             let Gradients { dq, dk, dv, dbias, .. } = question.gradients;
@@ -52,7 +72,24 @@ impl Judged {
                 sum.abs() <= along.limit / 2.0
             });
         }
-        (bounds, limits)
+        judged
+    }
+
+    /// What is worth knowing of how it was computed, and of what a problem of this size goes without.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(share) = self.own_share {
+            notes.push(format!(
+                "the truth is computed in f64 by blocks; its own error, at most {share:.1e} of a bound, is part of the bounds"
+            ));
+        }
+        if self.limits.is_none() {
+            notes.push(format!(
+                "no mean, slope or root mean square is judged: more than 2^{} entries for each key head",
+                LARGEST_HEAD.ilog2()
+            ));
+        }
+        notes
     }
 
     /// The truth and the bound of one gradient.
@@ -78,17 +115,23 @@ impl Reference {
         problem: &Problem<f64>,
         recipe: &Recipe,
         draw: Option<&Draw>,
-        truth: Truth,
+        (truth, drawn): (Truth, Option<Sample>),
         mode: Mode,
     ) -> Result<Self, Error> {
         let saved = truth.saved();
-        let mask = match draw {
-            None => None,
-            Some(draw) => {
-                let sample = sample(problem, &saved, draw)?;
-                let forced = forced_mask(problem, &saved, recipe, mode, draw, &sample)?;
+        let drawn = match (draw, drawn) {
+            (Some(draw), None) => Some(sample(problem, &saved, draw)?),
+            (_, drawn) => drawn,
+        };
+        let own = truth.own_error(drawn.as_ref());
+        let own_lse = own.as_ref().map(|own| own.saved.lse.as_slice().to_vec());
+        let mask = match (draw, drawn) {
+            (Some(draw), Some(sample)) => {
+                let lse = own_lse.as_deref();
+                let forced = forced_about(problem, (&saved, lse), recipe, mode, draw, &sample)?;
                 Some(DrawnMask { sample, forced })
             }
+            _ => None,
         };
         let sample = mask.as_ref().map(|mask| &mask.sample);
         let gradients = truth.gradients(sample);
@@ -101,9 +144,8 @@ impl Reference {
             borderline: mask.as_ref().map(|mask| mask.forced.either.as_slice()),
             gradients: &gradients,
         };
-        let (bounds, limits) = Judged::errors(&question, draw);
-        let judged = Judged { gradients, bounds, limits };
-        Ok(Reference { truth, saved, mask, judged })
+        let judged = Judged::of_case(&question, own.as_ref(), draw);
+        Ok(Reference { truth, saved, mask, judged, own_lse })
     }
 
     /// A truth is made of numbers.

@@ -33,6 +33,7 @@ impl Judge {
                 let draw = Draw { seed: seeds[run], ..*draw };
                 let truth = self.exact.truth.clone();
                 let (problem, recipe) = (&self.problem, &self.recipe);
+                let truth = (truth, None);
                 let exact = Reference::complete(problem, recipe, Some(&draw), truth, Mode::Exact)
                     .map_err(|e| e.to_string())?;
                 let judge = Judge { draw: Some(draw), exact, ..self.clone() };

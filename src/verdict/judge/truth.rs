@@ -1,0 +1,85 @@
+//! By what the truth of a case is computed.
+
+use crate::error::Error;
+use crate::evaluation::visible_count;
+use crate::fast::has_own_error;
+use crate::forward::Saved;
+use crate::precision::{Format, Recipe, Truth};
+use crate::problem::Problem;
+use crate::sus::{Draw, Sample};
+
+/// By what the truth of a case is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TruthBy {
+    /// By blocks where they serve, if the problem is large: above [`LARGE`] products of numbers.
+    #[default]
+    Size,
+    /// In double-double, by the definition.
+    Definition,
+    /// By blocks where they serve, whatever the size.
+    Blocks,
+}
+
+/// Products of numbers, visible entries times `D + E`, above which a truth is computed by blocks: one head of 1024 queries and keys
+/// with 64 features has as many.
+pub const LARGE: u64 = 1 << 27;
+
+impl TruthBy {
+    /// Whether the truth is computed by blocks: the recipe's arithmetic is that of 32 bits or fewer, beside which the error of `f64`
+    /// is next to nothing, and that error [has a bound](has_own_error).
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Recipe;
+    /// use sus_oracle::verdict::TruthBy;
+    /// let [f32, f64] = ["f32", "f64"].map(|name| Recipe::built_in(name).unwrap());
+    /// assert!(TruthBy::Blocks.blocks(&problem, &f32) && !TruthBy::Blocks.blocks(&problem, &f64));
+    /// assert!(!TruthBy::Size.blocks(&problem, &f32)); // it is small
+    /// ```
+    #[must_use]
+    pub fn blocks(self, problem: &Problem<f64>, recipe: &Recipe) -> bool {
+        let sizes = problem.sizes();
+        let features = (sizes.features + sizes.value_features) as u64;
+        let asked = match self {
+            TruthBy::Size => visible_count(problem).saturating_mul(features) > LARGE,
+            TruthBy::Definition => false,
+            TruthBy::Blocks => true,
+        };
+        let coarse = recipe.accumulator.precision() <= Format::F32.precision();
+        asked && coarse && has_own_error(problem)
+    }
+
+    /// The truth of the problem's own forward pass, with the mask if the same pass drew it.
+    pub(super) fn exact(
+        self,
+        problem: &Problem<f64>,
+        recipe: &Recipe,
+        draw: Option<&Draw>,
+    ) -> Result<(Truth, Option<Sample>), Error> {
+        if self.blocks(problem, recipe) {
+            let found = match draw {
+                Some(draw) => {
+                    let found = Truth::blocked_and_sampled(problem, draw)?;
+                    found.map(|(truth, sample)| (truth, Some(sample)))
+                }
+                None => Truth::blocked(problem).map(|truth| (truth, None)),
+            };
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+        Ok((Truth::exact(problem)?, None))
+    }
+
+    /// The truth that follows from a forward pass that somebody stored.
+    pub(super) fn given(
+        self,
+        problem: &Problem<f64>,
+        recipe: &Recipe,
+        saved: &Saved<f64>,
+    ) -> Result<Truth, Error> {
+        let blocked = self.blocks(problem, recipe).then(|| Truth::blocked_given(problem, saved));
+        blocked.flatten().map_or_else(|| Truth::given(problem, saved), Ok)
+    }
+}

@@ -1,0 +1,109 @@
+//! The verdict of large problems, whose truth is computed in `f64` by blocks, forced upon small ones: the same as with the truth
+//! in double-double.
+
+mod common;
+
+use common::{Shape, eighths};
+use sus_oracle::fast::evaluate;
+use sus_oracle::file::gradient_file::{Stored, to_tensors};
+use sus_oracle::file::tensor_file::Numbers;
+use sus_oracle::file::{Pass, Settings, TensorFile};
+use sus_oracle::gallery::arithmetic::Arithmetic;
+use sus_oracle::gallery::{self, Launch, cases};
+use sus_oracle::precision::{LARGEST_HEAD, Mode, Recipe};
+use sus_oracle::verdict::{Case, Judge, Outcome, Rule, TruthBy, Verdict};
+
+fn judge(case: &cases::Case, recipe: &Recipe, mode: Mode, by: TruthBy) -> Judge {
+    let case = Case::new(case.problem.clone(), case.settings.clone());
+    Judge::by(&case, recipe, mode, by).unwrap()
+}
+
+/// What a verdict says, but for the notes.
+fn said(verdict: &Verdict) -> (Outcome, Vec<(String, Rule)>, usize) {
+    let findings = verdict.findings.iter().map(|f| (f.tensor.clone(), f.rule)).collect();
+    (verdict.outcome, findings, verdict.borderline)
+}
+
+fn names_its_error(verdict: &Verdict) -> bool {
+    verdict.notes.iter().any(|note| note.contains("computed in f64 by blocks"))
+}
+
+#[test]
+fn every_kernel_of_the_gallery_gets_the_verdict_that_double_double_gives() {
+    let (mut pass, mut fail) = (0, 0);
+    let kernels = gallery::kernels().into_iter().filter(|kernel| kernel.wrong);
+    let kernels: Vec<_> = kernels.collect();
+    for (n, case) in cases::all().into_iter().enumerate() {
+        let name = ["f32", "flash-bf16"][n % 2];
+        let recipe = Recipe::built_in(name).unwrap();
+        let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+        let right = gallery::right_kernel(&launch);
+        for mode in [Mode::Exact, Mode::Given] {
+            let blocks = judge(&case, &recipe, mode, TruthBy::Blocks);
+            let exact = judge(&case, &recipe, mode, TruthBy::Definition);
+            let blocked = TruthBy::Blocks.blocks(blocks.problem(), &recipe);
+            let compare = |candidate: &TensorFile| {
+                let (found, expected) = (blocks.check(candidate), exact.check(candidate));
+                let at = format!("{} at {name}", case.name);
+                assert_eq!(said(&found), said(&expected), "{at}");
+                assert_eq!(names_its_error(&found), blocked, "{at}: {:?}", found.notes);
+                assert!(!names_its_error(&expected), "{at}");
+                found.outcome
+            };
+            pass += usize::from(compare(&right) == Outcome::Pass);
+            // A forward pass that is given is judged anew for each candidate, which takes long.
+            let step = if mode == Mode::Exact { 7 } else { 50 };
+            for kernel in kernels.iter().skip(n % 7).step_by(step) {
+                if let Some(wrong) = (kernel.run)(&launch) {
+                    fail += usize::from(compare(&wrong) == Outcome::Fail);
+                }
+            }
+        }
+    }
+    assert!(pass > 20 && fail > 100, "{pass} right ones passed, {fail} wrong ones failed");
+}
+
+#[test]
+fn a_bias_and_the_recipe_f64_keep_the_truth_in_double_double() {
+    let bias = Shape { bias: Some([true, true, false]), ..Shape::plain(9, 9) }.problem();
+    let plain = Shape::plain(9, 9).problem();
+    let [f32, f64] = ["f32", "f64"].map(|name| Recipe::built_in(name).unwrap());
+    assert!(TruthBy::Blocks.blocks(&plain, &f32));
+    assert!(!TruthBy::Blocks.blocks(&bias, &f32) && !TruthBy::Blocks.blocks(&plain, &f64));
+    let case = Case::new(bias, Settings { pass: Some(Pass::Dense), ..Settings::default() });
+    let of = |by| Judge::by(&case, &f32, Mode::Exact, by).unwrap();
+    assert_eq!(of(TruthBy::Blocks).bounds(), of(TruthBy::Definition).bounds());
+}
+
+#[test]
+fn the_truth_is_computed_by_blocks_above_a_size() {
+    let [f32, f64] = ["f32", "f64"].map(|name| Recipe::built_in(name).unwrap());
+    let of =
+        |queries| Shape { features: 1, value_features: 1, ..Shape::plain(queries, 8192) }.problem();
+    let (small, large) = (of(8192), of(8193));
+    assert!(!TruthBy::Size.blocks(&small, &f32) && TruthBy::Size.blocks(&large, &f32));
+    assert!(!TruthBy::Size.blocks(&large, &f64) && !TruthBy::Definition.blocks(&large, &f32));
+}
+
+/// One head of more entries than the statistics follow, with few features.
+#[test]
+fn a_problem_too_large_for_the_statistics_says_that_it_goes_without_them() {
+    let shape = Shape { features: 2, value_features: 2, ..Shape::plain(2900, 2900) };
+    let problem = shape.fill(|rng| eighths(rng) / 3.0);
+    const { assert!(2900 * 2900 > LARGEST_HEAD) };
+    let recipe = Recipe::built_in("f32").unwrap();
+    let case = Case::new(problem, Settings { pass: Some(Pass::Dense), ..Settings::default() });
+    let judge = Judge::by(&case, &recipe, Mode::Exact, TruthBy::Blocks).unwrap();
+    let right = evaluate::<f32>(&case.problem, None, None).unwrap().evaluation;
+    let mut file = to_tensors(&right, &case.settings, Stored::F32).unwrap();
+    let verdict = judge.check(&file);
+    assert_eq!(verdict.outcome, Outcome::Pass, "{:?}", verdict.findings);
+    let says = |note: &String| note.contains("no mean, slope or root mean square is judged");
+    assert!(verdict.notes.iter().any(says), "{:?}", verdict.notes);
+    let Numbers::Float(dq) = &mut file.arrays.get_mut("dq").unwrap().numbers else {
+        panic!("dq holds floats")
+    };
+    let worst = judge.bounds().dq.decides[777];
+    dq[777] = judge.gradients().dq.as_slice()[777] + 1.5 * worst;
+    assert_eq!(judge.check(&file).outcome, Outcome::Fail);
+}
