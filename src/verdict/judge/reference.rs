@@ -4,7 +4,7 @@ use crate::backward::Gradients;
 use crate::error::Error;
 use crate::forward::Saved;
 use crate::gallery::{directions, usual};
-use crate::precision::{AllLimits, Bound, Bounds, Mode, Question, Recipe, Truth, bounds, limits};
+use crate::precision::{AllLimits, Bound, Bounds, Mode, Question, Ranges, Recipe, Truth, bounds, limits, ranges};
 use crate::problem::Problem;
 use crate::sus::{Draw, Sample, sample};
 use crate::tensor::Tensor;
@@ -26,6 +26,7 @@ pub(super) struct Judged {
     pub(super) gradients: Gradients<f64>,
     pub(super) bounds: Bounds,
     pub(super) limits: Option<AllLimits>,
+    pub(super) ranges: Option<Ranges>,
 }
 
 /// The oracle's own mask, and what of it is forced.
@@ -102,7 +103,8 @@ impl Reference {
             gradients: &gradients,
         };
         let (bounds, limits) = Judged::errors(&question, draw);
-        let judged = Judged { gradients, bounds, limits };
+        let ranges = ranges(&question);
+        let judged = Judged { gradients, bounds, limits, ranges };
         Ok(Reference { truth, saved, mask, judged })
     }
 
