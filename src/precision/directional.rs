@@ -345,7 +345,8 @@ pub(super) fn along(
                     (r, parts, of_delta)
                 })
                 .collect();
-            let parts = of_heads.iter().fold(Parts::default(), |sum, (_, parts, _)| sum.plus(*parts));
+            let parts =
+                of_heads.iter().fold(Parts::default(), |sum, (_, parts, _)| sum.plus(*parts));
             let weights: [Vec<f64>; 4] = std::array::from_fn(|which| {
                 let of_tensor = of_heads.iter().filter_map(|(r, ..)| r.get(which));
                 of_tensor.flatten().copied().collect()

@@ -40,7 +40,7 @@ impl Range {
         self.least <= x && x <= self.most
     }
 
-    /// What a result is stored as that is within `before` of `x`, or kept as it is by a kernel that stores more.
+    /// What a result is stored as that is within `before` of `x`.
     fn stored(x: f64, before: f64, format: Format, flush_to_zero: bool) -> Self {
         if !before.is_finite() {
             return Range { least: f64::NEG_INFINITY, most: f64::INFINITY };
@@ -50,8 +50,8 @@ impl Range {
             if flush_to_zero && x.abs() < format.smallest_normal() { 0.0 } else { x }
         };
         Range {
-            least: least.min(format.round(least)).min(zero(least)),
-            most: most.max(format.round(most)).max(zero(most)),
+            least: format.round(least).min(zero(format.round(least))),
+            most: format.round(most).max(zero(format.round(most))),
         }
     }
 }
@@ -279,7 +279,8 @@ impl Rounded {
             let Some(kept) = core.kept(errors, e, number) else { continue };
             let [least, most] = core.stored_weight(errors, e, &kept);
             let mut terms = Terms::default();
-            terms[Stage::P as usize] = Term::certain((least - kept.w).abs().max((most - kept.w).abs()));
+            terms[Stage::P as usize] =
+                Term::certain((least - kept.w).abs().max((most - kept.w).abs()));
             self.sums[e.j].add(kept.w, &terms, g);
             self.add(e.j, [least, most], g);
         }
@@ -324,12 +325,53 @@ impl Rounded {
             if recipe.gqa == Gqa::Repeated && group > 1 {
                 error += sums.repeated(d, a, group);
             }
-            let (middle, half) = (
-                (self.least[at] + self.most[at]) / 2.0,
-                (self.most[at] - self.least[at]) / 2.0,
-            );
+            let (middle, half) =
+                ((self.least[at] + self.most[at]) / 2.0, (self.most[at] - self.least[at]) / 2.0);
             Range::stored(middle, half + error, recipe.output, recipe.flush_to_zero)
         };
         (0..self.least.len()).map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is within the error is stored within the range, and the range is no wider than that.
+        #[test]
+        fn a_number_within_the_error_is_stored_within_the_range(
+            x in -4.0..4.0_f64, exponent in -20..0_i32, at in -1.0..=1.0_f64, small in any::<bool>(),
+        ) {
+            let x = if small { libm::ldexp(x, -20) } else { x };
+            let before = libm::ldexp(1.0, exponent) * x.abs();
+            for format in [Format::F16, Format::Bf16] {
+                let range = Range::stored(x, before, format, false);
+                prop_assert!(range.holds(format.round(x + at * before)));
+                prop_assert_eq!(range.least, format.round(x - before));
+                prop_assert_eq!(range.most, format.round(x + before));
+                let flushed = Range::stored(x, before, format, true);
+                let y = x + at * before;
+                let small = y.abs() < format.smallest_normal();
+                let stored = if small { 0.0 } else { format.round(y) };
+                prop_assert!(flushed.holds(stored));
+            }
+        }
+
+        #[test]
+        fn a_stored_number_is_no_further_than_its_distance(x in 0.1..4.0_f64, exponent in -30..-4_i32, at in -1.0..=1.0_f64) {
+            let error = libm::ldexp(1.0, exponent);
+            for format in [Format::F16, Format::Bf16] {
+                prop_assert!((format.round(x + at * error) - x).abs() <= distance(format, x, error));
+            }
+        }
+    }
+
+    #[test]
+    fn the_lowest_bit_divides() {
+        for (x, bit) in [(1.0, 1.0), (-0.75, 0.25), (96.0, 32.0), (0.0, f64::INFINITY)] {
+            assert_eq!(lowest_bit(x), bit);
+        }
     }
 }

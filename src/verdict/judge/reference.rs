@@ -4,7 +4,9 @@ use crate::backward::Gradients;
 use crate::error::Error;
 use crate::forward::Saved;
 use crate::gallery::{directions, usual};
-use crate::precision::{AllLimits, Bound, Bounds, Mode, Question, Ranges, Recipe, Truth, bounds, limits, ranges};
+use crate::precision::{
+    AllLimits, Bound, Bounds, Mode, Question, Ranges, Recipe, Truth, bounds, limits, ranges,
+};
 use crate::problem::Problem;
 use crate::sus::{Draw, Sample, sample};
 use crate::tensor::Tensor;
