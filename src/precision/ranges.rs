@@ -325,8 +325,10 @@ impl Rounded {
             if recipe.gqa == Gqa::Repeated && group > 1 {
                 error += sums.repeated(d, a, group);
             }
-            let (middle, half) =
-                ((self.least[at] + self.most[at]) / 2.0, (self.most[at] - self.least[at]) / 2.0);
+            let (middle, half) = (
+                f64::midpoint(self.least[at], self.most[at]),
+                (self.most[at] - self.least[at]) / 2.0,
+            );
             Range::stored(middle, half + error, recipe.output, recipe.flush_to_zero)
         };
         (0..self.least.len()).map(one).collect()
