@@ -103,6 +103,8 @@ pub enum Rule {
     Constant,
     /// An element is further from the truth than any right kernel.
     Bound,
+    /// An element is within its bound, and no rounding of what any right kernel may have.
+    Rounded,
     /// The errors have a common sign.
     Mean,
     /// The errors grow with the truth: a wrong factor.
@@ -139,6 +141,7 @@ impl Rule {
             Rule::Zero => "zero",
             Rule::Constant => "constant",
             Rule::Bound => "bound",
+            Rule::Rounded => "rounded",
             Rule::Mean => "mean",
             Rule::Slope => "slope",
             Rule::Rms => "rms",

@@ -431,3 +431,45 @@ fn no_direction_is_followed_that_the_plainest_right_kernel_half_reaches() {
         assert_eq!(directions.iter().any(|of| of.bug == bug), followed, "{name}");
     }
 }
+
+/// What the judge says of a kernel of the gallery on one of its cases, edited.
+fn of_gallery(kernel: &str, case: &str, recipe: &str, edit: impl Fn(&mut TensorFile)) -> Verdict {
+    let case = gallery::cases::named(case).unwrap();
+    let recipe = Recipe::built_in(recipe).unwrap();
+    let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+    let mut file = (gallery::named(kernel).unwrap().run)(&launch).unwrap();
+    edit(&mut file);
+    let case = Case::new(case.problem.clone(), case.settings);
+    Judge::new(&case, &recipe, Mode::Exact).unwrap().check(&file)
+}
+
+#[test]
+fn the_ranges_alone_see_a_factor_below_a_rounding() {
+    let of = |recipe, edit: fn(&mut TensorFile)| {
+        of_gallery("dv_one_percent_small", "one_key", recipe, edit)
+    };
+    let verdict = of("flash-bf16", |_| ());
+    assert_eq!(rules(&verdict), [Rule::Rounded], "{:?}", verdict.findings);
+    // With more bits than bf16 it is no result that was rounded to bf16.
+    let verdict = of("flash-bf16", |file| floats(file, "dv")[0] *= 1.0 + 1e-6);
+    assert_eq!(verdict.outcome, Outcome::Pass, "{:?}", verdict.findings);
+}
+
+#[test]
+fn the_ranges_know_the_weight_of_a_row_with_one_key() {
+    let verdict = of_gallery("delta_in_bf16", "one_key", "flash-bf16", |_| ());
+    assert_eq!(rules(&verdict), [Rule::Rounded], "{:?}", verdict.findings);
+}
+
+#[test]
+fn a_stored_o_says_what_delta_is_made_of() {
+    let verdict = of_gallery("delta_in_bf16", "long", "flash-f16", |_| ());
+    assert_eq!(rules(&verdict), [Rule::Direction], "{:?}", verdict.findings);
+    // Without it, or with one that nobody stored, the roundings of P and of o are in the limit.
+    let forget = |file: &mut TensorFile| drop(file.arrays.remove("o"));
+    let widen = |file: &mut TensorFile| floats(file, "o")[0] *= 1.0 + 1e-6;
+    for edit in [forget as fn(&mut TensorFile), widen] {
+        let verdict = of_gallery("delta_in_bf16", "long", "flash-f16", edit);
+        assert_eq!(verdict.outcome, Outcome::Pass, "{:?}", verdict.findings);
+    }
+}

@@ -1,5 +1,6 @@
 //! The right kernels: other tiles, other orders, other ways to the same numbers.
 
+use super::arithmetic::Format;
 use super::machine::{Fold, Order, Plan, Softmax, Stage};
 use super::{family, only_if};
 
@@ -90,6 +91,15 @@ family! { Right false;
     [] ""
     fn scale_in_ds(launch) {
         Some(launch.run(Plan { fold: Fold::Slopes, ..Plan::default() }))
+    }
+    /// `dS` is made of the `P` that the products read.
+    [] ""
+    fn rounded_weights_in_ds(launch) {
+        let format = launch.arithmetic.weight_operand;
+        only_if(matches!(format, Format::Bf16 | Format::F16))?;
+        Some(launch.edit(Stage::Drawn, |w| {
+            w.wq.iter_mut().chain(&mut w.wk).for_each(|weight| *weight = format.round(*weight));
+        }))
     }
     /// `delta` as the sum of `W dP` where the recipe does not say `G . o`.
     [] ""

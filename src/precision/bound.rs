@@ -94,8 +94,10 @@ pub fn bounds(question: &Question<'_>) -> Bounds {
     let core = Core::new(question);
     let lambda = core.lambda;
     let (o, lse) = core.forward();
-    let (dq, dk, dv) = core.heads();
-    Bounds { o, lse, dq, dk, dv, dbias: core.dbias(), dsink: core.dsink(), lambda }
+    let [dq, dk, dv] = core.heads().map(Bound::from_elements);
+    let [dbias, dsink] =
+        [core.dbias(), core.dsink()].map(|elements| elements.map(Bound::from_elements));
+    Bounds { o, lse, dq, dk, dv, dbias, dsink, lambda }
 }
 
 /// The weights `W~` of a mask and their bounds, in the order of its columns.
@@ -170,17 +172,29 @@ pub(super) struct Core<'a> {
     pub(super) lambda: f64,
     pub(super) calibrated: bool,
     pub(super) packed: Option<Packed>,
+    /// Roundings of numbers that are known well enough are taken for what they are.
+    pub(super) known: bool,
 }
 
 impl<'a> Core<'a> {
     pub(super) fn new(q: &'a Question<'a>) -> Self {
-        let (calibrated, packed) = (q.is_calibrated(), Packed::of(q.problem));
-        Core { q, a: Arithmetic::new(q.recipe), lambda: lambda(q.problem), calibrated, packed }
+        Core {
+            q,
+            a: Arithmetic::new(q.recipe),
+            lambda: lambda(q.problem),
+            calibrated: q.is_calibrated(),
+            packed: Packed::of(q.problem),
+            known: false,
+        }
     }
 
     pub(super) fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
-        let packed = self.packed.as_ref();
-        row_errors_packed(self.q.problem, self.q.saved, self.q.recipe, mode, row, packed)
+        let Question { problem, saved, recipe, .. } = *self.q;
+        let mut errors = row_errors_packed(problem, saved, recipe, mode, row, self.packed.as_ref());
+        if self.known && mode == Mode::Exact {
+            self.single_weight(row, &mut errors);
+        }
+        errors
     }
 
     pub(super) fn tail(&self, rho: f64, multiplicity: f64) -> Tail {
@@ -255,7 +269,7 @@ impl<'a> Core<'a> {
 
     fn lse_row(&self, errors: &RowErrors) -> Element {
         let recipe = self.q.recipe;
-        let mut element = Element { worst: 0.0, decides: 0.0, stages: [0.0; Stage::COUNT] };
+        let mut element = Element::default();
         if errors.lse == f64::NEG_INFINITY {
             return element;
         }

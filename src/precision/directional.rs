@@ -7,6 +7,8 @@
 use super::bound::{Bound, Core};
 use super::drawn::{Drawn, Entry, add};
 use super::functional::{DIRECTIONAL_FALSE_ALARM, Weights, stored_parameter};
+use super::recipe::Delta;
+use super::row::Mode;
 use super::stage::Stage;
 use crate::problem::{Row, bias_row};
 use crate::tensor::dot;
@@ -37,8 +39,21 @@ pub struct Along {
     pub weights: [Vec<f64>; 4],
     /// What a right kernel does not exceed.
     pub limit: f64,
+    /// The same of kernels that say what `o` they stored.
+    pub with_o: Option<WithO>,
     /// What the bug itself makes of it.
     pub expected: f64,
+}
+
+/// What a sum does not exceed when the `o` of the candidate is known, and with it what a stored `o` makes of `delta`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WithO {
+    /// What an error of `delta` adds to the sum, for each row.
+    pub of_delta: Vec<f64>,
+    /// The limit of what is left if `delta` is made of the stored `o`.
+    pub stored: f64,
+    /// The limit of what is left if it is made of the `o` before it was stored, and that of the whole sum.
+    pub unstored: [f64; 2],
 }
 
 /// What a sum of the errors of one key head can be: squares of sub-Gaussian parameters, and bounds.
@@ -48,6 +63,8 @@ struct Parts {
     ds: [f64; 4],
     /// The roundings of `P`, for `dv`, in `dS` and in `delta`, whichever of them are the same.
     p: f64,
+    /// The same but for those in `delta`.
+    p_without_delta: f64,
     /// Those of the stored `o` in `delta`.
     delta: f64,
     stored: f64,
@@ -61,6 +78,7 @@ impl Parts {
         Parts {
             ds: std::array::from_fn(|at| self.ds[at] + other.ds[at]),
             p: self.p + other.p,
+            p_without_delta: self.p_without_delta + other.p_without_delta,
             delta: self.delta + other.delta,
             stored: self.stored + other.stored,
             known: [self.known[0] + other.known[0], self.known[1] + other.known[1]],
@@ -70,9 +88,14 @@ impl Parts {
 
     /// What the sum does not exceed, for a kernel that makes any of the choices.
     fn limit(&self, tail: f64) -> f64 {
+        self.limit_of(tail, self.p + self.delta)
+    }
+
+    /// The same with these squares for `P` and `delta`.
+    fn limit_of(&self, tail: f64, p_and_delta: f64) -> f64 {
         let ds = self.ds.iter().copied().fold(0.0, f64::max);
         let known = self.known[0].abs().max((self.known[0] + self.known[1]).abs());
-        tail * libm::sqrt(ds + self.p + self.delta + self.stored) + known + self.rest
+        tail * libm::sqrt(ds + p_and_delta + self.stored) + known + self.rest
     }
 }
 
@@ -244,9 +267,10 @@ impl Head<'_> {
         r
     }
 
-    /// What the sum of the errors with these weights can be.
-    fn parts(&self, r: &Vectors) -> Parts {
+    /// What the sum of the errors with these weights can be; and what an error of `delta` adds to it, row by row.
+    fn parts(&self, r: &Vectors) -> (Parts, Vec<f64>) {
         let mut parts = Parts::default();
+        let mut of_delta = vec![0.0; self.drawn.delta.len()];
         for entries in self.drawn.by_row() {
             let (at, row) = self.drawn.row(self.core, entries);
             let all: Vec<[f64; 3]> =
@@ -254,7 +278,8 @@ impl Head<'_> {
             let by_weight =
                 |(e, [dq, dk, _]): (&Entry, &[f64; 3])| f64::from(e.by_weight) * (dq + dk);
             let shared: f64 = entries.iter().zip(&all).map(by_weight).sum();
-            let mut of_p = Hypotheses::default();
+            of_delta[at] = -shared;
+            let (mut of_p, mut without_delta) = (Hypotheses::default(), Hypotheses::default());
             for (e, [dq, dk, dv]) in entries.iter().zip(all) {
                 let z = dq + dk;
                 for (scaled, &ds) in e.ds.iter().enumerate() {
@@ -264,12 +289,14 @@ impl Head<'_> {
                 }
                 let p = f64::from(e.p);
                 of_p.add(dv * p, z * f64::from(e.p_in_ds), -shared * f64::from(e.dp) * p);
+                without_delta.add(dv * p, z * f64::from(e.p_in_ds), 0.0);
                 parts.known[0] += dv * f64::from(e.known);
                 parts.known[1] += z * f64::from(e.known_ds);
             }
             let [forward, stored] =
                 self.drawn.delta[at].map(|delta| shared * shared * delta * delta);
             parts.p += of_p.largest(forward);
+            parts.p_without_delta += without_delta.largest(0.0);
             parts.delta += stored;
         }
         for (which, r) in r.iter().enumerate() {
@@ -279,7 +306,7 @@ impl Head<'_> {
                 parts.rest += r.abs() * self.weights[which].rest[at];
             }
         }
-        parts
+        (parts, of_delta)
     }
 }
 
@@ -295,30 +322,46 @@ pub(super) fn along(
     let rows = core.q.problem.group() * s.queries;
     let lengths = [rows * s.features, s.keys * s.features, s.keys * s.value_features];
     let count = directions.len().max(1) as f64;
-    let tail = libm::sqrt(2.0 * libm::log(2.0 * count / DIRECTIONAL_FALSE_ALARM));
+    let tail_of = |events: f64| libm::sqrt(2.0 * libm::log(2.0 * events / DIRECTIONAL_FALSE_ALARM));
+    let (tail, tail_of_two) = (tail_of(count), tail_of(2.0 * count));
+    // The stored o is what delta is made of, and its rounding is followed.
+    let says_o = core.q.mode == Mode::Exact
+        && core.q.recipe.delta == Delta::Stored
+        && core.a.is_narrow(core.q.recipe.o)
+        && !core.a.is_narrow(core.q.recipe.elementwise);
     let one = |direction: &Direction| {
         if let Some(bound) = dbias.filter(|_| !direction.tensors[3].is_empty()) {
             return along_bias(core, heads, bound, direction, tail);
         }
         let best = CAUTIONS.map(|caution| {
-            let of_heads: Vec<(Vectors, Parts)> = heads
+            let of_heads: Vec<(Vectors, Parts, Vec<f64>)> = heads
                 .par_iter()
                 .enumerate()
                 .map(|(at, drawn)| {
                     let first = lengths.map(|n| at * n);
                     let head = Head { core, drawn, weights, first, lengths };
                     let r = head.weights(direction, caution);
-                    let parts = head.parts(&r);
-                    (r, parts)
+                    let (parts, of_delta) = head.parts(&r);
+                    (r, parts, of_delta)
                 })
                 .collect();
-            let parts = of_heads.iter().fold(Parts::default(), |sum, (_, parts)| sum.plus(*parts));
+            let parts =
+                of_heads.iter().fold(Parts::default(), |sum, (_, parts, _)| sum.plus(*parts));
             let weights: [Vec<f64>; 4] = std::array::from_fn(|which| {
-                let of_tensor = of_heads.iter().filter_map(|(r, _)| r.get(which));
+                let of_tensor = of_heads.iter().filter_map(|(r, ..)| r.get(which));
                 of_tensor.flatten().copied().collect()
             });
             let expected = weights.iter().zip(&direction.tensors).map(|(w, m)| dot(w, m)).sum();
-            Along { name: direction.name, limit: parts.limit(tail), expected, weights }
+            let with_o = says_o.then(|| WithO {
+                // Rows of the heads of a group follow each other, in the order of all rows.
+                of_delta: of_heads.iter().flat_map(|(_, _, of_delta)| of_delta.clone()).collect(),
+                stored: parts.limit_of(tail, parts.p_without_delta),
+                unstored: [
+                    parts.limit_of(tail_of_two, parts.p_without_delta + parts.delta),
+                    parts.limit_of(tail_of_two, parts.p),
+                ],
+            });
+            Along { name: direction.name, limit: parts.limit(tail), with_o, expected, weights }
         });
         let power = |along: &Along| along.expected / along.limit;
         let better = |a: Along, b: Along| if power(&b) > power(&a) { b } else { a };
@@ -389,5 +432,6 @@ fn along_bias(
     }
     let expected = dot(&weights, &direction.tensors[3]);
     let limit = tail * libm::sqrt(sum) + rest;
-    Along { name: direction.name, weights: [vec![], vec![], vec![], weights], limit, expected }
+    let weights = [vec![], vec![], vec![], weights];
+    Along { name: direction.name, weights, limit, with_o: None, expected }
 }

@@ -19,7 +19,7 @@ pub const STATISTICAL_FALSE_ALARM: f64 = 2.5e-10;
 /// What the sums along directions may spend of the functionals' share.
 pub(super) const DIRECTIONAL_FALSE_ALARM: f64 = 2e-10;
 
-/// Entries of one key head up to which its roundings are followed; above, there are no statistics.
+/// Entries of one key head up to which its roundings are followed; above, there are no statistics and no ranges.
 pub const LARGEST_HEAD: usize = 1 << 23;
 
 /// Bits beyond its format from which a result's rounding is taken as nearly uniform.

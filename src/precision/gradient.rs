@@ -1,7 +1,8 @@
 //! The bounds of `dq`, `dk` and `dv`.
 
-use super::bound::{Bound, Core, equal_rows};
+use super::bound::{Core, equal_rows};
 use super::entry::Term;
+use super::ranges::Rounded;
 use super::recipe::Gqa;
 use super::row::RowErrors;
 use super::score::EntryError;
@@ -14,7 +15,7 @@ use rayon::prelude::*;
 
 impl Core<'_> {
     /// `dq, dk, dv`: one task for each key head.
-    pub(super) fn heads(&self) -> (Bound, Bound, Bound) {
+    pub(super) fn heads(&self) -> [Vec<Element>; 3] {
         let p = self.q.problem;
         let sizes = p.sizes();
         let heads: Vec<_> = (0..sizes.batch * sizes.key_heads)
@@ -24,7 +25,7 @@ impl Core<'_> {
                 if self.is_large() {
                     self.head_by_keys(b, key_head)
                 } else {
-                    self.head(b, key_head)
+                    self.head(b, key_head, None)
                 }
             })
             .collect();
@@ -34,12 +35,16 @@ impl Core<'_> {
                 all.extend(elements);
             }
         }
-        let [dq, dk, dv] = all;
-        (Bound::from_elements(dq), Bound::from_elements(dk), Bound::from_elements(dv))
+        all
     }
 
-    /// Sections "dq", "dk" and "dv" of one key head.
-    pub(super) fn head(&self, b: usize, key_head: usize) -> [Vec<Element>; 3] {
+    /// Sections "dq", "dk" and "dv" of one key head; its rows are shown to `rounded` too.
+    pub(super) fn head(
+        &self,
+        b: usize,
+        key_head: usize,
+        mut rounded: Option<&mut Rounded>,
+    ) -> [Vec<Element>; 3] {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let (sizes, group) = (p.sizes(), p.group());
         let mut dk = vec![Sums::new(sizes.features); sizes.keys];
@@ -54,6 +59,12 @@ impl Core<'_> {
                 rho = rho.max(second);
                 lses.push(errors.lse);
                 dq.extend(self.row(row, &errors, second, &mut dk, &mut dv));
+                if let Some(rounded) = &mut rounded {
+                    rounded.add_row(self, row, &errors);
+                }
+            }
+            if let Some(rounded) = &mut rounded {
+                rounded.end_head(a);
             }
             for sums in dk.iter_mut().chain(&mut dv) {
                 sums.end_head(a);
@@ -116,7 +127,11 @@ impl Core<'_> {
             dk[e.j].add(dz, &alone, p.q(row));
             let (mut terms, lse, _) = self.weight_terms(errors, e, &kept);
             terms[Stage::Lse as usize] = lse;
-            terms[Stage::P as usize] = Term::certain(a.narrow_scaled(recipe.p, kept.w * (1.0 + r)));
+            // Ranges treat the rounding of P apart.
+            if !self.follows_p() {
+                let of_p = a.narrow_scaled(recipe.p, kept.w * (1.0 + r));
+                terms[Stage::P as usize] = Term::certain(of_p);
+            }
             dv[e.j].add(kept.w, &terms, p.g(row));
         }
         let stored = Term::certain(errors.delta_stored);

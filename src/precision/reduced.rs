@@ -1,6 +1,6 @@
 //! The bounds of the gradients that are sums over rows: `dbias` and `dsink`.
 
-use super::bound::{Bound, Core, equal_rows};
+use super::bound::{Core, equal_rows};
 use super::entry::Term;
 use super::row::RowErrors;
 use super::stage::Stage;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 impl Core<'_> {
     /// Section "dbias".
-    pub(super) fn dbias(&self) -> Option<Bound> {
+    pub(super) fn dbias(&self) -> Option<Vec<Element>> {
         let p = self.q.problem;
         let truth = self.q.gradients.dbias.as_ref()?;
         let [batch, heads, queries, keys] = truth.shape();
@@ -40,7 +40,7 @@ impl Core<'_> {
                 sums.iter().zip(truth).map(finish).collect()
             })
             .collect();
-        Some(Bound::from_elements(elements.into_iter().flatten()))
+        Some(elements.concat())
     }
 
     pub(super) fn bias_row(&self, row: Row, errors: &RowErrors, sums: &mut [Sums]) {
@@ -68,7 +68,7 @@ impl Core<'_> {
     }
 
     /// Section "dsink".
-    pub(super) fn dsink(&self) -> Option<Bound> {
+    pub(super) fn dsink(&self) -> Option<Vec<Element>> {
         let p = self.q.problem;
         let truth = self.q.gradients.dsink.as_ref()?;
         let elements: Vec<Element> = (0..truth.len())
@@ -92,7 +92,7 @@ impl Core<'_> {
                 element
             })
             .collect();
-        Some(Bound::from_elements(elements))
+        Some(elements)
     }
 
     pub(super) fn sink_row(&self, row: Row, errors: &RowErrors, sums: &mut Sums) {

@@ -8,10 +8,12 @@ use super::vectors::{self, Running};
 pub(super) type Terms = [Term; Stage::COUNT];
 
 /// What an element of a result may err.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Element {
     pub worst: f64,
     pub decides: f64,
+    /// What decides before the result is rounded to its format, the truth's own error included.
+    pub before: f64,
     pub stages: [f64; Stage::COUNT],
 }
 
@@ -86,6 +88,11 @@ impl Sums {
         }
     }
 
+    /// How many terms were added.
+    pub(super) fn terms(&self) -> usize {
+        self.terms
+    }
+
     /// Turns what the terms share into errors of the elements, given those of `lse` and `delta`.
     pub(super) fn settle(&mut self, of: [(Stage, Term, usize); 3]) {
         for (stage, term, which) in of {
@@ -124,7 +131,7 @@ impl Sums {
         tail: Tail,
         more: usize,
     ) -> Element {
-        let mut element = Element { worst: 0.0, decides: 0.0, stages: [0.0; Stage::COUNT] };
+        let mut element = Element::default();
         for stage in (0..Stage::COUNT).filter(|&stage| self.used[stage]) {
             let at = stage * self.width + d;
             let worst = self.worst[at];
@@ -183,6 +190,7 @@ impl Element {
         let own = super::Truth::RELATIVE_ERROR * truth.abs();
         let worst = rounding(truth.abs() + self.worst) + own;
         let decides = rounding(truth.abs() + self.decides) + own;
+        self.before = self.decides + own;
         self.add(Stage::Store as usize, worst, decides);
         if self.decides.is_nan() {
             (self.worst, self.decides) = (f64::INFINITY, f64::INFINITY);

@@ -2,7 +2,7 @@
 
 use super::statistics::{self, StatisticResult};
 use super::{Finding, Outcome, Rule, Verdict};
-use crate::precision::{Bound, Limits, Stage};
+use crate::precision::{Bound, Limits, Range, Stage};
 
 /// The comparison of one tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub(super) struct Expected<'a> {
     pub truth: &'a [f64],
     pub bound: &'a Bound,
     pub limits: Option<&'a Limits>,
+    /// Ranges, one set of which holds every element; none if nothing is known.
+    pub ranges: &'a [&'a [Range]],
     /// Rows of one head of the limits.
     pub head_rows: usize,
 }
@@ -97,10 +99,33 @@ pub(super) fn compare(
     if result.outside > 0 {
         let share = format!("{} of {} elements outside their bounds", result.outside, truth.len());
         verdict.fail(name, Rule::Bound, share);
+    } else {
+        ranges(&expected, found, verdict);
     }
     vacuous(&expected, &result, of_truth, of_bound, verdict);
     let outcome = verdict.findings[before..].iter().map(|f| f.outcome).max();
     TensorResult { outcome: outcome.unwrap_or_default(), ..result }
+}
+
+/// Fails a tensor within its bounds that no rounding of what a right kernel may have is.
+fn ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
+    let outside = |ranges: &[Range]| -> Vec<usize> {
+        (0..found.len()).filter(|&at| !ranges[at].holds(found[at])).collect()
+    };
+    let nearest = expected.ranges.iter().map(|ranges| (outside(ranges), ranges));
+    let Some((outside, ranges)) = nearest.min_by_key(|(outside, _)| outside.len()) else { return };
+    if let Some(&first) = outside.first() {
+        let worst = worst_at(expected, first, found[first], 0.0);
+        let Range { least, most } = ranges[first];
+        let message = format!(
+            "{} of {} elements are no rounding of what a right kernel may have, the first at {:?}: found {:e}, not within [{least:e}, {most:e}]",
+            outside.len(),
+            found.len(),
+            worst.index,
+            worst.found,
+        );
+        verdict.fail(expected.name, Rule::Rounded, message);
+    }
 }
 
 /// `|found - truth| / bound`. An infinite truth is matched by an infinity, of either sign.

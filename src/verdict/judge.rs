@@ -198,7 +198,14 @@ impl Judge {
             let sizes = self.problem.sizes();
             let head_rows =
                 if name == "dq" { self.problem.group() * sizes.queries } else { sizes.keys };
-            let expected = Expected { name, shape: &shape, truth, bound, limits, head_rows };
+            let output = self.recipe.output;
+            // What has more bits than the recipe stores was not rounded to its format.
+            let ranges =
+                judged.ranges.as_ref().filter(|_| found.iter().all(|&x| output.round(x) == x));
+            let ranges = ranges.map_or_else(Vec::new, |ranges| ranges.of(name));
+            let ranges = ranges.as_slice();
+            let expected =
+                Expected { name, shape: &shape, truth, bound, limits, ranges, head_rows };
             let result = compare(expected, found, &mut verdict);
             verdict.tensors.push(result);
         }
@@ -215,10 +222,25 @@ impl Judge {
             let dbias = of("dbias");
             if let (Some(dq), Some(dk), Some(dv)) = (of("dq"), of("dk"), of("dv")) {
                 let gradients = [dq, dk, dv, dbias.unwrap_or_default()];
-                judge_directions(along, gradients, &mut verdict);
+                let of_o = results.iter().find(|result| result.0 == "o");
+                let of_o = of_o.and_then(|&(_, o)| self.delta_of(o));
+                judge_directions(along, gradients, of_o.as_deref(), &mut verdict);
             }
         }
         verdict
+    }
+
+    /// What an `o` makes of each row's `delta`, against the truth; `None` if it is not one that the recipe stores.
+    fn delta_of(&self, o: &[f64]) -> Option<Vec<f64>> {
+        let format = self.recipe.o;
+        if o.iter().any(|&x| format.round(x) != x) {
+            return None;
+        }
+        let errors = o.iter().zip(self.exact.saved.o.as_slice()).map(|(o, truth)| o - truth);
+        let products: Vec<f64> =
+            errors.zip(self.problem.inputs().g.as_slice()).map(|(error, g)| error * g).collect();
+        let width = self.problem.sizes().value_features.max(1);
+        Some(products.chunks(width).map(|row| row.iter().sum()).collect())
     }
 
     /// Many runs in one file.

@@ -2,7 +2,7 @@
 
 use super::elements::Expected;
 use super::{Rule, Verdict};
-use crate::precision::{Along, Limits, SetLimits, Statistic};
+use crate::precision::{Along, Limits, SetLimits, Statistic, WithO};
 
 /// One statistic of a tensor, against its limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,10 +54,12 @@ pub(super) fn along_sum(along: &Along, gradients: [[&[f64]; 2]; 4]) -> f64 {
     along.weights.iter().zip(gradients).map(sum).sum()
 }
 
-/// Holds the errors of `dq`, `dk`, `dv` and `dbias`, as `[truth, found]`, against the limits of the directions.
+/// Holds the errors of `dq`, `dk`, `dv` and `dbias`, as `[truth, found]`, against the limits of the directions; `of_o` is
+/// what the candidate's own `o` makes of each row's `delta`, if it says so.
 pub(super) fn judge_directions(
     along: &[Along],
     gradients: [[&[f64]; 2]; 4],
+    of_o: Option<&[f64]>,
     verdict: &mut Verdict,
 ) {
     for of_bug in along {
@@ -67,7 +69,11 @@ pub(super) fn judge_directions(
         if !found.is_finite() {
             continue;
         }
-        let sum = SetResult { found, limit };
+        let mut sum = SetResult { found, limit };
+        if let (Some(with_o), Some(of_o)) = (&of_bug.with_o, of_o) {
+            sum = with_known_o(found, with_o, of_o);
+        }
+        let SetResult { found, limit } = sum;
         verdict.directions.push(DirectionResult { bug, sum, expected });
         if sum.ratio() > 1.0 {
             let message = format!(
@@ -76,6 +82,18 @@ pub(super) fn judge_directions(
             verdict.fail("gradients", Rule::Direction, message);
         }
     }
+}
+
+/// The sum of a candidate whose `o` is known, by the way to `delta` that explains it better: from the `o` that it stored,
+/// or from what that was rounded from.
+fn with_known_o(found: f64, with_o: &WithO, of_o: &[f64]) -> SetResult {
+    let left = found - with_o.of_delta.iter().zip(of_o).map(|(a, b)| a * b).sum::<f64>();
+    let stored = SetResult { found: left, limit: with_o.stored };
+    let [of_left, of_all] = with_o.unstored;
+    let unstored = [SetResult { found: left, limit: of_left }, SetResult { found, limit: of_all }];
+    let [left, all] = unstored;
+    let unstored = if left.ratio() > all.ratio() { left } else { all };
+    if stored.ratio() <= unstored.ratio() { stored } else { unstored }
 }
 
 /// Sums over a set.

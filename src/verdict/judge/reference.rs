@@ -6,8 +6,8 @@ use crate::fast::OwnError;
 use crate::forward::Saved;
 use crate::gallery::{directions, usual};
 use crate::precision::{
-    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, Question, Recipe, Truth, bounds,
-    limits,
+    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, Question, Ranges, Recipe, Truth,
+    bounds, has_ranges, limits, ranges,
 };
 use crate::problem::Problem;
 use crate::sus::{Draw, Sample, sample};
@@ -32,8 +32,11 @@ pub(super) struct Judged {
     pub(super) gradients: Gradients<f64>,
     pub(super) bounds: Bounds,
     pub(super) limits: Option<AllLimits>,
+    pub(super) ranges: Option<Ranges>,
     /// The largest share of a bound that is the truth's own error, if it has one.
     own_share: Option<f64>,
+    /// Whether the recipe has ranges that this case goes without.
+    without_ranges: bool,
 }
 
 /// The oracle's own mask, and what of it is forced.
@@ -53,7 +56,11 @@ impl Judged {
         let mut bounds = bounds(question);
         let own_share = own.map(|own| bounds.widen(own));
         let limits = limits(question, &bounds, directions);
-        Judged { gradients: question.gradients.clone(), bounds, limits, own_share }
+        // They are of an exact truth.
+        let ranges = if own.is_none() { ranges(question) } else { None };
+        let without_ranges = ranges.is_none() && has_ranges(question.recipe);
+        let gradients = question.gradients.clone();
+        Judged { gradients, bounds, limits, ranges, own_share, without_ranges }
     }
 
     /// With the directions of a case, but for those along which the plainest right kernel errs much.
@@ -82,6 +89,9 @@ impl Judged {
             notes.push(format!(
                 "the truth is computed in f64 by blocks; its own error, at most {share:.1e} of a bound, is part of the bounds"
             ));
+        }
+        if self.without_ranges {
+            notes.push("no gradient is held against what right kernels round to".into());
         }
         if self.limits.is_none() {
             notes.push(format!(
