@@ -38,8 +38,8 @@ pub struct Survivor {
     pub cases: Vec<&'static str>,
 }
 
-/// Runs of wrong kernels that show and are passed: kernel, recipe, case. What they add is
-/// below what the roundings that a recipe allows may add (`docs/verdict.md`, "What remains").
+/// Runs of wrong kernels that show and are passed: kernel, recipe, case. A right kernel can give the same results, each of its
+/// stages within its bound: a test of this module has the numbers (`docs/verdict.md`, "What remains").
 pub const PASSED: [(&str, &str, &str); 1] =
     [("keys_prescaled_and_rounded", "flash-f16", "one_key")];
 
@@ -372,5 +372,60 @@ impl Matrix {
         let rules: Vec<Value> =
             std::iter::once(tally("sus-oracle", self.ours())).chain(rivals).collect();
         json!({ "rules": rules, "mistakes": self.mistakes() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::TensorFile;
+    use crate::file::tensor_file::Numbers;
+    use crate::gallery::arithmetic::{Arithmetic, Format};
+    use crate::gallery::{Launch, cases, named, right_kernel};
+    use crate::precision::{Mode, Question, Recipe, Stage, Truth, bounds};
+
+    fn floats<'a>(file: &'a TensorFile, name: &str) -> &'a [f64] {
+        match &file.arrays[name].numbers {
+            Numbers::Float(x) => x,
+            _ => panic!("{name} is not of floats"),
+        }
+    }
+
+    /// Each stage of the witness errs by no more than a right kernel may, `P` is not rounded, and the bits are those of the run.
+    #[test]
+    fn the_run_that_passes_is_one_that_a_right_kernel_can_give() {
+        let [(kernel, recipe, case)] = PASSED;
+        let recipe = Recipe::built_in(recipe).unwrap();
+        let problem = cases::named(case).unwrap().problem;
+        let launch = Launch::new(&problem, Arithmetic::of(&recipe), None);
+        let (passed, right) =
+            ((named(kernel).unwrap().run)(&launch).unwrap(), right_kernel(&launch));
+        let different: Vec<_> = ["o", "lse", "dq", "dk", "dv"]
+            .into_iter()
+            .flat_map(|name| (0..floats(&right, name).len()).map(move |at| (name, at)))
+            .filter(|&(name, at)| floats(&passed, name)[at] != floats(&right, name)[at])
+            .collect();
+        assert_eq!(different, [("dv", 3)]);
+
+        let truth = Truth::exact(&problem).unwrap();
+        let gradients = truth.gradients(None);
+        let bound = bounds(&Question {
+            problem: &problem,
+            recipe: &recipe,
+            mode: Mode::Exact,
+            saved: &truth.saved(),
+            sample: None,
+            borderline: None,
+            gradients: &gradients,
+        })
+        .dv;
+        let exact = gradients.dv.as_slice()[3];
+        let share = |stage: Stage| f64::from(bound.stages[3][stage as usize]) * bound.decides[3];
+        let may_err = share(Stage::Score) + share(Stage::Lse) + share(Stage::Sum);
+        let found = floats(&passed, "dv")[3];
+        // Past the middle between what the run and what the other right kernels store.
+        let witness = f64::midpoint(found, floats(&right, "dv")[3]) + (found - exact) / 64.0;
+        assert!((witness - exact).abs() < may_err, "{witness} is {may_err} from {exact}");
+        assert_eq!(Format::F16.round(witness), found);
     }
 }
