@@ -33,6 +33,16 @@ use passes::Passed;
 const QUICK_IN_DD: u64 = 1 << 18;
 
 /// The budgets of an analysis where nobody says otherwise.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::{DEFAULT_BUDGETS, settings};
+/// use sus_oracle::sus::Budget;
+/// assert!(DEFAULT_BUDGETS.is_sorted());
+/// let c = DEFAULT_BUDGETS.map(Budget::new).into_iter().collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(settings(&c, None, None)[3].c.get(), 30.0); // the paper's budget, under its rule
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub const DEFAULT_BUDGETS: [f64; 4] = [5.0, 10.0, 20.0, 30.0];
 
 /// Every rule with every sampler, the paper's first; for each, the budgets in the given order.
@@ -60,6 +70,21 @@ pub fn settings(c: &[Budget], rule: Option<Rule>, sampler: Option<Sampler>) -> V
 }
 
 /// Exact sums over a set of sequences.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::{Analysis, Setting};
+/// use sus_oracle::sus::{Budget, Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let law = |sampler| Ok::<_, sus_oracle::Error>(Setting { c: Budget::new(4.0)?, rule: Rule::Paper, sampler });
+/// let mut analysis = Analysis::new(vec![law(Sampler::Bernoulli)?, law(Sampler::Systematic)?]);
+/// analysis.add(&problem, None)?;
+/// // The sampler does not change dv's variance: no two entries of a row meet in one element.
+/// let [independent, systematic] = [0, 1].map(|setting| analysis.total(setting).variance);
+/// assert!((systematic.dv / independent.dv - 1.0).abs() < 1e-12);
+/// assert_ne!(systematic.dq, independent.dq);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Analysis {
     /// What is analysed, in the order of the results.
@@ -83,6 +108,15 @@ pub struct Analysis {
 
 impl Analysis {
     /// An analysis of no sequences yet.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// use sus_oracle::sus::Budget;
+    /// let analysis = Analysis::new(settings(&[Budget::new(4.0)?], None, None));
+    /// assert_eq!((analysis.sequences(), analysis.total(0).rows), (0, 0));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn new(settings: Vec<Setting>) -> Self {
         Analysis {
@@ -99,12 +133,36 @@ impl Analysis {
     }
 
     /// The same by the definition alone: no pass by the kernels of [`fast`](crate::fast), whose results differ by rounding.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// use sus_oracle::bench::Pattern;
+    /// use sus_oracle::sus::Budget;
+    /// let problem = Pattern::Random.problem(64, 16, true)?; // too large for double-double arithmetic
+    /// let mut analysis = Analysis::new(settings(&[Budget::new(4.0)?], None, None)).plain();
+    /// analysis.add(&problem, None)?;
+    /// let paths = analysis.paths.unwrap().to_string();
+    /// assert_eq!(paths, "forward plain (asked for), backward plain (asked for)");
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn plain(self) -> Self {
         Analysis { plain: true, ..self }
     }
 
     /// The number of sequences.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::Analysis;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let mut analysis = Analysis::new(Vec::new());
+    /// analysis.add(&problem, None)?;
+    /// analysis.add(&problem, None)?;
+    /// assert_eq!(analysis.sequences(), 2 * problem.sizes().batch);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn sequences(&self) -> usize {
         self.gradients.dq.sequences()

@@ -45,6 +45,20 @@ pub struct Gradients<T> {
 }
 
 /// One entry of the matrix of weights, as the backward pass uses it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::backward::{DenseWeights, Weight, Weights};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// let (mut sum, mut next) = (0.0, 0);
+/// weights.for_each(problem.row(0), 0..problem.sizes().keys, |Weight { j, w, slope }| {
+///     assert_eq!((j, slope), (next, problem.scale())); // keys ascend; without a softcap the slope is the scale
+///     (sum, next) = (sum + w, next + 1);
+/// });
+/// assert!((sum - 1.0_f64).abs() < 1e-14);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weight<T> {
     /// The key.
@@ -82,6 +96,24 @@ pub trait Weights<T>: Sync {
 }
 
 /// The dense weights `W = exp(s - lse)`, recomputed from the inputs and the saved `lse`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::backward::DenseWeights;
+/// use sus_oracle::problem::{Inputs, Options, Problem};
+/// use sus_oracle::tensor::Tensor;
+/// let tensor = |name, numbers: &[f64]| Tensor::new(name, [1, 1, numbers.len(), 1], numbers.to_vec());
+/// // Scores 0 and ln 3: weights 1/4 and 3/4.
+/// let (q, k) = (tensor("q", &[1.0])?, tensor("k", &[0.0, 3.0_f64.ln()])?);
+/// let (v, g) = (tensor("v", &[0.0, 1.0])?, tensor("do", &[1.0])?);
+/// let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+/// let problem = Problem::new(inputs, Options::default())?;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// assert!((weights.at(problem.row(0), 0).w - 0.25).abs() < 1e-15);
+/// assert!((weights.at(problem.row(0), 1).w - 0.75).abs() < 1e-15);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct DenseWeights<'a, T> {
     /// The problem.

@@ -28,6 +28,20 @@ const FEATURES: usize = 64;
 const ENOUGH_SECONDS: f64 = 2.0;
 
 /// The arithmetic of a benchmark.
+///
+/// # Examples
+/// ```no_run
+/// use sus_oracle::bench::{Dtype, Plan, Uncounted, run};
+/// let plan = Plan {
+///     sizes: vec![], c: sus_oracle::sus::Budget::new(4.0)?, dtypes: vec![Dtype::F64, Dtype::F32],
+///     patterns: vec![], causal: true, repetitions: 1,
+/// };
+/// // Without a pattern nothing is measured but the machine's own speed in each arithmetic.
+/// let report = run(&plan, &Uncounted, |_| ())?;
+/// let rates = report.ceilings.multiply_add_flops_per_second;
+/// assert_eq!(rates.keys().collect::<Vec<_>>(), ["f32", "f64"]);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     /// Double precision.
@@ -37,6 +51,19 @@ pub enum Dtype {
 }
 
 /// What to measure.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Pattern, Plan, Uncounted, run};
+/// let plan = Plan {
+///     sizes: vec![1 << 12, 1 << 14], c: sus_oracle::sus::Budget::new(30.0)?, dtypes: vec![],
+///     patterns: vec![Pattern::Random, Pattern::Local], causal: true, repetitions: 3,
+/// };
+/// // Every size of every pattern in every arithmetic: without one of these, nothing is measured.
+/// let report = run(&plan, &Uncounted, |what| unreachable!("{what}"))?;
+/// assert!(report.rows.is_empty() && report.ceilings.gather.is_empty());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Numbers of queries and keys.

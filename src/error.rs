@@ -4,6 +4,15 @@ use crate::sus::uniform::UniformError;
 use std::fmt::Display;
 
 /// An input that is not a legal problem, option or mask. One line, no panic.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::Error;
+/// use sus_oracle::tensor::Tensor;
+/// let error = Tensor::new("q", [1, 1, 2, 2], vec![0.0; 3]).unwrap_err();
+/// assert!(matches!(error, Error::Shape { tensor: "q", .. }));
+/// assert_eq!(error.to_string().lines().count(), 1);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A tensor has another shape than the other tensors imply.

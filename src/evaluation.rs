@@ -27,6 +27,19 @@ pub struct Evaluation<T> {
 }
 
 /// A mask and the `W~` of its entries.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::evaluation::{SampledMask, evaluate};
+/// use sus_oracle::sus::{Budget, Draw};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let SampledMask { sample, values } = evaluate::<f64>(&problem, None, Some(&draw))?.mask.unwrap();
+/// assert_eq!(values.len(), sample.pattern.count());
+/// // A kept weight counts as max(W, 1 / c), never less and never more than 1.
+/// assert!(values.iter().all(|&w| (0.25..=1.0).contains(&w)) && values.contains(&0.25));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampledMask<T> {
     /// The mask.
@@ -99,6 +112,21 @@ pub fn visible_count(problem: &Problem<f64>) -> u64 {
 }
 
 /// How many entries a sample keeps, over the rows of a problem.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::evaluation::KeptCounts;
+/// use sus_oracle::sus::{Budget, Draw, Rule, Sampler, sample};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// // The calibrated rule spends the budget in every row, the systematic sampler never exceeds it.
+/// let paper = Draw::paper(Budget::new(4.0)?, 0);
+/// let draw = Draw { rule: Rule::Calibrated, sampler: Sampler::Systematic, ..paper };
+/// let counts = KeptCounts::of(&problem, &sample(&problem, &saved, &draw)?);
+/// assert!((counts.expected / counts.rows as f64 - 4.0).abs() < 1e-12);
+/// assert_eq!(counts.most, 4);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KeptCounts {
     /// Rows.

@@ -65,6 +65,21 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Memory that passes over problems of the same sizes use again and again.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Workspace, backward, forward};
+/// let named = |name| sus_oracle::gallery::cases::named(name).unwrap().problem;
+/// // One workspace serves problems of any sizes, one after the other; what it held before changes nothing.
+/// let mut workspace = Workspace::default();
+/// for name in ["primes", "one_query", "primes"] {
+///     let problem = named(name);
+///     let saved = forward(&problem, &mut workspace);
+///     assert_eq!(saved, forward(&problem, &mut Workspace::default()));
+///     let gradients = backward(&problem, &saved, &mut workspace).0;
+///     assert_eq!(gradients, backward(&problem, &saved, &mut Workspace::default()).0);
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct Workspace<T> {
     dispatch: Dispatch,
@@ -75,6 +90,14 @@ pub struct Workspace<T> {
 
 impl<T: Real> Workspace<T> {
     /// An empty workspace for kernels that use these instructions.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::fast::{Dispatch, Workspace, forward};
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let portable = || forward(&problem, &mut Workspace::new(Dispatch::Portable));
+    /// assert_eq!(portable(), portable()); // to the last bit, whatever the number of threads
+    /// ```
     #[must_use]
     pub fn new(dispatch: Dispatch) -> Self {
         Workspace { dispatch, ..Workspace::default() }
@@ -103,6 +126,17 @@ pub fn forward<T: Real>(problem: &Problem<T>, workspace: &mut Workspace<T>) -> S
 ///
 /// # Panics
 /// If `saved` has other sizes than the problem.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Workspace, blank_saved, forward, forward_into};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let mut workspace = Workspace::default();
+/// let mut saved = blank_saved(&problem);
+/// saved.o.as_mut_slice().fill(f64::NAN); // every element is written
+/// forward_into(&problem, &mut saved, &mut workspace);
+/// assert_eq!(saved, forward(&problem, &mut workspace));
+/// ```
 pub fn forward_into<T: Real>(
     problem: &Problem<T>,
     saved: &mut Saved<T>,
@@ -142,6 +176,18 @@ pub fn backward<T: Real>(
 ///
 /// # Panics
 /// If `saved` or `gradients` has other sizes than the problem.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Path, Workspace, backward, backward_into, blank_gradients, forward};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let mut workspace = Workspace::default();
+/// let saved = forward(&problem, &mut workspace);
+/// let mut gradients = blank_gradients(&problem);
+/// gradients.dk.as_mut_slice().fill(f64::NAN); // every element is written
+/// assert_eq!(backward_into(&problem, &saved, &mut gradients, &mut workspace), Path::Fast);
+/// assert_eq!(gradients, backward(&problem, &saved, &mut workspace).0);
+/// ```
 pub fn backward_into<T: Real>(
     problem: &Problem<T>,
     saved: &Saved<T>,
@@ -193,6 +239,22 @@ pub fn sus_backward<T: Real>(
 ///
 /// # Panics
 /// If `saved`, `sample` or `gradients` has other sizes than the problem.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{self, Path, Workspace, blank_gradients};
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let mask = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 7))?;
+/// let mut workspace = Workspace::default();
+/// let mut gradients = blank_gradients(&problem);
+/// gradients.dv.as_mut_slice().fill(f64::NAN); // every element is written, those without a kept entry too
+/// let path = fast::sus_backward_into(&problem, &saved, &mask, &mut gradients, &mut workspace);
+/// assert_eq!(path, Path::Fast);
+/// assert_eq!(gradients, fast::sus_backward(&problem, &saved, &mask, &mut workspace).0);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn sus_backward_into<T: Real>(
     problem: &Problem<T>,
     saved: &Saved<T>,
@@ -213,6 +275,14 @@ pub fn sus_backward_into<T: Real>(
 }
 
 /// Zeros of the sizes of a forward pass.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::blank_saved;
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let (blank, saved) = (blank_saved(&problem), sus_oracle::forward::forward(&problem));
+/// assert_eq!((blank.o.shape(), blank.lse.shape()), (saved.o.shape(), saved.lse.shape()));
+/// ```
 #[must_use]
 pub fn blank_saved<T: Real>(problem: &Problem<T>) -> Saved<T> {
     let [b, h, n, e] = problem.inputs().g.shape();
@@ -220,6 +290,16 @@ pub fn blank_saved<T: Real>(problem: &Problem<T>) -> Saved<T> {
 }
 
 /// Zeros of the sizes of the gradients.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::blank_gradients;
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let (blank, inputs) = (blank_gradients(&problem), problem.inputs());
+/// let shapes = [blank.dq.shape(), blank.dk.shape(), blank.dv.shape()];
+/// assert_eq!(shapes, [inputs.q.shape(), inputs.k.shape(), inputs.v.shape()]);
+/// assert!(blank.dv.as_slice().iter().all(|&x| x == 0.0));
+/// ```
 #[must_use]
 pub fn blank_gradients<T: Real>(problem: &Problem<T>) -> Gradients<T> {
     let inputs = problem.inputs();

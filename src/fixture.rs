@@ -39,13 +39,48 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Version of `manifest.json`: its keys and their meaning.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fixture::{SCHEMA_VERSION, manifest::Manifest};
+/// let text = std::fs::read_to_string("fixtures/smoke/manifest.json")?;
+/// // A reader asks for the version before anything else.
+/// assert_eq!(serde_json::from_str::<Manifest>(&text)?.versions.schema, SCHEMA_VERSION);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const SCHEMA_VERSION: u32 = 1;
 /// Version of the stored values: it rises when any committed number changes in any bit.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fixture::{VALUES_VERSION, manifest::Manifest};
+/// let text = std::fs::read_to_string("fixtures/smoke/manifest.json")?;
+/// assert_eq!(serde_json::from_str::<Manifest>(&text)?.versions.values, VALUES_VERSION);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const VALUES_VERSION: u32 = 1;
 /// Version of the case files: their tensors, and the metadata `sus-oracle/1`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fixture::{CONTRACT_VERSION, manifest::Manifest};
+/// let text = std::fs::read_to_string("fixtures/smoke/manifest.json")?;
+/// assert_eq!(serde_json::from_str::<Manifest>(&text)?.versions.contract, CONTRACT_VERSION);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const CONTRACT_VERSION: u32 = 1;
 
 /// How large a suite is, and where it lives.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fixture::Tier;
+/// assert_eq!("full".parse::<Tier>()?, Tier::Full);
+/// // The full tier begins with no less than the smoke tier, the stress tier stands alone.
+/// assert!(Tier::Smoke.cases().all(|case| Tier::Full.cases().any(|other| other == case)));
+/// assert!(Tier::Smoke.cases().all(|case| Tier::Stress.cases().all(|other| other != case)));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Committed, below 2 MB.
@@ -58,9 +93,24 @@ pub enum Tier {
 
 impl Tier {
     /// All tiers.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::fixture::Tier;
+    /// assert!(Tier::ALL.is_sorted()); // by size
+    /// ```
     pub const ALL: [Tier; 3] = [Tier::Smoke, Tier::Full, Tier::Stress];
 
     /// The name used in files and on the command line.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::fixture::Tier;
+    /// for tier in Tier::ALL {
+    ///     assert_eq!(tier.name().parse::<Tier>()?, tier);
+    /// }
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

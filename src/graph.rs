@@ -21,6 +21,15 @@ pub mod attention;
 use crate::scalar::Ring;
 
 /// What is wrong with an edge.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::{EdgeError, Graph};
+/// let mut graph = Graph::new(2);
+/// assert_eq!(graph.add_edge(1, 0, 5, None), Err(EdgeError::NotForward { from: 1, to: 0 }));
+/// let error = graph.add_edge(0, 2, 5, None).unwrap_err();
+/// assert_eq!(error.to_string(), "edge 0 -> 2: the graph has 2 nodes, numbered from 0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EdgeError {
     /// An end of the edge is not a node of the graph.
@@ -46,6 +55,15 @@ pub enum EdgeError {
 }
 
 /// An edge, as its starting node holds it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::{Edge, Graph};
+/// let mut graph = Graph::new(2);
+/// graph.add_edge(0, 1, 5, Some(3))?;
+/// assert_eq!(graph.edges_from(0), [Edge { to: 1, derivative: 5, gate: Some(3) }]);
+/// # Ok::<(), sus_oracle::graph::EdgeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edge<T> {
     /// The node it leads to.
@@ -66,6 +84,19 @@ impl<T: Ring> Edge<T> {
 /// A computational graph: nodes `0..nodes` in topological order, and the edges out of each.
 ///
 /// Two nodes may be joined by several edges.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::Graph;
+/// // y = a b and z = y + a, at a = 2 and b = 3: dz/da = b + 1.
+/// let (a, b, y, z) = (0, 1, 2, 3);
+/// let mut graph = Graph::new(4);
+/// for (from, to, derivative) in [(a, y, 3), (b, y, 2), (y, z, 1), (a, z, 1)] {
+///     graph.add_edge(from, to, derivative, None)?;
+/// }
+/// assert_eq!(graph.total_derivative(a, z, |_| 1), 4);
+/// # Ok::<(), sus_oracle::graph::EdgeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph<T> {
     out: Vec<Vec<Edge<T>>>,
@@ -91,6 +122,12 @@ impl<T: Ring> Graph<T> {
     }
 
     /// How many nodes there are.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// assert_eq!(Graph::<i64>::new(3).nodes(), 3);
+    /// ```
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.out.len()
@@ -101,6 +138,18 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no such node.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 2, 7, None)?;
+    /// graph.add_edge(0, 1, 5, None)?;
+    /// let derivatives: Vec<i64> = graph.edges_from(0).iter().map(|edge| edge.derivative).collect();
+    /// assert_eq!(derivatives, [7, 5]);
+    /// assert!(graph.edges_from(2).is_empty());
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     #[must_use]
     pub fn edges_from(&self, node: usize) -> &[Edge<T>] {
         &self.out[node]
@@ -111,6 +160,17 @@ impl<T: Ring> Graph<T> {
     /// # Errors
     ///
     /// When an end is not a node, or the edge does not lead from a smaller number to a larger one.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(2);
+    /// graph.add_edge(0, 1, 5, None)?;
+    /// graph.add_edge(0, 1, 7, None)?; // a second edge between the same nodes adds
+    /// assert_eq!(graph.total_derivative(0, 1, |_| 1), 12);
+    /// assert!(graph.add_edge(1, 1, 1, None).is_err());
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     pub fn add_edge(
         &mut self,
         from: usize,
@@ -165,6 +225,18 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no node `from` or `to`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(3);
+    /// graph.add_edge(0, 1, 5, Some(0))?;
+    /// graph.add_edge(1, 2, 7, None)?;
+    /// graph.add_edge(0, 2, 2, None)?;
+    /// // Gate 0 multiplies one of the two paths.
+    /// assert_eq!([0, 1, 4].map(|m| graph.total_derivative(0, 2, |_| m)), [2, 37, 142]);
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     pub fn total_derivative(&self, from: usize, to: usize, multiplier: impl Fn(usize) -> T) -> T {
         self.derivatives_of(to, multiplier)[from]
     }
@@ -212,6 +284,17 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no node `from`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::Graph;
+    /// let mut graph = Graph::new(4);
+    /// for (from, to, derivative) in [(0, 1, 2), (0, 2, 3), (1, 3, 5), (2, 3, 7), (1, 2, 11)] {
+    ///     graph.add_edge(from, to, derivative, None)?;
+    /// }
+    /// assert_eq!(graph.total_derivative_over_paths(0, 3, |_| 1), 2 * 5 + 3 * 7 + 2 * 11 * 7);
+    /// # Ok::<(), sus_oracle::graph::EdgeError>(())
+    /// ```
     pub fn total_derivative_over_paths(
         &self,
         from: usize,
@@ -280,6 +363,15 @@ pub struct Gate<T> {
 }
 
 /// The most gates that [`mean_over_masks`] enumerates.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::{Gate, MAX_GATES, mean_over_masks};
+/// let gate = Gate { keep: 0.5, upweight: 2.0 };
+/// let mean = |gates| mean_over_masks(&vec![gate; gates], |m| vec![m[0]]);
+/// assert_eq!(mean(10), [1.0]);
+/// assert!(std::panic::catch_unwind(|| mean(MAX_GATES + 1)).is_err()); // it would take too long
+/// ```
 pub const MAX_GATES: usize = 20;
 
 /// The mean of `value(multipliers)` over all masks of independent gates: no sampling, `2^gates` terms.

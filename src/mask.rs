@@ -83,6 +83,18 @@ pub struct Segments {
 }
 
 /// A query's place within its packed sequence; without packing, the whole problem is one sequence.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::{Alignment, Mask, Place, Segments};
+/// // The second sequence has three queries and two keys.
+/// let segments = Segments { queries: vec![0, 2, 5], keys: vec![0, 4, 6] };
+/// let mask = Mask::new(5, 6, true, Alignment::BottomRight, None, Some(segments))?;
+/// assert_eq!(mask.place(2), Place { segment: 1, query: 0, first_key: 4 });
+/// assert!(mask.visible(2).is_empty()); // its diagonal lies before the first key
+/// assert_eq!((mask.visible(3), mask.visible(4)), (4..5, 4..6));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The sequence's index.
@@ -94,6 +106,16 @@ pub struct Place {
 }
 
 /// The mask of a problem with `Nq` queries and `Nk` keys.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::mask::{Alignment, Mask, Window};
+/// // Causal, and one key back.
+/// let window = Some(Window { left: Some(1), right: None });
+/// let mask = Mask::new(4, 4, true, Alignment::BottomRight, window, None)?;
+/// assert_eq!([0, 1, 2, 3].map(|i| mask.visible(i)), [0..1, 0..2, 1..3, 2..4]);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
     /// A query sees no key after the diagonal.
@@ -149,6 +171,16 @@ impl Mask {
     }
 
     /// The number of packed sequences; 1 without packing.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::mask::{Alignment, Mask, Segments};
+    /// let packed = Segments { queries: vec![0, 2, 2, 5], keys: vec![0, 2, 4, 5] };
+    /// let mask = |segments| Mask::new(5, 5, false, Alignment::default(), None, segments);
+    /// assert_eq!(mask(Some(packed))?.segment_count(), 3); // one of them without queries
+    /// assert_eq!(mask(None)?.segment_count(), 1);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.segments.queries.len() - 1

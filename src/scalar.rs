@@ -24,6 +24,18 @@ use std::ops::Neg;
 /// A commutative ring whose elements can be copied and sent between threads.
 ///
 /// Blanket-implemented: `num_rational::Ratio<i128>` is one, and so is every [`Scalar`].
+///
+/// # Examples
+/// ```
+/// use num_rational::Ratio;
+/// use sus_oracle::scalar::Ring;
+/// /// `1 + x + x^2 + x^3`, by nothing but the ring's operations.
+/// fn sum_of_powers<T: Ring>(x: T) -> T {
+///     (0..3).fold(T::one(), |sum, _| T::one() + x * sum)
+/// }
+/// assert_eq!(sum_of_powers(Ratio::new(1_i128, 3)), Ratio::new(40, 27)); // exact
+/// assert_eq!(sum_of_powers(2.0_f32), 15.0);
+/// ```
 pub trait Ring:
     nalgebra::Scalar
     + Copy
@@ -53,6 +65,17 @@ impl<T> Ring for T where
 }
 
 /// A ring with division, order and the transcendental functions that attention needs.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::scalar::{Dd, Dual, Scalar};
+/// fn sigmoid<T: Scalar>(x: T) -> T {
+///     T::one() / (T::one() + (-x).exp())
+/// }
+/// assert_eq!(sigmoid(Dd::new(0.0)).to_f64(), 0.5);
+/// assert_eq!(sigmoid(Dual::variable(0.0)).eps, 0.25); // sigmoid' = sigmoid (1 - sigmoid)
+/// assert_eq!(half::bf16::from_f64(0.1).to_f64(), 0.10009765625); // eight bits of it
+/// ```
 pub trait Scalar: Ring + ClosedDivAssign + PartialOrd {
     /// The scalar nearest to `x` (ties to even).
     fn from_f64(x: f64) -> Self;

@@ -16,12 +16,36 @@ use crate::problem::Problem;
 use crate::sus::{Budget, Rule, Sampler};
 
 /// The relative precision of the budget: the answer meets the target, and the answer divided by `1 + PRECISION` does not.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::choose::{PRECISION, Question, RelativeTo, Tensors, choose};
+/// use sus_oracle::sus::{Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let question = Question {
+///     target: 0.05, of: Tensors::Dv, relative_to: RelativeTo::Norm,
+///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
+/// };
+/// // The variance hardly changes over the interval that the answer is known to, so the target is met to that precision.
+/// let found = choose(vec![problem], &question)?.of(Tensors::Dv).unwrap();
+/// assert!(found <= 0.05 && found > 0.05 * (1.0 - 100.0 * PRECISION));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub const PRECISION: f64 = 1e-10;
 
 /// Budgets that one pass over the entries evaluates.
 const BUDGETS_PER_PASS: usize = 16;
 
 /// Which gradients have to meet the target.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::Tensors;
+/// assert_eq!("dk".parse::<Tensors>()?, Tensors::Dk);
+/// let error = "do".parse::<Tensors>().unwrap_err();
+/// assert_eq!(error.to_string(), "option 'of': expected 'dq', 'dk', 'dv' or 'max', found 'do'");
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tensors {
     /// `dq`.
@@ -60,6 +84,22 @@ impl std::str::FromStr for Tensors {
 }
 
 /// What the mask variance is compared with.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::choose::{Question, RelativeTo, Tensors, choose};
+/// use sus_oracle::sus::{Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("sink").unwrap().problem;
+/// let one = sus_oracle::gallery::cases::named("deep").unwrap().problem; // of one sequence
+/// let question = |relative_to| Question {
+///     target: 0.05, of: Tensors::Max, relative_to,
+///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
+/// };
+/// assert!(choose(vec![problem], &question(RelativeTo::Sequences)).is_ok());
+/// // One sequence has no variance to compare with, but it has a norm.
+/// assert!(choose(vec![one.clone()], &question(RelativeTo::Sequences)).is_err());
+/// assert!(choose(vec![one], &question(RelativeTo::Norm)).is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RelativeTo {
     /// The between-sequence variance.
@@ -70,6 +110,20 @@ pub enum RelativeTo {
 }
 
 /// A target and what has to meet it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::choose::{Question, RelativeTo, Tensors, choose};
+/// use sus_oracle::sus::{Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let strict = Question {
+///     target: 0.01, of: Tensors::Max, relative_to: RelativeTo::Norm,
+///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
+/// };
+/// let lax = Question { target: 0.1, ..strict };
+/// assert!(choose(vec![problem.clone()], &lax)?.c < choose(vec![problem], &strict)?.c);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Question {
     /// The largest relative increase allowed, above 0.
@@ -87,6 +141,22 @@ pub struct Question {
 }
 
 /// The answer, with what it costs.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::choose::{Choice, Question, RelativeTo, Tensors, choose};
+/// use sus_oracle::sus::{Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let question = |rule| Question {
+///     target: 0.05, of: Tensors::Max, relative_to: RelativeTo::Norm,
+///     rule, sampler: Sampler::Bernoulli, plain: true,
+/// };
+/// let Choice { c, totals, .. } = choose(vec![problem.clone()], &question(Rule::Paper))?;
+/// assert!(totals.mean_expected() < c.get()); // the paper's rule leaves some of its budget
+/// let calibrated = choose(vec![problem], &question(Rule::Calibrated))?;
+/// assert!(calibrated.c < c); // the calibrated one leaves none, and needs less
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
     /// The smallest budget.
@@ -168,6 +238,18 @@ impl Set {
 
 impl Choice {
     /// The relative increase that a question is about: the largest of its gradients.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::{Choice, PerGradient, Tensors, Totals};
+    /// let relative_increase = PerGradient { dq: Some(0.01), dk: Some(0.05), dv: Some(0.02) };
+    /// let c = sus_oracle::sus::Budget::new(4.0)?;
+    /// let choice = Choice { c, relative_increase, totals: Totals::default(), paths: None };
+    /// assert_eq!((choice.of(Tensors::Dv), choice.of(Tensors::Max)), (Some(0.02), Some(0.05)));
+    /// let unknown = PerGradient { dv: None, ..relative_increase };
+    /// assert_eq!(Choice { relative_increase: unknown, ..choice }.of(Tensors::Max), None);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn of(&self, of: Tensors) -> Option<f64> {
         let PerGradient { dq, dk, dv } = self.relative_increase;

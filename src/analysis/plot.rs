@@ -16,6 +16,16 @@ use crate::problem::Problem;
 use crate::sus::Budget;
 
 /// One plot.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::{analysis::plot::{Picture, of_problem}, sus::Budget};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// for Picture { file, svg } in of_problem(&problem, &[Budget::new(4.0)?])? {
+///     assert!(file.ends_with(".svg") && svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+/// }
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     /// The name of its file.
@@ -25,6 +35,24 @@ pub struct Picture {
 }
 
 /// The plots of a whole analysis: the variance against the budget.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::{Analysis, plot::of_analysis, settings};
+/// use sus_oracle::sus::{Budget, Rule};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let plots = |c: &[f64]| {
+///     let c = c.iter().map(|&c| Budget::new(c)).collect::<Result<Vec<_>, _>>()?;
+///     let mut analysis = Analysis::new(settings(&c, Some(Rule::Paper), None));
+///     analysis.add(&problem, None)?;
+///     Ok::<_, sus_oracle::Error>(of_analysis(&analysis))
+/// };
+/// let pictures = plots(&[2.0, 4.0, 8.0])?;
+/// assert!(!pictures.is_empty());
+/// assert_eq!(pictures, plots(&[2.0, 4.0, 8.0])?); // the same bytes
+/// assert_ne!(pictures, plots(&[2.0, 4.0, 7.0])?);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn of_analysis(analysis: &Analysis) -> Vec<Picture> {
     variance::plots(analysis)

@@ -24,12 +24,27 @@ fn ratio(part: f64, whole: f64) -> f64 {
 
 impl Totals {
     /// Expected kept entries over visible ones.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::Totals;
+    /// let totals = Totals { rows: 2, visible: 40, expected: 10.0, ..Totals::default() };
+    /// assert_eq!(totals.kept_fraction(), 0.25);
+    /// assert_eq!(Totals::default().kept_fraction(), 0.0); // nothing visible
+    /// ```
     #[must_use]
     pub fn kept_fraction(&self) -> f64 {
         ratio(self.expected, self.visible as f64)
     }
 
     /// Expected kept entries per row.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::Totals;
+    /// let totals = Totals { rows: 4, visible: 40, expected: 10.0, ..Totals::default() };
+    /// assert_eq!(totals.mean_expected(), 2.5);
+    /// ```
     #[must_use]
     pub fn mean_expected(&self) -> f64 {
         ratio(self.expected, self.rows as f64)
@@ -58,6 +73,21 @@ impl Analysis {
     }
 
     /// The relative increase of each gradient, of one key head or of all; `None` with fewer than two sequences.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// use sus_oracle::sus::{Budget, Rule, Sampler};
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem; // two sequences
+    /// let c = [Budget::new(4.0)?];
+    /// let mut analysis = Analysis::new(settings(&c, Some(Rule::Paper), Some(Sampler::Bernoulli)));
+    /// analysis.add(&problem, None)?;
+    /// let variance = analysis.total(0).variance;
+    /// let increase = analysis.relative_increase(variance, None).unwrap();
+    /// let between = analysis.gradients.dv.variance(None).unwrap();
+    /// assert_eq!(increase.dv, Some(variance.dv / 2.0 / between)); // mean mask variance of a sequence
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn relative_increase(
         &self,
@@ -68,6 +98,19 @@ impl Analysis {
     }
 
     /// What `analyze --json` prints.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::{Analysis, settings};
+    /// use sus_oracle::sus::Budget;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let mut analysis = Analysis::new(settings(&[Budget::new(4.0)?], None, None));
+    /// analysis.add(&problem, None)?;
+    /// let json = analysis.to_json();
+    /// assert_eq!((&json["sequences"], &json["rows"][1]["rule"]), (&2.into(), &"calibrated".into()));
+    /// assert_eq!(json["rows"][0]["heads"].as_array().unwrap().len(), problem.sizes().key_heads);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_json(&self) -> Value {
         let rows: Vec<Value> = (0..self.settings.len())
@@ -247,6 +290,21 @@ fn increase(
 
 impl Choice {
     /// What `choose-c --json` prints.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::choose::{Question, RelativeTo, Tensors, choose};
+    /// use sus_oracle::sus::{Rule, Sampler};
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let question = Question {
+    ///     target: 0.05, of: Tensors::Max, relative_to: RelativeTo::Norm,
+    ///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
+    /// };
+    /// let choice = choose(vec![problem], &question)?;
+    /// let json = choice.to_json(&question);
+    /// assert_eq!((json["c"].as_f64(), json["target"].as_f64()), (Some(choice.c.get()), Some(0.05)));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_json(&self, question: &Question) -> Value {
         let Question { target, of, relative_to, rule, sampler, .. } = question;
@@ -269,6 +327,21 @@ impl Choice {
     }
 
     /// The lines for people.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::choose::{Question, RelativeTo, Tensors, choose};
+    /// use sus_oracle::sus::{Rule, Sampler};
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let question = Question {
+    ///     target: 0.05, of: Tensors::Dv, relative_to: RelativeTo::Norm,
+    ///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
+    /// };
+    /// let text = choose(vec![problem], &question)?.to_text(&question);
+    /// assert!(text.contains("whose mask variance of dv is at most 0.05 of the squared norm"));
+    /// assert!(text.contains("paper, bernoulli"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_text(&self, question: &Question) -> String {
         let Question { target, of, relative_to, rule, sampler, .. } = question;

@@ -15,9 +15,35 @@ use crate::tensor::{Tensor, dot};
 use rayon::prelude::*;
 
 /// Visible entries of one query head up to which the optimum over the whole head is computed: it needs them all.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::{Analysis, scan::MOST_FOR_HEAD_OPTIMUM, settings};
+/// use sus_oracle::sus::{Budget, Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// assert!(problem.sizes().queries * problem.sizes().keys <= MOST_FOR_HEAD_OPTIMUM);
+/// let c = [Budget::new(4.0)?];
+/// let mut analysis = Analysis::new(settings(&c, Some(Rule::Paper), Some(Sampler::Bernoulli)));
+/// analysis.add(&problem, None)?;
+/// // Moving the budget within a row gains over the paper's rule, and moving it between rows gains again.
+/// let total = analysis.total(0);
+/// let (head, row) = (total.head_optimum.unwrap(), total.row_optimum.unwrap());
+/// assert!(head.dq < row.dq && row.dq < total.variance.dq);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub const MOST_FOR_HEAD_OPTIMUM: usize = 1 << 24;
 
 /// One law of the mask.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::{Setting, settings};
+/// use sus_oracle::sus::{Budget, Rule, Sampler};
+/// let c = Budget::new(30.0)?;
+/// let paper = Setting { c, rule: Rule::Paper, sampler: Sampler::Bernoulli };
+/// assert_eq!(settings(&[c], None, None)[0], paper); // the paper's comes first
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Setting {
     /// The budget.
@@ -29,6 +55,14 @@ pub struct Setting {
 }
 
 /// One value for each of the three gradients.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::PerGradient;
+/// let norms = PerGradient { dq: 3.0, dk: 4.0, dv: 12.0 };
+/// let squared: f64 = norms.map(|x| x * x).into_array().iter().sum();
+/// assert_eq!(squared.sqrt(), 13.0); // of all three together
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PerGradient<T> {
     /// Of `dq`.
@@ -41,16 +75,37 @@ pub struct PerGradient<T> {
 
 impl<T> PerGradient<T> {
     /// `f` of each.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::PerGradient;
+    /// let names = PerGradient { dq: "dq", dk: "dk", dv: "dv" };
+    /// assert_eq!(names.map(|name| format!("x^T {name}")).dv, "x^T dv");
+    /// ```
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> PerGradient<U> {
         PerGradient { dq: f(self.dq), dk: f(self.dk), dv: f(self.dv) }
     }
 
     /// The three values, `dq` first.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::PerGradient;
+    /// assert_eq!(PerGradient { dv: 3, dk: 2, dq: 1 }.into_array(), [1, 2, 3]);
+    /// ```
     pub fn into_array(self) -> [T; 3] {
         [self.dq, self.dk, self.dv]
     }
 
     /// References to the three.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::PerGradient;
+    /// let parts = PerGradient { dq: vec![1.0], dk: vec![], dv: vec![2.0, 3.0] };
+    /// assert_eq!(parts.as_ref().map(Vec::len).into_array(), [1, 0, 2]);
+    /// assert_eq!(parts.dv[1], 3.0); // still there
+    /// ```
     pub fn as_ref(&self) -> PerGradient<&T> {
         PerGradient { dq: &self.dq, dk: &self.dk, dv: &self.dv }
     }
@@ -65,6 +120,21 @@ impl PerGradient<f64> {
 }
 
 /// Sums over rows.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::{Totals, scan::scan, settings};
+/// use sus_oracle::sus::{Budget, Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let settings = settings(&[Budget::new(4.0)?], Some(Rule::Calibrated), Some(Sampler::Systematic));
+/// let heads: Vec<Totals> = scan(&problem, &saved, &settings, None, true)?.remove(0);
+/// let rows: u64 = heads.iter().map(|head| head.rows).sum();
+/// assert_eq!(rows as usize, problem.row_count());
+/// assert!(heads[0].row_optimum.is_none()); // known for independent entries alone
+/// assert!(heads[0].most_expected <= 4.0 + 1e-12);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
     /// Rows.
@@ -91,6 +161,14 @@ pub struct Totals {
 
 impl Totals {
     /// Adds the sums over other rows. An optimum that is not known for all rows is not known.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::Totals;
+    /// let mut sum = Totals { rows: 2, expected: 5.0, most_expected: 3.0, ..Totals::default() };
+    /// sum.add(&Totals { rows: 1, expected: 4.0, most_expected: 4.0, ..Totals::default() });
+    /// assert_eq!((sum.rows, sum.expected, sum.most_expected), (3, 9.0, 4.0)); // sums, and a maximum
+    /// ```
     pub fn add(&mut self, other: &Self) {
         let fresh = self.rows == 0;
         self.rows += other.rows;
@@ -136,6 +214,23 @@ struct Scan<'a, T> {
 ///
 /// # Errors
 /// [`Error::Overflow`] if a variance leaves the range of the arithmetic.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::{scan::scan, settings};
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let c = Budget::new(4.0)?;
+/// let settings = settings(&[c], Some(Rule::Paper), Some(Sampler::Systematic));
+/// let found = scan(&problem, &saved, &settings, None, false)?;
+/// assert_eq!((found.len(), found[0].len()), (1, problem.sizes().key_heads));
+/// // Summed over the key heads, the traces of the law.
+/// let sum: f64 = found[0].iter().map(|head| head.variance.dq).sum();
+/// let law = Law::new(&problem, &saved, c, Rule::Paper, Sampler::Systematic);
+/// assert!((sum / law.traces().dq - 1.0).abs() < 1e-12);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn scan<T: Scalar>(
     problem: &Problem<T>,
     saved: &Saved<T>,

@@ -9,6 +9,17 @@ use crate::tensor::Tensor;
 ///
 /// Deviations are summed as sequences come (Welford): `d = g - mean`, `mean += d / n`, `sum += d (g - mean)`. Nothing
 /// cancels, and the result depends on the order of the sequences alone.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::analysis::Spread;
+/// // Two heads of one number each, in three sequences.
+/// let mut spread = Spread::default();
+/// for gradient in [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]] {
+///     spread.add(&gradient, 2);
+/// }
+/// assert_eq!((spread.variance(Some(0)), spread.variance(Some(1))), (Some(1.0), Some(0.0)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Spread {
     sequences: usize,
@@ -21,6 +32,14 @@ pub struct Spread {
 
 impl Spread {
     /// The number of sequences.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut spread = sus_oracle::analysis::Spread::default();
+    /// assert_eq!(spread.sequences(), 0);
+    /// spread.add(&[1.0], 1);
+    /// assert_eq!(spread.sequences(), 1);
+    /// ```
     #[must_use]
     pub fn sequences(&self) -> usize {
         self.sequences
@@ -30,6 +49,15 @@ impl Spread {
     ///
     /// # Panics
     /// If its length is not that of the sequences before.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut spread = sus_oracle::analysis::Spread::default();
+    /// // Differences far below the numbers themselves are not lost.
+    /// spread.add(&[1e9 + 1.0], 1);
+    /// spread.add(&[1e9 + 2.0], 1);
+    /// assert_eq!(spread.variance(None), Some(0.5));
+    /// ```
     pub fn add(&mut self, gradient: &[f64], heads: usize) {
         if self.sequences == 0 {
             self.mean = vec![0.0; gradient.len()];
@@ -54,6 +82,13 @@ impl Spread {
     }
 
     /// `sum |g|^2` over the sequences, of one key head or of all.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut spread = sus_oracle::analysis::Spread::default();
+    /// spread.add(&[3.0, 4.0, 1.0, 0.0], 2); // two heads of two numbers
+    /// assert_eq!([Some(0), Some(1), None].map(|head| spread.squared_norm(head)), [25.0, 1.0, 26.0]);
+    /// ```
     #[must_use]
     pub fn squared_norm(&self, head: Option<usize>) -> f64 {
         of_head(&self.squares, head)
@@ -77,6 +112,16 @@ impl Spread {
     }
 
     /// `mask_variance / sequences` over the between-sequence variance; `None` if that is zero or not known.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut spread = sus_oracle::analysis::Spread::default();
+    /// spread.add(&[1.0], 1);
+    /// assert_eq!(spread.relative_increase(1.0, None), None); // nothing to compare with
+    /// spread.add(&[3.0], 1);
+    /// // A mask variance of 1 over both sequences is 1/2 for each, beside a variance of 2 between them.
+    /// assert_eq!(spread.relative_increase(1.0, None), Some(0.25));
+    /// ```
     #[must_use]
     pub fn relative_increase(&self, mask_variance: f64, head: Option<usize>) -> Option<f64> {
         let between = self.variance(head).filter(|&between| between > 0.0)?;
@@ -96,6 +141,20 @@ impl PerGradient<Spread> {
     ///
     /// # Errors
     /// [`Error::Overflow`] if an element is not finite.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::analysis::{PerGradient, Spread};
+    /// let names = PerGradient { dq: "dq", dk: "dk", dv: "dv" };
+    /// let mut spread = PerGradient::<Spread>::default();
+    /// let mut sequence = PerGradient { dq: vec![1.0], dk: vec![2.0], dv: vec![3.0] };
+    /// spread.add(&sequence, 1, &names)?;
+    /// assert_eq!(spread.dk.squared_norm(None), 4.0);
+    /// sequence.dv[0] = f64::NAN;
+    /// let error = spread.add(&sequence, 1, &names).unwrap_err();
+    /// assert!(error.to_string().starts_with("tensor 'dv'"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn add(
         &mut self,
         sequence: &PerGradient<Vec<f64>>,
@@ -118,6 +177,14 @@ impl PerGradient<Spread> {
 }
 
 /// Sequence `b` of a gradient.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::{analysis::spread::sequence, tensor::Tensor};
+/// let gradient = Tensor::new("dq", [2, 1, 2, 1], vec![1.0, 2.0, 3.0, 4.0])?;
+/// assert_eq!(sequence(&gradient, 1), [3.0, 4.0]);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn sequence<T: Scalar>(gradient: &Tensor<T>, b: usize) -> Vec<f64> {
     let [_, heads, positions, features] = gradient.shape();
@@ -126,6 +193,16 @@ pub fn sequence<T: Scalar>(gradient: &Tensor<T>, b: usize) -> Vec<f64> {
 }
 
 /// `x^T g` of sequence `b`, `[heads, M, features]`; nothing if the gradient has other positions than `x`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::{analysis::spread::project, tensor::Tensor};
+/// // Two positions, x = (1, 2) of one feature, a gradient of one head and two features.
+/// let x = Tensor::new("x", [1, 1, 2, 1], vec![1.0, 2.0])?;
+/// let dq = Tensor::new("dq", [1, 1, 2, 2], vec![1.0, 10.0, 3.0, 30.0])?;
+/// assert_eq!(project(&x, &dq, 0), [7.0, 70.0]); // x_1 dq_1 + x_2 dq_2
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn project<T: Scalar>(x: &Tensor<T>, gradient: &Tensor<T>, b: usize) -> Vec<f64> {
     let [_, _, positions, m] = x.shape();

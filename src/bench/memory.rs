@@ -3,6 +3,36 @@
 /// An allocator that counts the bytes that are asked of it, in all threads.
 ///
 /// Resident memory does not serve: an allocator keeps what was freed, and hands it out again without a trace.
+///
+/// # Examples
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+/// use sus_oracle::bench::Memory;
+/// /// What an allocator that counts would tell.
+/// #[derive(Default)]
+/// struct Counted { now: AtomicU64, start: AtomicU64, peak: AtomicU64 }
+/// impl Counted {
+///     fn allocate(&self, bytes: u64) {
+///         let now = self.now.fetch_add(bytes, Relaxed) + bytes;
+///         self.peak.fetch_max(now, Relaxed);
+///     }
+/// }
+/// impl Memory for Counted {
+///     fn restart(&self) {
+///         self.start.store(self.now.load(Relaxed), Relaxed);
+///         self.peak.store(self.now.load(Relaxed), Relaxed);
+///     }
+///     fn peak_bytes(&self) -> Option<u64> {
+///         Some(self.peak.load(Relaxed) - self.start.load(Relaxed))
+///     }
+/// }
+/// let memory = Counted::default();
+/// memory.allocate(100);
+/// memory.restart(); // what is in use now does not count
+/// assert_eq!(memory.peak_bytes(), Some(0));
+/// memory.allocate(7);
+/// assert_eq!(memory.peak_bytes(), Some(7));
+/// ```
 pub trait Memory {
     /// Begins to count from 0, with an empty peak.
     fn restart(&self);
@@ -13,6 +43,13 @@ pub trait Memory {
 }
 
 /// Nobody counts.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Memory, Uncounted};
+/// Uncounted.restart();
+/// assert_eq!(Uncounted.peak_bytes(), None); // unknown, which is not 0
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Uncounted;
 

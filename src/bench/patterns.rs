@@ -11,6 +11,21 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Where the weight of a row lies.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::Pattern;
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+/// let expected = |pattern: Pattern| {
+///     let problem = pattern.problem(128, 64, true)?;
+///     let saved = sus_oracle::forward::forward(&problem);
+///     let law = Law::new(&problem, &saved, Budget::new(30.0)?, Rule::Paper, Sampler::Bernoulli);
+///     Ok::<_, sus_oracle::Error>(law.row(problem.row(127)).expected())
+/// };
+/// // Peaks near the diagonal have a row's weight in a few keys.
+/// assert!(expected("local".parse()?)? < expected("random".parse()?)?);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
     /// Scores are independent, of standard deviation 2: weight is spread, with peaks anywhere.

@@ -6,6 +6,18 @@ use crate::analysis::plot::axis::Axis;
 use crate::analysis::plot::chart::{COLOURS, Chart, Series, Stroke};
 
 /// The plot of a report: a colour for each pass, a stroke for each arithmetic and pattern.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Ceilings, Op, Pattern, Report, Timing, svg};
+/// let timing = |n: usize| Timing {
+///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Pattern::Random, causal: true,
+///     threads: 1, seconds: n as f64 * 1e-3, kept: 0, peak_bytes: None,
+/// };
+/// let report = Report { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
+/// let plot = svg(&report);
+/// assert!(plot.starts_with("<svg") && plot.contains("forward f32 random"));
+/// ```
 #[must_use]
 pub fn svg(report: &Report) -> String {
     let mut series: Vec<Series> = Vec::new();

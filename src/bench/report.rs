@@ -6,6 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 /// A measured pass.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::Op;
+/// assert_eq!(Op::ForwardSample.to_string(), "forward_sample");
+/// assert_eq!(serde_json::to_string(&Op::ForwardSample)?, r#""forward_sample""#); // alike in the table and the JSON
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
@@ -31,6 +39,18 @@ impl fmt::Display for Op {
 }
 
 /// One measurement.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Op, Pattern, Timing};
+/// let timing = Timing {
+///     op: Op::Forward, dtype: "f32".into(), n: 16, c: 30.0, pattern: Pattern::Local, causal: true,
+///     threads: 1, seconds: 1e-3, kept: 0, peak_bytes: None,
+/// };
+/// let json = serde_json::to_value(timing)?;
+/// assert_eq!((&json["pattern"], &json["peak_bytes"]), (&"local".into(), &serde_json::Value::Null));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct Timing {
     /// The pass.
@@ -56,6 +76,15 @@ pub struct Timing {
 }
 
 /// What the machine could do at best, in the same run.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Ceilings, Report};
+/// let multiply_add_flops_per_second = [("f32".to_owned(), 2e11)].into();
+/// let ceilings = Ceilings { threads: 2, multiply_add_flops_per_second, gather: vec![] };
+/// let table = Report { spec: String::new(), rows: vec![], ceilings }.table();
+/// assert!(table.contains("multiply-adds, f32, 2 threads: 200 Gflop/s"));
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Ceilings {
     /// Threads.
@@ -67,6 +96,15 @@ pub struct Ceilings {
 }
 
 /// The rate at which the rows that a mask names can be gathered.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Ceilings, Gather, Pattern, Report};
+/// let gather = Gather { dtype: "f32".into(), n: 4096, pattern: Pattern::Random, bytes_per_second: 2.5e10 };
+/// let ceilings = Ceilings { gather: vec![gather], ..Ceilings::default() };
+/// let table = Report { spec: String::new(), rows: vec![], ceilings }.table();
+/// assert!(table.contains("gather, f32, random, n = 4096: 25.0 GB/s"));
+/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct Gather {
     /// `f64` or `f32`.
@@ -80,6 +118,19 @@ pub struct Gather {
 }
 
 /// A benchmark.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::bench::{Ceilings, Op, Pattern, Report, Timing};
+/// let timing = |op, seconds| Timing {
+///     op, dtype: "f32".into(), n: 64, c: 30.0, pattern: Pattern::Random, causal: true,
+///     threads: 1, seconds, kept: 0, peak_bytes: None,
+/// };
+/// let rows = vec![timing(Op::DenseBackward, 0.6), timing(Op::SparseBackward, 0.2)];
+/// let report = Report { spec: String::new(), rows, ceilings: Ceilings::default() };
+/// let sparse = report.table().lines().nth(2).unwrap().to_owned();
+/// assert!(sparse.starts_with("sparse_backward") && sparse.contains(" 3.00 ")); // three times as fast
+/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// `sus-oracle-bench/1`.
@@ -137,6 +188,18 @@ impl Report {
     }
 
     /// A table for people.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::bench::{Ceilings, Op, Pattern, Report, Timing};
+    /// let timing = |n: usize| Timing {
+    ///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Pattern::Random, causal: true,
+    ///     threads: 1, seconds: (n * n) as f64 * 1e-6, kept: 0, peak_bytes: None,
+    /// };
+    /// let report = Report { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
+    /// let slope = |line: usize| report.table().lines().nth(line).unwrap().split_whitespace().nth(5).unwrap().to_owned();
+    /// assert_eq!((slope(1), slope(2)), ("-".into(), "2.00".into())); // the exponent of n since the size before
+    /// ```
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();

@@ -9,6 +9,15 @@ use std::hint::black_box;
 use std::time::Instant;
 
 /// Multiply-adds per second of all threads, in operations (two each): twelve independent sums in registers.
+///
+/// # Examples
+/// ```no_run
+/// use sus_oracle::fast::{Dispatch, ceilings::multiply_add_rate};
+/// // Half of the numbers fit into a register when each is twice as long.
+/// let rate = [multiply_add_rate::<f32>(Dispatch::Native), multiply_add_rate::<f64>(Dispatch::Native)];
+/// println!("{:.0} and {:.0} Gflop/s", rate[0] / 1e9, rate[1] / 1e9);
+/// assert!(rate[0] > rate[1]);
+/// ```
 #[must_use]
 pub fn multiply_add_rate<T: Real>(dispatch: Dispatch) -> f64 {
     let mut best = 0.0_f64;
@@ -56,6 +65,15 @@ impl<T: Real> WithSimd for MultiplyAdds<T> {
 ///
 /// # Panics
 /// If a matrix has another size, or a row is outside of it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Dispatch, ceilings::gather_rate};
+/// let matrix = vec![1.0_f32; 100 * 8];
+/// let rows: Vec<u32> = (0..100).map(|n| n * 37 % 100).collect();
+/// let rate = gather_rate(Dispatch::Native, [matrix.as_slice(); 4], 8, &rows, 10);
+/// assert!(rate > 0.0 && rate.is_finite());
+/// ```
 #[must_use]
 pub fn gather_rate<T: Real>(
     dispatch: Dispatch,

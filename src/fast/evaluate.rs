@@ -12,6 +12,16 @@ use crate::scalar::Scalar;
 use crate::sus::{Draw, sample, sampled_values};
 
 /// An evaluation, and the paths that it took.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Evaluated, Path, Reason, evaluate};
+/// let problem = sus_oracle::gallery::cases::named("bias_broadcast").unwrap().problem;
+/// let Evaluated { evaluation, paths } = evaluate::<f32>(&problem, None, None)?;
+/// assert_eq!((paths.forward, paths.backward), (Some(Path::Fast), Path::Plain(Reason::BiasGradient)));
+/// assert!(evaluation.gradients.dbias.is_some());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluated<T> {
     /// The results.
@@ -69,6 +79,18 @@ pub fn evaluate<T: Real>(
 }
 
 /// An implementation of all passes in one arithmetic: the fast one or the definition.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::evaluation::relative_errors;
+/// use sus_oracle::fast::Passes;
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let gradients = |passes: Passes<f64>| (passes.evaluate)(&problem, None, None).map(|it| it.evaluation.gradients);
+/// // The choice of an implementation is a value; the two differ by rounding.
+/// let errors = relative_errors(&gradients(Passes::fast())?, &gradients(Passes::plain())?);
+/// assert!(errors.iter().all(|&(_, error)| error < 1e-13));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Passes<T> {
     /// Problem, given forward pass, draw.
@@ -78,11 +100,31 @@ pub struct Passes<T> {
 }
 
 /// Problem, given forward pass and draw to an evaluation.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Evaluate, evaluate};
+/// let evaluate: Evaluate<f32> = evaluate::<f32>;
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// // A given forward pass is used as it is.
+/// assert_eq!(evaluate(&problem, Some(&saved), None)?.evaluation.saved, saved.cast());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub type Evaluate<T> =
     fn(&Problem<f64>, Option<&Saved<f64>>, Option<&Draw>) -> Result<Evaluated<T>, Error>;
 
 impl<T: Real> Passes<T> {
     /// By the kernels, where they serve.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::fast::Passes;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let found = (Passes::<f32>::fast().evaluate)(&problem, None, None)?;
+    /// assert_eq!(found.paths.to_string(), "forward fast, backward fast");
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn fast() -> Self {
         Passes {
@@ -94,6 +136,16 @@ impl<T: Real> Passes<T> {
 
 impl<T: Scalar> Passes<T> {
     /// By the definition, as asked.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::fast::Passes;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let found = (Passes::<f64>::asked_plain().evaluate)(&problem, None, None)?;
+    /// assert_eq!(found.paths.to_string(), "forward plain (asked for), backward plain (asked for)");
+    /// assert_eq!(found.evaluation, sus_oracle::evaluation::evaluate(&problem, None, None)?);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn asked_plain() -> Self {
         let evaluate: Evaluate<T> = |p, given, draw| evaluate_plain(p, given, draw, Reason::Asked);
@@ -101,6 +153,16 @@ impl<T: Scalar> Passes<T> {
     }
 
     /// By the definition, which is all there is for this arithmetic.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::fast::{Passes, Path, Reason};
+    /// use sus_oracle::scalar::Dd;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let found = (Passes::<Dd>::plain().evaluate)(&problem, None, None)?; // there are no kernels in double-double
+    /// assert_eq!(found.paths.backward, Path::Plain(Reason::Arithmetic));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn plain() -> Self {
         let evaluate: Evaluate<T> =

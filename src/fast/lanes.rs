@@ -8,6 +8,16 @@ use crate::scalar::Scalar;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Which instructions the kernels use.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Dispatch, Workspace, forward};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// // The machine's own instructions may give other last bits, and no more than that.
+/// let [native, portable] = [Dispatch::Native, Dispatch::Portable].map(|it| forward(&problem, &mut Workspace::new(it)));
+/// let pairs = native.lse.as_slice().iter().zip(portable.lse.as_slice());
+/// assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-13));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dispatch {
     /// The widest vectors that this machine has.
@@ -28,6 +38,20 @@ impl Dispatch {
 }
 
 /// `f32` and `f64`, with their vectors. Nothing else implements it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Real, evaluate};
+/// use sus_oracle::problem::Problem;
+/// fn largest_dq<T: Real>(problem: &Problem<f64>) -> Result<f64, sus_oracle::Error> {
+///     let gradients = evaluate::<T>(problem, None, None)?.evaluation.gradients;
+///     Ok(gradients.dq.as_slice().iter().fold(0.0, |largest, x| x.to_f64().abs().max(largest)))
+/// }
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let (single, double) = (largest_dq::<f32>(&problem)?, largest_dq::<f64>(&problem)?);
+/// assert!(single != double && (single / double - 1.0).abs() < 1e-4);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub trait Real: Scalar + Default + private::Vectors {}
 
 impl Real for f32 {}

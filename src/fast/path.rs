@@ -8,6 +8,13 @@ use crate::sus::{Draw, Rule, Sample, Sampler};
 use std::fmt;
 
 /// The path that a computation took.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Path, Reason};
+/// assert_eq!(Path::Fast.to_string(), "fast");
+/// assert_eq!(Path::Plain(Reason::GivenForward).to_string(), "plain (a mask from a given forward pass)");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
     /// The kernels of this module.
@@ -17,6 +24,19 @@ pub enum Path {
 }
 
 /// Why the plain path ran.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Path, Reason, sample_path};
+/// use sus_oracle::sus::{Budget, Draw, Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let paper = Draw::paper(Budget::new(4.0)?, 7);
+/// let path = |draw| sample_path::<f32>(&problem, &draw);
+/// assert_eq!(path(Draw { rule: Rule::Calibrated, ..paper }), Path::Plain(Reason::CalibratedRule));
+/// assert_eq!(path(Draw { sampler: Sampler::Systematic, ..paper }), Path::Plain(Reason::SystematicSampler));
+/// assert_eq!(path(Draw::paper(Budget::new(f64::INFINITY)?, 7)), Path::Plain(Reason::LargeBudget));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// It was asked for.
@@ -65,6 +85,14 @@ impl fmt::Display for Reason {
 }
 
 /// The paths of one evaluation.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Path, Paths, Reason};
+/// let path = Path::Plain(Reason::GivenForward);
+/// let paths = Paths { forward: None, mask: Some(path), backward: Path::Fast };
+/// assert_eq!(paths.to_string(), "mask plain (a mask from a given forward pass), backward fast");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paths {
     /// The forward pass; none if it was given.
@@ -101,6 +129,21 @@ pub fn backward_path<T: Real>(problem: &Problem<T>) -> Path {
 }
 
 /// The path of the SUS backward pass.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Path, Reason, sus_backward_path};
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// let path = |name| {
+///     let problem = sus_oracle::gallery::cases::named(name).unwrap().problem;
+///     let saved = sus_oracle::forward::forward(&problem);
+///     let mask = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 7))?;
+///     Ok::<_, sus_oracle::Error>(sus_backward_path(&problem, &mask))
+/// };
+/// assert_eq!(path("primes")?, Path::Fast);
+/// assert_eq!(path("bias_broadcast")?, Path::Plain(Reason::BiasGradient));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn sus_backward_path<T: Real>(problem: &Problem<T>, sample: &Sample) -> Path {
     if problem.inputs().bias.is_some() {
@@ -113,6 +156,20 @@ pub fn sus_backward_path<T: Real>(problem: &Problem<T>, sample: &Sample) -> Path
 }
 
 /// The path of a draw in the arithmetic of `T`, from the problem's own forward pass.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::fast::{Path, Reason, sample_path};
+/// use sus_oracle::sus::{Budget, Draw};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// assert_eq!(sample_path::<f32>(&problem, &draw), Path::Fast);
+/// // Scores a million times as large: f32 knows no weight well enough, and f64 does.
+/// let large = problem.map(|x| 1e3 * x)?;
+/// assert_eq!(sample_path::<f32>(&large, &draw), Path::Plain(Reason::LargeScores));
+/// assert_eq!(sample_path::<f64>(&large, &draw), Path::Fast);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn sample_path<T: Real>(problem: &Problem<f64>, draw: &Draw) -> Path {
     let reason = if draw.rule == Rule::Calibrated {

@@ -4,6 +4,14 @@ use crate::error::Error;
 use std::path::{Path, PathBuf};
 
 /// A file that cannot be read, is not what it should be, or cannot be written.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::TensorFile;
+/// let error = TensorFile::read("fixtures/none.safetensors".as_ref()).unwrap_err();
+/// assert!(error.to_string().starts_with("fixtures/none.safetensors: ")); // the file first
+/// assert_eq!(error.to_string().lines().count(), 1);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
 pub struct FileError {
@@ -15,12 +23,33 @@ pub struct FileError {
 
 impl FileError {
     /// The error of one file.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::FileError;
+    /// use sus_oracle::file::error::Reason;
+    /// let reason = Reason::Missing { tensor: "lse", expected: "[B,Hq,Nq], beside 'o'" };
+    /// let error = FileError::new("saved.safetensors".as_ref(), reason);
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "saved.safetensors: tensor 'lse': expected one of shape [B,Hq,Nq], beside 'o', found none"
+    /// );
+    /// ```
     pub fn new(path: &Path, reason: impl Into<Reason>) -> Self {
         FileError { path: path.to_owned(), reason: reason.into() }
     }
 }
 
 /// What is wrong with a file.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::error::Reason;
+/// use sus_oracle::file::{Settings, TensorFile};
+/// assert!(matches!(TensorFile::parse(b"not a file"), Err(Reason::Format(_))));
+/// let reason = Settings::from_json(r#"{"c":0}"#).unwrap_err();
+/// assert_eq!(reason.to_string(), r#"metadata key 'c': expected a number above 0, or "inf", found 0"#);
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// The operating system refused.

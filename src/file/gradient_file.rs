@@ -10,6 +10,19 @@ use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 
 /// The type in which the numbers of a result are stored.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::evaluation::evaluate;
+/// use sus_oracle::file::{Settings, gradient_file::{Stored, to_tensors}};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let evaluation = evaluate::<f64>(&problem, None, None)?;
+/// let bytes = |stored| {
+///     to_tensors(&evaluation, &Settings::default(), stored).map(|file| file.arrays["dq"].to_bytes().len())
+/// };
+/// assert_eq!(bytes(Stored::F64)?, 2 * bytes(Stored::F32)?);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// F64.

@@ -16,6 +16,18 @@ const PREFIXES: &[&str] = &["expected/", "bound/", "mask/", "variance/", "proj/"
 const KNOWN: &str = "q, k, v, do, dlse, bias, sink, x, o, lse, expected_nnz, expected/..., bound/..., mask/..., variance/..., proj/...";
 
 /// A problem read from a file, every number exact in `f64`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{ProblemFile, Settings};
+/// let read = |command| ProblemFile::read("fixtures/smoke/causal_square.safetensors".as_ref(), command);
+/// let file = read(Settings::default())?;
+/// assert!(file.problem.options().causal && file.saved.is_none());
+/// // The command may add to what the file says, and may not deny it.
+/// assert_eq!(read(Settings { seed: Some(7), ..Settings::default() })?.settings.seed, Some(7));
+/// assert!(read(Settings { causal: Some(false), ..Settings::default() }).is_err());
+/// # Ok::<(), sus_oracle::file::FileError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProblemFile {
     /// The problem.
@@ -54,6 +66,21 @@ impl ProblemFile {
     ///
     /// # Errors
     /// What is wrong with them.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::{Array, ProblemFile, Settings, TensorFile};
+    /// let mut file = TensorFile::default();
+    /// for name in ["q", "k", "v", "do"] {
+    ///     file.arrays.insert(name.into(), Array::f32(&[1, 1, 2, 4], vec![0.5; 8]));
+    /// }
+    /// let read = ProblemFile::from_tensors(file.clone(), Settings::default())?;
+    /// assert_eq!((read.dtype.as_str(), read.problem.sizes().features), ("F32", 4));
+    /// file.arrays.remove("v");
+    /// let reason = ProblemFile::from_tensors(file, Settings::default()).unwrap_err();
+    /// assert_eq!(reason.to_string(), "tensor 'v': expected one of shape [B,Hk,Nk,E], found none");
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     pub fn from_tensors(mut file: TensorFile, command: Settings) -> Result<Self, Reason> {
         for name in file.arrays.keys() {
             let known = NAMES.contains(&name.as_str())

@@ -12,12 +12,35 @@ use serde_json::{Map, Value, json};
 use std::str::FromStr;
 
 /// The version of the file format.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Settings, settings::SPEC};
+/// assert!(Settings::default().to_json().contains(SPEC));
+/// assert!(Settings::from_json(r#"{"spec":"sus-oracle/2"}"#).is_err()); // a later format is not guessed at
+/// ```
 pub const SPEC: &str = "sus-oracle/1";
 
 /// Expected kept entries per row where nobody says otherwise.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Settings, settings::DEFAULT_C};
+/// assert_eq!(Settings::default().draw()?.unwrap().c.get(), DEFAULT_C);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub const DEFAULT_C: f64 = 30.0;
 
 /// Which backward pass.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Pass, Settings};
+/// assert_eq!(Settings::from_json(r#"{"pass":"dense"}"#)?.pass, Some(Pass::Dense));
+/// let settings = Settings { pass: Some(Pass::Sus), ..Settings::default() };
+/// assert_eq!(settings.to_json(), r#"{"pass":"sus","spec":"sus-oracle/1"}"#);
+/// # Ok::<(), sus_oracle::file::error::Reason>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// All weights.
@@ -226,6 +249,17 @@ impl Settings {
     ///
     /// # Errors
     /// [`Error::Option`] if only one side of the packed sequences is given.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// let settings = Settings { segments_q: Some(vec![0, 2, 5]), ..Settings::default() };
+    /// let error = settings.options().unwrap_err();
+    /// assert_eq!(error.to_string(), "option 'segments_k': expected a list, as segments_q is given, found none");
+    /// let both = Settings { segments_k: Some(vec![0, 2, 5]), ..settings };
+    /// assert_eq!(both.options()?.segments.unwrap().keys, [0, 2, 5]);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn options(&self) -> Result<Options, Error> {
         let segments = match (&self.segments_q, &self.segments_k) {
             (None, None) => None,
@@ -278,6 +312,14 @@ impl Settings {
     }
 
     /// The same settings with nothing said of a draw.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// let settings = Settings::from_json(r#"{"pass":"sus","c":30,"causal":true,"seed":7}"#)?;
+    /// assert_eq!(settings.without_draw(), Settings::from_json(r#"{"pass":"sus","causal":true}"#)?);
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     #[must_use]
     pub fn without_draw(self) -> Self {
         Settings {
@@ -293,6 +335,15 @@ impl Settings {
     }
 
     /// Whether anything is said of a draw.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Settings;
+    /// let names = |text| Settings::from_json(text).map(|settings| settings.names_a_draw());
+    /// // With such a key, a dense pass makes no sense.
+    /// assert!(names(r#"{"layout":"coord4"}"#)? && !names(r#"{"pass":"sus"}"#)?);
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     #[must_use]
     pub fn names_a_draw(&self) -> bool {
         let Settings { c, rule, sampler, seed, stream, layout, uniform_bits, .. } = self;

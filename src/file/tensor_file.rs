@@ -8,9 +8,25 @@ use std::io::Write;
 use std::path::Path;
 
 /// The metadata entry that holds the settings, as JSON.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{TensorFile, tensor_file::METADATA_KEY};
+/// let file = TensorFile { metadata: Some("{}".into()), ..TensorFile::default() };
+/// // A safetensors file: the length of its header in eight bytes, then the header.
+/// let header = String::from_utf8(file.to_bytes()[8..].to_vec()).unwrap();
+/// assert_eq!(header.trim_end(), format!(r#"{{"__metadata__":{{"{METADATA_KEY}":"{{}}"}}}}"#));
+/// ```
 pub const METADATA_KEY: &str = "sus_oracle";
 
 /// The numbers of one tensor, every element exact.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, tensor_file::Numbers};
+/// assert_eq!(Array::i32(&[2], vec![3, -1]).numbers, Numbers::Integer(vec![3, -1]));
+/// assert_eq!(Array::f32(&[1], vec![0.5]).numbers, Numbers::Float(vec![0.5]));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Numbers {
     /// F16, BF16, F32 or F64.
@@ -22,6 +38,19 @@ pub enum Numbers {
 }
 
 /// One tensor of a file.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, TensorFile, tensor_file::Numbers};
+/// use safetensors::Dtype;
+/// // A bf16 tensor as a kernel stores it; 1/3 is rounded when it is written.
+/// let array = Array { dtype: Dtype::BF16, shape: vec![2], numbers: Numbers::Float(vec![0.5, 1.0 / 3.0]) };
+/// let mut file = TensorFile::default();
+/// file.arrays.insert("dq".into(), array);
+/// let read = TensorFile::parse(&file.to_bytes())?;
+/// assert_eq!(read.arrays["dq"].numbers, Numbers::Float(vec![0.5, 0.333984375]));
+/// # Ok::<(), sus_oracle::file::error::Reason>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
     /// The type it is stored in.
@@ -74,6 +103,17 @@ impl TensorFile {
     ///
     /// # Errors
     /// As [`TensorFile::read`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::{Array, TensorFile};
+    /// let mut file = TensorFile::default();
+    /// file.arrays.insert("mask/columns".into(), Array::i32(&[3], vec![0, 2, 1]));
+    /// let bytes = file.to_bytes();
+    /// assert_eq!(TensorFile::parse(&bytes)?, file);
+    /// assert!(TensorFile::parse(&bytes[..bytes.len() - 1]).is_err()); // cut short
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     pub fn parse(bytes: &[u8]) -> Result<Self, Reason> {
         let format = |e: safetensors::SafeTensorError| Reason::Format(one_line(&e.to_string()));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
@@ -116,6 +156,19 @@ impl TensorFile {
     ///
     /// # Errors
     /// [`Reason::Io`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::{Array, TensorFile};
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("candidate.safetensors");
+    /// let mut file = TensorFile::default();
+    /// file.arrays.insert("dq".into(), Array::f32(&[1, 1, 2, 1], vec![0.5, -1.0]));
+    /// file.write(&path)?;
+    /// assert_eq!(TensorFile::read(&path)?, file);
+    /// assert!(file.write(&folder.path().join("none/candidate.safetensors")).is_err()); // no such folder
+    /// # Ok::<(), sus_oracle::file::FileError>(())
+    /// ```
     pub fn write(&self, path: &Path) -> Result<(), FileError> {
         write_atomically(path, &self.to_bytes()).map_err(|e| FileError::new(path, e))
     }
@@ -170,24 +223,49 @@ fn decode<const N: usize, T>(bytes: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec
 
 impl Array {
     /// An F64 array.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Array;
+    /// assert_eq!(Array::f64(&[1], vec![1.0]).to_bytes(), [0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
+    /// ```
     #[must_use]
     pub fn f64(shape: &[usize], data: Vec<f64>) -> Self {
         Array { dtype: Dtype::F64, shape: shape.to_vec(), numbers: Numbers::Float(data) }
     }
 
     /// An F32 array; elements are rounded to it.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Array;
+    /// assert_eq!(Array::f32(&[1], vec![1.0]).to_bytes(), [0, 0, 0x80, 0x3f]);
+    /// assert_eq!(Array::f32(&[1], vec![0.1]).to_bytes(), 0.1_f32.to_le_bytes()); // rounded as it is stored
+    /// ```
     #[must_use]
     pub fn f32(shape: &[usize], data: Vec<f64>) -> Self {
         Array { dtype: Dtype::F32, shape: shape.to_vec(), numbers: Numbers::Float(data) }
     }
 
     /// An I64 array.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Array;
+    /// assert_eq!(Array::i64(&[2], vec![1, -1]).to_bytes(), [[1, 0, 0, 0, 0, 0, 0, 0], [255; 8]].concat());
+    /// ```
     #[must_use]
     pub fn i64(shape: &[usize], data: Vec<i64>) -> Self {
         Array { dtype: Dtype::I64, shape: shape.to_vec(), numbers: Numbers::Integer(data) }
     }
 
     /// An I32 array.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Array;
+    /// assert_eq!(Array::i32(&[2], vec![1, -1]).to_bytes(), [1, 0, 0, 0, 255, 255, 255, 255]);
+    /// ```
     #[must_use]
     pub fn i32(shape: &[usize], data: Vec<i64>) -> Self {
         Array { dtype: Dtype::I32, shape: shape.to_vec(), numbers: Numbers::Integer(data) }
@@ -220,6 +298,13 @@ impl Array {
     ///
     /// # Panics
     /// If its type cannot hold them.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::Array;
+    /// let array = Array::f32(&[2], vec![0.5, -2.0]);
+    /// assert_eq!(array.to_bytes(), [0.5_f32, -2.0].map(f32::to_le_bytes).concat());
+    /// ```
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         match (&self.numbers, self.dtype) {

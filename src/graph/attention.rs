@@ -23,6 +23,20 @@ use crate::scalar::Ring;
 /// One head: sizes, operands, saved weights and cotangents, all row-major.
 ///
 /// `D` is the query/key dimension `dim`, `E` the value dimension `value_dim`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::attention::{Head, attention_graph};
+/// // Weights 1/4 and 3/4, values 0 and 1, so o = 3/4 and dS = W (G v - G o) = (-3/16, 3/16).
+/// let head = Head {
+///     queries: 1, keys: 2, dim: 1, value_dim: 1,
+///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
+///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
+/// };
+/// let gradients = attention_graph(&head)?.gradients(|_| 1.0);
+/// assert_eq!((gradients.dbias, gradients.dq), (vec![-0.1875, 0.1875], vec![3.0]));
+/// # Ok::<(), sus_oracle::graph::attention::LengthError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a, T> {
     /// `Nq`.
@@ -54,6 +68,18 @@ pub struct Head<'a, T> {
 }
 
 /// An operand of a [`Head`] that has the wrong number of elements.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::attention::{Head, attention_graph};
+/// let head = Head {
+///     queries: 1, keys: 2, dim: 1, value_dim: 1,
+///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0], weights: &[0.25, 0.75], g: &[1.0],
+///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
+/// };
+/// let error = attention_graph(&head).unwrap_err();
+/// assert_eq!(error.to_string(), "v: expected 2 elements, found 1");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operand}: expected {expected} elements, found {found}")]
 pub struct LengthError {
@@ -66,6 +92,20 @@ pub struct LengthError {
 }
 
 /// The gradients of one head, row-major.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::attention::{Gradients, Head, attention_graph};
+/// // A single key has all of the weight: dq and dk vanish, and dv is the cotangent.
+/// let head = Head {
+///     queries: 1, keys: 1, dim: 1, value_dim: 2,
+///     q: &[3], k: &[5], v: &[7, 11], weights: &[1], g: &[2, -1],
+///     scale: 1, slope: None, sink_weights: None, dlse: None,
+/// };
+/// let expected = Gradients { dq: vec![0], dk: vec![0], dv: vec![2, -1], dbias: vec![0], dsink: 0 };
+/// assert_eq!(attention_graph(&head)?.gradients(|_| 1), expected);
+/// # Ok::<(), sus_oracle::graph::attention::LengthError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gradients<T> {
     /// `[Nq, D]`.
@@ -81,6 +121,20 @@ pub struct Gradients<T> {
 }
 
 /// The graph of a head, and where its nodes are.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::graph::attention::{Head, attention_graph};
+/// let head = Head {
+///     queries: 1, keys: 2, dim: 1, value_dim: 1,
+///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
+///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
+/// };
+/// let graph = attention_graph(&head)?;
+/// // The condition of the theorem: no path runs through two edges of one gate.
+/// assert_eq!(graph.graph().path_uses_a_gate_twice(), None);
+/// # Ok::<(), sus_oracle::graph::attention::LengthError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AttentionGraph<T> {
     graph: Graph<T>,
@@ -211,6 +265,20 @@ pub fn attention_graph<T: Ring>(head: &Head<T>) -> Result<AttentionGraph<T>, Len
 
 impl<T: Ring> AttentionGraph<T> {
     /// The graph itself.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::attention::{Head, attention_graph};
+    /// let head = Head {
+    ///     queries: 1, keys: 2, dim: 1, value_dim: 1,
+    ///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
+    ///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
+    /// };
+    /// let graph = attention_graph(&head)?;
+    /// // q, two k, two v, two biases, the sink, two scores, o, lse and the loss.
+    /// assert_eq!(graph.graph().nodes(), 1 + 2 + 2 + 2 + 1 + 2 + 1 + 1 + 1);
+    /// # Ok::<(), sus_oracle::graph::attention::LengthError>(())
+    /// ```
     #[must_use]
     pub fn graph(&self) -> &Graph<T> {
         &self.graph
@@ -218,6 +286,22 @@ impl<T: Ring> AttentionGraph<T> {
 
     /// The gradients of the loss when the pair `(i, j)` is multiplied by `multiplier(i Nk + j)`: one everywhere for
     /// the dense backward, `m_ij / q_ij` for SUS.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::graph::attention::{Head, attention_graph};
+    /// let head = Head {
+    ///     queries: 1, keys: 2, dim: 1, value_dim: 1,
+    ///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
+    ///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
+    /// };
+    /// let graph = attention_graph(&head)?;
+    /// // SUS keeps key 0 with probability 1/4: with weight 4 then, not at all else.
+    /// let [kept, dropped] = [4.0, 0.0].map(|m| graph.gradients(|pair| if pair == 0 { m } else { 1.0 }));
+    /// assert_eq!((kept.dv, dropped.dv), (vec![1.0, 0.75], vec![0.0, 0.75]));
+    /// assert_eq!(0.25 * kept.dk[0] + 0.75 * dropped.dk[0], graph.gradients(|_| 1.0).dk[0]); // unbiased
+    /// # Ok::<(), sus_oracle::graph::attention::LengthError>(())
+    /// ```
     pub fn gradients(&self, multiplier: impl Fn(usize) -> T) -> Gradients<T> {
         let at = self.at;
         let adjoint = self.graph.derivatives_of(at.loss, multiplier);

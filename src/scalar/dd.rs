@@ -57,6 +57,15 @@ pub struct Dd {
 
 impl Dd {
     /// The value `x`, exactly.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::Dd;
+    /// // 0.1 is not a tenth, and ten of it are not 1: what f64 rounds away is kept.
+    /// let ten = (0..10).fold(Dd::new(0.0), |sum, _| sum + Dd::new(0.1));
+    /// assert_eq!(ten, Dd::from_prod(0.1, 10.0));
+    /// assert_ne!(ten, Dd::new(1.0));
+    /// ```
     #[inline]
     #[must_use]
     pub const fn new(x: f64) -> Self {
@@ -104,6 +113,13 @@ impl Dd {
     }
 
     /// The high part: the value rounded to `f64`, to nearest.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::Dd;
+    /// let x = Dd::from_parts(1.0, 0.75 * f64::EPSILON); // nearer to the next f64
+    /// assert_eq!((x.hi(), x.lo()), (1.0 + f64::EPSILON, -0.25 * f64::EPSILON));
+    /// ```
     #[inline]
     #[must_use]
     pub const fn hi(self) -> f64 {
@@ -111,6 +127,14 @@ impl Dd {
     }
 
     /// The low part: what [`hi`](Self::hi) leaves out.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::{Dd, Scalar};
+    /// let root = Dd::new(2.0).sqrt();
+    /// assert!(root.lo() != 0.0 && root.lo().abs() <= 0.5 * f64::EPSILON * root.hi());
+    /// assert_eq!(Dd::new(4.0).sqrt().lo(), 0.0);
+    /// ```
     #[inline]
     #[must_use]
     pub const fn lo(self) -> f64 {
@@ -118,6 +142,12 @@ impl Dd {
     }
 
     /// Whether the value is neither infinite nor NaN.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::{Dd, Scalar};
+    /// assert!(Dd::new(709.0).exp().is_finite() && !Dd::new(710.0).exp().is_finite()); // the range of f64
+    /// ```
     #[inline]
     #[must_use]
     pub const fn is_finite(self) -> bool {
@@ -125,6 +155,13 @@ impl Dd {
     }
 
     /// Whether the value is NaN.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::Dd;
+    /// let infinity = Dd::new(f64::INFINITY);
+    /// assert!((infinity - infinity).is_nan() && !infinity.is_nan());
+    /// ```
     #[inline]
     #[must_use]
     pub const fn is_nan(self) -> bool {
@@ -132,6 +169,13 @@ impl Dd {
     }
 
     /// The absolute value, exactly.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::Dd;
+    /// let x = Dd::from_parts(-1.0, 1e-20); // both parts change their sign
+    /// assert_eq!((x.abs().hi(), x.abs().lo()), (1.0, -1e-20));
+    /// ```
     #[inline]
     #[must_use]
     pub fn abs(self) -> Self {

@@ -34,6 +34,14 @@ pub struct Dual<T> {
 
 impl<T: Scalar> Dual<T> {
     /// `re + eps ε`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::{Dual, Scalar};
+    /// // x and y as functions of one variable: x' = 2, y' = 1, so (x / y)' = (2 y - x) / y^2.
+    /// let (x, y) = (Dual::new(3.0, 2.0), Dual::new(4.0, 1.0));
+    /// assert_eq!(x / y, Dual::new(0.75, 0.3125));
+    /// ```
     #[inline]
     #[must_use]
     pub const fn new(re: T, eps: T) -> Self {
@@ -56,6 +64,14 @@ impl<T: Scalar> Dual<T> {
     }
 
     /// A constant: derivative 0.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::scalar::{Dual, Scalar};
+    /// assert_eq!((Dual::constant(3.0) * Dual::variable(2.0)).eps, 3.0);
+    /// // The logarithm of a row without keys: no NaN comes of it.
+    /// assert_eq!(Dual::constant(0.0).ln(), Dual::constant(f64::NEG_INFINITY));
+    /// ```
     #[inline]
     #[must_use]
     pub fn constant(re: T) -> Self {

@@ -15,6 +15,15 @@ use crate::tensor::{Tensor, dot};
 use num_traits::{One, Zero};
 
 /// The laws, in the order of the specification.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::selftest::LAWS;
+/// let law = LAWS.iter().find(|law| law.name.starts_with("dq does not change")).unwrap();
+/// println!("{}: {}", law.name, (law.prove)().expect("a law that holds"));
+/// let names: std::collections::BTreeSet<&str> = LAWS.iter().map(|law| law.name).collect();
+/// assert_eq!(names.len(), LAWS.len());
+/// ```
 pub const LAWS: &[Law] = &[
     Law { name: "the dense gradients are the derivatives of the loss", prove: dense_gradients },
     Law {

@@ -36,11 +36,36 @@ use nalgebra::ClosedDivAssign;
 use rayon::prelude::*;
 
 /// An ordered field: what the laws need of a scalar. `num_rational::Ratio<i128>` is one, and so is every [`Scalar`].
+///
+/// # Examples
+/// ```
+/// use num_rational::Ratio;
+/// use sus_oracle::sus::{Sampler, moments::{Field, RowLaw}};
+/// /// The standard error of a kept weight, squared, over the weight squared.
+/// fn relative_variance<T: Field>(lambda: T, w: T) -> T {
+///     RowLaw::new(Sampler::Bernoulli, lambda, [w].into_iter()).variance(0) / (w * w)
+/// }
+/// let third = Ratio::new(1_i128, 3);
+/// assert_eq!(relative_variance(Ratio::from(2), third), Ratio::new(1, 2)); // (1 - q) / q with q = 2/3, exactly
+/// assert_eq!(relative_variance(2.0, 0.25), 1.0);
+/// ```
 pub trait Field: Ring + ClosedDivAssign + PartialOrd {}
 
 impl<T: Ring + ClosedDivAssign + PartialOrd> Field for T {}
 
 /// A problem together with the joint law of its mask.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let paper = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// // A rule of one's own is a lambda for each row: with twice the rate, less variance.
+/// let twice = Law { lambda: vec![8.0; problem.row_count()], ..paper.clone() };
+/// assert!(twice.traces().dq < paper.traces().dq && twice.traces().expected > paper.traces().expected);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Law<'a, T, W> {
     /// The problem.
@@ -56,6 +81,20 @@ pub struct Law<'a, T, W> {
 }
 
 /// One visible entry of a row, as the laws use it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::{Entry, Law}};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// // Without a cotangent of lse, a row of dS = W t adds up to zero: so says delta.
+/// let entries = law.entries(problem.row(0));
+/// let sum: f64 = entries.iter().map(|&Entry { w, t, .. }| w * t).sum();
+/// let magnitude: f64 = entries.iter().map(|&Entry { w, t, .. }| (w * t).abs()).sum();
+/// assert!(sum.abs() < 1e-13 * magnitude);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry<T> {
     /// The key.
@@ -110,6 +149,18 @@ impl<'a, T: Scalar> Law<'a, T, DenseWeights<'a, T>> {
 
 impl<T: Field, W: Weights<T>> Law<'_, T, W> {
     /// The visible entries of a row, keys ascending.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+    /// let problem = sus_oracle::gallery::cases::named("window_causal").unwrap().problem;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// let row = problem.row(7);
+    /// let keys = law.entries(row).iter().map(|entry| entry.j).collect::<Vec<_>>();
+    /// assert_eq!(keys, problem.mask().visible(row.i).collect::<Vec<_>>());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn entries(&self, row: Row) -> Vec<Entry<T>> {
         let mut entries = Vec::new();

@@ -11,6 +11,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// How many interactions per row are kept in expectation: a real number above 0, `inf` for the dense backward.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Budget;
+/// assert!(Budget::new(0.5)? < Budget::new(f64::INFINITY)?); // less than one a row is legal
+/// assert!(Budget::new(-1.0).is_err() && Budget::new(f64::NAN).is_err());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Budget(f64);
 
@@ -32,6 +40,16 @@ impl Budget {
     }
 
     /// The number `c`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Budget, rule::keep_probability};
+    /// let c = Budget::new(32.0)?;
+    /// // From 1 / c on, a weight is kept always.
+    /// assert_eq!(keep_probability(c.get(), 1.0 / 32.0), 1.0);
+    /// assert_eq!(keep_probability(c.get(), 1.0 / 64.0), 0.5);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn get(self) -> f64 {
         self.0

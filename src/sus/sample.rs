@@ -74,6 +74,21 @@ impl Draw {
 }
 
 /// Which entries are kept, by rows in `(b, h, i)` order: compressed sparse rows without the values.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Pattern;
+/// // What a kernel kept, one bit per entry, as rows of keys.
+/// let kept = [[true, false, true], [false, false, false], [false, true, false]];
+/// let (mut offsets, mut columns) = (vec![0], Vec::new());
+/// for row in kept {
+///     columns.extend((0..3_u32).filter(|&j| row[j as usize]));
+///     offsets.push(columns.len());
+/// }
+/// let pattern = Pattern::new(3, 3, offsets, columns)?;
+/// assert_eq!([0, 1, 2].map(|row| pattern.row(row).to_vec()), [vec![0, 2], vec![], vec![1]]);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     offsets: Vec<usize>,
@@ -128,24 +143,55 @@ impl Pattern {
     ///
     /// # Panics
     /// If there is no such row.
+    ///
+    /// # Examples
+    /// ```
+    /// let pattern = sus_oracle::sus::Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?;
+    /// assert_eq!(pattern.row(0), [1, 7]);
+    /// assert!(pattern.row(1).is_empty()); // nothing kept
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn row(&self, number: usize) -> &[u32] {
         &self.columns[self.offsets[number]..self.offsets[number + 1]]
     }
 
     /// Row `n` holds the columns `offsets[n]..offsets[n + 1]`.
+    ///
+    /// # Examples
+    /// ```
+    /// let pattern = sus_oracle::sus::Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?;
+    /// let counts: Vec<usize> = pattern.offsets().windows(2).map(|pair| pair[1] - pair[0]).collect();
+    /// assert_eq!(counts, [2, 0, 1]); // kept in each row
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn offsets(&self) -> &[usize] {
         &self.offsets
     }
 
     /// All columns, row after row.
+    ///
+    /// # Examples
+    /// ```
+    /// let pattern = sus_oracle::sus::Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?;
+    /// assert_eq!(pattern.columns(), [pattern.row(0), pattern.row(1), pattern.row(2)].concat());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn columns(&self) -> &[u32] {
         &self.columns
     }
 
     /// The number of kept entries.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::Pattern;
+    /// assert_eq!(Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?.count(), 3);
+    /// assert_eq!(Pattern::new(0, 8, vec![0], vec![])?.count(), 0); // no rows
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn count(&self) -> usize {
         self.columns.len()
@@ -264,6 +310,26 @@ fn draw_row(
 }
 
 /// The weights `W~` of a sample: `max(W, 1 / lambda_i)` where kept, 0 elsewhere.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::backward::{DenseWeights, Weights};
+/// use sus_oracle::problem::{Inputs, Options, Problem};
+/// use sus_oracle::sus::{Pattern, Sample, SampledWeights};
+/// use sus_oracle::tensor::Tensor;
+/// // Three equal keys, of which the first and the last were kept with lambda = 2: 1/3 counts as 1/2.
+/// let [one, three] = [1, 3].map(|n| Tensor::from_fn([1, 1, n, 1], |_| 0.0));
+/// let inputs = Inputs { q: one.clone(), k: three.clone(), v: three, g: one, dlse: None, bias: None, sink: None };
+/// let problem = Problem::new(inputs, Options::default())?;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let pattern = Pattern::new(1, 3, vec![0, 2], vec![0, 2])?;
+/// let sample = Sample { pattern, lambda: vec![2.0], expected: vec![2.0] };
+/// let weights = SampledWeights { dense: DenseWeights { problem: &problem, saved: &saved }, sample: &sample };
+/// let mut row = Vec::new();
+/// weights.for_each(problem.row(0), 0..3, |weight| row.push((weight.j, weight.w)));
+/// assert_eq!(row, [(0, 0.5), (2, 0.5)]);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct SampledWeights<'a, T> {
     /// The weights that were sampled.

@@ -50,6 +50,20 @@ impl FromStr for Sampler {
 }
 
 /// How many bits decide an entry of the `bernoulli` sampler.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Draw, Sampler, UniformBits, sample};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let draw = Draw { bits: UniformBits::Bits64, ..Draw::paper(Budget::new(4.0)?, 0) };
+/// assert!(sample(&problem, &saved, &draw).is_ok());
+/// // One uniform serves a whole systematic row; there is no second word to ask for.
+/// let systematic = Draw { sampler: Sampler::Systematic, ..draw };
+/// let error = sample(&problem, &saved, &systematic).unwrap_err();
+/// assert_eq!(error.to_string(), "option 'uniform_bits': expected 32 with the systematic sampler, found 64");
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UniformBits {
     /// One word: keep iff `x < q 2^32`.

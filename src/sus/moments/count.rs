@@ -7,6 +7,14 @@ use super::{Field, RowLaw};
 use crate::scalar::Ring;
 
 /// `P(nnz = least + n)` for `n = 0, 1, ...`; outside, the probability is 0.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::count::{CountLaw, poisson_binomial};
+/// // One entry is kept outright, two with probability one half.
+/// let law = poisson_binomial(&[1.0, 0.5, 0.5]);
+/// assert_eq!(law, CountLaw { least: 1, probability: vec![0.25, 0.5, 0.25] });
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct CountLaw<T> {
     /// The smallest possible count.
@@ -81,6 +89,12 @@ impl<T: Field> RowLaw<T> {
 
 impl<T: Field> CountLaw<T> {
     /// `P(nnz = count)`.
+    ///
+    /// # Examples
+    /// ```
+    /// let law = sus_oracle::sus::moments::count::poisson_binomial(&[1.0, 0.5, 0.5]);
+    /// assert_eq!([0, 1, 2, 3, 4].map(|count| law.at(count)), [0.0, 0.25, 0.5, 0.25, 0.0]);
+    /// ```
     #[must_use]
     pub fn at(&self, count: usize) -> T {
         let n = count.checked_sub(self.least);
@@ -88,6 +102,12 @@ impl<T: Field> CountLaw<T> {
     }
 
     /// `P(nnz >= count)`, the smallest terms first.
+    ///
+    /// # Examples
+    /// ```
+    /// let law = sus_oracle::sus::moments::count::poisson_binomial(&[1.0, 0.5, 0.5]);
+    /// assert_eq!([0, 1, 2, 3, 4].map(|count| law.at_least(count)), [1.0, 1.0, 0.75, 0.25, 0.0]);
+    /// ```
     #[must_use]
     pub fn at_least(&self, count: usize) -> T {
         let from = count.saturating_sub(self.least).min(self.probability.len());
@@ -95,6 +115,12 @@ impl<T: Field> CountLaw<T> {
     }
 
     /// `P(nnz <= count)`, the smallest terms first.
+    ///
+    /// # Examples
+    /// ```
+    /// let law = sus_oracle::sus::moments::count::poisson_binomial(&[1.0, 0.5, 0.5]);
+    /// assert_eq!([0, 1, 2, 3, 4].map(|count| law.at_most(count)), [0.0, 0.25, 0.75, 1.0, 1.0]);
+    /// ```
     #[must_use]
     pub fn at_most(&self, count: usize) -> T {
         let end = (count + 1).saturating_sub(self.least).min(self.probability.len());

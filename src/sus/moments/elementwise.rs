@@ -15,6 +15,20 @@ use rayon::prelude::*;
 /// ```
 ///
 /// Sums run as in [`backward_from_weights`](crate::backward::backward_from_weights), each in one task.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::{Law, variances}};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// let all = variances(&law);
+/// // Summed over the elements, they are the traces.
+/// let (sum, trace) = (all.dv.as_slice().iter().sum::<f64>(), law.traces().dv);
+/// assert!(trace > 0.0 && (sum / trace - 1.0).abs() < 1e-12);
+/// assert!(all.dbias.is_none() && all.dsink.is_none());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[must_use]
 pub fn variances<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> Gradients<T> {
     let (dk, dv) = key_variances(law);

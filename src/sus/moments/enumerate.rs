@@ -7,9 +7,32 @@ use crate::problem::Row;
 use std::ops::Range;
 
 /// The most undecided entries that are enumerated: `2^20` masks.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::{Law, enumerate::for_each_gradient};
+/// use sus_oracle::sus::{Budget, Rule, Sampler};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(1.0)?, Rule::Paper, Sampler::Bernoulli);
+/// // Hundreds of entries: refused before the first mask.
+/// let error = for_each_gradient(&law, |_, _| unreachable!()).unwrap_err();
+/// assert!(error.to_string().contains("expected fewer than 21"));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub const MOST_UNDECIDED: usize = 20;
 
 /// A mask of one row: its probability and the indices of the entries that it keeps, ascending.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::Sampler;
+/// use sus_oracle::sus::moments::{RowLaw, enumerate::{RowMask, row_masks}};
+/// let row = RowLaw::new(Sampler::Systematic, 1.0, [0.25, 0.75].into_iter());
+/// let first = RowMask { probability: 0.25, kept: vec![0] };
+/// let second = RowMask { probability: 0.75, kept: vec![1] };
+/// assert_eq!(row_masks(&row), [first, second]); // never both, never none
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowMask<T> {
     /// The probability.

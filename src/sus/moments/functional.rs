@@ -14,9 +14,42 @@ use rayon::prelude::*;
 
 /// A linear functional, by its coefficients: `R_q`, `R_k`, `R_v` and `R_bias`, each of its gradient's shape.
 /// `dsink` is exact, so a coefficient of it adds nothing to a covariance and is not read.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::backward::backward;
+/// use sus_oracle::fast::blank_gradients;
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::{Functional, Law, functional_law, variances}};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// // The functional that reads one element of dk has its mean and its variance.
+/// let mut element: Functional<f64> = blank_gradients(&problem);
+/// element.dk.as_mut_slice()[3] = 1.0;
+/// let (found, mean) = (functional_law(&law, &element), backward(&problem, &saved).dk.as_slice()[3]);
+/// assert!((found.mean / mean - 1.0).abs() < 1e-10);
+/// assert!((found.variance / variances(&law).dk.as_slice()[3] - 1.0).abs() < 1e-12);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub type Functional<T> = Gradients<T>;
 
 /// What is known of `phi` without drawing a mask.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::{Law, functional_law}};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let r = sus_oracle::backward::backward(&problem, &saved);
+/// let of = |c| {
+///     let law = Law::new(&problem, &saved, Budget::new(c)?, Rule::Paper, Sampler::Bernoulli);
+///     Ok::<_, sus_oracle::Error>(functional_law(&law, &r))
+/// };
+/// let (sparse, all) = (of(4.0)?, of(f64::INFINITY)?);
+/// assert_eq!((all.variance, all.deviation, all.range), (0.0, 0.0, 0.0)); // nothing is left to chance
+/// assert!(sparse.variance > 0.0 && sparse.mean == all.mean); // unbiased
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FunctionalLaw<T> {
     /// `E phi`, which is `phi` of the dense gradients (`dsink` apart).
@@ -193,6 +226,15 @@ fn expect_shapes<T: Field>(problem: &Problem<T>, r: &Functional<T>) {
 
 /// Bernstein: `P(|S - E S| >= x) <= 2 exp(-x^2 / (2 V + 2 b x / 3))` for a sum `S` of independent terms, none
 /// farther than `b` from its mean, of variance `V`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::functional::bernstein_tail;
+/// let gaussian = 2.0 * (-8.0_f64).exp(); // four standard deviations, of terms without a largest
+/// assert!((bernstein_tail(1.0, 0.0, 4.0) / gaussian - 1.0).abs() < 1e-14);
+/// assert!(bernstein_tail(1.0, 0.5, 4.0) > gaussian); // large terms make large deviations likelier
+/// assert_eq!(bernstein_tail(1.0, 0.5, 0.0), 1.0);
+/// ```
 #[must_use]
 pub fn bernstein_tail(variance: f64, deviation: f64, distance: f64) -> f64 {
     if distance <= 0.0 {

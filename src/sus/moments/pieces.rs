@@ -7,6 +7,15 @@
 use crate::scalar::Ring;
 
 /// One step: at `u = cut` a point leaves an entry and enters the next, if there is one.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::pieces::{Pieces, Step};
+/// // Running sums 0.5 and 1.25: the two points u and u + 1 leave entry 1 at u = 0.25, and entry 0 at u = 0.5.
+/// let last_left = Step { cut: 0.25, leaves: 1, enters: None };
+/// let passed_on = Step { cut: 0.5, leaves: 0, enters: Some(1) };
+/// assert_eq!(Pieces::new(&[0.5, 0.75]).steps, [last_left, passed_on]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step<T> {
     /// Where, in `(0, 1)`.
@@ -18,6 +27,13 @@ pub struct Step<T> {
 }
 
 /// The mask of the undecided entries of a row, for every `u` in `(0, 1)`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::moments::pieces::Pieces;
+/// let pieces = Pieces::new(&[0.5, 1.0, 0.5]); // the entry in the middle is kept outright
+/// assert_eq!((pieces.start, pieces.steps.len(), pieces.fraction), (vec![0], 1, 0.0));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pieces<T> {
     /// Undecided entries kept just above `u = 0`, ascending.
@@ -69,6 +85,21 @@ impl<T: Ring + PartialOrd> Pieces<T> {
     }
 
     /// Calls `visit` with the length of each piece, in order, and before it with the step that leads to it.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::moments::pieces::Pieces;
+    /// let pieces = Pieces::new(&[0.5, 0.75]);
+    /// let (mut kept, mut masks) = (pieces.start.clone(), Vec::new());
+    /// pieces.for_each(|step, length| {
+    ///     if let Some(step) = step {
+    ///         kept.retain(|&n| n != step.leaves);
+    ///         kept.extend(step.enters);
+    ///     }
+    ///     masks.push((kept.clone(), length));
+    /// });
+    /// assert_eq!(masks, [(vec![0, 1], 0.25), (vec![0], 0.25), (vec![1], 0.5)]);
+    /// ```
     pub fn for_each(&self, mut visit: impl FnMut(Option<&Step<T>>, T)) {
         let end = |n: usize| self.steps.get(n).map_or(T::one(), |step| step.cut);
         visit(None, end(0));
@@ -78,6 +109,15 @@ impl<T: Ring + PartialOrd> Pieces<T> {
     }
 
     /// `E[X Y]` for `X = x0 + sum_n x_n m_n` and `Y` likewise: with the means taken off by `x0` and `y0`, the covariance.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::moments::pieces::Pieces;
+    /// let pieces = Pieces::new(&[0.5, 0.75]);
+    /// let (first, second) = (&[1.0, 0.0], &[0.0, 1.0]);
+    /// assert_eq!(pieces.product((0.0, first), (0.0, second)), 0.25); // P(both are kept)
+    /// assert_eq!(pieces.product((-0.5, first), (-0.75, second)), -0.125); // 1/4 - 1/2 * 3/4
+    /// ```
     #[must_use]
     pub fn product(&self, (x0, x): (T, &[T]), (y0, y): (T, &[T])) -> T {
         let (mut at_x, mut at_y) = (x0, y0);

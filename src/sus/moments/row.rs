@@ -9,6 +9,14 @@ use crate::sus::sampler::Sampler;
 use crate::tensor::{add_scaled, dot};
 
 /// The joint law of one row's `W~`.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Sampler, moments::RowLaw};
+/// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter());
+/// assert_eq!((row.q.as_slice(), row.kept.as_slice()), (&[1.0, 0.5][..], &[0.75, 0.5][..]));
+/// assert!((0..2).all(|n| row.q[n] * row.kept[n] == row.w[n])); // unbiased
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowLaw<T> {
     /// `W`.
@@ -24,6 +32,22 @@ pub struct RowLaw<T> {
 /// Variances of the gradients summed over all elements, and of the number of kept entries.
 ///
 /// Every row adds to them independently, so the traces of a part of the rows are what these rows add.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let traces = |sampler| Ok::<_, sus_oracle::Error>(
+///     Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, sampler).traces(),
+/// );
+/// let (independent, systematic) = (traces(Sampler::Bernoulli)?, traces(Sampler::Systematic)?);
+/// assert_eq!(independent.expected, systematic.expected);
+/// // A row's count is within one of its mean: its variance is at most 1/4.
+/// assert!(systematic.count_variance <= 0.25 * problem.row_count() as f64);
+/// assert!(systematic.count_variance < independent.count_variance);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Traces<T> {
     /// `sum Var dq`.
@@ -42,6 +66,18 @@ pub struct Traces<T> {
 
 impl<T: Ring> Traces<T> {
     /// The traces of no rows.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Budget, Rule, Sampler, moments::{Law, Traces}};
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// let mut sum = Traces::zero();
+    /// sum.add(&law.traces());
+    /// assert_eq!(sum, law.traces());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn zero() -> Self {
         let zero = T::zero();
@@ -49,6 +85,15 @@ impl<T: Ring> Traces<T> {
     }
 
     /// Adds the traces of other rows.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::moments::Traces;
+    /// let one = Traces { dq: 1.0, dk: 2.0, dv: 3.0, dbias: 4.0, expected: 5.0, count_variance: 6.0 };
+    /// let mut sum = one;
+    /// sum.add(&one);
+    /// assert_eq!(sum, Traces { dq: 2.0, dk: 4.0, dv: 6.0, dbias: 8.0, expected: 10.0, count_variance: 12.0 });
+    /// ```
     pub fn add(&mut self, other: &Self) {
         self.dq += other.dq;
         self.dk += other.dk;
@@ -80,6 +125,13 @@ impl<T: Field> RowLaw<T> {
     }
 
     /// Whether entry `n` is neither always kept nor never.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25, 0.0].into_iter());
+    /// assert_eq!([0, 1, 2].map(|n| row.is_undecided(n)), [false, true, false]);
+    /// ```
     #[must_use]
     pub fn is_undecided(&self, n: usize) -> bool {
         T::zero() < self.q[n] && self.q[n] < T::one()
@@ -133,6 +185,16 @@ impl<T: Field> RowLaw<T> {
     }
 
     /// Adds to `out` the variance of each element of `sum_n W~_n a_n vector(n)`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// // W = 1/4 counts as 1/2 half of the time: Var W~ = 1/16, and a vector 2 (3, 0) times W~ has 36/16 and 0.
+    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.25].into_iter());
+    /// let mut variances = [0.0; 2];
+    /// row.add_variances(|_| 2.0, |_| &[3.0, 0.0], &mut variances);
+    /// assert_eq!(variances, [2.25, 0.0]);
+    /// ```
     pub fn add_variances<'v>(
         &self,
         a: impl Fn(usize) -> T,
@@ -173,6 +235,19 @@ impl<T: Field> RowLaw<T> {
     }
 
     /// The variance of `sum_n W~_n a_n vector(n)`, summed over the elements. `squared(n)` is `|vector(n)|^2`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// // One of two is kept, as a weight of 1: the vector is (3, 0) or (0, 4), as likely, with mean (1.5, 2).
+    /// let vectors = [[3.0, 0.0], [0.0, 4.0]];
+    /// let trace = |sampler| {
+    ///     let row = RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter());
+    ///     row.trace(|_| 1.0, |n| &vectors[n], |n| [9.0, 16.0][n], 2)
+    /// };
+    /// assert_eq!(trace(Sampler::Systematic), 2.25 + 4.0);
+    /// assert_eq!(trace(Sampler::Bernoulli), 0.25 * (9.0 + 16.0)); // the same here: the vectors are orthogonal
+    /// ```
     pub fn trace<'v>(
         &self,
         a: impl Fn(usize) -> T,
@@ -194,6 +269,12 @@ impl<T: Field> RowLaw<T> {
     }
 
     /// `E nnz = sum q`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Sampler, moments::RowLaw};
+    /// assert_eq!(RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter()).expected(), 1.5); // not 2
+    /// ```
     #[must_use]
     pub fn expected(&self) -> T {
         self.q.iter().fold(T::zero(), |sum, &q| sum + q)
@@ -217,6 +298,23 @@ impl<T: Field> RowLaw<T> {
     }
 
     /// What the row adds to the traces; `k_squared(j)` is `|k_j|^2`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::sus::{Budget, Rule, Sampler, moments::Law};
+    /// use sus_oracle::tensor::dot;
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// let row = problem.row(5);
+    /// let (mask, entries) = (law.row(row), law.entries(row));
+    /// let traces = mask.traces(&problem, row, &entries, |j| dot(problem.k(row, j), problem.k(row, j)));
+    /// // dv_j = W~_ij G_i
+    /// let variance: f64 = (0..entries.len()).map(|n| mask.variance(n)).sum();
+    /// assert_eq!(traces.dv, variance * dot(problem.g(row), problem.g(row)));
+    /// assert_eq!(traces.expected, mask.expected());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn traces(
         &self,
         problem: &Problem<T>,
