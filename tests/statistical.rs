@@ -350,6 +350,35 @@ fn runs_with_known_seeds_are_judged_exactly() {
     assert!(verdict.findings[0].message.contains("run 2, seed 52"), "{verdict:#?}");
 }
 
+/// The law is that of the exact forward pass: runs are not judged by it in silence if the stored one was asked for. Runs whose
+/// seeds are known are judged one at a time, each by the `o` and `lse` that it stored.
+#[test]
+fn the_law_does_not_judge_by_a_stored_forward_pass() {
+    let mut case = case(Sampler::Bernoulli);
+    let mut file = right(&case, 50, 200, false);
+    let check = |case: &Case, file: &TensorFile| {
+        Judge::new(case, &Recipe::built_in("f64").unwrap(), Mode::Given).unwrap().check(file)
+    };
+    let verdict = check(&case, &file);
+    assert_eq!(verdict.outcome, Outcome::Inconclusive, "{verdict:#?}");
+    let message = &verdict.findings[0].message;
+    assert!(message.contains("mode 'given' judges one run at a time"), "{message}");
+    case.settings.seed = Some(50);
+    let verdict = check(&case, &file);
+    assert_eq!(verdict.outcome, Outcome::Refused, "{verdict:#?}");
+    let saved = forward(&case.problem);
+    for (name, x) in [("o", &saved.o), ("lse", &saved.lse)] {
+        let shape = [&[200][..], &shape_of(name, x.shape())].concat();
+        file.arrays.insert(name.into(), Array::f64(&shape, x.as_slice().repeat(200)));
+    }
+    assert_eq!(check(&case, &file).outcome, Outcome::Pass);
+}
+
+/// `lse` has no axis of features.
+fn shape_of(name: &str, shape: [usize; 4]) -> Vec<usize> {
+    if name == "lse" { shape[..3].to_vec() } else { shape.to_vec() }
+}
+
 /// The problem of a case, without its settings.
 fn write_problem(case: &Case, path: &std::path::Path) {
     let mut file = TensorFile::default();

@@ -86,6 +86,20 @@ fn tail(problem: &Problem<f64>) -> f64 {
     libm::sqrt(2.0 * libm::log(2.0 * entries / 2.5e-10))
 }
 
+/// The error of `ln W` that is the entry's own, as the decision reads it: `W` may be stored in a narrow format, and is
+/// multiplied by `lambda`.
+pub(super) fn own_error(recipe: &Recipe, e: &EntryError) -> Term {
+    let u = recipe.accumulator.unit_roundoff();
+    let format = recipe.elementwise;
+    let stored = if format.precision() < recipe.accumulator.precision() {
+        let relative = format.rounding_error(e.w, recipe.flush_to_zero) / e.w;
+        if relative < 0.5 { -libm::log1p(-relative) } else { f64::MAX }
+    } else {
+        0.0
+    };
+    e.log.plus(Term::certain(e.log_stored + stored + 3.0 * u))
+}
+
 struct Decisions<'a> {
     problem: &'a Problem<f64>,
     recipe: &'a Recipe,
@@ -96,17 +110,8 @@ struct Decisions<'a> {
 }
 
 impl Decisions<'_> {
-    /// The error of `ln W` that is the entry's own.
     fn own(&self, e: &EntryError) -> Term {
-        let u = self.recipe.accumulator.unit_roundoff();
-        let format = self.recipe.elementwise;
-        let stored = if format.precision() < self.recipe.accumulator.precision() {
-            let relative = format.rounding_error(e.w, self.recipe.flush_to_zero) / e.w;
-            if relative < 0.5 { -libm::log1p(-relative) } else { f64::MAX }
-        } else {
-            0.0
-        };
-        e.log.plus(Term::certain(e.log_stored + stored + 3.0 * u))
+        own_error(self.recipe, e)
     }
 
     /// The error of `ln (lambda_i W)` that all entries of a row share: that of `lse`, or, where `lambda_i` is calibrated,
@@ -200,7 +205,7 @@ impl Decisions<'_> {
 }
 
 /// Exponents are cut here, where every decision is open anyway.
-const LARGEST_LOG: f64 = 700.0;
+pub(super) const LARGEST_LOG: f64 = 700.0;
 
 /// A running sum of keep probabilities and what it errs.
 #[derive(Default)]

@@ -257,6 +257,13 @@ impl Judge {
             }
             return;
         }
+        if self.mode == Mode::Given {
+            let message = format!(
+                "mode 'given' judges one run at a time: the law of {runs} runs is that of the exact forward pass"
+            );
+            self.inconclusive(&message, verdict);
+            return;
+        }
         let truth = self.exact.truth.gradients(None);
         let question = statistical::Question {
             problem: &self.problem,

@@ -27,10 +27,10 @@ pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut T
     for (at, law) in laws.iter().enumerate() {
         let (all, mean, variance) = moments(law, model.rows[at].law.q.len());
         let row = &model.rows[at];
-        let slack: f64 = (0..row.law.q.len())
-            .map(|n| row.law.q[n] * libm::expm1(row.log_error) + 1.0 / 4_294_967_296.0)
-            .sum::<f64>()
-            * 2.0;
+        let slack = match row.law.pieces {
+            None => (0..row.law.q.len()).map(|n| row.slack(n)).sum::<f64>(),
+            Some(_) => row.row_slack(),
+        };
         let place = [row.row.b, row.row.h, row.row.i];
         let inside =
             |n: f64| n >= law.least as f64 && n < (law.least + law.probability.len()) as f64;

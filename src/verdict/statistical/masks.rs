@@ -206,6 +206,11 @@ impl<'a> Masks<'a> {
         groups
     }
 
+    /// How much probability rounding can move between keeping an entry and not: in a systematic row also by the running sum.
+    pub(super) fn entry_slack(&self, at: usize) -> f64 {
+        if self.is_systematic() { self.row_slack[self.unknowns[at].row] } else { self.slack[at] }
+    }
+
     pub(super) fn row_slacks(&self, group: &[usize]) -> f64 {
         let mut rows: Vec<usize> = group.iter().map(|&at| self.unknowns[at].row).collect();
         rows.sort_unstable();

@@ -3,11 +3,12 @@
 use crate::backward::Gradients;
 use crate::error::Error;
 use crate::forward::Saved;
-use crate::precision::{Mode, Question, Recipe, bounds, row_errors};
+use crate::precision::{Mode, Question, Recipe, RowErrors, bounds, row_errors};
 use crate::problem::{Problem, Row, bias_row};
 use crate::sus::moments::{Entry, Law, RowLaw};
 use crate::sus::{Draw, Pattern, Rule, Sample};
 use crate::tensor::Tensor;
+use crate::verdict::forced::{LARGEST_LOG, own_error};
 
 /// One row of the law.
 #[derive(Debug, Clone)]
@@ -15,8 +16,8 @@ pub(super) struct ModelRow {
     pub row: Row,
     pub entries: Vec<Entry<f64>>,
     pub law: RowLaw<f64>,
-    /// How far rounding can move `ln q`.
-    pub log_error: f64,
+    /// How far rounding can move `ln (lambda W)` of each entry.
+    pub log_errors: Vec<f64>,
     /// The roundoff of a kernel's sums.
     pub unit: f64,
 }
@@ -86,9 +87,11 @@ impl<'a> Model<'a> {
         let rows: Vec<ModelRow> = (0..problem.row_count())
             .map(|at| {
                 let row = problem.row(at);
-                let log_error = row_errors(problem, saved, recipe, Mode::Exact, row).largest_log();
+                let errors = row_errors(problem, saved, recipe, Mode::Exact, row);
+                let (entries, of_row) = (law.entries(row), law.row(row));
+                let log_errors = log_errors(recipe, draw.rule, &errors, &entries, &of_row);
                 let unit = recipe.accumulator.unit_roundoff();
-                ModelRow { row, entries: law.entries(row), law: law.row(row), log_error, unit }
+                ModelRow { row, entries, law: of_row, log_errors, unit }
             })
             .collect();
         let (bounds, sizes) = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
@@ -100,13 +103,10 @@ impl<'a> Model<'a> {
     pub(super) fn doubt(&self) -> (f64, [usize; 4]) {
         let (mut sum, mut most, mut place) = (0.0, 0.0, [0; 4]);
         for (row, lambda) in self.rows.iter().zip(&self.lambda).filter(|(_, x)| x.is_finite()) {
-            // A calibrated lambda errs as much as the weights do.
-            let error = match self.draw.rule {
-                Rule::Paper => row.log_error,
-                Rule::Calibrated => 2.0 * row.log_error,
-            };
             let decided = (0..row.law.q.len()).filter(|&n| row.law.q[n] >= 1.0);
-            for (n, least) in decided.map(|n| (n, lambda * row.law.w[n] * libm::exp(-error))) {
+            for (n, least) in
+                decided.map(|n| (n, lambda * row.law.w[n] * libm::exp(-row.log_errors[n])))
+            {
                 let drops = (1.0 - least).max(0.0);
                 sum += drops;
                 if drops > most {
@@ -122,7 +122,8 @@ impl ModelRow {
     /// How far the probability of entry `n` can be from `q`: rounding of the weight, and the grid of the words.
     pub(super) fn slack(&self, n: usize) -> f64 {
         if self.law.is_undecided(n) {
-            self.law.q[n] * libm::expm1(self.log_error) + 1.0 / 4_294_967_296.0
+            let moved = self.law.q[n] * libm::expm1(self.log_errors[n]);
+            (moved + 1.0 / 4_294_967_296.0).min(1.0)
         } else {
             0.0
         }
@@ -135,14 +136,41 @@ impl ModelRow {
     /// error moves as much probability, and so do the grid of the words and the two ends of it.
     pub(super) fn row_slack(&self) -> f64 {
         let grid = 1.0 / 4_294_967_296.0;
-        let (mut sum, mut slack, mut count) = (0.0, 2.0 * grid, 0.0);
+        let (mut sum, mut error, mut slack, mut count) = (0.0, 0.0, 2.0 * grid, 0.0);
         for n in (0..self.law.q.len()).filter(|&n| self.law.is_undecided(n)) {
             sum += self.law.q[n];
             count += 1.0;
-            slack += sum * (libm::expm1(self.log_error) + (count + 1.0) * self.unit) + grid;
+            error += self.law.q[n] * libm::expm1(self.log_errors[n]);
+            slack += error + sum * (count + 1.0) * self.unit + grid;
         }
-        slack
+        slack.min(1.0)
     }
+}
+
+/// How far rounding can move `ln (lambda W)` of each entry: by the error of its own weight as decisions read it, and by what
+/// the row shares. For the paper's rule that is the error of `lse`. A calibrated `lambda` solves `sum min(1, lambda W) = c`, whose left
+/// side grows with every weight: if no `ln W` errs by more than `x`, `ln lambda` does not either, and `lse` cancels.
+fn log_errors(
+    recipe: &Recipe,
+    rule: Rule,
+    errors: &RowErrors,
+    entries: &[Entry<f64>],
+    law: &RowLaw<f64>,
+) -> Vec<f64> {
+    let own = |entry: &Entry<f64>| {
+        let at = errors.entries.binary_search_by_key(&entry.j, |e| e.j);
+        at.map_or(0.0, |at| own_error(recipe, &errors.entries[at]).worst)
+    };
+    let own: Vec<f64> = entries.iter().map(own).collect();
+    let shared = match rule {
+        Rule::Paper => errors.lse_error.worst,
+        Rule::Calibrated => {
+            let undecided = (0..own.len()).filter(|&n| law.is_undecided(n));
+            let largest = undecided.map(|n| own[n]).fold(0.0, f64::max);
+            largest + own.len() as f64 * recipe.accumulator.unit_roundoff()
+        }
+    };
+    own.into_iter().map(|x| (x + shared).min(LARGEST_LOG)).collect()
 }
 
 /// Worst-case bounds that hold for every mask: those of the mask that keeps all, about a truth of absolute values.
@@ -208,4 +236,60 @@ fn bounds_of_any_mask(
         out.iter_mut().zip(worst).for_each(|(x, worst)| *x = own * (*x + worst));
     }
     Ok((shared, sizes))
+}
+
+#[cfg(test)]
+mod slack {
+    use super::Model;
+    use crate::forward::forward;
+    use crate::precision::{Mode, Recipe, row_errors};
+    use crate::sus::{Budget, Draw, Rule};
+    use crate::verdict::forced::own_error;
+
+    /// Weights that err as the recipe allows, all up, all down, or every other one, and those that are only stored: no
+    /// probability is further from the law than its slack, and where neighbours err in opposite directions it comes near.
+    #[test]
+    fn weights_that_err_as_a_recipe_allows_move_no_probability_beyond_its_slack() {
+        let problem = crate::gallery::cases::named("primes").unwrap().problem;
+        let saved = forward(&problem);
+        for name in ["f64", "f32", "flash-bf16", "eager-bf16", "eager-f16"] {
+            let recipe = Recipe::built_in(name).unwrap();
+            for rule in [Rule::Paper, Rule::Calibrated] {
+                let budget = Budget::new(3.0).unwrap();
+                let draw = Draw { rule, ..Draw::paper(budget, 0) };
+                let model = Model::new(&problem, &saved, &recipe, &draw).unwrap();
+                let mut nearest = 0.0_f64;
+                for row in &model.rows {
+                    let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, row.row);
+                    let shared = if rule == Rule::Paper { errors.lse_error.worst } else { 0.0 };
+                    let own: Vec<f64> =
+                        errors.entries.iter().map(|e| own_error(&recipe, e).worst).collect();
+                    for pattern in 0..6 {
+                        let moved: Vec<f64> = (0..row.entries.len())
+                            .map(|n| match pattern {
+                                0 => own[n] + shared,
+                                1 => -own[n] - shared,
+                                2 | 3 => own[n] * if n % 2 == pattern % 2 { 1.0 } else { -1.0 },
+                                4 => own[n] * if n == 0 { 1.0 } else { -1.0 },
+                                _ => {
+                                    recipe.elementwise.round(row.law.w[n]).ln() - row.law.w[n].ln()
+                                }
+                            })
+                            .collect();
+                        let w = row.law.w.iter().zip(&moved);
+                        let w: Vec<f64> = w.map(|(w, moved)| w * moved.exp()).collect();
+                        let lambda = rule.lambda(budget, &w);
+                        for n in (0..w.len()).filter(|&n| row.law.is_undecided(n)) {
+                            let error = ((lambda * w[n]).min(1.0) - row.law.q[n]).abs();
+                            let place = (name, rule, pattern, row.row, n);
+                            assert!(error <= row.slack(n), "{place:?} {error} {}", row.slack(n));
+                            nearest = nearest.max(error / row.slack(n));
+                        }
+                    }
+                }
+                // In F64 the grid of the words is all there is.
+                assert!(name == "f64" || nearest > 0.3, "{name} {rule} {nearest}");
+            }
+        }
+    }
 }

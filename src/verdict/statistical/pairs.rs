@@ -96,7 +96,7 @@ fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
                     tests.skip(1);
                     continue;
                 }
-                let atom = Atom::product(p, q, masks.slack[a] + masks.slack[b]);
+                let atom = Atom::product(p, q, masks.entry_slack(a) + masks.entry_slack(b));
                 let log_p = Tally::of(vec![atom], runs).log_tail(found);
                 tests.add(Kind::Single, log_p, || {
                     let later =

@@ -43,6 +43,10 @@ pub(super) struct Functional {
     pub deviation: f64,
     /// What rounding can do to one value.
     pub rounding: f64,
+    /// How far the rounding of the keep probabilities can move the mean.
+    drift: f64,
+    /// And the mean square of the distance from `mean`.
+    moved: f64,
 }
 
 impl Joint {
@@ -128,10 +132,18 @@ impl Joint {
             .map(|atom| moment(atom, 4) - 3.0 * moment(atom, 2) * moment(atom, 2))
             .sum();
         let deviation = atoms.iter().map(Atom::deviation).fold(0.0, f64::max);
-        let fourth = (3.0 * variance * variance + excess).max(variance * variance);
+        // To move a probability of `s` within a range of `r` moves a mean by `s r`, a variance by `s r^2`.
+        let with = |n: i32| atoms.iter().map(move |atom| atom.slack * atom.range().powi(n));
+        let (drift, spread) = (with(1).sum::<f64>(), with(2).sum::<f64>());
+        let excess: f64 = atoms.iter().map(Atom::largest_excess).sum::<f64>().max(excess);
+        let largest = variance + spread;
+        let fourth = (3.0 * largest * largest + excess).max(largest * largest);
+        let fourth = (fourth.sqrt().sqrt() + drift).powi(4);
+        let moved = spread + drift * drift;
         let rounding = pick(&self.rounding) + unit * pick(&self.reach);
         let tally = Tally::of(atoms, 1.0);
-        Functional { tally, mean: pick(&self.mean), variance, fourth, deviation, rounding }
+        let mean = pick(&self.mean);
+        Functional { tally, mean, variance, fourth, deviation, rounding, drift, moved }
     }
 
     /// `Cov(phi, phi')` of two sums over gradients, and the variance of the product of their deviations.
@@ -235,7 +247,11 @@ fn products(
     }
     let n = x.len() as f64;
     let ((cut, p), (other, q)) = (first.cut(n), second.cut(n));
-    let lost = n * libm::sqrt((variance + covariance * covariance) * (p + q));
+    // The mean of a product of independent sums moves by at most twice the root of what their squares move by, and its square
+    // with each term that is moved by at most what such a product is anywhere in that term's range.
+    let moved = 2.0 * libm::sqrt(first.moved * second.moved);
+    let variance = variance + first.largest_moved(second);
+    let lost = n * (moved + libm::sqrt((variance + covariance * covariance) * (p + q)));
     let (mut sum, mut blur) = (0.0, 0.0);
     for (x, y) in x.iter().zip(y) {
         let (x, y) = (x.clamp(-cut, cut), y.clamp(-other, other));
@@ -260,7 +276,8 @@ impl Functional {
     /// probability times the second moment from the mean of a product. The lower the cut, the narrower is Bernstein's limit.
     pub(super) fn cut(&self, runs: f64) -> (f64, f64) {
         let level = 0.01 / runs;
-        let mut most = bernstein_limit(self.variance, self.deviation, level);
+        let range = self.tally.atoms.iter().map(|(atom, _)| atom.range()).fold(0.0, f64::max);
+        let mut most = bernstein_limit(self.variance + self.moved, range, level) + self.drift;
         if self.tally.atoms.len() > LARGEST {
             return (most, level);
         }
@@ -275,6 +292,18 @@ impl Functional {
             }
         }
         (most, level)
+    }
+
+    /// How far the rounding of the keep probabilities can move the mean square of a product with another functional.
+    fn largest_moved(&self, other: &Functional) -> f64 {
+        let atoms = self.tally.atoms.iter().zip(&other.tally.atoms);
+        let root =
+            |f: &Functional, atom: &Atom| libm::sqrt(libm::sqrt(f.fourth)) + 2.0 * atom.range();
+        let part = |((a, _), (b, _)): (&(Atom, f64), &(Atom, f64))| {
+            let product = root(self, a) * root(other, b);
+            a.slack * product * product
+        };
+        atoms.map(part).sum()
     }
 
     /// What rounding can do to one value, that of the mean included.
@@ -311,13 +340,14 @@ impl Functional {
         });
         let (cut, p) = self.cut(n);
         let largest = values.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
-        let tail = bernstein_tail(self.variance, self.deviation, (largest - noise).max(0.0));
-        tests.add(Kind::Aimed, (libm::log(tail) + libm::log(n)).min(0.0), || {
+        let log_tail = self.tally.log_tail((largest - noise).max(0.0));
+        let log_tail = log_tail.max(self.tally.log_tail(-(largest - noise).max(0.0)));
+        tests.add(Kind::Aimed, (log_tail + libm::log(n)).min(0.0), || {
             (format!("the range of {name}"), [largest, 0.0, libm::sqrt(self.variance)])
         });
         let squares: f64 = values.iter().map(|x| (x * x).min(cut * cut)).sum();
         let blur: f64 = values.iter().map(|x| 2.0 * x.abs() * noise + noise * noise).sum();
-        let lost = n * (libm::sqrt(self.fourth * p) + 1e-9 * self.variance);
+        let lost = n * (libm::sqrt(self.fourth * p) + self.moved + 1e-9 * self.variance);
         let difference = clear(squares - n * self.variance, blur + lost);
         let spread = n * (self.fourth - self.variance * self.variance) + 2.0 * self.variance * lost;
         let tail = bernstein_tail(spread, cut * cut, difference.abs());
@@ -339,9 +369,11 @@ impl Functional {
                     count += 1.0;
                     blur += noise * (x.abs() + y.abs() + noise);
                 }
-                let variance = count * self.variance * self.variance;
+                let largest = self.variance + self.moved;
+                let variance = count * largest * largest;
                 // The means of two independent values that were cut off are at most so far from 0.
-                let lost = count * self.variance * p + 1e-9 * libm::sqrt(variance);
+                let mean = self.drift + libm::sqrt(largest * p);
+                let lost = count * mean * mean + 1e-9 * libm::sqrt(variance);
                 let distance = clear(sum, blur + lost).abs();
                 let tail = bernstein_tail(variance, cut * cut, distance);
                 tests.add(Kind::Aimed, libm::log(tail), || {
@@ -350,5 +382,56 @@ impl Functional {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod rounding {
+    use super::{Joint, Term};
+
+    /// All masks of eight entries whose probabilities are off by as much as their slack, in every pattern of signs: the moments
+    /// of two functionals are within what is allowed for, and that is not many times what happens.
+    #[test]
+    fn moved_probabilities_move_no_moment_further_than_allowed() {
+        let (slack, count) = (0.004, 8_usize);
+        let q = |n: usize| 0.1 + 0.09 * n as f64;
+        let x = |n: usize, t: usize| ((3 * n + 5 * t) % 7) as f64 / 3.0 - 0.9;
+        let terms = (0..count).map(|n| {
+            let of = |kept: f64| {
+                std::array::from_fn(|t| if t < 2 { x(n, t) * (kept - q(n)) } else { 0.0 })
+            };
+            Term { outcomes: vec![(q(n), of(1.0)), (1.0 - q(n), of(0.0))], slack }
+        });
+        let joint =
+            Joint { terms: terms.collect(), mean: [0.0; 4], rounding: [0.0; 4], reach: [0.0; 4] };
+        let single = |t: usize| std::array::from_fn(|other| other == t);
+        let [first, second] = [0, 1].map(|t| joint.functional(single(t), 0.0));
+        let [covariance, variance] = joint.product(single(0), &joint, single(1));
+        let square = variance + covariance * covariance;
+        let mut most = [0.0_f64; 3];
+        for signs in 0..1_usize << count {
+            let p = |n: usize| q(n) + if signs >> n & 1 == 1 { slack } else { -slack };
+            let mut moments = [0.0; 4];
+            for mask in 0..1_usize << count {
+                let kept = |n: usize| mask >> n & 1 == 1;
+                let probability: f64 =
+                    (0..count).map(|n| if kept(n) { p(n) } else { 1.0 - p(n) }).product();
+                let [a, b] = [0, 1].map(|t| -> f64 {
+                    (0..count).map(|n| x(n, t) * (f64::from(u8::from(kept(n))) - q(n))).sum()
+                });
+                let terms = [a * a, a * b, a * a * b * b, a.powi(4)];
+                moments.iter_mut().zip(terms).for_each(|(sum, x)| *sum += probability * x);
+            }
+            let allowed = 2.0 * (first.moved * second.moved).sqrt();
+            let moved = [
+                (moments[0] - first.variance).abs() / first.moved,
+                (moments[1] - covariance).abs() / allowed,
+                (moments[2] - square) / first.largest_moved(&second),
+            ];
+            assert!(moved.iter().all(|&x| x <= 1.0), "{signs} {moved:?}");
+            assert!(moments[3] <= first.fourth, "{signs}");
+            most = std::array::from_fn(|n| most[n].max(moved[n]));
+        }
+        assert!(most[0] > 0.3 && most[1] > 0.1 && most[2] > 0.0, "{most:?}");
     }
 }

@@ -40,11 +40,25 @@ impl Atom {
         self.outcomes.iter().filter(|(p, _)| *p > 0.0).map(|(_, x)| x.abs()).fold(0.0, f64::max)
     }
 
+    /// How far apart two values can be.
+    pub(super) fn range(&self) -> f64 {
+        let values = || self.outcomes.iter().map(|(_, x)| *x);
+        values().fold(0.0, f64::max) - values().fold(0.0, f64::min)
+    }
+
     /// The variance, at most.
     fn largest_variance(&self) -> f64 {
-        let values = || self.outcomes.iter().map(|(_, x)| *x);
-        let range = values().fold(0.0, f64::max) - values().fold(0.0, f64::min);
+        let range = self.range();
         self.variance() + self.slack * range * range
+    }
+
+    /// `E X^4 - 3 Var^2` of the distance from its mean, at most, wherever rounding puts that.
+    pub(super) fn largest_excess(&self) -> f64 {
+        let (s, range) = (self.slack, self.range());
+        let fourth: f64 = self.outcomes.iter().map(|(p, x)| p * x.powi(4)).sum();
+        let fourth = (fourth + s * range.powi(4)).sqrt().sqrt() + s * range;
+        let variance = (self.variance() - s * range * range).max(0.0);
+        fourth.powi(4) - 3.0 * variance * variance
     }
 
     /// `ln E exp(theta X)`, at most: what rounding moves, it moves at worst from the least outcome to the largest.
