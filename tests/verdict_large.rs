@@ -24,6 +24,15 @@ fn said(verdict: &Verdict) -> (Outcome, Vec<(String, Rule)>, usize) {
     (verdict.outcome, findings, verdict.borderline)
 }
 
+/// What the verdict would be without the rule that needs an exact truth.
+fn without_ranges(verdict: &mut Verdict) {
+    let before = verdict.findings.len();
+    verdict.findings.retain(|finding| finding.rule != Rule::Rounded);
+    if verdict.findings.is_empty() && before > 0 {
+        verdict.outcome = Outcome::Pass;
+    }
+}
+
 fn names_its_error(verdict: &Verdict) -> bool {
     verdict.notes.iter().any(|note| note.contains("computed in f64 by blocks"))
 }
@@ -43,7 +52,10 @@ fn every_kernel_of_the_gallery_gets_the_verdict_that_double_double_gives() {
             let exact = judge(&case, &recipe, mode, TruthBy::Definition);
             let blocked = TruthBy::Blocks.blocks(blocks.problem(), &recipe);
             let compare = |candidate: &TensorFile| {
-                let (found, expected) = (blocks.check(candidate), exact.check(candidate));
+                let (found, mut expected) = (blocks.check(candidate), exact.check(candidate));
+                if blocked {
+                    without_ranges(&mut expected);
+                }
                 let at = format!("{} at {name}", case.name);
                 assert_eq!(said(&found), said(&expected), "{at}");
                 assert_eq!(names_its_error(&found), blocked, "{at}: {:?}", found.notes);

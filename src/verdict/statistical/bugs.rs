@@ -27,7 +27,7 @@ pub struct Prediction {
     pub what: &'static str,
     /// The number of runs; `None` if no number is enough, as the roundings of the recipe may move probabilities as much.
     pub runs: Option<usize>,
-    /// The number of runs below which no test of [`FALSE_ALARM`] whatsoever sees the bug in half of all cases; `None` where that
+    /// The number of runs below which no test of a false-alarm rate of 1e-9 whatsoever sees the bug in half of all cases; `None` where that
     /// is not computed.
     pub least: Option<usize>,
     /// The test that fails.
