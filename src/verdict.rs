@@ -83,6 +83,20 @@ impl Outcome {
 }
 
 /// The tests that a candidate can fail.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::file::Settings;
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge};
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let judge = Judge::new(&Case::new(problem, Settings::default()), &recipe, Mode::Exact)?;
+/// use sus_oracle::{file::TensorFile, verdict::Rule};
+/// let nothing = TensorFile { arrays: Default::default(), metadata: None };
+/// assert!(judge.check(&nothing).findings.iter().any(|finding| finding.rule == Rule::Missing));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// A tensor that must be there is not.
@@ -129,6 +143,12 @@ pub enum Rule {
 
 impl Rule {
     /// The name in reports.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::verdict::Rule;
+    /// assert_eq!((Rule::NotANumber.name(), Rule::Counts.name()), ("not-a-number", "nnz"));
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -157,6 +177,22 @@ impl Rule {
 }
 
 /// One thing that was found.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge, Outcome, Rule};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+/// let findings = judge.check(&wrong).findings;
+/// let of_dq = findings.iter().find(|found| found.tensor == "dq" && found.rule == Rule::Bound);
+/// assert_eq!(of_dq.unwrap().outcome, Outcome::Fail);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// The tensor.

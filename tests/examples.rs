@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 66] = [
+const FILES: [&str; 91] = [
     "analysis.rs",
     "analysis/choose.rs",
     "analysis/plot.rs",
@@ -21,6 +21,7 @@ const FILES: [&str; 66] = [
     "fast/ceilings.rs",
     "fast/evaluate.rs",
     "fast/lanes.rs",
+    "fast/own_error.rs",
     "fast/path.rs",
     "fast/sampling.rs",
     "file/error.rs",
@@ -45,7 +46,18 @@ const FILES: [&str; 66] = [
     "graph.rs",
     "graph/attention.rs",
     "mask.rs",
+    "precision/bound.rs",
+    "precision/directional.rs",
+    "precision/entry.rs",
     "precision/format.rs",
+    "precision/functional.rs",
+    "precision/ranges.rs",
+    "precision/recipe.rs",
+    "precision/row.rs",
+    "precision/score.rs",
+    "precision/stage.rs",
+    "precision/truth.rs",
+    "precision/widen.rs",
     "problem.rs",
     "scalar.rs",
     "scalar/dd.rs",
@@ -69,6 +81,19 @@ const FILES: [&str; 66] = [
     "sus/uniform/philox.rs",
     "sus/uniform/threefry.rs",
     "tensor.rs",
+    "verdict.rs",
+    "verdict/candidate.rs",
+    "verdict/case.rs",
+    "verdict/elements.rs",
+    "verdict/forced.rs",
+    "verdict/judge.rs",
+    "verdict/judge/truth.rs",
+    "verdict/merge.rs",
+    "verdict/report.rs",
+    "verdict/report/json.rs",
+    "verdict/report/junit.rs",
+    "verdict/report/plot.rs",
+    "verdict/statistics.rs",
 ];
 
 /// The name of a public item that this line declares, fields and modules aside.

@@ -51,6 +51,16 @@ const LEAST: f64 = 4.0 * f64::MIN_POSITIVE;
 const LARGEST_LOG: f64 = 1e-3;
 
 /// Bounds of the errors of every result, each of its result's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::fast::{Workspace, forward, own_error};
+/// let saved = forward(&problem, &mut Workspace::default());
+/// let own = own_error(&problem, &saved, None, false).unwrap();
+/// assert_eq!(own.gradients.dk.shape(), problem.inputs().k.shape());
+/// assert!(own.saved.lse.as_slice().iter().all(|&error| 0.0 < error && error < 1e-12));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnError {
     /// Of `o` and `lse`.
@@ -61,6 +71,14 @@ pub struct OwnError {
 
 /// Whether [`own_error`] has a bound for a problem: it has no bias, whose gradient these kernels do not compute, and its scores
 /// are not so large that an exponential loses half its digits.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::{fast::has_own_error, gallery::cases};
+/// let all = cases::all();
+/// assert!(all.iter().all(|case| !has_own_error(&case.problem) || case.problem.inputs().bias.is_none()));
+/// assert!(has_own_error(&cases::named("primes").unwrap().problem));
+/// ```
 #[must_use]
 pub fn has_own_error(problem: &Problem<f64>) -> bool {
     problem.inputs().bias.is_none() && largest_magnitude(problem).log_error(U) <= LARGEST_LOG

@@ -13,6 +13,26 @@ use crate::sus::Sample;
 use rayon::prelude::*;
 
 /// The bounds of one tensor, in the order of its elements.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let dq = bounds(&question).dq;
+/// assert!(dq.decides.iter().zip(&dq.worst).all(|(decides, worst)| decides <= worst));
+/// assert!((dq.stages[0].iter().sum::<f32>() - 1.0).abs() < 1e-5); // shares of a whole
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Bound {
     /// The bound that decides: by stage the smaller of the worst case and of what independent roundings exceed with
@@ -25,6 +45,26 @@ pub struct Bound {
 }
 
 /// The bounds of all results of a problem.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let bounds = bounds(&question);
+/// assert_eq!(bounds.lse.decides.len(), problem.row_count());
+/// assert!(bounds.dbias.is_none()); // the problem has no bias
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Bounds {
     /// Of `o`.
@@ -46,6 +86,26 @@ pub struct Bounds {
 }
 
 /// What bounds are asked for.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let (exact, given) = (bounds(&question), bounds(&Question { mode: Mode::Given, ..question }));
+/// // Where the stored forward pass is data, its errors do not count.
+/// assert!(given.dq.decides.iter().sum::<f64>() < exact.dq.decides.iter().sum::<f64>());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The problem, its inputs rounded to the recipe's input format.
@@ -65,6 +125,13 @@ pub struct Question<'a> {
 }
 
 /// The share of the false-alarm budget that the elementwise bounds of one problem may spend.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::{ELEMENTWISE_FALSE_ALARM, STATISTICAL_FALSE_ALARM};
+/// // The elements, the functionals and the norms together.
+/// assert!(ELEMENTWISE_FALSE_ALARM + 2.0 * STATISTICAL_FALSE_ALARM < 1e-9);
+/// ```
 pub const ELEMENTWISE_FALSE_ALARM: f64 = 2.5e-10;
 
 /// Bounds of every element. The result does not depend on the number of threads.

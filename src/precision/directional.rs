@@ -22,6 +22,16 @@ const STEPS: usize = 16;
 const CAUTIONS: [f64; 3] = [1.0, 4.0, 16.0];
 
 /// What a bug would add to `dq`, `dk`, `dv`, or to `dbias` alone.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{gallery::directions, precision::Recipe};
+/// let all = directions(&problem, None, &Recipe::built_in("flash-bf16").unwrap());
+/// let lse = all.iter().find(|direction| direction.name == "lse_in_bf16").unwrap();
+/// assert_eq!(lse.tensors[0].len(), problem.inputs().q.as_slice().len());
+/// assert!(lse.tensors[3].is_empty()); // no bias
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Direction {
     /// The bug.
@@ -31,6 +41,26 @@ pub struct Direction {
 }
 
 /// A sum of the errors of `dq`, `dk` and `dv`, or of `dbias`, with known weights, and its limit.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds, limits};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let all = sus_oracle::gallery::directions(&problem, None, question.recipe);
+/// let (_, along) = limits(&question, &bounds(&question), &all).unwrap();
+/// assert!(!along.is_empty() && along.iter().all(|sum| sum.limit > 0.0 && sum.expected > 0.0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Along {
     /// The bug that it looks for.
@@ -46,6 +76,29 @@ pub struct Along {
 }
 
 /// What a sum does not exceed when the `o` of the candidate is known, and with it what a stored `o` makes of `delta`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds, limits};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let all = sus_oracle::gallery::directions(&problem, None, question.recipe);
+/// let (_, along) = limits(&question, &bounds(&question), &all).unwrap();
+/// let with_o = along.iter().find_map(|sum| Some((sum.with_o.as_ref()?, sum.limit)));
+/// let (with_o, limit) = with_o.unwrap();
+/// assert_eq!(with_o.of_delta.len(), problem.row_count());
+/// assert!(with_o.stored <= limit); // what is known need not be allowed for
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct WithO {
     /// What an error of `delta` adds to the sum, for each row.

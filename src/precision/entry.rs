@@ -7,6 +7,17 @@ use super::recipe::Recipe;
 ///
 /// `worst` is never exceeded. Under the model of independent roundings of mean zero the error also is a sum of a part
 /// that is sub-Gaussian with parameter `tau` and a part, biased or shared between entries, of at most `certain`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Recipe, row_errors};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+/// let log = errors.entries[0].log;
+/// assert!(0.0 < log.tau && log.tau <= log.worst && log.certain <= log.worst);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Term {
     /// Bound of the whole.

@@ -14,18 +14,49 @@ use crate::tensor::{Tensor, dot};
 use rayon::prelude::*;
 
 /// The share of the false-alarm budget that the functionals may spend, and the norms as much again.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::{ELEMENTWISE_FALSE_ALARM, STATISTICAL_FALSE_ALARM};
+/// assert_eq!(STATISTICAL_FALSE_ALARM, ELEMENTWISE_FALSE_ALARM);
+/// ```
 pub const STATISTICAL_FALSE_ALARM: f64 = 2.5e-10;
 
 /// What the sums along directions may spend of the functionals' share.
 pub(super) const DIRECTIONAL_FALSE_ALARM: f64 = 2e-10;
 
 /// Entries of one key head up to which its roundings are followed; above, there are no statistics and no ranges.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::precision::LARGEST_HEAD, 4096 * 2048); // queries times keys
+/// ```
 pub const LARGEST_HEAD: usize = 1 << 23;
 
 /// Bits beyond its format from which a result's rounding is taken as nearly uniform.
 const MANY_BITS: i32 = 6;
 
 /// A statistic of the errors of a set of elements; `s_x` is the scale of the error of element `x`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Statistic, Truth, bounds, limits};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let ([dq, _, _], _) = limits(&question, &bounds(&question), &[]).unwrap();
+/// let [mean, rms] = [Statistic::Mean, Statistic::Rms].map(|statistic| dq.sets[statistic as usize].all);
+/// assert!(mean < rms); // roundings cancel in a mean
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statistic {
     /// `sum_x error_x / s_x`, over the number of elements.
@@ -40,6 +71,26 @@ pub enum Statistic {
 pub(super) const FUNCTIONALS: usize = 2;
 
 /// Limits of one statistic over the rows, the heads and the whole of a tensor.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds, limits};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let ([dq, _, _], _) = limits(&question, &bounds(&question), &[]).unwrap();
+/// let mean = &dq.sets[0];
+/// assert!(mean.rows.iter().all(|&row| mean.all < row)); // more elements, a smaller mean
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetLimits {
     /// Of each row (of `dq`) or key (of `dk`, `dv`).
@@ -51,6 +102,25 @@ pub struct SetLimits {
 }
 
 /// Limits of the statistics of one tensor.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Question, Recipe, Truth, bounds, limits};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let ([_, dk, _], _) = limits(&question, &bounds(&question), &[]).unwrap();
+/// assert_eq!(dk.scale.len(), problem.inputs().k.as_slice().len());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Limits {
     /// The scale `s` of each element's error.
@@ -60,6 +130,26 @@ pub struct Limits {
 }
 
 /// The limits of `dq`, `dk`, `dv`, and those of sums along directions.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{AllLimits, Mode, Question, Recipe, Truth, bounds, limits};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let all: AllLimits = limits(&question, &bounds(&question), &[]).unwrap();
+/// let scales = all.0.map(|of| of.scale.iter().all(|&scale| scale > 0.0));
+/// assert_eq!(scales, [true; 3]);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub type AllLimits = ([Limits; 3], Vec<Along>);
 
 /// The limits of `dq`, `dk`, `dv`, and of their errors together along some directions; `None` for a problem too large

@@ -19,6 +19,13 @@ use crate::problem::Row;
 use rayon::prelude::*;
 
 /// The least and the largest number that an element may be.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::Range;
+/// let one_number = Range { least: 0.5, most: 0.5 };
+/// assert!(one_number.holds(0.5) && !one_number.holds(0.5 + f64::EPSILON));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
     /// The least.
@@ -57,6 +64,26 @@ impl Range {
 }
 
 /// The ranges of all gradients, element by element.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Format, Mode, Question, Recipe, Truth, ranges};
+/// let truth = Truth::exact(&problem)?;
+/// let question = Question {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     borderline: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let (ranges, dq) = (ranges(&question).unwrap(), &question.gradients.dq);
+/// let mut stored = dq.as_slice().iter().map(|&x| Format::Bf16.round(x));
+/// assert!(ranges.dq.iter().all(|range| range.holds(stored.next().unwrap())));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ranges {
     /// Of `dq`.
@@ -75,6 +102,13 @@ pub struct Ranges {
 
 impl Ranges {
     /// The ranges of a gradient: all its elements are in those of one of them.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::{Range, Ranges};
+    /// let ranges = Ranges { dq: vec![Range { least: 0.0, most: 1.0 }], ..Ranges::default() };
+    /// assert_eq!((ranges.of("dq").len(), ranges.of("dk").len()), (1, 0)); // nothing is known of dk
+    /// ```
     #[must_use]
     pub fn of(&self, name: &str) -> Vec<&[Range]> {
         let all: &[&Vec<Range>] = match name {

@@ -5,6 +5,14 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// How `dk` and `dv` of a key head are reduced over the query heads that read it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::{Gqa, Recipe};
+/// let [fused, repeated] =
+///     ["flash-bf16", "flash-bf16-repeated"].map(|name| Recipe::built_in(name).unwrap());
+/// assert_eq!((fused.gqa, repeated.gqa), (Gqa::Fused, Gqa::Repeated));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gqa {
@@ -15,6 +23,15 @@ pub enum Gqa {
 }
 
 /// From what `delta` is computed.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::{Delta, Recipe};
+/// let mine = Recipe::from_toml("mine", "base = \"flash-bf16\"\ndelta = \"unstored\"")?;
+/// assert_eq!(mine.delta, Delta::Unstored);
+/// assert_eq!(Recipe::built_in("eager-bf16").unwrap().delta, Delta::Weights);
+/// # Ok::<(), sus_oracle::precision::RecipeError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Delta {
@@ -79,6 +96,14 @@ pub struct Recipe {
 }
 
 /// A recipe that cannot be had.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::{Recipe, RecipeError};
+/// let error = Recipe::named("flash-fp7").unwrap_err();
+/// assert!(matches!(&error, RecipeError::Unknown { name, .. } if name == "flash-fp7"));
+/// assert!(error.to_string().contains("flash-bf16")); // says what there is
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// No built-in recipe and no file has this name.
@@ -101,6 +126,12 @@ pub enum RecipeError {
 
 impl Recipe {
     /// The built-in recipes.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Recipe;
+    /// assert!(Recipe::NAMES.iter().all(|&name| Recipe::built_in(name).unwrap().name == name));
+    /// ```
     pub const NAMES: [&'static str; 10] = [
         "f64",
         "f32",

@@ -11,6 +11,12 @@ use crate::problem::{Problem, Row};
 use crate::tensor::dot;
 
 /// Which forward pass a backward pass is judged by.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::Mode;
+/// assert_eq!(Mode::default(), Mode::Exact);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// The true one; the errors of the kernel's own `o` and `lse` count.
@@ -22,6 +28,12 @@ pub enum Mode {
 
 impl Mode {
     /// The name on the command line.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Mode;
+    /// assert_eq!([Mode::Exact, Mode::Given].map(Mode::name), ["exact", "given"]);
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,13 +44,24 @@ impl Mode {
 }
 
 /// What a kernel may err in one row.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Recipe, row_errors};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+/// let weights = errors.entries.iter().map(|e| e.w).sum::<f64>();
+/// assert!((weights + errors.sink.map_or(0.0, |sink| sink.0) - 1.0).abs() < 1e-12);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowErrors {
     /// The visible entries.
     pub entries: Vec<EntryError>,
     /// Truth of `lse`, in force.
     pub lse: f64,
-    /// Error of `lse`; zero if it is given.
+    /// Error of `lse`; that of its conversion alone if it is given.
     pub lse_error: Term,
     /// Truth of `delta`, in force.
     pub delta: f64,
@@ -67,6 +90,17 @@ pub struct RowErrors {
 
 impl RowErrors {
     /// The largest worst-case error of `ln W` in the row, `lse` included.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::{Mode, Recipe, row_errors};
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let recipe = Recipe::built_in("f32").unwrap();
+    /// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+    /// let of_entries = errors.entries.iter().map(|e| e.log.worst);
+    /// assert!(of_entries.fold(0.0, f64::max) < errors.largest_log() && errors.largest_log() < 1e-4);
+    /// ```
     #[must_use]
     pub fn largest_log(&self) -> f64 {
         self.largest_entry + self.lse_error.worst
@@ -74,6 +108,17 @@ impl RowErrors {
 }
 
 /// The errors of one row. `saved` is the truth or, in the mode "given", what was stored.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Recipe, row_errors};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+/// let given = row_errors(&problem, &saved, &recipe, Mode::Given, problem.row(0));
+/// assert!(given.lse_error.worst < errors.lse_error.worst); // but for its conversion, it is data
+/// ```
 #[must_use]
 pub fn row_errors(
     problem: &Problem<f64>,

@@ -10,6 +10,17 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// One visible entry of a row, with what a kernel may err in it.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Recipe, row_errors};
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+/// let entry = errors.entries[0];
+/// assert!((entry.w - (entry.s - errors.lse).exp()).abs() < 1e-12);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EntryError {
     /// The key.

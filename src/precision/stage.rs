@@ -1,6 +1,12 @@
 //! The stages of a kernel, after which the terms of a bound are named.
 
 /// Where an error comes from.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::precision::Stage;
+/// assert_eq!(Stage::ALL[Stage::Ds as usize].name(), "rounding of dS");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stage {
@@ -30,9 +36,21 @@ pub enum Stage {
 
 impl Stage {
     /// How many there are.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Stage;
+    /// assert_eq!(Stage::COUNT, Stage::Mask as usize + 1); // the last
+    /// ```
     pub const COUNT: usize = 11;
 
     /// All of them, in the order of the computation.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Stage;
+    /// assert!(Stage::ALL.iter().enumerate().all(|(at, &stage)| stage as usize == at));
+    /// ```
     pub const ALL: [Stage; Stage::COUNT] = [
         Stage::Score,
         Stage::ScoreStore,

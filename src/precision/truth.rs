@@ -11,6 +11,16 @@ use crate::tensor::Tensor;
 
 /// A forward pass, or one that somebody stored, and the gradients that follow from it: in double-double arithmetic, or in `f64` by
 /// the kernels of [`fast`](crate::fast), whose [own error](Truth::own_error) is then part of every bound.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::Truth;
+/// let [exact, blocked] = [Truth::exact(&problem)?, Truth::blocked(&problem).unwrap()];
+/// let [exact, blocked] = [exact, blocked].map(|truth| truth.gradients(None).dv.as_slice()[0]);
+/// assert!((exact - blocked).abs() < 1e-13);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Truth(Kind);
 
@@ -30,6 +40,13 @@ impl Truth {
     /// `n + 64` of them, and an exponent of magnitude `x` amplifies them `x` times: for `n` and `x` below `2^20`
     /// that is below `2^-59`. Rounding to `f64` then adds `2^-53` of the number itself, which is what a
     /// bound counts.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::precision::Truth;
+    /// let unit = f64::EPSILON / 2.0;
+    /// assert!(unit < Truth::RELATIVE_ERROR && Truth::RELATIVE_ERROR < 1.04 * unit);
+    /// ```
     pub const RELATIVE_ERROR: f64 = 1.0 / 9_007_199_254_740_992.0 * (1.0 + 1.0 / 32.0);
 
     /// The forward pass of the problem.
@@ -57,6 +74,18 @@ impl Truth {
     ///
     /// # Errors
     /// As [`Truth::exact`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// let mut saved = sus_oracle::forward::forward(&problem);
+    /// saved.lse = saved.lse.map(|lse| lse - 1.0); // every weight e times as large
+    /// let (given, exact) = (Truth::given(&problem, &saved)?, Truth::exact(&problem)?);
+    /// let ratio = given.gradients(None).dv.as_slice()[0] / exact.gradients(None).dv.as_slice()[0];
+    /// assert!((ratio - std::f64::consts::E).abs() < 1e-12);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn given(problem: &Problem<f64>, saved: &Saved<f64>) -> Result<Self, Error> {
         Ok(Truth(Kind::Exact { problem: problem.cast()?, saved: saved.cast() }))
     }
@@ -85,6 +114,17 @@ impl Truth {
     ///
     /// # Errors
     /// Those of [`sample`](fn@crate::sus::sample).
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// use sus_oracle::sus::{Budget, Draw, sample};
+    /// let draw = Draw::paper(Budget::new(4.0)?, 7);
+    /// let (truth, mask) = Truth::blocked_and_sampled(&problem, &draw)?.unwrap();
+    /// assert_eq!(mask.pattern, sample(&problem, &truth.saved(), &draw)?.pattern);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn blocked_and_sampled(
         problem: &Problem<f64>,
         draw: &Draw,
@@ -99,6 +139,19 @@ impl Truth {
     }
 
     /// As [`Truth::given`], with the gradients in `f64` by the kernels; `None` as [`Truth::blocked`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// let saved = sus_oracle::forward::forward(&problem);
+    /// let [blocked, exact] =
+    ///     [Truth::blocked_given(&problem, &saved).unwrap(), Truth::given(&problem, &saved)?];
+    /// assert_eq!(blocked.saved(), saved); // as it is
+    /// let [blocked, exact] = [blocked, exact].map(|truth| truth.gradients(None).dk.as_slice()[0]);
+    /// assert!((blocked - exact).abs() < 1e-13);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn blocked_given(problem: &Problem<f64>, saved: &Saved<f64>) -> Option<Self> {
         has_own_error(problem).then(|| {
@@ -108,6 +161,15 @@ impl Truth {
     }
 
     /// How far the numbers of this truth may be from the exact ones, beyond [`Truth::RELATIVE_ERROR`]; `None` in double-double.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// let [exact, blocked] = [Truth::exact(&problem)?, Truth::blocked(&problem).unwrap()];
+    /// assert!(exact.own_error(None).is_none() && blocked.own_error(None).is_some());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn own_error(&self, sample: Option<&Sample>) -> Option<OwnError> {
         match &self.0 {
@@ -117,6 +179,16 @@ impl Truth {
     }
 
     /// `o` and `lse`, rounded to `f64`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Truth;
+    /// let (exact, in_f64) = (Truth::exact(&problem)?.saved(), sus_oracle::forward::forward(&problem));
+    /// let pairs = exact.lse.as_slice().iter().zip(in_f64.lse.as_slice());
+    /// assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-13));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn saved(&self) -> Saved<f64> {
         match &self.0 {

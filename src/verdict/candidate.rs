@@ -98,6 +98,17 @@ pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
 }
 
 /// Whether a candidate holds projected values (`proj/dq` and so on) in place of gradients.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, TensorFile};
+/// let file = |name: &str| TensorFile {
+///     arrays: [(name.into(), Array::f64(&[1, 2], vec![0.5, -0.5]))].into(),
+///     metadata: None,
+/// };
+/// use sus_oracle::verdict::is_projected;
+/// assert!(is_projected(&file("proj/dq")) && !is_projected(&file("dq")));
+/// ```
 #[must_use]
 pub fn is_projected(file: &TensorFile) -> bool {
     ["proj/dq", "proj/dk", "proj/dv", "proj/dbias"]

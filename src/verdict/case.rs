@@ -8,6 +8,15 @@ use crate::sus::Draw;
 use std::path::Path;
 
 /// A problem and the settings of its pass.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{file::Settings, verdict::Case};
+/// let case = Case { label: "mine".into(), ..Case::new(problem, Settings::default()) };
+/// assert_eq!(case.draw()?, None); // the dense pass
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
     /// The problem.
@@ -57,6 +66,18 @@ impl Case {
     ///
     /// # Errors
     /// [`Reason::Metadata`](crate::file::error::Reason::Metadata) if its metadata is not what this project writes.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::{Settings, TensorFile};
+    /// use sus_oracle::verdict::Case;
+    /// let mut case = Case::new(problem, Settings::from_json(r#"{"c":8}"#)?);
+    /// let metadata = Some(r#"{"pass":"sus","c":4,"seed":7}"#.into());
+    /// case.complete_from(&TensorFile { arrays: Default::default(), metadata })?;
+    /// assert_eq!((case.settings.c.unwrap().get(), case.settings.seed), (8.0, Some(7))); // the case's own c stays
+    /// # Ok::<(), sus_oracle::file::error::Reason>(())
+    /// ```
     pub fn complete_from(&mut self, candidate: &TensorFile) -> Result<(), Reason> {
         let theirs = match &candidate.metadata {
             Some(text) => Settings::from_json(text)?,
@@ -88,6 +109,16 @@ impl Case {
     ///
     /// # Errors
     /// As [`Settings::draw`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::{file::{Pass, Settings}, sus::Budget, verdict::Case};
+    /// let sus = Settings { pass: Some(Pass::Sus), c: Some(Budget::new(4.0)?), seed: Some(7), ..Settings::default() };
+    /// assert_eq!(Case::new(problem.clone(), sus).draw()?.unwrap().c.get(), 4.0);
+    /// assert_eq!(Case::new(problem, Settings::default()).draw()?, None);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn draw(&self) -> Result<Option<Draw>, Error> {
         if self.settings.pass.is_none() && !self.settings.names_a_draw() {
             return Ok(None);
@@ -96,6 +127,16 @@ impl Case {
     }
 
     /// The pass and the draw in words.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::{file::{Pass, Settings}, sus::Budget, verdict::Case};
+    /// let sus = Settings { pass: Some(Pass::Sus), c: Some(Budget::new(4.0)?), ..Settings::default() };
+    /// let said = Case::new(problem, sus).describe_pass();
+    /// assert!(said.starts_with("SUS with c = 4, ") && said.contains("no seed"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn describe_pass(&self) -> String {
         match self.draw() {
@@ -119,6 +160,16 @@ impl Case {
     }
 
     /// Whether the case says which words its mask is drawn with.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::{file::Settings, sus::Budget, verdict::Case};
+    /// let c = Some(Budget::new(4.0)?);
+    /// let case = |seed| Case::new(problem.clone(), Settings { c, seed, ..Settings::default() });
+    /// assert!(case(Some(7)).names_the_words() && !case(None).names_the_words());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn names_the_words(&self) -> bool {
         self.settings.seed.is_some()

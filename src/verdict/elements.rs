@@ -5,6 +5,22 @@ use super::{Finding, Outcome, Rule, Verdict};
 use crate::precision::{Bound, Limits, Range, Stage};
 
 /// The comparison of one tensor.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+/// let verdict = judge.check(&wrong);
+/// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
+/// assert!(dq.outside > 0 && dq.outside == dq.ratios.iter().filter(|&&ratio| ratio > 1.0).count());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorResult {
     /// Its name.
@@ -30,6 +46,23 @@ pub struct TensorResult {
 }
 
 /// One element against its bound.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+/// let verdict = judge.check(&wrong);
+/// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
+/// let worst = dq.worst.as_ref().unwrap();
+/// assert!((worst.found - worst.expected).abs() > worst.bound && worst.bound <= worst.worst_case);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worst {
     /// Where it is, one number for each axis.

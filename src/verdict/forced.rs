@@ -11,6 +11,25 @@ use crate::sus::{Draw, Rule, Sample, Sampler};
 use rayon::prelude::*;
 
 /// The decisions of every right kernel, by row, columns ascending.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::sus::{Budget, Draw, sample};
+/// use sus_oracle::verdict::forced_mask;
+/// let saved = sus_oracle::forward::forward(&problem);
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let mask = sample(&problem, &saved, &draw)?;
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let forced = forced_mask(&problem, &saved, &recipe, Mode::Exact, &draw, &mask)?;
+/// assert!((0..problem.row_count()).all(|row| {
+///     let kept = mask.pattern.row(row);
+///     forced.keep[row].iter().all(|j| kept.contains(j))
+///         && kept.iter().all(|j| forced.keep[row].contains(j) || forced.either[row].contains(j))
+/// }));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ForcedMask {
     /// Entries that must be kept.

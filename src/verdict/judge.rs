@@ -24,6 +24,21 @@ use std::borrow::Cow;
 pub use truth::{LARGE, TruthBy};
 
 /// One case at one recipe, ready to judge candidates.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge, Outcome};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+/// let right = gallery::plain_kernel(&launch, None);
+/// assert_eq!([&right, &wrong].map(|candidate| judge.check(candidate).outcome), [Outcome::Pass, Outcome::Fail]);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Judge {
     problem: Problem<f64>,
@@ -96,24 +111,75 @@ impl Judge {
     }
 
     /// The recipe.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge};
+    /// let recipe = Recipe::built_in("flash-bf16").unwrap();
+    /// let judge = Judge::new(&Case::new(problem, Settings::default()), &recipe, Mode::Exact)?;
+    /// assert_eq!(judge.recipe().name, "flash-bf16");
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
     /// The problem, its inputs as the recipe reads them.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::precision::{Format, Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge};
+    /// let recipe = Recipe::built_in("flash-bf16").unwrap();
+    /// let judge = Judge::new(&Case::new(problem, Settings::default()), &recipe, Mode::Exact)?;
+    /// let q = judge.problem().inputs().q.as_slice();
+    /// assert!(q.iter().all(|&x| Format::Bf16.round(x) == x));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn problem(&self) -> &Problem<f64> {
         &self.problem
     }
 
     /// The truth of the gradients with the oracle's own mask, or of the dense ones, from the exact forward pass.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::precision::{Mode, Recipe, Truth};
+    /// use sus_oracle::verdict::{Case, Judge};
+    /// let recipe = Recipe::built_in("f32").unwrap();
+    /// let judge = Judge::new(&Case::new(problem, Settings::default()), &recipe, Mode::Exact)?;
+    /// assert_eq!(*judge.gradients(), Truth::exact(judge.problem())?.gradients(None));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn gradients(&self) -> &Gradients<f64> {
         &self.exact.judged.gradients
     }
 
     /// The bounds that go with them.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge};
+    /// let case = Case::new(problem, Settings::default());
+    /// let bound = |recipe| {
+    ///     let judge = Judge::new(&case, &Recipe::built_in(recipe).unwrap(), Mode::Exact).unwrap();
+    ///     judge.bounds().dq.decides[0]
+    /// };
+    /// assert!(bound("f32") < bound("flash-bf16"));
+    /// ```
     #[must_use]
     pub fn bounds(&self) -> &Bounds {
         &self.exact.judged.bounds

@@ -12,6 +12,18 @@ use crate::fixture::hash::sha256;
 use std::collections::BTreeSet;
 
 /// Why shards cannot be merged.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, TensorFile};
+/// use sus_oracle::verdict::merge::merge;
+/// let shard = |dq: f64| TensorFile {
+///     arrays: [("dq".into(), Array::f64(&[1, 1, 1, 1], vec![dq]))].into(),
+///     metadata: None,
+/// };
+/// let again = merge(&[shard(0.5), shard(0.25), shard(0.5)]).unwrap_err();
+/// assert_eq!(again.shard, 2); // the runs of the first
+/// ```
 #[derive(Debug)]
 pub struct MergeError {
     /// The shard, by its place.
@@ -57,6 +69,18 @@ struct Shard {
 ///
 /// # Panics
 /// If there are no shards.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::file::{Array, TensorFile};
+/// use sus_oracle::verdict::merge::merge;
+/// let shard = |dq: f64| TensorFile {
+///     arrays: [("dq".into(), Array::f64(&[1, 1, 1, 1], vec![dq]))].into(),
+///     metadata: None,
+/// };
+/// let (merged, runs) = merge(&[shard(0.5), shard(0.25)]).unwrap();
+/// assert_eq!((runs, &merged.arrays["dq"].shape), (2, &vec![2, 1, 1, 1, 1]));
+/// ```
 pub fn merge(shards: &[TensorFile]) -> Result<(TensorFile, usize), MergeError> {
     assert!(!shards.is_empty(), "shards to merge");
     let at = |shard: usize| move |reason: Reason| MergeError { shard, reason };

@@ -15,6 +15,29 @@ use picture::bars;
 use std::fmt::Write;
 
 /// A verdict and what stands around it.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::{Finding, Outcome, Rule, Verdict, report};
+/// let finding = Finding {
+///     tensor: "dq".into(),
+///     rule: Rule::Zero,
+///     outcome: Outcome::Fail,
+///     message: "all < 1e-9".into(),
+/// };
+/// let verdict = Verdict { outcome: Outcome::Fail, findings: vec![finding], ..Verdict::default() };
+/// let report = report::Report {
+///     verdict: &verdict,
+///     case: "case".into(),
+///     candidate: "mine".into(),
+///     recipe: "f32".into(),
+///     mode: "exact",
+///     pass: "dense".into(),
+///     command: "again".into(),
+///     diagnosis: None,
+/// };
+/// assert!(report::text(&report).contains("dq zero: all < 1e-9"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Report<'a> {
     /// The verdict.
@@ -137,6 +160,13 @@ fn ratio(result: &StatisticResult) -> f64 {
 }
 
 /// The name of a statistic.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::{precision::Statistic, verdict::report::statistic_name};
+/// let all = [Statistic::Mean, Statistic::Slope, Statistic::Rms];
+/// assert_eq!(all.map(statistic_name), ["mean", "slope", "rms"]);
+/// ```
 #[must_use]
 pub const fn statistic_name(statistic: Statistic) -> &'static str {
     match statistic {

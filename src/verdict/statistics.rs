@@ -5,6 +5,22 @@ use super::{Rule, Verdict};
 use crate::precision::{Along, Limits, SetLimits, Statistic, WithO};
 
 /// One statistic of a tensor, against its limits.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+/// let verdict = judge.check(&gallery::plain_kernel(&launch, None));
+/// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
+/// assert_eq!(dq.statistics.len(), 3);
+/// assert!(dq.statistics.iter().all(|of| of.all.ratio() <= 1.0 && of.row.1.ratio() <= 1.0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StatisticResult {
     /// Which.
@@ -18,6 +34,13 @@ pub struct StatisticResult {
 }
 
 /// A statistic of one set of elements.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::SetResult;
+/// let exceeded = SetResult { found: -3.0, limit: 2.0 };
+/// assert!(exceeded.ratio() > 1.0); // the sign does not count
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SetResult {
     /// What was found.
@@ -28,6 +51,13 @@ pub struct SetResult {
 
 impl SetResult {
     /// `|found| / limit`; 0 where nothing is limited.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::verdict::SetResult;
+    /// assert_eq!(SetResult { found: -0.5, limit: 2.0 }.ratio(), 0.25);
+    /// assert_eq!(SetResult { found: 0.0, limit: 0.0 }.ratio(), 0.0);
+    /// ```
     #[must_use]
     pub fn ratio(self) -> f64 {
         if self.found == 0.0 { 0.0 } else { self.found.abs() / self.limit }
@@ -35,6 +65,20 @@ impl SetResult {
 }
 
 /// The errors of the gradients together, along what a known bug would add.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// use sus_oracle::precision::{Mode, Recipe};
+/// use sus_oracle::verdict::{Case, Judge};
+/// let case = gallery::cases::named("primes").unwrap();
+/// let recipe = Recipe::built_in("flash-bf16").unwrap();
+/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+/// let directions = judge.check(&gallery::right_kernel(&launch)).directions;
+/// assert!(!directions.is_empty() && directions.iter().all(|along| along.sum.ratio() <= 1.0));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DirectionResult {
     /// The bug, by its name in the gallery.

@@ -9,6 +9,16 @@ use crate::problem::Problem;
 use crate::sus::{Draw, Sample};
 
 /// By what the truth of a case is computed.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::Recipe;
+/// use sus_oracle::verdict::TruthBy;
+/// let recipe = Recipe::built_in("flash-bf16").unwrap();
+/// let ways = [TruthBy::Size, TruthBy::Definition, TruthBy::Blocks];
+/// assert_eq!(ways.map(|by| by.blocks(&problem, &recipe)), [false, false, true]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TruthBy {
     /// By blocks where they serve, if the problem is large: above [`LARGE`] products of numbers.
@@ -22,6 +32,11 @@ pub enum TruthBy {
 
 /// Products of numbers, visible entries times `D + E`, above which a truth is computed by blocks: one head of 1024 queries and keys
 /// with 64 features has as many.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_oracle::verdict::LARGE, 1024 * 1024 * (64 + 64));
+/// ```
 pub const LARGE: u64 = 1 << 27;
 
 impl TruthBy {

@@ -5,6 +5,30 @@ use crate::verdict::{SetResult, TensorResult};
 use serde_json::{Map, Value, json as value};
 
 /// The report for machines.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::{Finding, Outcome, Rule, Verdict, report};
+/// let finding = Finding {
+///     tensor: "dq".into(),
+///     rule: Rule::Zero,
+///     outcome: Outcome::Fail,
+///     message: "all < 1e-9".into(),
+/// };
+/// let verdict = Verdict { outcome: Outcome::Fail, findings: vec![finding], ..Verdict::default() };
+/// let report = report::Report {
+///     verdict: &verdict,
+///     case: "case".into(),
+///     candidate: "mine".into(),
+///     recipe: "f32".into(),
+///     mode: "exact",
+///     pass: "dense".into(),
+///     command: "again".into(),
+///     diagnosis: None,
+/// };
+/// let said = report::json(&report);
+/// assert!(said.contains(r#""verdict":"FAIL""#) && said.contains(r#""exit_code":1"#));
+/// ```
 #[must_use]
 pub fn json(report: &Report<'_>) -> String {
     let verdict = report.verdict;
