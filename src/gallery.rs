@@ -32,6 +32,13 @@ use arithmetic::Arithmetic;
 use std::fmt;
 
 /// What a kernel gets wrong, by kind.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{Family, named};
+/// assert_eq!(named("delta_missing").unwrap().family, Family::Delta);
+/// assert_eq!(Family::SusMasks.to_string(), "sus-masks");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// Indices, strides, tails of tiles.
@@ -80,6 +87,15 @@ impl fmt::Display for Family {
 }
 
 /// One run of a kernel: the problem, the arithmetic and, for SUS, the draw.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// let problem = gallery::cases::named("primes").unwrap().problem;
+/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let dense = |name: &str| (gallery::named(name).unwrap().run)(&launch);
+/// assert!(dense("delta_missing").is_some() && dense("equal_word_is_kept").is_none()); // no mask is drawn
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
     /// The problem.
@@ -96,6 +112,16 @@ pub struct Launch<'a> {
 
 impl<'a> Launch<'a> {
     /// A launch.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+    /// let problem = gallery::cases::named("primes").unwrap().problem;
+    /// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
+    /// let exact = Launch::new(&problem, Arithmetic::named("f64").unwrap(), None);
+    /// let [f32, f64] = [launch, exact].map(|launch| gallery::right_kernel(&launch));
+    /// assert_ne!(f32.arrays["dq"].numbers, f64.arrays["dq"].numbers); // it rounds
+    /// ```
     #[must_use]
     pub fn new(problem: &'a Problem<f64>, arithmetic: Arithmetic, draw: Option<&'a Draw>) -> Self {
         Launch { problem, arithmetic, draw, stages: None, unfinished: false }
@@ -143,6 +169,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// The public bugs that it copies.
+    ///
+    /// # Examples
+    /// ```
+    /// let kernels = sus_oracle::gallery::kernels();
+    /// let copies = kernels.iter().find(|kernel| kernel.bugs == ["1"]).unwrap();
+    /// assert_eq!(copies.upstream().unwrap(), "Dao-AILab/flash-attention b3f1b6a5");
+    /// ```
     #[must_use]
     pub fn upstream(&self) -> Option<String> {
         let sources: Vec<&str> =
@@ -178,6 +211,15 @@ pub fn named(name: &str) -> Option<&'static Kernel> {
 
 /// What a plain kernel of the 16-bit or 32-bit type gives: separate passes that round every matrix they store, with the
 /// mask that is given.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+/// let problem = gallery::cases::named("primes").unwrap().problem;
+/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let plain = gallery::plain_kernel(&launch, None);
+/// assert_eq!(plain.arrays["dk"].shape, problem.inputs().k.shape());
+/// ```
 #[must_use]
 pub fn plain_kernel(launch: &Launch<'_>, mask: Option<&Sample>) -> TensorFile {
     let arithmetic = Arithmetic::plain(launch.arithmetic.gradient);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 91] = [
+const FILES: [&str; 102] = [
     "analysis.rs",
     "analysis/choose.rs",
     "analysis/plot.rs",
@@ -43,6 +43,17 @@ const FILES: [&str; 91] = [
     "fixture/suite.rs",
     "fixture/verify.rs",
     "forward.rs",
+    "gallery.rs",
+    "gallery/arithmetic.rs",
+    "gallery/cases.rs",
+    "gallery/catalogue.rs",
+    "gallery/diagnosis.rs",
+    "gallery/directions.rs",
+    "gallery/matrix.rs",
+    "gallery/matrix/cell.rs",
+    "gallery/matrix/plot.rs",
+    "gallery/matrix/report.rs",
+    "gallery/rivals.rs",
     "graph.rs",
     "graph/attention.rs",
     "mask.rs",

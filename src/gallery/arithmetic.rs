@@ -7,6 +7,13 @@ pub use crate::precision::Format;
 use crate::precision::{Delta, Gqa, Recipe};
 
 /// The formats of a kernel, by stage.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::arithmetic::{Arithmetic, Format};
+/// let flash = Arithmetic::named("flash-bf16").unwrap();
+/// assert_eq!((flash.operand, flash.accumulator), (Format::Bf16, Format::F32));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arithmetic {
     /// Operands of the products with `q`, `k`, `v`, `G`.
@@ -33,6 +40,13 @@ pub struct Arithmetic {
 
 impl Arithmetic {
     /// What a recipe says.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::{gallery::arithmetic::Arithmetic, precision::Recipe};
+    /// let eager = Arithmetic::of(&Recipe::built_in("eager-f16").unwrap());
+    /// assert!(eager.normalised && eager.delta_from_weights);
+    /// ```
     #[must_use]
     pub fn of(recipe: &Recipe) -> Self {
         let tf32 = recipe.p == Format::Tf32;
@@ -51,6 +65,12 @@ impl Arithmetic {
     }
 
     /// The arithmetic of a built-in recipe.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::arithmetic::Arithmetic;
+    /// assert!(Arithmetic::named("tf32").is_some() && Arithmetic::named("tf33").is_none());
+    /// ```
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Recipe::built_in(name).as_ref().map(Self::of)
@@ -64,6 +84,13 @@ impl Arithmetic {
     }
 
     /// A plain kernel: separate passes that round every matrix they store to this format.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::arithmetic::{Arithmetic, Format};
+    /// let plain = Arithmetic::plain(Format::Bf16);
+    /// assert_eq!((plain.elementwise, plain.accumulator), (Format::Bf16, Format::F32));
+    /// ```
     #[must_use]
     pub fn plain(format: Format) -> Self {
         Arithmetic {

@@ -18,6 +18,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 /// A problem with its purpose.
+///
+/// # Examples
+/// ```
+/// let sus = sus_oracle::gallery::cases::named("sus").unwrap();
+/// assert_eq!(sus.draw, sus.settings.draw()?);
+/// assert!(sus.draw.is_some());
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Case {
     /// Its name.
@@ -213,6 +221,13 @@ pub fn all() -> Vec<Case> {
 }
 
 /// The case of this name.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::cases::named;
+/// assert_eq!(named("primes").unwrap().name, "primes");
+/// assert!(named("no such case").is_none());
+/// ```
 #[must_use]
 pub fn named(name: &str) -> Option<Case> {
     dense()

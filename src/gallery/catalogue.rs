@@ -1,6 +1,13 @@
 //! The public bugs that the gallery copies, by number, and why some are not copied.
 
 /// A bug that was reported in public.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::catalogue::BUGS;
+/// let order = BUGS.iter().find(|bug| bug.number == "12").unwrap();
+/// assert!(order.not_copied.unwrap().contains("an order is no error here"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bug {
     /// Its number: of the reports, or `s` and one for what SUS adds.
@@ -56,6 +63,13 @@ const fn not_copied(
 }
 
 /// The catalogue.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{catalogue::BUGS, kernels};
+/// let copied = |number| kernels().iter().any(|kernel| kernel.bugs.contains(&number));
+/// assert!(BUGS.iter().all(|bug| copied(bug.number) != bug.not_copied.is_some()));
+/// ```
 pub const BUGS: &[Bug] = &[
     bug("1", "Dao-AILab/flash-attention b3f1b6a5", "lse and delta loaded at the first tile"),
     bug("2", "Dao-AILab/flash-attention 42e4e3e8", "query tiles counted in keys"),

@@ -23,6 +23,16 @@ const OUTPUTS: [&str; 5] = ["dq", "dk", "dv", "dbias", "dsink"];
 const EXPLAINED: f64 = 0.1;
 
 /// A bug that explains a candidate.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic, diagnosis::diagnose};
+/// let problem = gallery::cases::named("primes").unwrap().problem;
+/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let found = diagnose(&problem, None, &wrong, &["dq", "dk"]).unwrap();
+/// assert!(found.to_string().starts_with("dq, dk match") && found.outputs.len() == 2);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diagnosis {
     /// The kernel's name.
@@ -39,6 +49,16 @@ pub struct Diagnosis {
 }
 
 /// How well one output is explained.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic, diagnosis::diagnose};
+/// let problem = gallery::cases::named("primes").unwrap().problem;
+/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let found = diagnose(&problem, None, &wrong, &["dq", "dk"]).unwrap();
+/// assert!(found.outputs.iter().all(|fit| fit.residual < 1e-5 && fit.unexplained < 1e-4));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     /// The output.
@@ -192,6 +212,16 @@ pub fn diagnose(
 }
 
 /// One line for the report of a verdict that failed: the bug that explains the outputs that failed, or that none does.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic, diagnosis::line};
+/// let problem = gallery::cases::named("primes").unwrap().problem;
+/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// assert!(line(&problem, None, &wrong, &["dq", "dk"]).contains("delta_halved"));
+/// assert!(line(&problem, None, &wrong, &["dv"]).starts_with("none of the known bugs"));
+/// ```
 #[must_use]
 pub fn line(
     problem: &Problem<f64>,

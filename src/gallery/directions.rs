@@ -30,6 +30,14 @@ const SUMS: [&str; 4] = [
 const LARGEST: usize = 1 << 20;
 
 /// The directions of a problem; none for a recipe that stores its results in 32 bits or more, and for a large problem.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{gallery::directions, precision::Recipe};
+/// let count = |name| directions(&problem, None, &Recipe::built_in(name).unwrap()).len();
+/// assert!(count("flash-bf16") > 0 && count("f32") == 0); // of kernels that store 16 bits alone
+/// ```
 #[must_use]
 pub fn directions(problem: &Problem<f64>, draw: Option<&Draw>, recipe: &Recipe) -> Vec<Direction> {
     if !are_used(problem, recipe) {
@@ -58,6 +66,14 @@ pub fn directions(problem: &Problem<f64>, draw: Option<&Draw>, recipe: &Recipe) 
 
 /// What the plainest right kernel of a recipe gives, if there are directions. Its roundings are those that most kernels
 /// make; along a direction that depends on them nothing can be told.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::{gallery::usual, precision::{Format, Recipe}};
+/// let [dq, ..] = usual(&problem, None, &Recipe::built_in("flash-bf16").unwrap()).unwrap();
+/// assert!(dq.iter().all(|&x| Format::Bf16.round(x) == x)); // as a kernel stores them
+/// ```
 #[must_use]
 pub fn usual(
     problem: &Problem<f64>,

@@ -20,12 +20,35 @@ use crate::verdict::{self, Judge, Mode};
 use rayon::prelude::*;
 
 /// The recipes of the matrix.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::{gallery::matrix::RECIPES, precision::Recipe};
+/// assert!(RECIPES.iter().all(|name| Recipe::built_in(name).is_some()));
+/// ```
 pub const RECIPES: [&str; 4] = ["f64", "f32", "flash-bf16", "flash-f16"];
 
 /// The cases of a quick run.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{cases, matrix::QUICK};
+/// assert!(QUICK.iter().all(|name| cases::named(name).is_some()));
+/// ```
 pub const QUICK: [&str; 3] = ["primes", "square_causal", "sus"];
 
 /// One case at one recipe: a column of the matrix.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+/// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+/// let kernels = right.chain(named("delta_missing")).collect();
+/// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+/// let column = &matrix.columns[0];
+/// assert_eq!((column.case, column.recipe, column.cells.len()), ("primes", "f32", matrix.kernels.len()));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Column {
     /// The case.
@@ -37,6 +60,15 @@ pub struct Column {
 }
 
 /// The whole matrix.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{cases, matrix::{Matrix}, named};
+/// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
+/// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
+/// assert_eq!((matrix.kernels.len(), matrix.columns.len()), (1, 1));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Matrix {
     /// The kernels that ran.
@@ -76,6 +108,17 @@ impl Matrix {
     }
 
     /// The cells of a kernel, with their columns.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// let cells: Vec<_> = matrix.row(named("delta_missing").unwrap()).collect();
+    /// assert!(cells.len() == 1 && cells[0].1.visible);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     pub fn row<'a>(&'a self, kernel: &Kernel) -> impl Iterator<Item = (&'a Column, &'a Cell)> {
         let at = self.kernels.iter().position(|other| other.name == kernel.name);
         self.columns.iter().filter_map(move |column| Some((column, column.cells[at?].as_ref()?)))

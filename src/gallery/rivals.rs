@@ -7,6 +7,23 @@
 use super::arithmetic::Format;
 
 /// One gradient of one run.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{arithmetic::Format, rivals::{Compared, RIVALS}};
+/// let compared = |tensor| Compared {
+///     tensor,
+///     x: &[1.5],
+///     reference: &[1.0],
+///     plain: &[1.25],
+///     format: Format::Bf16,
+///     softcap: false,
+/// };
+/// let rule = |name| RIVALS.iter().find(|rival| rival.name == name).unwrap().passes;
+/// // Twice as far from the truth as the plain kernel.
+/// assert_eq!(rule("FA2 k=3")(&compared("dq")), Some(true));
+/// assert_eq!(rule("allclose")(&compared("dq")), Some(false));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Compared<'a> {
     /// `dq`, `dk`, `dv`, `dbias` or `dsink`.
@@ -24,6 +41,22 @@ pub struct Compared<'a> {
 }
 
 /// A rule in use.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{arithmetic::Format, rivals::{Compared, RIVALS}};
+/// let compared = |tensor| Compared {
+///     tensor,
+///     x: &[1.5],
+///     reference: &[1.0],
+///     plain: &[1.25],
+///     format: Format::Bf16,
+///     softcap: false,
+/// };
+/// let rule = |name| RIVALS.iter().find(|rival| rival.name == name).unwrap().passes;
+/// assert_eq!(rule("triton")(&compared("dq")), Some(false));
+/// assert_eq!(rule("triton")(&compared("dsink")), None); // of this it says nothing
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Rival {
     /// A short name.
@@ -78,6 +111,21 @@ impl Compared<'_> {
 }
 
 /// The rules.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{arithmetic::Format, rivals::{Compared, RIVALS}};
+/// let compared = |tensor| Compared {
+///     tensor,
+///     x: &[1.5],
+///     reference: &[1.0],
+///     plain: &[1.25],
+///     format: Format::Bf16,
+///     softcap: false,
+/// };
+/// let exact = Compared { x: &[1.0], ..compared("dv") };
+/// assert!(RIVALS.iter().all(|rival| (rival.passes)(&exact) != Some(false)));
+/// ```
 pub const RIVALS: &[Rival] = &[
     Rival {
         name: "allclose",

@@ -6,6 +6,18 @@ use crate::verdict::{Outcome, Rule};
 use std::collections::BTreeMap;
 
 /// What became of a kernel.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+/// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+/// let kernels = right.chain(named("delta_missing")).collect();
+/// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+/// use sus_oracle::verdict::Outcome;
+/// let (_, cell) = matrix.row(named("delta_missing").unwrap()).next().unwrap();
+/// assert!(cell.outcome == Outcome::Fail && cell.rule.is_some() && cell.used > 1.0);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// Our verdict.
@@ -21,6 +33,13 @@ pub struct Cell {
 }
 
 /// The outputs of a run by name.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::matrix::{Outputs, RightErrors};
+/// let outputs = |x| Outputs([("dq", vec![x])].into());
+/// assert!(RightErrors::default().shows(&outputs(1.5), &outputs(1.0)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outputs(pub BTreeMap<&'static str, Vec<f64>>);
 
@@ -29,6 +48,15 @@ pub(super) const NAMES: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsi
 
 impl Outputs {
     /// The outputs in a file.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::file::{Array, TensorFile};
+    /// use sus_oracle::gallery::matrix::Outputs;
+    /// let arrays = [("dq", 1), ("other", 2)].map(|(name, n)| (name.into(), Array::f64(&[n], vec![0.5; n])));
+    /// let outputs = Outputs::of_file(&TensorFile { arrays: arrays.into(), metadata: None });
+    /// assert_eq!(outputs.0, [("dq", vec![0.5])].into());
+    /// ```
     #[must_use]
     pub fn of_file(file: &TensorFile) -> Self {
         let floats = |name: &'static str| match &file.arrays.get(name)?.numbers {
@@ -40,6 +68,15 @@ impl Outputs {
 }
 
 /// What the right kernels of a column err at most, by output: in one element, and in the norm.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::matrix::{Outputs, RightErrors};
+/// let outputs = |x| Outputs([("dq", vec![x])].into());
+/// let mut right = RightErrors::default();
+/// right.include(&outputs(1.25), &outputs(1.0));
+/// assert_ne!(right, RightErrors::default());
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RightErrors(BTreeMap<&'static str, [f64; 2]>);
 
@@ -57,6 +94,17 @@ fn distance(a: &[f64], b: &[f64]) -> [f64; 2] {
 
 impl RightErrors {
     /// Counts in one right kernel.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::matrix::{Outputs, RightErrors};
+    /// let outputs = |x| Outputs([("dq", vec![x])].into());
+    /// let mut right = RightErrors::default();
+    /// right.include(&outputs(1.25), &outputs(1.0));
+    /// let before = right.clone();
+    /// right.include(&outputs(1.125), &outputs(1.0)); // a smaller error
+    /// assert_eq!(right, before);
+    /// ```
     pub fn include(&mut self, outputs: &Outputs, truth: &Outputs) {
         for (name, truth) in &truth.0 {
             let found = distance(&outputs.0[name], truth);
@@ -66,6 +114,16 @@ impl RightErrors {
     }
 
     /// Whether some output is off by more than twice as much.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::matrix::{Outputs, RightErrors};
+    /// let outputs = |x| Outputs([("dq", vec![x])].into());
+    /// let mut right = RightErrors::default();
+    /// right.include(&outputs(1.25), &outputs(1.0));
+    /// assert!(right.shows(&outputs(1.75), &outputs(1.0)));
+    /// assert!(!right.shows(&outputs(1.5), &outputs(1.0))); // twice as much, not more
+    /// ```
     #[must_use]
     pub fn shows(&self, outputs: &Outputs, truth: &Outputs) -> bool {
         truth.0.iter().any(|(name, truth)| {

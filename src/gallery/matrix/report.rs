@@ -9,6 +9,17 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// How one rule did.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+/// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+/// let kernels = right.chain(named("delta_missing")).collect();
+/// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+/// let ours = matrix.ours();
+/// assert!(ours.judged == 1 && 1 < ours.right && ours.right < matrix.kernels.len()); // some are for SUS alone
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
     /// Runs of wrong kernels that show, and that the rule judges.
@@ -26,6 +37,16 @@ pub struct Tally {
 }
 
 /// A wrong kernel that passes on cases on which it shows.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{cases, matrix::{Matrix}, named};
+/// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
+/// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
+/// let survivor = &matrix.survivors()[0];
+/// assert_eq!((survivor.kernel.name, survivor.shown), ("keys_prescaled_and_rounded", 1));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Survivor {
     /// The kernel.
@@ -40,6 +61,16 @@ pub struct Survivor {
 
 /// Runs of wrong kernels that show and are passed: kernel, recipe, case. A right kernel can give the same results, each of its
 /// stages within its bound: a test of this module has the numbers (`docs/verdict.md`, "What remains").
+///
+/// # Examples
+/// ```
+/// use sus_oracle::gallery::{cases, matrix::{Matrix, PASSED}, named};
+/// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
+/// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
+/// let survivor = &matrix.survivors()[0];
+/// assert!(PASSED.contains(&(survivor.kernel.name, survivor.recipe, survivor.cases[0])));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub const PASSED: [(&str, &str, &str); 1] =
     [("keys_prescaled_and_rounded", "flash-f16", "one_key")];
 
@@ -71,6 +102,17 @@ impl Matrix {
     }
 
     /// What our verdict makes of it.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// let ours = matrix.ours();
+    /// assert_eq!((ours.passed, ours.never_caught, ours.rejected), (0, 0, 0));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn ours(&self) -> Tally {
         self.tally(&|cell| match cell.outcome {
@@ -81,6 +123,16 @@ impl Matrix {
     }
 
     /// The cases and recipes at which right kernels are refused: the bounds are too wide there to tell.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert!(matrix.refusals().is_empty());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn refusals(&self) -> Vec<String> {
         let mut refusals = Vec::new();
@@ -96,6 +148,16 @@ impl Matrix {
     }
 
     /// Runs of right kernels that fail, and of wrong ones that show and pass, but for those of [`PASSED`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert!(matrix.mistakes().is_empty());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
@@ -116,6 +178,15 @@ impl Matrix {
     }
 
     /// The wrong kernels that pass where they show, by recipe.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, matrix::{Matrix}, named};
+    /// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
+    /// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
+    /// assert_eq!(matrix.survivors()[0].cases, ["one_key"]);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn survivors(&self) -> Vec<Survivor> {
         let mut survivors = Vec::new();
@@ -166,6 +237,16 @@ impl Matrix {
     }
 
     /// `docs/kill-matrix.md`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert!(matrix.markdown().contains("| **sus-oracle** | 0 of 1 | 0 of 1 | 0 of "));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn markdown(&self) -> String {
         let ours = self.ours();
@@ -279,6 +360,16 @@ impl Matrix {
     }
 
     /// The cases on which a kernel shows at some recipe.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert_eq!(matrix.shows_on(named("delta_missing").unwrap()), ["primes"]);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn shows_on(&self, kernel: &Kernel) -> Vec<&'static str> {
         let mut cases = Vec::new();
@@ -291,6 +382,16 @@ impl Matrix {
     }
 
     /// `docs/gallery.md`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert!(matrix.gallery_markdown().contains("`delta_missing`"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn gallery_markdown(&self) -> String {
         let mut text = String::from(
@@ -357,6 +458,16 @@ impl Matrix {
     }
 
     /// The matrix for machines.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{cases, kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert_eq!(matrix.json()["rules"][0]["wrong_judged"], 1);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn json(&self) -> Value {
         let tally = |name: &str, t: Tally| {
