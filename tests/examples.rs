@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 102] = [
+const FILES: [&str; 106] = [
     "analysis.rs",
     "analysis/choose.rs",
     "analysis/plot.rs",
@@ -104,6 +104,10 @@ const FILES: [&str; 102] = [
     "verdict/report/json.rs",
     "verdict/report/junit.rs",
     "verdict/report/plot.rs",
+    "verdict/statistical.rs",
+    "verdict/statistical/bugs.rs",
+    "verdict/statistical/directions.rs",
+    "verdict/statistical/plan.rs",
     "verdict/statistics.rs",
 ];
 

@@ -19,6 +19,20 @@ use crate::sus::{Draw, Sampler};
 use std::collections::BTreeMap;
 
 /// A bug, and the runs that it needs.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::statistical::{Prediction};
+/// let never = Prediction {
+///     bug: "words_reused",
+///     what: "a word is used twice",
+///     runs: None,
+///     least: Some(7),
+///     test: "pairs".into(),
+/// };
+/// let soon = Prediction { runs: Some(40), ..never.clone() };
+/// assert!(soon != never && soon.least <= soon.runs); // no test could do with fewer than `least`
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prediction {
     /// The kernel of the gallery, or a name of its own.
@@ -218,6 +232,21 @@ pub fn bugs(
 }
 
 /// The predictions for people.
+///
+/// # Examples
+/// ```
+/// use sus_oracle::verdict::statistical::{Prediction, bugs_to_text};
+/// let never = Prediction {
+///     bug: "words_reused",
+///     what: "a word is used twice",
+///     runs: None,
+///     least: Some(7),
+///     test: "pairs".into(),
+/// };
+/// let text = bugs_to_text(&[never]);
+/// let line: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+/// assert_eq!(line, ["words_reused", "no", "number", "7", "pairs"]);
+/// ```
 #[must_use]
 pub fn bugs_to_text(predictions: &[Prediction]) -> String {
     let line = |bug: &str, runs: &str, least: &str, test: &str| {

@@ -29,6 +29,18 @@ const HEADS: usize = 32;
 pub(crate) const DIGEST: &str = "proj/case";
 
 /// Directions of one case: `P` coefficients for every element of every gradient.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Draw};
+/// use sus_oracle::verdict::statistical::directions;
+/// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
+/// let dq = problem.inputs().q.as_slice().len();
+/// assert_eq!(all.parts[0].len(), all.names.len() * dq);
+/// assert!(all.parts[0].iter().all(|&x| f64::from(x as f32) == x));
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Directions {
     /// What each direction is.
@@ -51,6 +63,17 @@ struct Rows<'a> {
 ///
 /// # Errors
 /// [`Error::Overflow`] if the variances leave the range of `f64`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::sus::{Budget, Draw};
+/// use sus_oracle::verdict::statistical::directions;
+/// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
+/// let other_seed = directions(&problem, &Draw::paper(Budget::new(4.0)?, 8))?;
+/// assert_eq!(all, other_seed); // the words do not matter
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 pub fn directions(problem: &Problem<f64>, draw: &Draw) -> Result<Directions, Error> {
     let saved: Saved<f64> = forward(problem);
     let truth = backward(problem, &saved);
@@ -86,12 +109,34 @@ fn mean(x: &[f64]) -> f64 {
 
 impl Directions {
     /// Their number.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::directions;
+    /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
+    /// assert!(all.count() > 1 && all.count() == all.names.len());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn count(&self) -> usize {
         self.names.len()
     }
 
     /// The coefficients of one direction.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::directions;
+    /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
+    /// let [dq, dk, dv, dbias] = all.of(0);
+    /// let largest = [dq, dk, dv].concat().iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+    /// assert!(largest == 1.0 && dbias.is_empty());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn of(&self, direction: usize) -> [&[f64]; 4] {
         std::array::from_fn(|t| {
@@ -196,6 +241,17 @@ impl Directions {
     }
 
     /// A number that other directions do not have.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::directions;
+    /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
+    /// let of_other_c = directions(&problem, &Draw::paper(Budget::new(2.0)?, 7))?;
+    /// assert_ne!(all.digest(), of_other_c.digest());
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn digest(&self) -> i64 {
         let bytes: Vec<u8> =
@@ -206,6 +262,18 @@ impl Directions {
     }
 
     /// `proj/dq` and so on, `[P, ...]` in `F32`, and `proj/case`, the digest.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::directions;
+    /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
+    /// let file = all.to_file(&problem);
+    /// assert_eq!(file.arrays["proj/dq"].shape[0], all.count());
+    /// assert!(!file.arrays.contains_key("proj/dbias"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_file(&self, problem: &Problem<f64>) -> TensorFile {
         let mut file = TensorFile::default();

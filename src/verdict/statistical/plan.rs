@@ -26,6 +26,18 @@ pub(super) const DECIDES_CORRELATION: f64 = 0.1;
 const LEVEL: f64 = FALSE_ALARM / 1000.0;
 
 /// What runs of a case can see.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::Recipe;
+/// use sus_oracle::sus::{Budget, Draw};
+/// use sus_oracle::verdict::statistical::plan;
+/// let draw = Draw::paper(Budget::new(4.0)?, 0);
+/// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+/// assert!(0 < plan.undecided && plan.undecided < problem.row_count() * problem.sizes().keys);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Whether the gradients of a run tell its mask: then a wrong weight or gradient is seen in every run.
@@ -55,6 +67,19 @@ struct Measured {
 }
 
 /// What a number of runs can see.
+///
+/// # Examples
+/// ```
+/// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+/// use sus_oracle::precision::Recipe;
+/// use sus_oracle::sus::{Budget, Draw};
+/// use sus_oracle::verdict::statistical::plan;
+/// let draw = Draw::paper(Budget::new(4.0)?, 0);
+/// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+/// let [few, many] = [1000, 4000].map(|runs| plan.sensitivity(runs));
+/// assert!(many.bias < few.bias && many.variance < few.variance);
+/// # Ok::<(), sus_oracle::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sensitivity {
     /// The smallest relative bias.
@@ -176,6 +201,19 @@ fn of_counts(model: &Model<'_>) -> Measured {
 
 impl Plan {
     /// What this many runs can see: the worst of what is measured.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Recipe;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::plan;
+    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
+    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+    /// let ratio = plan.sensitivity(1_000_000).variance / plan.sensitivity(4_000_000).variance;
+    /// assert!((ratio - 2.0).abs() < 0.1); // as the root of the number of runs
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn sensitivity(&self, runs: usize) -> Sensitivity {
         let n = runs as f64;
@@ -205,12 +243,38 @@ impl Plan {
     }
 
     /// The smallest number of runs that sees what `enough` asks for; `None` beyond `2^40`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Recipe;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::plan;
+    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
+    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+    /// let runs = plan.runs(|seen| seen.bias <= 0.05).unwrap();
+    /// assert!(plan.sensitivity(runs).bias <= 0.05 && plan.sensitivity(runs - 1).bias > 0.05);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn runs(&self, enough: impl Fn(Sensitivity) -> bool) -> Option<usize> {
         smallest(|runs| enough(self.sensitivity(runs)))
     }
 
     /// Whether a sensitivity is enough for PASS.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Recipe;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::plan;
+    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
+    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+    /// let runs = plan.runs(|seen| plan.decides(seen)).unwrap();
+    /// assert!(!plan.decides(plan.sensitivity(runs / 2)));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn decides(&self, s: Sensitivity) -> bool {
         s.bias <= DECIDES_BIAS
@@ -238,6 +302,19 @@ impl Plan {
 
 impl Plan {
     /// The plan for people: what some numbers of runs can see, and the number that sees what is asked for.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Recipe;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::plan;
+    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
+    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+    /// let runs = plan.runs(|seen| seen.bias <= 0.05).unwrap();
+    /// assert!(plan.to_text(0.05, 0.5).contains(&format!("a bias of 5 % needs {runs} runs")));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_text(&self, bias: f64, variance: f64) -> String {
         let mut out = String::new();
@@ -267,6 +344,20 @@ impl Plan {
     }
 
     /// The plan for machines.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::precision::Recipe;
+    /// use sus_oracle::sus::{Budget, Draw};
+    /// use sus_oracle::verdict::statistical::plan;
+    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
+    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+    /// let runs = plan.runs(|seen| plan.decides(seen)).unwrap();
+    /// let said = plan.to_json(0.05, 0.5, None);
+    /// assert!(said.contains(&format!(r#""pass":{{"runs":{runs}}}"#)) && !said.contains("bugs"));
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
     #[must_use]
     pub fn to_json(&self, bias: f64, variance: f64, bugs: Option<&[Prediction]>) -> String {
         let rows: Vec<serde_json::Value> = [10, 100, 1000, 4000, 10_000, 100_000]
