@@ -192,19 +192,18 @@ fn least_runs(right: &[f64], wrong: fn(f64) -> f64) -> Option<usize> {
 ///
 /// # Examples
 /// ```
-/// use sus_oracle::gallery::cases;
+/// use sus_oracle::bench::Pattern;
 /// use sus_oracle::precision::Recipe;
 /// use sus_oracle::sus::{Budget, Draw};
 /// use sus_oracle::verdict::statistical::{bugs, bugs_to_text};
-/// let problem = cases::named("primes").unwrap().problem;
-/// let draw = Draw::paper(Budget::new(2.0)?, 7);
-/// if let Some(all) = bugs(&problem, &Recipe::built_in("f64").unwrap(), &draw)? {
-///     let of = |bug: &str| all.iter().find(|p| p.bug == bug).unwrap();
-///     assert!(of("c_1_percent_too_large").runs > of("c_5_percent_too_large").runs);
-///     // No test could do with fewer than `least`.
-///     assert!(of("c_5_percent_too_large").least <= of("c_5_percent_too_large").runs);
-///     assert!(bugs_to_text(&all).contains("c_5_percent_too_large"));
-/// }
+/// let problem = Pattern::Random.problem(4, 16, true)?;
+/// let draw = Draw::paper(Budget::new(1.5)?, 7);
+/// let all = bugs(&problem, &Recipe::built_in("f64").unwrap(), &draw)?.expect("few keys, many features");
+/// let of = |bug: &str| all.iter().find(|p| p.bug == bug).unwrap();
+/// assert!(of("c_1_percent_too_large").runs > of("c_5_percent_too_large").runs);
+/// // No test could do with fewer than `least`.
+/// assert!(of("c_5_percent_too_large").least <= of("c_5_percent_too_large").runs);
+/// assert!(bugs_to_text(&all).contains("c_5_percent_too_large"));
 /// # Ok::<(), sus_oracle::Error>(())
 /// ```
 pub fn bugs(
