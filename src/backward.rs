@@ -102,7 +102,7 @@ pub trait Weights<T>: Sync {
 /// use sus_oracle::backward::DenseWeights;
 /// use sus_oracle::problem::{Inputs, Options, Problem};
 /// use sus_oracle::tensor::Tensor;
-/// let tensor = |name, numbers: &[f64]| Tensor::new(name, [1, 1, numbers.len(), 1], numbers.to_vec());
+/// let tensor = |name, numbers: &[f64]| Tensor::new(name, [1, 1, numbers.len(), 1], numbers);
 /// // Scores 0 and ln 3: weights 1/4 and 3/4.
 /// let (q, k) = (tensor("q", &[1.0])?, tensor("k", &[0.0, 3.0_f64.ln()])?);
 /// let (v, g) = (tensor("v", &[0.0, 1.0])?, tensor("do", &[1.0])?);

@@ -9,7 +9,7 @@ use std::fmt::Display;
 /// ```
 /// use sus_oracle::Error;
 /// use sus_oracle::tensor::Tensor;
-/// let error = Tensor::new("q", [1, 1, 2, 2], vec![0.0; 3]).unwrap_err();
+/// let error = Tensor::new("q", [1, 1, 2, 2], &[0.0; 3]).unwrap_err();
 /// assert!(matches!(error, Error::Shape { tensor: "q", .. }));
 /// assert_eq!(error.to_string().lines().count(), 1);
 /// ```

@@ -11,7 +11,7 @@ use crate::tensor::{Tensor, is_finite};
 /// ```
 /// use sus_oracle::problem::{Inputs, Options, Problem};
 /// use sus_oracle::tensor::Tensor;
-/// let one = Tensor::new("q", [1, 1, 1, 1], vec![2.0_f64])?;
+/// let one = Tensor::new("q", [1, 1, 1, 1], &[2.0_f64])?;
 /// let inputs = Inputs { q: one.clone(), k: one.clone(), v: one.clone(), g: one, dlse: None, bias: None, sink: Some(vec![4.0]) };
 /// // The score 2 * 2 and the sink 4 are equal: the key has half of the weight.
 /// let problem = Problem::new(inputs, Options::default())?;
@@ -108,7 +108,7 @@ pub struct Sizes {
 /// use sus_oracle::tensor::Tensor;
 /// // Two equal keys share the weight: the result is the mean of their values.
 /// let zeros = || Tensor::zeros([1, 1, 2, 1]);
-/// let v = Tensor::new("v", [1, 1, 2, 1], vec![1.0_f64, 3.0])?;
+/// let v = Tensor::new("v", [1, 1, 2, 1], &[1.0_f64, 3.0])?;
 /// let inputs = Inputs { q: zeros(), k: zeros(), v, g: zeros(), dlse: None, bias: None, sink: None };
 /// let problem = Problem::new(inputs, Options::default())?;
 /// assert!((sus_oracle::forward::forward(&problem).o.as_slice()[0] - 2.0).abs() < 1e-15);

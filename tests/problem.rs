@@ -135,12 +135,12 @@ fn a_number_beyond_the_range_of_a_scalar_is_refused_by_the_cast() {
 #[test]
 fn a_tensor_holds_as_many_elements_as_its_shape_says() {
     assert_eq!(
-        Tensor::new("q", [1, 2, 2, 2], vec![0.0; 7]).unwrap_err().to_string(),
+        Tensor::new("q", [1, 2, 2, 2], &[0.0; 7]).unwrap_err().to_string(),
         "tensor 'q': expected shape one with 7 elements, found [1, 2, 2, 2]"
     );
     let huge = 1 << 40;
     assert_eq!(
-        Tensor::new("q", [huge, huge, 0, 1], Vec::<f64>::new()).unwrap_err().to_string(),
+        Tensor::new("q", [huge, huge, 0, 1], &[0.0; 0]).unwrap_err().to_string(),
         format!(
             "elements of a tensor: expected fewer than 2^64, found q of shape [{huge}, {huge}, 0, 1]"
         )

@@ -181,7 +181,7 @@ impl PerGradient<Spread> {
 /// # Examples
 /// ```
 /// use sus_oracle::{analysis::spread::sequence, tensor::Tensor};
-/// let gradient = Tensor::new("dq", [2, 1, 2, 1], vec![1.0, 2.0, 3.0, 4.0])?;
+/// let gradient = Tensor::new("dq", [2, 1, 2, 1], &[1.0, 2.0, 3.0, 4.0])?;
 /// assert_eq!(sequence(&gradient, 1), [3.0, 4.0]);
 /// # Ok::<(), sus_oracle::Error>(())
 /// ```
@@ -198,8 +198,8 @@ pub fn sequence<T: Scalar>(gradient: &Tensor<T>, b: usize) -> Vec<f64> {
 /// ```
 /// use sus_oracle::{analysis::spread::project, tensor::Tensor};
 /// // Two positions, x = (1, 2) of one feature, a gradient of one head and two features.
-/// let x = Tensor::new("x", [1, 1, 2, 1], vec![1.0, 2.0])?;
-/// let dq = Tensor::new("dq", [1, 1, 2, 2], vec![1.0, 10.0, 3.0, 30.0])?;
+/// let x = Tensor::new("x", [1, 1, 2, 1], &[1.0, 2.0])?;
+/// let dq = Tensor::new("dq", [1, 1, 2, 2], &[1.0, 10.0, 3.0, 30.0])?;
 /// assert_eq!(project(&x, &dq, 0), [7.0, 70.0]); // x_1 dq_1 + x_2 dq_2
 /// # Ok::<(), sus_oracle::Error>(())
 /// ```

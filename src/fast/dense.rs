@@ -15,6 +15,7 @@ use super::scores::{RowTerms, Scoring, weights_and_slopes};
 use super::visible::{Share, Visible, within};
 use crate::forward::Saved;
 use crate::problem::Problem;
+use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -153,14 +154,14 @@ fn head_gradients<T: Real>(
 
 /// The memory of one task: a tile of `W` and one of `dS`.
 struct Scratch<T> {
-    w: Vec<T>,
-    ds: Vec<T>,
+    w: AVec<T>,
+    ds: AVec<T>,
 }
 
 impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         let size = ROWS * tile::<T>();
-        Scratch { w: vec![T::zero(); size], ds: vec![T::zero(); size] }
+        Scratch { w: avec![T::zero(); size], ds: avec![T::zero(); size] }
     }
 }
 

@@ -5,6 +5,7 @@ use super::forward::{MAX_TILE, Running};
 use super::lanes::Real;
 use super::words::{SPARE, fill};
 use crate::problem::Row;
+use aligned_vec::{AVec, avec};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -33,9 +34,9 @@ pub(super) struct Drawing<'a> {
 
 /// The memory in which a row of a tile is searched for candidates.
 pub(super) struct CollectMemory<T> {
-    words: Vec<u32>,
+    words: AVec<u32>,
     /// `2^32 c p / l` less the word.
-    excess: Vec<T>,
+    excess: AVec<T>,
     /// Places of candidates.
     hits: Vec<u32>,
 }
@@ -43,8 +44,8 @@ pub(super) struct CollectMemory<T> {
 impl<T: Real> Default for CollectMemory<T> {
     fn default() -> Self {
         CollectMemory {
-            words: vec![0; MAX_TILE + SPARE],
-            excess: vec![T::zero(); MAX_TILE],
+            words: avec![0; MAX_TILE + SPARE],
+            excess: avec![T::zero(); MAX_TILE],
             hits: vec![0; MAX_TILE + 1],
         }
     }

@@ -14,6 +14,7 @@ use super::product::{Left, Right, Store, multiply};
 use super::scores::{Scoring, exponentials, largest};
 use super::visible::{Share, Visible, within};
 use crate::problem::{Problem, Row};
+use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -46,7 +47,7 @@ struct RowTile<'a, T> {
 
 /// The memory of one task.
 struct Scratch<T> {
-    tile: Vec<T>,
+    tile: AVec<T>,
     collect: CollectMemory<T>,
     candidates: Vec<Vec<Candidate>>,
 }
@@ -54,7 +55,7 @@ struct Scratch<T> {
 impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         Scratch {
-            tile: vec![T::zero(); ROWS * tile::<T>()],
+            tile: avec![T::zero(); ROWS * tile::<T>()],
             collect: CollectMemory::default(),
             candidates: vec![Vec::new(); ROWS],
         }

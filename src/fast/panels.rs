@@ -3,13 +3,20 @@
 
 use super::lanes::Real;
 use super::product::Right;
+use aligned_vec::AVec;
 use rayon::prelude::*;
 
 /// The rows `[n][features]` of one head as panels `[ceil(n / PANEL)][features][PANEL]`, the last one filled up with zeros.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Panels<T> {
-    data: Vec<T>,
+    data: AVec<T>,
     features: usize,
+}
+
+impl<T> Default for Panels<T> {
+    fn default() -> Self {
+        Panels { data: AVec::new(0), features: 0 }
+    }
 }
 
 impl<T: Real> Panels<T> {

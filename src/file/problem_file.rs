@@ -156,13 +156,13 @@ fn axes<const N: usize>(name: &'static str, array: &Array) -> Result<[usize; N],
 /// A tensor of four axes.
 fn tensor(name: &'static str, array: Array) -> Result<Tensor<f64>, Reason> {
     let shape = axes::<4>(name, &array)?;
-    Ok(Tensor::new(name, shape, floats(name, array)?)?)
+    Ok(Tensor::new(name, shape, &floats(name, array)?)?)
 }
 
 /// One number per row, `[B, Hq, Nq]`.
 fn rows(name: &'static str, array: Array) -> Result<Tensor<f64>, Reason> {
     let [b, h, n] = axes::<3>(name, &array)?;
-    Ok(Tensor::new(name, [b, h, n, 1], floats(name, array)?)?)
+    Ok(Tensor::new(name, [b, h, n, 1], &floats(name, array)?)?)
 }
 
 /// The layer's input `[B, Nq, M]`, finite.
@@ -173,7 +173,7 @@ fn layer_input(array: Array) -> Result<Tensor<f64>, Reason> {
         let found = format!("{}", data[index]);
         return Err(Error::NotFinite { tensor: "x", index, found }.into());
     }
-    Ok(Tensor::new("x", [b, 1, n, m], data)?)
+    Ok(Tensor::new("x", [b, 1, n, m], &data)?)
 }
 
 /// One axis.

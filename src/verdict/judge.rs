@@ -366,8 +366,8 @@ impl Judge {
         };
         let (o, lse) = (find("o")?, find("lse")?);
         let exact = &self.exact.saved;
-        let saved = Tensor::new("o", exact.o.shape(), o)
-            .and_then(|o| Ok((o, Tensor::new("lse", exact.lse.shape(), lse)?)))
+        let saved = Tensor::new("o", exact.o.shape(), &o)
+            .and_then(|o| Ok((o, Tensor::new("lse", exact.lse.shape(), &lse)?)))
             .and_then(|(o, lse)| Saved::given(&self.problem, o, lse))
             .and_then(|saved| self.by.given(&self.problem, &self.recipe, &saved))
             .and_then(|truth| {

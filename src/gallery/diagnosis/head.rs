@@ -18,9 +18,9 @@ pub(super) fn worst_head(problem: &Problem<f64>, candidate: &TensorFile) -> Opti
     let mut workspace = Workspace::default();
     let saved = forward(problem, &mut workspace);
     let (truth, _) = backward(problem, &saved, &mut workspace);
-    let mut outputs = Outputs::of_file(candidate).0;
-    let mut take = |name: &str, like: &Tensor<f64>| {
-        Tensor::new("candidate", like.shape(), outputs.remove(name)?).ok()
+    let outputs = Outputs::of_file(candidate).0;
+    let take = |name: &str, like: &Tensor<f64>| {
+        Tensor::new("candidate", like.shape(), outputs.get(name)?).ok()
     };
     let found = [take("dq", &truth.dq)?, take("dk", &truth.dk)?, take("dv", &truth.dv)?];
     let truth = [truth.dq, truth.dk, truth.dv];
