@@ -1,7 +1,8 @@
 //! What the machine could do at best: the yardsticks of the benchmark, measured with this module's own vectors.
 
 use super::lanes::{Dispatch, Real};
-use super::product_rows::{Rows, sum_of_rows};
+use super::product_rows::{Rows, add_rows};
+use aligned_vec::avec;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::array::from_fn;
@@ -112,11 +113,25 @@ impl<T: Real> WithSimd for Gather<'_, T> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.matrix.features {
+            64 => self.run::<S, 64>(simd),
+            128 => self.run::<S, 128>(simd),
+            _ => self.run::<S, 0>(simd),
+        }
+    }
+}
+
+impl<T: Real> Gather<'_, T> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn run<S: Simd, const F: usize>(self, simd: S) {
         let Gather { matrix, rows, per_sum } = self;
-        let mut sum = vec![T::zero(); matrix.features];
+        let matrix = matrix.known::<F>();
+        let mut sum = avec![T::zero(); matrix.features];
         for from in (0..rows.len()).step_by(per_sum) {
             let end = rows.len().min(from + per_sum);
-            sum_of_rows(simd, &mut sum, || {
+            sum.fill(T::zero());
+            add_rows(simd, &mut sum, || {
                 matrix.gather(rows, from, end, |&row| row).map(|(_, row)| (T::one(), row))
             });
             black_box(&mut sum);

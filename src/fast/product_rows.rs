@@ -26,6 +26,19 @@ pub(super) struct Rows<'a, T> {
 }
 
 impl<'a, T: Real> Rows<'a, T> {
+    /// These rows, of which the compiler knows the length if `F` is not 0: it is `F`, and no loop over it is left.
+    #[inline(always)]
+    pub(super) fn known<const F: usize>(self) -> Self {
+        assert!(F == 0 || F == self.features, "a length that was looked up");
+        Rows { features: if F == 0 { self.features } else { F }, ..self }
+    }
+
+    /// Rows of this length of another matrix.
+    #[inline(always)]
+    pub(super) fn like(self, matrix: &'a [T]) -> Self {
+        Rows { matrix, ..self }
+    }
+
     /// Row `index`.
     #[inline(always)]
     pub(super) fn row(self, index: u32) -> &'a [T] {
@@ -81,9 +94,9 @@ pub(super) fn dot<S: Simd, T: Real>(simd: S, x: &[T], y: &[T]) -> T {
     T::sum(simd, T::plus(simd, sums[0], sums[1]))
 }
 
-/// `sum = sum_n factor_n row_n`, in the order of the terms; the terms are run over once for every eight vectors.
+/// `sum += sum_n factor_n row_n`, in the order of the terms; the terms are run over once for every eight vectors.
 #[inline(always)]
-pub(super) fn sum_of_rows<'a, S: Simd, T: Real, I: Iterator<Item = (T, &'a [T])>>(
+pub(super) fn add_rows<'a, S: Simd, T: Real, I: Iterator<Item = (T, &'a [T])>>(
     simd: S,
     sum: &mut [T],
     terms: impl Fn() -> I,
@@ -91,19 +104,19 @@ pub(super) fn sum_of_rows<'a, S: Simd, T: Real, I: Iterator<Item = (T, &'a [T])>
     let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
     let mut n = 0;
     while n + 8 * lanes <= sum.len() {
-        vectors_of_sum::<S, T, 8, I>(simd, &mut sum[n..n + 8 * lanes], n, &terms);
+        add_vectors::<S, T, 8, I>(simd, &mut sum[n..n + 8 * lanes], n, &terms);
         n += 8 * lanes;
     }
     while n + 4 * lanes <= sum.len() {
-        vectors_of_sum::<S, T, 4, I>(simd, &mut sum[n..n + 4 * lanes], n, &terms);
+        add_vectors::<S, T, 4, I>(simd, &mut sum[n..n + 4 * lanes], n, &terms);
         n += 4 * lanes;
     }
     while n + lanes <= sum.len() {
-        vectors_of_sum::<S, T, 1, I>(simd, &mut sum[n..n + lanes], n, &terms);
+        add_vectors::<S, T, 1, I>(simd, &mut sum[n..n + lanes], n, &terms);
         n += lanes;
     }
     if n < sum.len() {
-        let mut part = T::splat(simd, T::zero());
+        let mut part = T::load_part(simd, &sum[n..]);
         for (factor, row) in terms() {
             let row = T::load_part(simd, &row[n..]);
             part = T::multiply_add(simd, T::splat(simd, factor), row, part);
@@ -114,14 +127,18 @@ pub(super) fn sum_of_rows<'a, S: Simd, T: Real, I: Iterator<Item = (T, &'a [T])>
 
 /// `VECTORS` whole vectors of a sum, from column `n` of the rows on.
 #[inline(always)]
-fn vectors_of_sum<'a, S: Simd, T: Real, const VECTORS: usize, I: Iterator<Item = (T, &'a [T])>>(
+fn add_vectors<'a, S: Simd, T: Real, const VECTORS: usize, I: Iterator<Item = (T, &'a [T])>>(
     simd: S,
     sum: &mut [T],
     n: usize,
     terms: impl Fn() -> I,
 ) {
     let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+    let (sum, _) = T::vectors_mut::<S>(sum);
     let mut sums = [T::splat(simd, T::zero()); VECTORS];
+    for (to, &from) in sums.iter_mut().zip(&*sum) {
+        *to = from;
+    }
     for (factor, row) in terms() {
         let factor = T::splat(simd, factor);
         let (row, _) = T::vectors::<S>(&row[n..][..VECTORS * lanes]);
@@ -129,5 +146,7 @@ fn vectors_of_sum<'a, S: Simd, T: Real, const VECTORS: usize, I: Iterator<Item =
             *sum = T::multiply_add(simd, factor, x, *sum);
         }
     }
-    T::vectors_mut::<S>(sum).0.copy_from_slice(&sums);
+    for (to, from) in sum.iter_mut().zip(sums) {
+        *to = from;
+    }
 }

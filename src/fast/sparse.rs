@@ -3,8 +3,9 @@
 //! 1. A pass over rows gathers `v_j` of the kept entries and computes `dP`.
 //! 2. Another one gathers `k_j`, recomputes `W~` and `dS`, and sums `dq`. Each task hands its entries on sorted by blocks of
 //!    keys.
-//! 3. A pass over blocks of keys collects what all tasks have for it, lists the entries of each key in ascending order of
-//!    rows (a counting sort in the cache), and gathers `q_i` for `dk`, then `G_i` for `dv`.
+//! 3. For each block of keys, what all tasks have for it is collected and listed by keys, rows ascending (a counting sort in
+//!    the cache).
+//! 4. A pass over keys gathers `q_i` and sums `dk`, another one gathers `G_i` and sums `dv`.
 //!
 //! One matrix at a time is read at random: the pages and lines of two compete for the same caches.
 //!
@@ -13,14 +14,18 @@
 mod keys;
 mod rows;
 
+use super::forward::head;
 use super::lanes::{Dispatch, Real};
+use super::product_rows::Rows;
 use super::scores::Scoring;
 use crate::forward::Saved;
 use crate::problem::Problem;
 use crate::sus::Sample;
-use keys::{KeyTask, Sorted};
+use crate::tensor::Tensor;
+use keys::{SortTask, Sorted, SumTask};
 use rayon::prelude::*;
 use rows::{RowTask, ValueTask};
+use std::ops::Range;
 
 /// Rows of one task.
 const ROWS: usize = 128;
@@ -31,12 +36,18 @@ const KEYS: usize = 256;
 /// The memory that a sparse pass needs beside its results.
 #[derive(Debug, Default)]
 pub(super) struct Memory<T> {
-    /// `dP` of the kept entries.
+    /// `dP` of the kept entries by rows, then their `dS slope` by keys.
     dp: Vec<T>,
     /// The kept entries: by tasks of rows, within a task by blocks of keys, within a block by rows.
     entries: Vec<Entry<T>>,
     /// Where in `entries` the blocks of each task begin: `blocks + 1` numbers a task.
     sections: Vec<usize>,
+    /// The rows of the entries by keys.
+    rows: Vec<u32>,
+    /// `W~` of the entries by keys.
+    w: Vec<T>,
+    /// Where each key's entries end, counted from the first of its block.
+    ends: Vec<usize>,
 }
 
 /// A kept entry: `W~` and `dS slope` of one row and one key of its head.
@@ -57,12 +68,6 @@ struct Shared<'a, T> {
     scoring: Scoring<T>,
 }
 
-/// A task and the memory of the thread that runs it.
-struct With<'a, Task, Memory> {
-    task: Task,
-    memory: &'a mut Memory,
-}
-
 /// Fills `dq`, `dk` and `dv`, given `delta`.
 pub(super) fn run<T: Real>(
     dispatch: Dispatch,
@@ -80,59 +85,117 @@ pub(super) fn run<T: Real>(
     let group = problem.row_count() / (sizes.batch * sizes.key_heads).max(1);
     let blocks = sizes.keys.div_ceil(KEYS);
     let tasks = group.div_ceil(ROWS);
-    let Memory { dp, entries, sections } = memory;
+    let Memory { dp, entries, sections, rows: sorted_rows, w: sorted_w, ends } = memory;
+    let count = sample.pattern.count();
     // Every one of these is written before it is read.
-    dp.resize(sample.pattern.count(), T::zero());
-    entries.resize(sample.pattern.count(), Entry::default());
+    dp.resize(count, T::zero());
+    entries.resize(count, Entry::default());
+    sorted_rows.resize(count, 0);
+    sorted_w.resize(count, T::zero());
+    ends.resize(sizes.batch * sizes.key_heads * sizes.keys, 0);
     sections.clear();
     sections.resize(sizes.batch * sizes.key_heads * tasks * (blocks + 1), 0);
 
     let mut value_tasks = Vec::new();
-    let mut row_tasks = Vec::new();
-    let (mut dp_rest, mut entries_rest) = (&mut dp[..], &mut entries[..]);
-    let mut sections_rest = &mut sections[..];
-    for (number, dq) in dq.chunks_mut((group * sizes.features).max(1)).enumerate() {
-        for (task, dq) in dq.chunks_mut(ROWS * sizes.features).enumerate() {
-            let first = number * group + task * ROWS;
-            let rows = first..first + dq.len() / sizes.features;
-            let count = offsets[rows.end] - offsets[rows.start];
-            let dp = dp_rest.split_off_mut(..count).expect("as many as the sample has");
-            let entries = entries_rest.split_off_mut(..count).expect("as many as the sample has");
-            let sections = sections_rest.split_off_mut(..=blocks).expect("as many as tasks");
-            value_tasks.push(ValueTask { shared: &shared, rows: rows.clone(), dp });
-            row_tasks.push(RowTask { shared: &shared, rows, entries, sections, dq });
-        }
+    let mut rest = Rest(&mut dp[..]);
+    for rows in tasks_of(group, problem.row_count()) {
+        let dp = rest.take(offsets[rows.end] - offsets[rows.start]);
+        let values = seen(problem, rows.start, &problem.inputs().v, sizes.value_features);
+        value_tasks.push(ValueTask { shared: &shared, rows, values, dp });
     }
     value_tasks.into_par_iter().for_each(|task| dispatch.run(task));
-    let dp = &dp[..];
-    row_tasks.into_par_iter().for_each_init(
-        || rows::Scratch::new(dp),
-        |memory, task| dispatch.run(With { task, memory }),
-    );
 
-    let (entries, sections) = (&*entries, &*sections);
-    let mut key_tasks = Vec::new();
-    let heads = dk
-        .chunks_mut((sizes.keys * sizes.features).max(1))
-        .zip(dv.chunks_mut((sizes.keys * sizes.value_features).max(1)));
-    for (number, (dk, dv)) in heads.enumerate() {
-        let size = tasks * (blocks + 1);
-        let sections = &sections[number * size..][..size];
-        let keys =
-            dk.chunks_mut(KEYS * sizes.features).zip(dv.chunks_mut(KEYS * sizes.value_features));
-        key_tasks.extend(keys.enumerate().map(|(block, (dk, dv))| KeyTask {
-            problem,
-            entries,
-            sections,
-            blocks,
-            block,
-            dk,
-            dv,
-        }));
+    let mut row_tasks = Vec::new();
+    let mut rest = (Rest(&mut entries[..]), Rest(&mut sections[..]), Rest(dq));
+    for rows in tasks_of(group, problem.row_count()) {
+        let entries = rest.0.take(offsets[rows.end] - offsets[rows.start]);
+        let sections = rest.1.take(blocks + 1);
+        let dq = rest.2.take(rows.len() * sizes.features);
+        let keys = seen(problem, rows.start, &problem.inputs().k, sizes.features);
+        let dp = &dp[..];
+        row_tasks.push(RowTask { shared: &shared, rows, keys, dp, entries, sections, dq });
     }
-    key_tasks
-        .into_par_iter()
-        .for_each_init(Sorted::default, |memory, task| dispatch.run(With { task, memory }));
+    row_tasks.into_par_iter().for_each(|task| dispatch.run(task));
+
+    let mut sort_tasks = Vec::new();
+    // Keys of each block, and their entries.
+    let mut counts = Vec::new();
+    let mut rest = (
+        Rest(&mut sorted_rows[..]),
+        Rest(&mut sorted_w[..]),
+        Rest(&mut dp[..]),
+        Rest(&mut ends[..]),
+    );
+    for sections in sections.chunks((tasks * (blocks + 1)).max(1)) {
+        for block in 0..blocks {
+            let starts = sections.chunks_exact(blocks + 1);
+            let count = starts.map(|starts| starts[block + 1] - starts[block]).sum();
+            let keys = KEYS.min(sizes.keys - block * KEYS);
+            counts.push((keys, count));
+            let sorted = Sorted {
+                rows: rest.0.take(count),
+                w: rest.1.take(count),
+                ds: rest.2.take(count),
+                ends: rest.3.take(keys),
+            };
+            sort_tasks.push(SortTask { entries, sections, blocks, block, sorted });
+        }
+    }
+    sort_tasks.into_par_iter().for_each(SortTask::run);
+
+    let q = Rows { matrix: problem.inputs().q.as_slice(), features: sizes.features };
+    let g = Rows { matrix: problem.inputs().g.as_slice(), features: sizes.value_features };
+    for (matrix, factors, sums) in [(q, &dp[..], dk), (g, &sorted_w[..], dv)] {
+        let mut sum_tasks = Vec::new();
+        let mut rest = (Rest(&sorted_rows[..]), Rest(factors), Rest(&ends[..]), Rest(sums));
+        for &(keys, count) in &counts {
+            sum_tasks.push(SumTask {
+                matrix,
+                rows: rest.0.next(count),
+                factors: rest.1.next(count),
+                ends: rest.2.next(keys),
+                sums: rest.3.take(keys * matrix.features),
+            });
+        }
+        sum_tasks.into_par_iter().for_each(|task| dispatch.run(task));
+    }
+}
+
+/// The rows of each task; those of a group, which see the same keys, have tasks of their own.
+fn tasks_of(group: usize, rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(group.max(1)).flat_map(move |first| {
+        let end = first + group;
+        (first..end).step_by(ROWS).map(move |first| first..end.min(first + ROWS))
+    })
+}
+
+/// The rows of a tensor `[batch, key head, key, feature]` that a row of the problem sees.
+fn seen<'a, T: Real>(
+    problem: &Problem<T>,
+    row: usize,
+    tensor: &'a Tensor<T>,
+    features: usize,
+) -> Rows<'a, T> {
+    let (sizes, row) = (problem.sizes(), problem.row(row));
+    let number = row.b * sizes.key_heads + problem.key_head(row.h);
+    Rows { matrix: head(tensor.as_slice(), number, sizes.keys * features), features }
+}
+
+/// What no task has been given yet.
+struct Rest<Slice>(Slice);
+
+impl<'a, T> Rest<&'a mut [T]> {
+    /// The next `count` elements.
+    fn take(&mut self, count: usize) -> &'a mut [T] {
+        self.0.split_off_mut(..count).expect("each task has its part")
+    }
+}
+
+impl<'a, T> Rest<&'a [T]> {
+    /// The next `count` elements.
+    fn next(&mut self, count: usize) -> &'a [T] {
+        self.0.split_off(..count).expect("each task has its part")
+    }
 }
 
 /// The first half of a counting sort: `starts[n + 1]` becomes the place of the first entry of class `n`, all places counted

@@ -95,12 +95,22 @@ fn check<T: Real>(
 
 fn check_all<T: Real>(problem: &Problem<f64>, dispatch: Dispatch) -> Result<(), String> {
     check::<T>(problem, None, dispatch)?;
-    let draw = Draw::paper(Budget::new(3.5).unwrap(), 5);
-    let drawn = sample(problem, &forward(problem), &draw).unwrap();
-    check::<T>(problem, Some(&drawn), dispatch)
+    // Rows of a few kept entries, and of several chunks of them.
+    for c in [3.5, 60.0] {
+        let draw = Draw::paper(Budget::new(c).unwrap(), 5);
+        let drawn = sample(problem, &forward(problem), &draw).unwrap();
+        check::<T>(problem, Some(&drawn), dispatch)
+            .map_err(|message| format!("c = {c}: {message}"))?;
+    }
+    Ok(())
 }
 
-/// Problems over several tiles, none a multiple of any, and features that fill no vector.
+/// Any number of features, and those for which there are kernels of their own.
+fn features() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 1..=40_usize, 1 => Just(64), 1 => Just(128)]
+}
+
+/// Problems over several tiles, none a multiple of any, and features that fill vectors or do not.
 fn large_shapes() -> impl Strategy<Value = Shape> {
     let sizes = (
         1..=2_usize,
@@ -108,8 +118,8 @@ fn large_shapes() -> impl Strategy<Value = Shape> {
         1..=3_usize,
         1..=230_usize,
         1..=430_usize,
-        1..=40_usize,
-        1..=40_usize,
+        features(),
+        features(),
     );
     (shapes(6, 6), sizes, any::<[bool; 4]>()).prop_map(
         |(shape, sizes, [window, segments, bias, _])| {
@@ -151,7 +161,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn problems_over_many_tiles_agree_within_both_bounds(shape in large_shapes()) {

@@ -1,31 +1,62 @@
-//! The pass over blocks of keys of the sparse backward pass.
+//! What the sparse backward pass does by keys: the entries in their order, then two passes over them.
 
-use super::{Entry, KEYS, With, write_starts};
+use super::{Entry, KEYS, write_starts};
 use crate::fast::lanes::Real;
-use crate::fast::product_rows::{Rows, sum_of_rows};
-use crate::problem::Problem;
+use crate::fast::product_rows::{Rows, add_rows};
 use pulp::{Simd, WithSimd};
 
-/// A block of keys of one head.
-pub(super) struct KeyTask<'a, T> {
-    pub(super) problem: &'a Problem<T>,
+/// The entries of a block of keys of one head, to be sorted.
+pub(super) struct SortTask<'a, T> {
+    /// Of all rows, as they left them.
     pub(super) entries: &'a [Entry<T>],
     /// Of all tasks of rows that see this head.
     pub(super) sections: &'a [usize],
     pub(super) blocks: usize,
     pub(super) block: usize,
-    pub(super) dk: &'a mut [T],
-    pub(super) dv: &'a mut [T],
+    pub(super) sorted: Sorted<'a, T>,
 }
 
-/// The entries of a block of keys by keys, and where each key's end.
-#[derive(Debug)]
-pub(super) struct Sorted<T> {
-    entries: Vec<Entry<T>>,
-    ends: Vec<usize>,
+/// Kept entries by keys, those of a key by rows.
+pub(super) struct Sorted<'a, T> {
+    pub(super) rows: &'a mut [u32],
+    pub(super) w: &'a mut [T],
+    pub(super) ds: &'a mut [T],
+    /// Where each key's entries end, counted from the first of the block.
+    pub(super) ends: &'a mut [usize],
 }
 
-impl<T: Real> WithSimd for With<'_, KeyTask<'_, T>, Sorted<T>> {
+impl<T: Real> SortTask<'_, T> {
+    /// A counting sort, stable: rows ascend as they did.
+    pub(super) fn run(self) {
+        let SortTask { entries, sections, blocks, block, sorted } = self;
+        let Sorted { rows, w, ds, ends } = sorted;
+        let entries = || {
+            let tasks = sections.chunks_exact(blocks + 1);
+            tasks.flat_map(|starts| &entries[starts[block]..starts[block + 1]])
+        };
+        let place = |entry: &Entry<T>| entry.key as usize % KEYS;
+        let mut next = [0; KEYS + 1];
+        write_starts(entries().map(place), 0, &mut next);
+        for entry in entries() {
+            let next = &mut next[place(entry) + 1];
+            (rows[*next], w[*next], ds[*next]) = (entry.row, entry.w, entry.ds);
+            *next += 1;
+        }
+        ends.copy_from_slice(&next[1..=ends.len()]);
+    }
+}
+
+/// The gradients of a block of keys: sums of the rows of one matrix.
+pub(super) struct SumTask<'a, T> {
+    pub(super) matrix: Rows<'a, T>,
+    pub(super) rows: &'a [u32],
+    pub(super) factors: &'a [T],
+    /// See [`Sorted`].
+    pub(super) ends: &'a [usize],
+    pub(super) sums: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for SumTask<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -34,55 +65,28 @@ impl<T: Real> WithSimd for With<'_, KeyTask<'_, T>, Sorted<T>> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let With { task, memory: sorted } = self;
-        let KeyTask { problem, entries, sections, blocks, block, dk, dv } = task;
-        let (sizes, inputs) = (problem.sizes(), problem.inputs());
-        let (d, e) = (sizes.features, sizes.value_features);
-        let of_block = || {
-            let tasks = sections.chunks_exact(blocks + 1);
-            tasks.flat_map(|starts| &entries[starts[block]..starts[block + 1]])
-        };
-        sorted.fill(of_block);
-        let Sorted { entries, ends } = &*sorted;
-        let q = Rows { matrix: inputs.q.as_slice(), features: d };
-        for (dk, key) in dk.chunks_exact_mut(d).zip(ends.windows(2)) {
-            sum_of_rows(simd, dk, || {
-                let gathered = q.gather(entries, key[0], key[1], |entry| entry.row);
-                gathered.map(|(entry, q)| (entry.ds, q))
-            });
-        }
-        let g = Rows { matrix: inputs.g.as_slice(), features: e };
-        for (dv, key) in dv.chunks_exact_mut(e).zip(ends.windows(2)) {
-            sum_of_rows(simd, dv, || {
-                let gathered = g.gather(entries, key[0], key[1], |entry| entry.row);
-                gathered.map(|(entry, g)| (entry.w, g))
-            });
+        match self.matrix.features {
+            64 => self.run::<S, 64>(simd),
+            128 => self.run::<S, 128>(simd),
+            _ => self.run::<S, 0>(simd),
         }
     }
 }
 
-impl<T: Real> Sorted<T> {
-    /// A counting sort by keys, stable: rows ascend as they did.
-    fn fill<'a, I: Iterator<Item = &'a Entry<T>>>(&mut self, entries: impl Fn() -> I)
-    where
-        T: 'a,
-    {
-        let place = |entry: &Entry<T>| entry.key as usize % KEYS;
-        self.ends.clear();
-        self.ends.resize(KEYS + 1, 0);
-        let count = write_starts(entries().map(place), 0, &mut self.ends);
-        self.entries.clear();
-        self.entries.resize(count, Entry::default());
-        for entry in entries() {
-            let next = &mut self.ends[place(entry) + 1];
-            self.entries[*next] = *entry;
-            *next += 1;
+impl<T: Real> SumTask<'_, T> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn run<S: Simd, const F: usize>(self, simd: S) {
+        let SumTask { matrix, rows, factors, ends, sums } = self;
+        let matrix = matrix.known::<F>();
+        let mut first = 0;
+        for (sum, &end) in sums.chunks_exact_mut(matrix.features).zip(ends) {
+            sum.fill(T::zero());
+            add_rows(simd, sum, || {
+                let gathered = matrix.gather(rows, first, end, |&row| row);
+                factors[first..end].iter().zip(gathered).map(|(&factor, (_, row))| (factor, row))
+            });
+            first = end;
         }
-    }
-}
-
-impl<T> Default for Sorted<T> {
-    fn default() -> Self {
-        Sorted { entries: Vec::new(), ends: Vec::new() }
     }
 }

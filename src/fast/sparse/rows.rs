@@ -1,28 +1,18 @@
 //! The two passes over rows of the sparse backward pass.
 
-use super::{Entry, KEYS, Shared, With, write_starts};
-use crate::fast::forward::head;
+use super::{Entry, KEYS, Shared, write_starts};
 use crate::fast::lanes::Real;
-use crate::fast::product_rows::{Rows, dot, sum_of_rows};
+use crate::fast::product_rows::{Rows, add_rows, dot};
 use crate::fast::scores::{LANES, RowTerms, kept_weights_and_slopes};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
-
-impl<'a, T: Real> Shared<'a, T> {
-    /// The rows of a matrix `[batch, key head, key, feature]` that a row of the problem sees.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "a slice")]
-    fn keys_of(&self, at: usize, matrix: &'a [T], features: usize) -> Rows<'a, T> {
-        let (sizes, row) = (self.problem.sizes(), self.problem.row(at));
-        let number = row.b * sizes.key_heads + self.problem.key_head(row.h);
-        Rows { matrix: head(matrix, number, sizes.keys * features), features }
-    }
-}
 
 /// `dP = G . v` of the kept entries of some rows.
 pub(super) struct ValueTask<'a, T> {
     pub(super) shared: &'a Shared<'a, T>,
     pub(super) rows: Range<usize>,
+    /// The values that these rows see.
+    pub(super) values: Rows<'a, T>,
     pub(super) dp: &'a mut [T],
 }
 
@@ -35,15 +25,26 @@ impl<T: Real> WithSimd for ValueTask<'_, T> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let ValueTask { shared, rows, dp } = self;
+        match self.values.features {
+            64 => self.run::<S, 64>(simd),
+            128 => self.run::<S, 128>(simd),
+            _ => self.run::<S, 0>(simd),
+        }
+    }
+}
+
+impl<T: Real> ValueTask<'_, T> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn run<S: Simd, const F: usize>(self, simd: S) {
+        let ValueTask { shared, rows, values, dp } = self;
+        let values = values.known::<F>();
         let Shared { problem, sample, .. } = *shared;
         let offsets = &sample.pattern.offsets()[rows.start..=rows.end];
         let columns = &sample.pattern.columns()[offsets[0]..];
         for (at, range) in rows.zip(offsets.windows(2)) {
             let (from, end) = (range[0] - offsets[0], range[1] - offsets[0]);
-            let features = problem.sizes().value_features;
-            let values = shared.keys_of(at, problem.inputs().v.as_slice(), features);
-            let g = problem.g(problem.row(at));
+            let g = values.like(problem.inputs().g.as_slice()).row(at as u32);
             let gathered = values.gather(columns, from, end, |&key| key);
             for (dp, (_, v)) in dp[from..end].iter_mut().zip(gathered) {
                 *dp = dot(simd, g, v);
@@ -56,27 +57,32 @@ impl<T: Real> WithSimd for ValueTask<'_, T> {
 pub(super) struct RowTask<'a, T> {
     pub(super) shared: &'a Shared<'a, T>,
     pub(super) rows: Range<usize>,
+    /// The keys that these rows see.
+    pub(super) keys: Rows<'a, T>,
+    /// `dP` of all rows.
+    pub(super) dp: &'a [T],
     pub(super) entries: &'a mut [Entry<T>],
     pub(super) sections: &'a mut [usize],
     pub(super) dq: &'a mut [T],
 }
 
-/// One row's kept entries, as many as whole vectors hold; and `dP` of all rows.
-pub(super) struct Scratch<'a, T> {
-    dp: &'a [T],
-    /// `q . k`, then `W~`.
-    w: Vec<T>,
-    /// `dP`, then `dS slope`.
-    ds: Vec<T>,
+/// Kept entries of one row that are worked on together, a whole number of vectors.
+const CHUNK: usize = LANES;
+
+/// Some kept entries of one row.
+#[repr(align(64))]
+struct Chunk<T> {
+    /// The row.
+    at: usize,
+    /// The place of the entries in the mask.
+    range: Range<usize>,
+    /// `W~`; zeros follow.
+    w: [T; CHUNK],
+    /// `dS slope`; zeros follow.
+    ds: [T; CHUNK],
 }
 
-impl<'a, T: Real> Scratch<'a, T> {
-    pub(super) fn new(dp: &'a [T]) -> Self {
-        Scratch { dp, w: Vec::new(), ds: Vec::new() }
-    }
-}
-
-impl<T: Real> WithSimd for With<'_, RowTask<'_, T>, Scratch<'_, T>> {
+impl<T: Real> WithSimd for RowTask<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -85,41 +91,84 @@ impl<T: Real> WithSimd for With<'_, RowTask<'_, T>, Scratch<'_, T>> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let With { task: RowTask { shared, rows, entries, sections, dq }, memory } = self;
-        let Shared { problem, saved, sample, delta, scoring } = *shared;
-        let Scratch { dp, w, ds } = memory;
-        let features = problem.sizes().features;
-        let offsets = &sample.pattern.offsets()[rows.start..=rows.end];
-        let first = offsets[0];
-        let columns = &sample.pattern.columns()[first..];
-        let keys = columns[..entries.len()].iter();
-        write_starts(keys.map(|&key| key as usize / KEYS), first, sections);
-        let each = rows.zip(offsets.windows(2)).zip(dq.chunks_exact_mut(features));
-        for ((at, range), dq) in each {
-            let row = problem.row(at);
-            let k = shared.keys_of(at, problem.inputs().k.as_slice(), features);
-            let kept = &columns[range[0] - first..range[1] - first];
-            let size = kept.len().next_multiple_of(LANES);
-            w.clear();
-            w.resize(size, T::zero());
-            let gathered = k.gather(columns, range[0] - first, range[1] - first, |&key| key);
-            for (w, (_, k)) in w.iter_mut().zip(gathered) {
-                *w = dot(simd, problem.q(row), k);
-            }
-            ds.clear();
-            ds.extend_from_slice(&dp[range[0]..range[1]]);
-            ds.resize(size, T::zero());
-            let terms =
-                RowTerms { lse: saved.lse.as_slice()[at], delta: delta[at] - problem.dlse(row) };
+        match self.keys.features {
+            64 => self.run::<S, 64>(simd),
+            128 => self.run::<S, 128>(simd),
+            _ => self.run::<S, 0>(simd),
+        }
+    }
+}
+
+impl<T: Real> RowTask<'_, T> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn run<S: Simd, const F: usize>(mut self, simd: S) {
+        let Shared { problem, saved, sample, delta, .. } = *self.shared;
+        let offsets = &sample.pattern.offsets()[self.rows.start..=self.rows.end];
+        let columns = &sample.pattern.columns()[offsets[0]..][..self.entries.len()];
+        // Written in order once, they lie in the cache when they are written in any order.
+        self.entries.fill(Entry::default());
+        write_starts(columns.iter().map(|&key| key as usize / KEYS), offsets[0], self.sections);
+        self.dq.fill(T::zero());
+        // The weights of one chunk are under way while the one before is added up.
+        let mut chunks = [(); 2].map(|()| Chunk {
+            at: self.rows.start,
+            range: 0..0,
+            w: [T::zero(); CHUNK],
+            ds: [T::zero(); CHUNK],
+        });
+        let [next, last] = &mut chunks;
+        let (mut next, mut last) = (next, last);
+        for (at, range) in self.rows.clone().zip(offsets.windows(2)) {
+            let dlse = problem.dlse(problem.row(at));
+            let terms = RowTerms { lse: saved.lse.as_slice()[at], delta: delta[at] - dlse };
             // The plain path's least weight, rounded likewise.
             let least = T::one() / T::from_f64(sample.lambda[at]);
-            kept_weights_and_slopes::<S, T>(&scoring, terms, least, w, ds);
-            sum_of_rows(simd, dq, || ds.iter().zip(kept).map(|(&ds, &key)| (ds, k.row(key))));
-            for ((&w, &ds), &key) in w.iter().zip(&*ds).zip(kept) {
-                let next = &mut sections[key as usize / KEYS + 1];
-                entries[*next - first] = Entry { row: at as u32, key, w, ds };
-                *next += 1;
+            for from in (range[0]..range[1]).step_by(CHUNK) {
+                (next.at, next.range) = (at, from..range[1].min(from + CHUNK));
+                self.multiply::<S, F>(simd, next);
+                self.add::<S, F>(simd, last);
+                let Chunk { w, ds, .. } = &mut *next;
+                kept_weights_and_slopes::<S, T>(&self.shared.scoring, terms, least, w, ds);
+                std::mem::swap(&mut next, &mut last);
             }
+        }
+        self.add::<S, F>(simd, last);
+    }
+
+    /// The products of a chunk: `q . k` for `W~`, `dP` for `dS`.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn multiply<S: Simd, const F: usize>(&self, simd: S, chunk: &mut Chunk<T>) {
+        let Shared { problem, sample, .. } = *self.shared;
+        let keys = self.keys.known::<F>();
+        let q = keys.like(problem.inputs().q.as_slice()).row(chunk.at as u32);
+        let columns = sample.pattern.columns();
+        let Range { start, end } = chunk.range;
+        (chunk.w, chunk.ds) = ([T::zero(); CHUNK], [T::zero(); CHUNK]);
+        let gathered = keys.gather(columns, start, end, |&key| key);
+        for (w, (_, k)) in chunk.w.iter_mut().zip(gathered) {
+            *w = dot(simd, q, k);
+        }
+        for (ds, &dp) in chunk.ds.iter_mut().zip(&self.dp[start..end]) {
+            *ds = dp;
+        }
+    }
+
+    /// What a chunk adds to `dq`, and its entries at their place.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn add<S: Simd, const F: usize>(&mut self, simd: S, chunk: &Chunk<T>) {
+        let Shared { sample, .. } = *self.shared;
+        let keys = self.keys.known::<F>();
+        let first = sample.pattern.offsets()[self.rows.start];
+        let kept = &sample.pattern.columns()[chunk.range.clone()];
+        let dq = &mut self.dq[(chunk.at - self.rows.start) * keys.features..][..keys.features];
+        add_rows(simd, dq, || chunk.ds.iter().zip(kept).map(|(&ds, &key)| (ds, keys.row(key))));
+        for ((&w, &ds), &key) in chunk.w.iter().zip(&chunk.ds).zip(kept) {
+            let next = &mut self.sections[key as usize / KEYS + 1];
+            self.entries[*next - first] = Entry { row: chunk.at as u32, key, w, ds };
+            *next += 1;
         }
     }
 }
