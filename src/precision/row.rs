@@ -5,7 +5,7 @@
 use super::entry::{Arithmetic, Products, Term};
 use super::recipe::{Delta, Recipe};
 use super::score::{EntryError, Packed, Scores, exponential};
-use super::vectors::Running;
+use super::vectors::{Running, TERMS};
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
 use crate::tensor::dot;
@@ -86,9 +86,16 @@ pub struct RowErrors {
     pub largest_score: f64,
     /// The largest worst-case error of `ln W` in the row, but for that of `lse`.
     pub largest_entry: f64,
+    /// The sums of `o`, unless it is given.
+    pub(super) of_o: Running,
 }
 
 impl RowErrors {
+    /// What is left when the entries are not needed any more.
+    pub(super) fn without_entries(self) -> Self {
+        RowErrors { entries: Vec::new(), of_o: Running::default(), ..self }
+    }
+
     /// The largest worst-case error of `ln W` in the row, `lse` included.
     ///
     /// # Examples
@@ -162,6 +169,22 @@ pub(crate) fn row_errors_packed(
     let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
     row_arithmetic.forward(&mut errors, mode);
     row_arithmetic.delta(&mut errors, mode);
+    errors
+}
+
+/// The same row, whose `o` and `lse` are not given.
+pub(super) fn with_own_forward(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    row: Row,
+    given: &RowErrors,
+) -> RowErrors {
+    let mut errors = given.clone();
+    let (arithmetic, largest) = (Arithmetic::new(recipe), given.largest_score);
+    let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
+    row_arithmetic.forward(&mut errors, Mode::Exact);
+    row_arithmetic.delta(&mut errors, Mode::Exact);
     errors
 }
 
@@ -254,6 +277,7 @@ impl RowArithmetic<'_> {
             errors.delta_error = own_sum;
             return;
         }
+        errors.of_o = self.of_o(&errors.entries);
         let divisor = (1.0 - errors.weight_error).max(0.0);
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
         let mut weights = Term::default();
@@ -310,15 +334,26 @@ impl RowArithmetic<'_> {
         errors.delta_stored = rounded * amplify;
     }
 
+    /// The sums of `o`.
+    fn of_o(&self, entries: &[EntryError]) -> Running {
+        let mut sums = Running::new(self.problem.sizes().value_features);
+        let (mut values, mut x) = (Vec::new(), Vec::new());
+        for entries in entries.chunks(TERMS) {
+            values.clear();
+            values.extend(entries.iter().map(|e| e.w));
+            x.clear();
+            x.extend(entries.iter().map(|e| self.problem.v(self.row, e.j)));
+            sums.add(&values, &x);
+        }
+        sums
+    }
+
     /// The error of `delta` from the sums of the elements of `o`, each with its own roundings.
     fn sums_of_o(&self, errors: &RowErrors) -> Term {
         let g = self.problem.g(self.row);
-        let mut sums = Running::new(g.len());
-        for e in &errors.entries {
-            sums.add(e.w, self.problem.v(self.row, e.j));
-        }
         let one = |(d, &g): (usize, &f64)| {
-            self.arithmetic.partial_sums(errors.forward_roundings, sums.partial(d)).times(g)
+            let partial = errors.of_o.partial(d);
+            self.arithmetic.partial_sums(errors.forward_roundings, partial).times(g)
         };
         g.iter().enumerate().map(one).fold(Term::default(), Term::beside)
     }

@@ -5,17 +5,14 @@
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
 )]
 
-use super::entry::{Products, Term, partial_bound};
+use super::entry::{Products, partial_bound};
 use pulp::{Arch, Simd, WithSimd};
+
+/// Terms that are added to sums at a time.
+pub(super) const TERMS: usize = 64;
 
 /// Keys of a panel, side by side.
 pub(super) const PANEL: usize = 16;
-
-/// `|x|`; a zero may keep its sign, which no sum shows.
-#[inline(always)]
-fn magnitude<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
-    simd.max_f64s(x, simd.sub_f64s(simd.splat_f64s(0.0), x))
-}
 
 /// Rows `[n][width]` in panels `[n / PANEL][width][PANEL]`, the last one filled up with zeros.
 #[derive(Debug, Clone)]
@@ -72,7 +69,7 @@ impl WithSimd for PanelProducts<'_> {
                     let product = simd.mul_f64s(x, y);
                     let sum = simd.add_f64s(sums[0][at], product);
                     sums[0][at] = sum;
-                    sums[1][at] = simd.add_f64s(sums[1][at], magnitude(simd, product));
+                    sums[1][at] = simd.add_f64s(sums[1][at], simd.abs_f64s(product));
                     sums[2][at] = simd.add_f64s(sums[2][at], simd.mul_f64s(product, product));
                     sums[3][at] = simd.min_f64s(sums[3][at], sum);
                     sums[4][at] = simd.max_f64s(sums[4][at], sum);
@@ -87,7 +84,7 @@ impl WithSimd for PanelProducts<'_> {
 }
 
 /// Running sums of the terms of some elements: the sum, the sums of absolute values and of squares, and the range of the sum.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Running {
     width: usize,
     /// The five, one after the other.
@@ -99,9 +96,15 @@ impl Running {
         Running { width, data: vec![0.0; 5 * width] }
     }
 
-    /// Adds `value x`.
-    pub(super) fn add(&mut self, value: f64, x: &[f64]) {
-        Arch::new().dispatch(AddTerm { value, x: &x[..self.width], sums: &mut self.data });
+    /// Adds `value x` for each value and its `x`, one after the other.
+    pub(super) fn add(&mut self, values: &[f64], x: &[&[f64]]) {
+        let width = self.width;
+        Arch::new().dispatch(AddTerms { width, values, x, sums: &mut self.data });
+    }
+
+    /// How many elements there are.
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     /// The sum of element `d`.
@@ -121,94 +124,125 @@ impl Running {
     }
 }
 
-struct AddTerm<'a> {
-    value: f64,
-    x: &'a [f64],
+struct AddTerms<'a> {
+    width: usize,
+    values: &'a [f64],
+    x: &'a [&'a [f64]],
     sums: &'a mut [f64],
 }
 
-impl WithSimd for AddTerm<'_> {
+impl WithSimd for AddTerms<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let width = self.x.len();
-        let (sum, rest) = self.sums.split_at_mut(width);
+        let AddTerms { width, values, x, sums } = self;
+        let (sum, rest) = sums.split_at_mut(width);
         let (abs, rest) = rest.split_at_mut(width);
         let (squares, rest) = rest.split_at_mut(width);
         let (least, most) = rest.split_at_mut(width);
-        let value = simd.splat_f64s(self.value);
-        let (x, x_rest) = S::as_simd_f64s(self.x);
-        let (sum, sum_rest) = S::as_mut_simd_f64s(sum);
-        let (abs, abs_rest) = S::as_mut_simd_f64s(abs);
-        let (squares, squares_rest) = S::as_mut_simd_f64s(squares);
-        let (least, least_rest) = S::as_mut_simd_f64s(least);
-        let (most, most_rest) = S::as_mut_simd_f64s(most);
-        for (at, &x) in x.iter().enumerate() {
-            let product = simd.mul_f64s(value, x);
-            let total = simd.add_f64s(sum[at], product);
-            sum[at] = total;
-            abs[at] = simd.add_f64s(abs[at], magnitude(simd, product));
-            squares[at] = simd.add_f64s(squares[at], simd.mul_f64s(product, product));
-            least[at] = simd.min_f64s(least[at], total);
-            most[at] = simd.max_f64s(most[at], total);
+        let whole = width - width % (size_of::<S::f64s>() / size_of::<f64>());
+        {
+            let (sum, _) = S::as_mut_simd_f64s(sum);
+            let (abs, _) = S::as_mut_simd_f64s(abs);
+            let (squares, _) = S::as_mut_simd_f64s(squares);
+            let (least, _) = S::as_mut_simd_f64s(least);
+            let (most, _) = S::as_mut_simd_f64s(most);
+            // The sums of a vector of elements stay in registers for all terms.
+            for at in 0..sum.len() {
+                let mut sums = [sum[at], abs[at], squares[at], least[at], most[at]];
+                for (&value, x) in values.iter().zip(x) {
+                    let product = simd.mul_f64s(simd.splat_f64s(value), S::as_simd_f64s(x).0[at]);
+                    sums[0] = simd.add_f64s(sums[0], product);
+                    sums[1] = simd.add_f64s(sums[1], simd.abs_f64s(product));
+                    sums[2] = simd.add_f64s(sums[2], simd.mul_f64s(product, product));
+                    sums[3] = simd.min_f64s(sums[3], sums[0]);
+                    sums[4] = simd.max_f64s(sums[4], sums[0]);
+                }
+                [sum[at], abs[at], squares[at], least[at], most[at]] = sums;
+            }
         }
-        for (at, &x) in x_rest.iter().enumerate() {
-            let product = self.value * x;
-            sum_rest[at] += product;
-            abs_rest[at] += product.abs();
-            squares_rest[at] += product * product;
-            least_rest[at] = f64::min(least_rest[at], sum_rest[at]);
-            most_rest[at] = f64::max(most_rest[at], sum_rest[at]);
+        for d in whole..width {
+            for (&value, x) in values.iter().zip(x) {
+                let product = value * x[d];
+                sum[d] += product;
+                abs[d] += product.abs();
+                squares[d] += product * product;
+                least[d] = f64::min(least[d], sum[d]);
+                most[d] = f64::max(most[d], sum[d]);
+            }
         }
     }
 }
 
-/// Adds the error of one term of a sum: `worst |x|`, `(tau x)^2` and `certain |x|`, to each element.
-pub(super) fn add_errors(term: &Term, x: &[f64], sums: [&mut [f64]; 3]) {
-    Arch::new().dispatch(AddErrors { term, x, sums });
+/// What becomes of a factor and an `x` before they are added.
+#[derive(Clone, Copy)]
+pub(super) enum Of {
+    /// `factor x`.
+    Product,
+    /// `factor |x|`.
+    Magnitude,
+    /// `(factor x)^2`.
+    Square,
 }
 
-struct AddErrors<'a> {
-    term: &'a Term,
-    x: &'a [f64],
-    sums: [&'a mut [f64]; 3],
+/// Adds what becomes of each factor and its `x` to the sum of each element, one after the other.
+pub(super) fn accumulate(of: Of, factors: &[f64], x: &[&[f64]], sums: &mut [f64]) {
+    Arch::new().dispatch(Accumulate { of, factors, x, sums });
 }
 
-impl WithSimd for AddErrors<'_> {
+struct Accumulate<'a> {
+    of: Of,
+    factors: &'a [f64],
+    x: &'a [&'a [f64]],
+    sums: &'a mut [f64],
+}
+
+impl Accumulate<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(
+        self,
+        simd: S,
+        of: impl Fn(S::f64s, S::f64s) -> S::f64s,
+        of_one: impl Fn(f64, f64) -> f64,
+    ) {
+        let width = self.sums.len();
+        let (sums, rest) = S::as_mut_simd_f64s(self.sums);
+        for (at, sum) in sums.iter_mut().enumerate() {
+            for (&factor, x) in self.factors.iter().zip(self.x) {
+                let term = of(simd.splat_f64s(factor), S::as_simd_f64s(x).0[at]);
+                *sum = simd.add_f64s(*sum, term);
+            }
+        }
+        let whole = width - rest.len();
+        for (d, sum) in rest.iter_mut().enumerate() {
+            for (&factor, x) in self.factors.iter().zip(self.x) {
+                *sum += of_one(factor, x[whole + d]);
+            }
+        }
+    }
+}
+
+impl WithSimd for Accumulate<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let AddErrors { term, x, sums: [worst, squares, certain] } = self;
-        let (x, x_rest) = S::as_simd_f64s(x);
-        let (worst, worst_rest) = S::as_mut_simd_f64s(worst);
-        let by = simd.splat_f64s(term.worst);
-        for (sum, &x) in worst.iter_mut().zip(x) {
-            *sum = simd.add_f64s(*sum, simd.mul_f64s(by, magnitude(simd, x)));
-        }
-        for (sum, x) in worst_rest.iter_mut().zip(x_rest) {
-            *sum += term.worst * x.abs();
-        }
-        if term.tau > 0.0 {
-            let (squares, squares_rest) = S::as_mut_simd_f64s(squares);
-            let by = simd.splat_f64s(term.tau);
-            for (sum, &x) in squares.iter_mut().zip(x) {
-                let error = simd.mul_f64s(by, x);
-                *sum = simd.add_f64s(*sum, simd.mul_f64s(error, error));
+        match self.of {
+            Of::Product => {
+                self.run(simd, |factor, x| simd.mul_f64s(factor, x), |factor, x| factor * x)
             }
-            for (sum, x) in squares_rest.iter_mut().zip(x_rest) {
-                *sum += (term.tau * x) * (term.tau * x);
-            }
-        }
-        if term.certain > 0.0 {
-            let (certain, certain_rest) = S::as_mut_simd_f64s(certain);
-            let by = simd.splat_f64s(term.certain);
-            for (sum, &x) in certain.iter_mut().zip(x) {
-                *sum = simd.add_f64s(*sum, simd.mul_f64s(by, magnitude(simd, x)));
-            }
-            for (sum, x) in certain_rest.iter_mut().zip(x_rest) {
-                *sum += term.certain * x.abs();
+            Of::Magnitude => self.run(
+                simd,
+                |factor, x| simd.mul_f64s(factor, simd.abs_f64s(x)),
+                |factor, x| factor * x.abs(),
+            ),
+            Of::Square => {
+                let square = |factor, x| {
+                    let error = simd.mul_f64s(factor, x);
+                    simd.mul_f64s(error, error)
+                };
+                self.run(simd, square, |factor, x| (factor * x) * (factor * x));
             }
         }
     }
@@ -242,23 +276,31 @@ mod tests {
         for width in [1, 7, 8, 67] {
             let mut running = Running::new(width);
             let mut plain = vec![[0.0_f64; 5]; width];
-            let term = Term { worst: 0.3, tau: 0.2, certain: 0.1 };
             let (mut sums, mut errors) = (vec![vec![0.0; width]; 3], vec![[0.0; 3]; width]);
-            for (n, x) in wave(9 * width).chunks_exact(width).enumerate() {
-                let value = libm::cos(n as f64);
-                running.add(value, x);
-                let [worst, squares, certain] = &mut sums[..] else { panic!("three") };
-                add_errors(&term, x, [worst, squares, certain]);
-                for ((plain, errors), x) in plain.iter_mut().zip(&mut errors).zip(x) {
+            let x = wave(9 * width);
+            let x: Vec<&[f64]> = x.chunks_exact(width).collect();
+            let values: Vec<f64> = (0..9).map(|n| libm::cos(f64::from(n))).collect();
+            let factors: Vec<f64> = values.iter().map(|x| x / 3.0).collect();
+            // In two parts, of which the second goes on where the first ended.
+            for part in [0..4, 4..9] {
+                running.add(&values[part.clone()], &x[part.clone()]);
+                for (of, sums) in
+                    [Of::Product, Of::Magnitude, Of::Square].into_iter().zip(&mut sums)
+                {
+                    accumulate(of, &factors[part.clone()], &x[part.clone()], sums);
+                }
+            }
+            for ((&value, &factor), x) in values.iter().zip(&factors).zip(&x) {
+                for ((plain, errors), x) in plain.iter_mut().zip(&mut errors).zip(*x) {
                     let product = value * x;
                     plain[0] += product;
                     plain[1] += product.abs();
                     plain[2] += product * product;
                     plain[3] = plain[3].min(plain[0]);
                     plain[4] = plain[4].max(plain[0]);
-                    errors[0] += term.worst * x.abs();
-                    errors[1] += (term.tau * x) * (term.tau * x);
-                    errors[2] += term.certain * x.abs();
+                    errors[0] += factor * x;
+                    errors[1] += factor * x.abs();
+                    errors[2] += (factor * x) * (factor * x);
                 }
             }
             for (d, [sum, abs, squares, least, most]) in plain.into_iter().enumerate() {

@@ -14,7 +14,7 @@ use crate::backward::Gradients;
 use crate::error::Error;
 use crate::file::TensorFile;
 use crate::forward::Saved;
-use crate::precision::{Bounds, Question, Recipe, kept_weights, widen_weights};
+use crate::precision::{Bounds, OfRows, Question, Recipe, kept_weights_of, widen_weights};
 use crate::problem::{Inputs, Problem};
 use crate::sus::Draw;
 use crate::tensor::Tensor;
@@ -423,7 +423,7 @@ impl Judge {
         };
         let own = || reference.truth.own_error(Some(&sample));
         if let Some(values) = values.filter(|_| sample.pattern == pattern) {
-            let mut weights = kept_weights(&question);
+            let mut weights = kept_weights_of(&question, &drawn.rows);
             if let Some(lse) = &reference.own_lse {
                 widen_weights(&mut weights, &sample.pattern, lse);
             }
@@ -433,7 +433,8 @@ impl Judge {
             return Some(Cow::Borrowed(&reference.judged));
         }
         // A mask that only this candidate has is told by itself: no direction is followed.
-        Some(Cow::Owned(Judged::new(&question, own().as_ref(), &[])))
+        let rows = (drawn.rows.as_slice(), OfRows::default());
+        Some(Cow::Owned(Judged::new(&question, rows, own().as_ref(), &[])))
     }
 }
 
