@@ -8,6 +8,7 @@ mod bound;
 mod directional;
 mod drawn;
 mod entry;
+mod equal;
 mod format;
 mod functional;
 mod gradient;

@@ -1,6 +1,7 @@
 //! The bound of every element of every result.
 
 use super::entry::{Arithmetic, Term};
+use super::equal::most_equal;
 use super::recipe::Recipe;
 use super::row::{Mode, RowErrors, row_errors_packed};
 use super::rows::{OfRows, rows_of};
@@ -337,7 +338,7 @@ impl<'a> Core<'a> {
                 terms.push(of_entry);
             }
             away.clear();
-            away.extend(x.iter().flat_map(|v| v.iter().zip(o).map(|(v, o)| v - o)));
+            x.iter().for_each(|v| away.extend(v.iter().zip(o).map(|(v, o)| v - o)));
             let away: Vec<&[f64]> = away.chunks(o.len().max(1)).collect();
             sums.add_errors(&terms, &away);
         }
@@ -391,13 +392,5 @@ impl Question<'_> {
 /// The largest number of rows whose `lse` are equal up to rounding, and whose entries so may round alike.
 pub(super) fn equal_rows(mut lses: Vec<f64>, u: f64) -> f64 {
     lses.retain(|lse| lse.is_finite());
-    lses.sort_unstable_by(f64::total_cmp);
-    let (mut most, mut first) = (1, 0);
-    for (at, &lse) in lses.iter().enumerate() {
-        while lse - lses[first] > 4.0 * u * lse.abs().max(1.0) {
-            first += 1;
-        }
-        most = most.max(at + 1 - first);
-    }
-    most as f64
+    most_equal(lses, u)
 }

@@ -42,13 +42,10 @@ impl Core<'_> {
         let p = self.q.problem;
         let number = p.row_number(row);
         let mut dq = Sums::new(p.sizes().features);
-        let (mut values, mut all_terms, mut shares, mut keys) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut batch, mut of_lse, mut of_delta) = (Batch::default(), Vec::new(), Vec::new());
         for entries in entries.chunks(TERMS) {
-            values.clear();
-            all_terms.clear();
-            shares.clear();
-            keys.clear();
+            of_lse.clear();
+            of_delta.clear();
             for e in entries {
                 let k = p.k(row, e.j);
                 if let Some((of_ds, _)) = self.borderline(row, errors, e) {
@@ -58,13 +55,12 @@ impl Core<'_> {
                 let (ds, terms, _) = self.ds_terms(row, errors, e, &kept);
                 let (dz, terms) = self.dz_terms(errors, e, &kept, ds, terms);
                 let t = e.dp - errors.delta + p.dlse(row);
-                values.push(dz);
-                all_terms.push(terms);
-                shares.push([kept.varies * t * e.slope, kept.w * e.slope]);
-                keys.push(k);
+                batch.push(dz, terms, k);
+                of_lse.push(kept.varies * t * e.slope);
+                of_delta.push(kept.w * e.slope);
             }
-            dq.add(&values, &all_terms, &keys);
-            dq.share(&shares, &keys);
+            dq.share([&of_lse, &of_delta], &batch.x);
+            batch.add_to(&mut dq);
         }
         let stored = Term::certain(errors.delta_stored);
         dq.settle([

@@ -3,6 +3,7 @@
 //! `docs/bounds.md` derives each line; the names of its sections stand beside them.
 
 use super::entry::{Arithmetic, Products, Term};
+use super::equal::most_equal;
 use super::recipe::{Delta, Recipe};
 use super::score::{EntryError, Packed, Scores, exponential};
 use super::vectors::{Running, TERMS};
@@ -159,7 +160,7 @@ pub(crate) fn row_errors_packed(
     let mut errors = RowErrors {
         largest_score: largest,
         largest_entry: entries.iter().fold(0.0, most),
-        multiplicity: multiplicity(&entries, arithmetic.u),
+        multiplicity: most_equal(entries.iter().map(|e| e.s).collect(), arithmetic.u),
         sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, lse, largest))),
         lse,
         delta: dot(problem.g(row), saved.o.row(row.b, row.h, row.i)),
@@ -186,20 +187,6 @@ pub(super) fn with_own_forward(
     row_arithmetic.forward(&mut errors, Mode::Exact);
     row_arithmetic.delta(&mut errors, Mode::Exact);
     errors
-}
-
-/// The largest number of scores within a few roundings of each other.
-fn multiplicity(entries: &[EntryError], u: f64) -> f64 {
-    let mut scores: Vec<f64> = entries.iter().map(|e| e.s).collect();
-    scores.sort_unstable_by(f64::total_cmp);
-    let (mut most, mut first) = (1, 0);
-    for (at, &s) in scores.iter().enumerate() {
-        while s - scores[first] > 4.0 * u * s.abs().max(1.0) {
-            first += 1;
-        }
-        most = most.max(at + 1 - first);
-    }
-    most as f64
 }
 
 /// One row and everything its errors depend on.

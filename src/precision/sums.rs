@@ -2,7 +2,7 @@
 
 use super::entry::{Arithmetic, Term};
 use super::stage::Stage;
-use super::vectors::{Of, Running, accumulate};
+use super::vectors::{Running, add_errors, add_products};
 
 /// The errors of one term of a sum, by stage.
 pub(super) type Terms = [Term; Stage::COUNT];
@@ -34,8 +34,8 @@ pub(super) struct Sums {
     head: Vec<f64>,
     heads_abs: Vec<f64>,
     heads_error: Vec<f64>,
-    /// Of the terms that are being added.
-    factors: Vec<f64>,
+    /// Of the terms that are being added, at one stage.
+    errors: Vec<Term>,
 }
 
 impl Sums {
@@ -53,7 +53,7 @@ impl Sums {
             head: vec![0.0; width],
             heads_abs: vec![0.0; width],
             heads_error: vec![0.0; width],
-            factors: Vec::new(),
+            errors: Vec::new(),
         }
     }
 
@@ -72,35 +72,34 @@ impl Sums {
     /// Adds errors alone.
     pub(super) fn add_errors(&mut self, terms: &[Terms], x: &[&[f64]]) {
         for stage in 0..Stage::COUNT {
-            let errors = || terms.iter().map(|terms| terms[stage]);
-            if errors().all(|term| term.worst == 0.0) {
+            if terms.iter().all(|terms| terms[stage].worst == 0.0) {
                 continue;
             }
             self.used[stage] = true;
             let at = stage * self.width..(stage + 1) * self.width;
-            let parts: [(&mut [f64], Of, fn(Term) -> f64); 3] = [
-                (&mut self.worst[at.clone()], Of::Magnitude, |term| term.worst),
-                (&mut self.squares[at.clone()], Of::Square, |term| term.tau.max(0.0)),
-                (&mut self.certain[at], Of::Magnitude, |term| term.certain.max(0.0)),
-            ];
-            for (sums, of, part) in parts {
-                let factor = |term: Term| if term.worst == 0.0 { 0.0 } else { part(term) };
-                self.factors.clear();
-                self.factors.extend(errors().map(factor));
-                if self.factors.iter().any(|&factor| factor != 0.0) {
-                    accumulate(of, &self.factors, x, sums);
-                }
-            }
+            let [worst, squares, certain] = [&mut self.worst, &mut self.squares, &mut self.certain];
+            self.errors.clear();
+            let none = Term::default();
+            self.errors.extend(
+                terms.iter().map(
+                    |terms| {
+                        if terms[stage].worst == 0.0 { none } else { terms[stage] }
+                    },
+                ),
+            );
+            add_errors(
+                &self.errors,
+                x,
+                [&mut worst[at.clone()], &mut squares[at.clone()], &mut certain[at]],
+            );
         }
     }
 
     /// Adds `coefficients x` to what the terms share of the errors of `lse` and of `delta`.
-    pub(super) fn share(&mut self, coefficients: &[[f64; 2]], x: &[&[f64]]) {
-        for (which, shared) in self.shared.iter_mut().enumerate() {
+    pub(super) fn share(&mut self, coefficients: [&[f64]; 2], x: &[&[f64]]) {
+        for (shared, coefficients) in self.shared.iter_mut().zip(coefficients) {
             shared.resize(self.width, 0.0);
-            self.factors.clear();
-            self.factors.extend(coefficients.iter().map(|of| of[which]));
-            accumulate(Of::Product, &self.factors, x, shared);
+            add_products(coefficients, x, shared);
         }
     }
 

@@ -5,7 +5,7 @@
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
 )]
 
-use super::entry::{Products, partial_bound};
+use super::entry::{Products, Term, partial_bound};
 use pulp::{Arch, Simd, WithSimd};
 
 /// Terms that are added to sums at a time.
@@ -141,28 +141,19 @@ impl WithSimd for AddTerms<'_> {
         let (abs, rest) = rest.split_at_mut(width);
         let (squares, rest) = rest.split_at_mut(width);
         let (least, most) = rest.split_at_mut(width);
-        let whole = width - width % (size_of::<S::f64s>() / size_of::<f64>());
-        {
-            let (sum, _) = S::as_mut_simd_f64s(sum);
-            let (abs, _) = S::as_mut_simd_f64s(abs);
-            let (squares, _) = S::as_mut_simd_f64s(squares);
-            let (least, _) = S::as_mut_simd_f64s(least);
-            let (most, _) = S::as_mut_simd_f64s(most);
-            // The sums of a vector of elements stay in registers for all terms.
-            for at in 0..sum.len() {
-                let mut sums = [sum[at], abs[at], squares[at], least[at], most[at]];
-                for (&value, x) in values.iter().zip(x) {
-                    let product = simd.mul_f64s(simd.splat_f64s(value), S::as_simd_f64s(x).0[at]);
-                    sums[0] = simd.add_f64s(sums[0], product);
-                    sums[1] = simd.add_f64s(sums[1], simd.abs_f64s(product));
-                    sums[2] = simd.add_f64s(sums[2], simd.mul_f64s(product, product));
-                    sums[3] = simd.min_f64s(sums[3], sums[0]);
-                    sums[4] = simd.max_f64s(sums[4], sums[0]);
-                }
-                [sum[at], abs[at], squares[at], least[at], most[at]] = sums;
-            }
+        let mut sums = [sum, abs, squares, least, most];
+        let lanes = size_of::<S::f64s>() / size_of::<f64>();
+        let mut first = 0;
+        while first + 2 * lanes <= width {
+            add_terms::<S, 2>(simd, first, values, x, &mut sums);
+            first += 2 * lanes;
         }
-        for d in whole..width {
+        while first + lanes <= width {
+            add_terms::<S, 1>(simd, first, values, x, &mut sums);
+            first += lanes;
+        }
+        let [sum, abs, squares, least, most] = sums;
+        for d in first..width {
             for (&value, x) in values.iter().zip(x) {
                 let product = value * x[d];
                 sum[d] += product;
@@ -175,76 +166,159 @@ impl WithSimd for AddTerms<'_> {
     }
 }
 
-/// What becomes of a factor and an `x` before they are added.
-#[derive(Clone, Copy)]
-pub(super) enum Of {
-    /// `factor x`.
-    Product,
-    /// `factor |x|`.
-    Magnitude,
-    /// `(factor x)^2`.
-    Square,
+/// Of `N` vectors of elements, whose sums stay in registers for all terms.
+#[inline(always)]
+fn add_terms<S: Simd, const N: usize>(
+    simd: S,
+    first: usize,
+    values: &[f64],
+    x: &[&[f64]],
+    sums: &mut [&mut [f64]; 5],
+) {
+    let zero = simd.splat_f64s(0.0);
+    let mut local = [[zero; N]; 5];
+    for (local, sums) in local.iter_mut().zip(sums.iter()) {
+        local.copy_from_slice(&S::as_simd_f64s(&sums[first..]).0[..N]);
+    }
+    for (&value, x) in values.iter().zip(x) {
+        let (value, x) = (simd.splat_f64s(value), &S::as_simd_f64s(&x[first..]).0[..N]);
+        for n in 0..N {
+            let product = simd.mul_f64s(value, x[n]);
+            let sum = simd.add_f64s(local[0][n], product);
+            local[0][n] = sum;
+            local[1][n] = simd.add_f64s(local[1][n], simd.abs_f64s(product));
+            local[2][n] = simd.add_f64s(local[2][n], simd.mul_f64s(product, product));
+            local[3][n] = simd.min_f64s(local[3][n], sum);
+            local[4][n] = simd.max_f64s(local[4][n], sum);
+        }
+    }
+    for (local, sums) in local.iter().zip(sums) {
+        S::as_mut_simd_f64s(&mut sums[first..]).0[..N].copy_from_slice(local);
+    }
 }
 
-/// Adds what becomes of each factor and its `x` to the sum of each element, one after the other.
-pub(super) fn accumulate(of: Of, factors: &[f64], x: &[&[f64]], sums: &mut [f64]) {
-    Arch::new().dispatch(Accumulate { of, factors, x, sums });
+/// Adds `factor x` to the sum of each element for each factor and its `x`, one after the other.
+pub(super) fn add_products(factors: &[f64], x: &[&[f64]], sums: &mut [f64]) {
+    Arch::new().dispatch(AddProducts { factors, x, sums });
 }
 
-struct Accumulate<'a> {
-    of: Of,
+struct AddProducts<'a> {
     factors: &'a [f64],
     x: &'a [&'a [f64]],
     sums: &'a mut [f64],
 }
 
-impl Accumulate<'_> {
+impl WithSimd for AddProducts<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<S: Simd>(
-        self,
-        simd: S,
-        of: impl Fn(S::f64s, S::f64s) -> S::f64s,
-        of_one: impl Fn(f64, f64) -> f64,
-    ) {
-        let width = self.sums.len();
-        let (sums, rest) = S::as_mut_simd_f64s(self.sums);
-        for (at, sum) in sums.iter_mut().enumerate() {
-            for (&factor, x) in self.factors.iter().zip(self.x) {
-                let term = of(simd.splat_f64s(factor), S::as_simd_f64s(x).0[at]);
-                *sum = simd.add_f64s(*sum, term);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let AddProducts { factors, x, sums } = self;
+        for (&factor, x) in factors.iter().zip(x) {
+            let (sums, sums_rest) = S::as_mut_simd_f64s(sums);
+            let ((x, x_rest), by) = (S::as_simd_f64s(x), simd.splat_f64s(factor));
+            for (sum, &x) in sums.iter_mut().zip(x) {
+                *sum = simd.add_f64s(*sum, simd.mul_f64s(by, x));
             }
-        }
-        let whole = width - rest.len();
-        for (d, sum) in rest.iter_mut().enumerate() {
-            for (&factor, x) in self.factors.iter().zip(self.x) {
-                *sum += of_one(factor, x[whole + d]);
+            for (sum, x) in sums_rest.iter_mut().zip(x_rest) {
+                *sum += factor * x;
             }
         }
     }
 }
 
-impl WithSimd for Accumulate<'_> {
+/// Adds the errors of some terms of a sum, one after the other: `worst |x|`, `(tau x)^2` and `certain |x|`, to each element.
+pub(super) fn add_errors(terms: &[Term], x: &[&[f64]], sums: [&mut [f64]; 3]) {
+    Arch::new().dispatch(AddErrors { terms, x, sums });
+}
+
+struct AddErrors<'a> {
+    terms: &'a [Term],
+    x: &'a [&'a [f64]],
+    sums: [&'a mut [f64]; 3],
+}
+
+impl WithSimd for AddErrors<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.of {
-            Of::Product => {
-                self.run(simd, |factor, x| simd.mul_f64s(factor, x), |factor, x| factor * x)
-            }
-            Of::Magnitude => self.run(
-                simd,
-                |factor, x| simd.mul_f64s(factor, simd.abs_f64s(x)),
-                |factor, x| factor * x.abs(),
-            ),
-            Of::Square => {
-                let square = |factor, x| {
-                    let error = simd.mul_f64s(factor, x);
-                    simd.mul_f64s(error, error)
-                };
-                self.run(simd, square, |factor, x| (factor * x) * (factor * x));
+        let AddErrors { terms, x, mut sums } = self;
+        let (tau, certain) =
+            (terms.iter().any(|term| term.tau > 0.0), terms.iter().any(|term| term.certain > 0.0));
+        let width = sums[0].len();
+        let lanes = size_of::<S::f64s>() / size_of::<f64>();
+        let mut first = 0;
+        while first + 4 * lanes <= width {
+            errors_of::<S, 4>(simd, first, (tau, certain), terms, x, &mut sums);
+            first += 4 * lanes;
+        }
+        while first + lanes <= width {
+            errors_of::<S, 1>(simd, first, (tau, certain), terms, x, &mut sums);
+            first += lanes;
+        }
+        let [worst, squares, certain] = sums;
+        for d in first..width {
+            for (term, x) in terms.iter().zip(x) {
+                let (tau, certainly) = (term.tau.max(0.0), term.certain.max(0.0));
+                worst[d] += term.worst * x[d].abs();
+                squares[d] += (tau * x[d]) * (tau * x[d]);
+                certain[d] += certainly * x[d].abs();
             }
         }
+    }
+}
+
+/// Of `N` vectors of elements; what is 0 in all terms is left out.
+#[inline(always)]
+fn errors_of<S: Simd, const N: usize>(
+    simd: S,
+    first: usize,
+    which: (bool, bool),
+    terms: &[Term],
+    x: &[&[f64]],
+    sums: &mut [&mut [f64]; 3],
+) {
+    match which {
+        (false, false) => some_errors::<S, N, false, false>(simd, first, terms, x, sums),
+        (false, true) => some_errors::<S, N, false, true>(simd, first, terms, x, sums),
+        (true, false) => some_errors::<S, N, true, false>(simd, first, terms, x, sums),
+        (true, true) => some_errors::<S, N, true, true>(simd, first, terms, x, sums),
+    }
+}
+
+#[inline(always)]
+fn some_errors<S: Simd, const N: usize, const TAU: bool, const CERTAIN: bool>(
+    simd: S,
+    first: usize,
+    terms: &[Term],
+    x: &[&[f64]],
+    sums: &mut [&mut [f64]; 3],
+) {
+    let mut local = [[simd.splat_f64s(0.0); N]; 3];
+    for (local, sums) in local.iter_mut().zip(sums.iter()) {
+        local.copy_from_slice(&S::as_simd_f64s(&sums[first..]).0[..N]);
+    }
+    for (term, x) in terms.iter().zip(x) {
+        let x = &S::as_simd_f64s(&x[first..]).0[..N];
+        let worst = simd.splat_f64s(term.worst);
+        // As in a comparison with zero, a NaN is none.
+        let (tau, certain) =
+            (simd.splat_f64s(term.tau.max(0.0)), simd.splat_f64s(term.certain.max(0.0)));
+        for n in 0..N {
+            let magnitude = simd.abs_f64s(x[n]);
+            local[0][n] = simd.add_f64s(local[0][n], simd.mul_f64s(worst, magnitude));
+            if TAU {
+                let error = simd.mul_f64s(tau, x[n]);
+                local[1][n] = simd.add_f64s(local[1][n], simd.mul_f64s(error, error));
+            }
+            if CERTAIN {
+                local[2][n] = simd.add_f64s(local[2][n], simd.mul_f64s(certain, magnitude));
+            }
+        }
+    }
+    for (local, sums) in local.iter().zip(sums) {
+        S::as_mut_simd_f64s(&mut sums[first..]).0[..N].copy_from_slice(local);
     }
 }
 
@@ -276,19 +350,21 @@ mod tests {
         for width in [1, 7, 8, 67] {
             let mut running = Running::new(width);
             let mut plain = vec![[0.0_f64; 5]; width];
-            let (mut sums, mut errors) = (vec![vec![0.0; width]; 3], vec![[0.0; 3]; width]);
+            let (mut sums, mut errors) = (vec![vec![0.0; width]; 3], vec![[0.0; 4]; width]);
             let x = wave(9 * width);
             let x: Vec<&[f64]> = x.chunks_exact(width).collect();
             let values: Vec<f64> = (0..9).map(|n| libm::cos(f64::from(n))).collect();
             let factors: Vec<f64> = values.iter().map(|x| x / 3.0).collect();
+            let term =
+                |x: f64| Term { worst: x.abs(), tau: x.abs() / 7.0, certain: (0.2 - x).max(0.0) };
+            let terms: Vec<Term> = factors.iter().map(|&x| term(x)).collect();
+            let mut products = vec![0.0; width];
             // In two parts, of which the second goes on where the first ended.
             for part in [0..4, 4..9] {
                 running.add(&values[part.clone()], &x[part.clone()]);
-                for (of, sums) in
-                    [Of::Product, Of::Magnitude, Of::Square].into_iter().zip(&mut sums)
-                {
-                    accumulate(of, &factors[part.clone()], &x[part.clone()], sums);
-                }
+                add_products(&factors[part.clone()], &x[part.clone()], &mut products);
+                let [worst, squares, certain] = &mut sums[..] else { panic!("three") };
+                add_errors(&terms[part.clone()], &x[part], [worst, squares, certain]);
             }
             for ((&value, &factor), x) in values.iter().zip(&factors).zip(&x) {
                 for ((plain, errors), x) in plain.iter_mut().zip(&mut errors).zip(*x) {
@@ -298,9 +374,11 @@ mod tests {
                     plain[2] += product * product;
                     plain[3] = plain[3].min(plain[0]);
                     plain[4] = plain[4].max(plain[0]);
-                    errors[0] += factor * x;
-                    errors[1] += factor * x.abs();
-                    errors[2] += (factor * x) * (factor * x);
+                    let term = term(factor);
+                    errors[0] += term.worst * x.abs();
+                    errors[1] += (term.tau * x) * (term.tau * x);
+                    errors[2] += term.certain * x.abs();
+                    errors[3] += factor * x;
                 }
             }
             for (d, [sum, abs, squares, least, most]) in plain.into_iter().enumerate() {
@@ -309,7 +387,7 @@ mod tests {
                     [running.sum(d), running.abs(d), running.partial(d)],
                     [sum, abs, partial]
                 );
-                assert_eq!([sums[0][d], sums[1][d], sums[2][d]], errors[d]);
+                assert_eq!([sums[0][d], sums[1][d], sums[2][d], products[d]], errors[d]);
             }
         }
     }

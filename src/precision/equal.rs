@@ -1,0 +1,96 @@
+//! How many numbers of a set are equal up to rounding, and so may round alike.
+
+/// Numbers from which it is worth to find out first which may be equal to another.
+const MANY: usize = 256;
+
+/// Bits of the table for each number.
+const BITS: usize = 64;
+
+/// The largest number of finite numbers within a few roundings of the largest of them; 1 where there is none.
+pub(super) fn most_equal(mut numbers: Vec<f64>, u: f64) -> f64 {
+    if numbers.len() >= MANY {
+        numbers = may_be_equal(numbers, u);
+    }
+    numbers.sort_unstable_by(f64::total_cmp);
+    let (mut most, mut first) = (1, 0);
+    for (at, &x) in numbers.iter().enumerate() {
+        while x - numbers[first] > spacing(x, u) {
+            first += 1;
+        }
+        most = most.max(at + 1 - first);
+    }
+    most as f64
+}
+
+fn spacing(x: f64, u: f64) -> f64 {
+    4.0 * u * x.abs().max(1.0)
+}
+
+/// Without those that are far from all others, in linear time: the rest is few numbers, and sorted quickly.
+///
+/// Cells are twice as wide as numbers may be apart, so that those of two equal numbers are the same or neighbours. A bit for
+/// each cell, modulo the size of the table, says whether a number is there.
+fn may_be_equal(numbers: Vec<f64>, u: f64) -> Vec<f64> {
+    let width = 2.0 * numbers.iter().fold(0.0, |most: f64, &x| most.max(spacing(x, u)));
+    if !width.is_finite() || numbers.iter().any(|x| !x.is_finite()) {
+        return numbers;
+    }
+    let bits = (BITS * numbers.len()).next_power_of_two();
+    let cell = |x: f64| libm::floor(x / width) as i64 as usize;
+    let place = |cell: usize| (cell % bits / 64, 1_u64 << (cell % 64));
+    let (mut once, mut twice) = (vec![0_u64; bits / 64], vec![0_u64; bits / 64]);
+    for &x in &numbers {
+        let (word, bit) = place(cell(x));
+        twice[word] |= once[word] & bit;
+        once[word] |= bit;
+    }
+    let is_in = |table: &[u64], cell: usize| {
+        let (word, bit) = place(cell);
+        table[word] & bit != 0
+    };
+    let mut numbers = numbers;
+    numbers.retain(|&x| {
+        let cell = cell(x);
+        is_in(&twice, cell)
+            || is_in(&once, cell.wrapping_sub(1))
+            || is_in(&once, cell.wrapping_add(1))
+    });
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// By looking at all pairs.
+    fn plainly(numbers: &[f64], u: f64) -> f64 {
+        let near = |x: f64| numbers.iter().filter(|&&y| y <= x && x - y <= spacing(x, u)).count();
+        numbers.iter().map(|&x| near(x)).max().unwrap_or(1).max(1) as f64
+    }
+
+    proptest! {
+        /// Clusters of numbers a few roundings apart, of either sign, among others.
+        #[test]
+        fn as_many_are_equal_as_all_pairs_say(
+            centres in proptest::collection::vec((-9.0..9.0_f64, 1..5_usize), 0..400),
+            step in 0.0..3.0_f64, bits in prop_oneof![Just(24), Just(53)], scale in -3..4_i32,
+        ) {
+            let u = libm::ldexp(1.0, -bits);
+            let cluster = |&(centre, count): &(f64, usize)| -> Vec<f64> {
+                let centre = libm::ldexp(centre, 4 * scale);
+                (0..count).map(|n| centre + n as f64 * step * spacing(centre, u)).collect()
+            };
+            let numbers: Vec<f64> = centres.iter().flat_map(cluster).collect();
+            prop_assert_eq!(most_equal(numbers.clone(), u), plainly(&numbers, u));
+        }
+    }
+
+    #[test]
+    fn none_one_and_the_same_number() {
+        let u = libm::ldexp(1.0, -24);
+        assert_eq!([most_equal(vec![], u), most_equal(vec![3.0], u)], [1.0; 2]);
+        assert_eq!(most_equal(vec![-0.5; 1000], u), 1000.0);
+        assert_eq!(may_be_equal((0..1000).map(f64::from).collect(), u), [0.0; 0]);
+    }
+}
