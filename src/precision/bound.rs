@@ -2,6 +2,7 @@
 
 use super::entry::{Arithmetic, Term};
 use super::equal::most_equal;
+use super::progress::{Progress, Silent};
 use super::recipe::Recipe;
 use super::row::{Mode, RowErrors, row_errors_packed};
 use super::rows::{OfRows, rows_of};
@@ -161,12 +162,17 @@ pub const ELEMENTWISE_FALSE_ALARM: f64 = 2.5e-10;
 /// ```
 #[must_use]
 pub fn bounds(question: &Question<'_>) -> Bounds {
-    let (rows, of_rows, _) = rows_of(question, |_, _| ());
-    bounds_of(question, &rows, of_rows)
+    let (rows, of_rows, _) = rows_of(question, &Silent, |_, _| ());
+    bounds_of(question, &Silent, &rows, of_rows)
 }
 
 /// The same, given the rows; without `o` and `lse` where these are.
-pub(crate) fn bounds_of(question: &Question<'_>, rows: &[RowErrors], of_rows: OfRows) -> Bounds {
+pub(crate) fn bounds_of(
+    question: &Question<'_>,
+    progress: &dyn Progress,
+    rows: &[RowErrors],
+    of_rows: OfRows,
+) -> Bounds {
     let core = Core::new(question);
     let lambda = core.lambda;
     let OfRows { o, lse, dq } = of_rows;
@@ -178,7 +184,11 @@ pub(crate) fn bounds_of(question: &Question<'_>, rows: &[RowErrors], of_rows: Of
         };
         Bound::concat(rows.par_iter().enumerate().map(dq).collect())
     });
-    let blocks = core.each_key_block(rows, |block| [block.dk, block.dv].map(Bound::from_elements));
+    progress.stage("bounds, by keys", core.key_blocks() as u64);
+    let blocks = core.each_key_block(rows, |block| {
+        progress.done(1);
+        [block.dk, block.dv].map(Bound::from_elements)
+    });
     let (dk, dv) = blocks.into_iter().map(|[dk, dv]| (dk, dv)).unzip();
     let [dbias, dsink] =
         [core.dbias(), core.dsink(rows)].map(|elements| elements.map(Bound::from_elements));

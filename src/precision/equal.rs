@@ -28,15 +28,17 @@ fn spacing(x: f64, u: f64) -> f64 {
 
 /// Without those that are far from all others, in linear time: the rest is few numbers, and sorted quickly.
 ///
-/// Cells are twice as wide as numbers may be apart, so that those of two equal numbers are the same or neighbours. A bit for
+/// Cells are four times as wide as numbers may be apart (that round zero twice as wide), so that those of two equal numbers are the
+/// same or neighbours, whatever the quotient's rounding: it is below `1 / 16 u`. A bit for
 /// each cell, modulo the size of the table, says whether a number is there.
 fn may_be_equal(numbers: Vec<f64>, u: f64) -> Vec<f64> {
-    let width = 2.0 * numbers.iter().fold(0.0, |most: f64, &x| most.max(spacing(x, u)));
+    let width = 4.0 * numbers.iter().fold(0.0, |most: f64, &x| most.max(spacing(x, u)));
     if !width.is_finite() || numbers.iter().any(|x| !x.is_finite()) {
         return numbers;
     }
     let bits = (BITS * numbers.len()).next_power_of_two();
-    let cell = |x: f64| libm::floor(x / width) as i64 as usize;
+    let inverse = 1.0 / width;
+    let cell = |x: f64| (x * inverse) as i64 as usize;
     let place = |cell: usize| (cell % bits / 64, 1_u64 << (cell % 64));
     let (mut once, mut twice) = (vec![0_u64; bits / 64], vec![0_u64; bits / 64]);
     for &x in &numbers {

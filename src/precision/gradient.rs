@@ -86,21 +86,27 @@ impl Core<'_> {
     ) -> Vec<T> {
         let p = self.q.problem;
         let (sizes, of_head) = (p.sizes(), p.group() * p.sizes().queries);
-        let heads = sizes.batch * sizes.key_heads;
         let rows = |head: usize| &rows[head * of_head..(head + 1) * of_head];
         let tail = |head: usize| {
             let rho = rows(head).iter().map(|errors| libm::expm1(errors.largest_log()));
             let lses = rows(head).iter().map(|errors| errors.lse).collect();
             self.tail(rho.fold(0.0, f64::max), equal_rows(lses, self.a.u))
         };
-        let tails: Vec<Tail> = (0..heads).into_par_iter().map(tail).collect();
+        let tails: Vec<Tail> =
+            (0..sizes.batch * sizes.key_heads).into_par_iter().map(tail).collect();
         let blocks = sizes.keys.div_ceil(KEYS);
         let block = |at: usize| {
             let (head, first) = (at / blocks, at % blocks * KEYS);
             let keys = first..(first + KEYS).min(sizes.keys);
             make(self.key_block(rows(head), head, keys, tails[head]))
         };
-        (0..heads * blocks).into_par_iter().map(block).collect()
+        (0..self.key_blocks()).into_par_iter().map(block).collect()
+    }
+
+    /// How many blocks of keys there are.
+    pub(super) fn key_blocks(&self) -> usize {
+        let sizes = self.q.problem.sizes();
+        sizes.batch * sizes.key_heads * sizes.keys.div_ceil(KEYS)
     }
 
     /// `dk` and `dv` of some keys of a key head, counted over the batch.

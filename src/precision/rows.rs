@@ -1,7 +1,9 @@
 //! What the rows of a problem may err, each computed once, and the bounds that need all entries of a row.
 
 use super::bound::{Bound, Core, Question};
+use super::progress::Progress;
 use super::row::{Mode, RowErrors, with_own_forward};
+use crate::evaluation::visible_count;
 use crate::problem::Row;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -20,10 +22,16 @@ pub(crate) struct OfRows {
 /// No mask plays a part in the first.
 pub(crate) fn rows_of<T: Send>(
     question: &Question<'_>,
+    progress: &dyn Progress,
     visit: impl Fn(Row, &RowErrors) -> T + Sync,
 ) -> (Vec<RowErrors>, OfRows, Vec<T>) {
     let core = Core::new(question);
-    let (rows, made) = core.each_row(|row, errors| (core.of_row(row, errors), visit(row, errors)));
+    progress.stage("bounds, by rows", visible_count(question.problem));
+    let (rows, made) = core.each_row(|row, errors| {
+        let made = (core.of_row(row, errors), visit(row, errors));
+        progress.done(errors.entries.len() as u64);
+        made
+    });
     let mut of_rows =
         OfRows { dq: question.sample.is_none().then(Bound::default), ..OfRows::default() };
     let mut visited = Vec::with_capacity(made.len());

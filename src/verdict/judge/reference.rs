@@ -6,8 +6,8 @@ use crate::fast::OwnError;
 use crate::forward::Saved;
 use crate::gallery::{directions, usual};
 use crate::precision::{
-    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, OfRows, Question, Ranges, Recipe,
-    RowErrors, Truth, bounds_of, has_ranges, limits, ranges, rows_of,
+    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, OfRows, Progress, Question, Ranges,
+    Recipe, RowErrors, Truth, bounds_of, has_ranges, limits, ranges, rows_of,
 };
 use crate::problem::Problem;
 use crate::sus::{Draw, Sample, sample};
@@ -55,9 +55,11 @@ impl Judged {
         (rows, of_rows): (&[RowErrors], OfRows),
         own: Option<&OwnError>,
         directions: &[Direction],
+        progress: &dyn Progress,
     ) -> Self {
-        let mut bounds = bounds_of(question, rows, of_rows);
+        let mut bounds = bounds_of(question, progress, rows, of_rows);
         let own_share = own.map(|own| bounds.widen(own));
+        progress.stage("limits of the statistics", 0);
         let limits = limits(question, &bounds, directions);
         // They are of an exact truth.
         let ranges = if own.is_none() { ranges(question) } else { None };
@@ -72,9 +74,10 @@ impl Judged {
         rows: (&[RowErrors], OfRows),
         own: Option<&OwnError>,
         draw: Option<&Draw>,
+        progress: &dyn Progress,
     ) -> Self {
         let directions = directions(question.problem, draw, question.recipe);
-        let mut judged = Judged::new(question, rows, own, &directions);
+        let mut judged = Judged::new(question, rows, own, &directions, progress);
         if let Some((_, along)) = &mut judged.limits
             && let Some(usual) = usual(question.problem, draw, question.recipe)
         {
@@ -135,7 +138,9 @@ impl Reference {
         draw: Option<&Draw>,
         (truth, drawn): (Truth, Option<Sample>),
         mode: Mode,
+        progress: &dyn Progress,
     ) -> Result<Self, Error> {
+        progress.stage("truth of the gradients", 0);
         let saved = truth.saved();
         let drawn = match (draw, drawn) {
             (Some(draw), None) => Some(sample(problem, &saved, draw)?),
@@ -160,11 +165,11 @@ impl Reference {
             _ => None,
         };
         let decide = |row, errors: &_| deciding.as_ref().map(|deciding| deciding.row(row, errors));
-        let (rows, of_rows, decided) = rows_of(&question, decide);
+        let (rows, of_rows, decided) = rows_of(&question, progress, decide);
         let forced = ForcedMask::of_rows(decided.into_iter().flatten().collect());
         let borderline = deciding.is_some().then_some(forced.either.as_slice());
         let question = Question { borderline, ..question };
-        let judged = Judged::of_case(&question, (&rows, of_rows), own.as_ref(), draw);
+        let judged = Judged::of_case(&question, (&rows, of_rows), own.as_ref(), draw, progress);
         let mask = drawn.map(|sample| DrawnMask { sample, forced, rows });
         Ok(Reference { truth, saved, mask, judged, own_lse })
     }
