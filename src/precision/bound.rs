@@ -269,7 +269,9 @@ impl Bound {
 
     fn concat(all: Vec<Bound>) -> Self {
         let mut bound = Bound::default();
-        all.into_iter().for_each(|other| bound.extend(other));
+        for other in all {
+            bound.extend(other);
+        }
         bound
     }
 }
@@ -321,7 +323,7 @@ impl<'a> Core<'a> {
     pub(super) fn o_row(&self, row: Row, errors: &RowErrors) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let o = self.q.saved.o.row(row.b, row.h, row.i);
-        let mut sums = Sums::of_values(errors.of_o.clone(), errors.entries.len());
+        let mut sums = Sums::of_values(&errors.of_o, errors.entries.len());
         let divisor = 1.0 - errors.weight_error;
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
         let (mut terms, mut x, mut away) = (Vec::new(), Vec::new(), Vec::new());
@@ -348,7 +350,9 @@ impl<'a> Core<'a> {
                 terms.push(of_entry);
             }
             away.clear();
-            x.iter().for_each(|v| away.extend(v.iter().zip(o).map(|(v, o)| v - o)));
+            for v in &x {
+                away.extend(v.iter().zip(o).map(|(v, o)| v - o));
+            }
             let away: Vec<&[f64]> = away.chunks(o.len().max(1)).collect();
             sums.add_errors(&terms, &away);
         }

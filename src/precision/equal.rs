@@ -63,7 +63,6 @@ fn may_be_equal(numbers: Vec<f64>, u: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     /// By looking at all pairs.
     fn plainly(numbers: &[f64], u: f64) -> f64 {
@@ -71,20 +70,42 @@ mod tests {
         numbers.iter().map(|&x| near(x)).max().unwrap_or(1).max(1) as f64
     }
 
-    proptest! {
-        /// Clusters of numbers a few roundings apart, of either sign, among others.
-        #[test]
-        fn as_many_are_equal_as_all_pairs_say(
-            centres in proptest::collection::vec((-9.0..9.0_f64, 1..5_usize), 0..400),
-            step in 0.0..3.0_f64, bits in prop_oneof![Just(24), Just(53)], scale in -3..4_i32,
-        ) {
+    /// Clusters of numbers a few roundings apart, of either sign, among others that are alone.
+    fn clusters(count: usize, step: f64, u: f64, scale: f64) -> Vec<f64> {
+        let cluster = |n: usize| {
+            let centre = scale * libm::sin((n * n) as f64);
+            (0..=n % 4).map(move |m| centre + m as f64 * step * spacing(centre, u))
+        };
+        (0..count).flat_map(cluster).collect()
+    }
+
+    #[test]
+    fn as_many_are_equal_as_all_pairs_say() {
+        for bits in [24, 53] {
             let u = libm::ldexp(1.0, -bits);
-            let cluster = |&(centre, count): &(f64, usize)| -> Vec<f64> {
-                let centre = libm::ldexp(centre, 4 * scale);
-                (0..count).map(|n| centre + n as f64 * step * spacing(centre, u)).collect()
-            };
-            let numbers: Vec<f64> = centres.iter().flat_map(cluster).collect();
-            prop_assert_eq!(most_equal(numbers.clone(), u), plainly(&numbers, u));
+            for (n, step) in [0.0, 0.4, 0.5, 0.99, 1.01].into_iter().enumerate() {
+                let scale = libm::ldexp(3.0, 4 * n as i32 - 8);
+                for count in [0, 1, 3, 300] {
+                    let numbers = clusters(count, step, u, scale);
+                    assert_eq!(most_equal(numbers.clone(), u), plainly(&numbers, u));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_has_an_equal_is_kept_also_across_the_border_of_two_cells() {
+        for bits in [24, 53] {
+            let u = libm::ldexp(1.0, -bits);
+            for scale in [0.1, 1.0, 30.0] {
+                let numbers = clusters(2000, 0.9, u, scale);
+                let kept = may_be_equal(numbers.clone(), u);
+                // Three of four clusters have more than one number.
+                assert!(kept.len() < numbers.len(), "all are kept");
+                for pair in numbers.windows(2).filter(|x| (x[1] - x[0]).abs() <= spacing(x[1], u)) {
+                    assert!(pair.iter().all(|x| kept.contains(x)), "{pair:?}");
+                }
+            }
         }
     }
 
@@ -93,6 +114,6 @@ mod tests {
         let u = libm::ldexp(1.0, -24);
         assert_eq!([most_equal(vec![], u), most_equal(vec![3.0], u)], [1.0; 2]);
         assert_eq!(most_equal(vec![-0.5; 1000], u), 1000.0);
-        assert_eq!(may_be_equal((0..1000).map(f64::from).collect(), u), [0.0; 0]);
+        assert!(may_be_equal((0..1000).map(f64::from).collect(), u).len() < 300);
     }
 }

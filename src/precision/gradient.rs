@@ -55,7 +55,7 @@ impl Core<'_> {
                 let (ds, terms, _) = self.ds_terms(row, errors, e, &kept);
                 let (dz, terms) = self.dz_terms(errors, e, &kept, ds, terms);
                 let t = e.dp - errors.delta + p.dlse(row);
-                batch.push(dz, terms, k);
+                batch.push(dz, &terms, k);
                 of_lse.push(kept.varies * t * e.slope);
                 of_delta.push(kept.w * e.slope);
             }
@@ -244,8 +244,8 @@ impl Core<'_> {
             let of_p = a.narrow_scaled(self.q.recipe.p, kept.w * (1.0 + r));
             of_dv[Stage::P as usize] = Term::certain(of_p);
         }
-        key.dk.push(dz, of_dk, p.q(row));
-        key.dv.push(kept.w, of_dv, p.g(row));
+        key.dk.push(dz, &of_dk, p.q(row));
+        key.dv.push(kept.w, &of_dv, p.g(row));
     }
 
     /// What an entry that a kernel may keep or drop adds to the errors of `dS` and of `W~`: itself.
@@ -284,9 +284,9 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn push(&mut self, value: f64, terms: Terms, x: &'a [f64]) {
+    fn push(&mut self, value: f64, terms: &Terms, x: &'a [f64]) {
         self.values.push(value);
-        self.terms.push(terms);
+        self.terms.push(*terms);
         self.x.push(x);
     }
 

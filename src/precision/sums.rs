@@ -58,7 +58,7 @@ impl Sums {
     }
 
     /// Sums to which some terms were added already, without their errors.
-    pub(super) fn of_values(values: Running, terms: usize) -> Self {
+    pub(super) fn of_values(values: &Running, terms: usize) -> Self {
         Sums { terms, values: values.clone(), ..Sums::new(values.width()) }
     }
 
