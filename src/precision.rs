@@ -5,18 +5,20 @@
 //! computed in double-double: [`Truth`]. `docs/bounds.md` derives every term.
 
 mod bound;
-mod by_keys;
 mod directional;
 mod drawn;
 mod entry;
+mod equal;
 mod format;
 mod functional;
 mod gradient;
 mod norm;
+mod progress;
 mod ranges;
 mod recipe;
 mod reduced;
 mod row;
+mod rows;
 mod score;
 mod stage;
 mod sums;
@@ -26,16 +28,19 @@ mod vectors;
 mod widen;
 
 pub use bound::{Bound, Bounds, ELEMENTWISE_FALSE_ALARM, Question, bounds, kept_weights};
+pub(crate) use bound::{bounds_of, kept_weights_of};
 pub use directional::{Along, Direction, WithO};
 pub use entry::Term;
 pub(crate) use entry::is_power_of_two;
 pub use format::Format;
 pub use functional::LARGEST_HEAD;
 pub use functional::{AllLimits, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits};
+pub use progress::{Progress, Silent};
 pub use ranges::{Range, Ranges, has_ranges, ranges};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub(crate) use row::row_errors_packed;
 pub use row::{Mode, RowErrors, row_errors};
+pub(crate) use rows::{OfRows, rows_of};
 pub use score::EntryError;
 pub(crate) use score::Packed;
 pub use stage::Stage;

@@ -22,7 +22,7 @@ pub use forced::{ForcedMask, forced_mask};
 pub use judge::{Judge, LARGE, TruthBy};
 pub use statistics::{DirectionResult, SetResult, StatisticResult};
 
-pub use crate::precision::Mode;
+pub use crate::precision::{Mode, Progress, Silent};
 
 /// What a verdict says, in the order in which the worst counts.
 ///

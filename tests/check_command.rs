@@ -219,3 +219,29 @@ fn a_picture_is_drawn_whatever_the_verdict_and_a_place_it_cannot_go_is_bad_input
     let (code, said, error) = check(&[&files[..], &["--dense", "--plot", text(&nowhere)]].concat());
     assert_eq!((code, said.as_str(), error.lines().count()), (2, "", 1), "{error}");
 }
+
+#[test]
+fn a_place_where_no_file_can_be_is_told_before_any_work_and_nothing_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let right = grad(&problem, "right.safetensors", &["--dense"]);
+    let report = folder.path().join("verdict.xml");
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    let before = files();
+    // A folder that is not there, and a folder where a file should be.
+    for picture in [folder.path().join("nowhere").join("errors.svg"), folder.path().to_owned()] {
+        let (code, said, error) = check(&[
+            text(&problem),
+            text(&right),
+            "--dense",
+            "--junit",
+            text(&report),
+            "--plot",
+            text(&picture),
+        ]);
+        assert_eq!((code, said.as_str(), error.lines().count()), (2, "", 1), "{error}");
+        assert!(error.contains(text(&picture)), "{error}");
+        // The report is written when the work is done.
+        assert_eq!(files(), before);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 106] = [
+const FILES: [&str; 107] = [
     "analysis.rs",
     "analysis/choose.rs",
     "analysis/plot.rs",
@@ -62,6 +62,7 @@ const FILES: [&str; 106] = [
     "precision/entry.rs",
     "precision/format.rs",
     "precision/functional.rs",
+    "precision/progress.rs",
     "precision/ranges.rs",
     "precision/recipe.rs",
     "precision/row.rs",

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Shape, eighths};
+use std::sync::Mutex;
 use sus_oracle::fast::evaluate;
 use sus_oracle::file::gradient_file::{Stored, to_tensors};
 use sus_oracle::file::tensor_file::Numbers;
@@ -11,7 +12,7 @@ use sus_oracle::file::{Pass, Settings, TensorFile};
 use sus_oracle::gallery::arithmetic::Arithmetic;
 use sus_oracle::gallery::{self, Launch, cases};
 use sus_oracle::precision::{LARGEST_HEAD, Mode, Recipe};
-use sus_oracle::verdict::{Case, Judge, Outcome, Rule, TruthBy, Verdict};
+use sus_oracle::verdict::{Case, Judge, Outcome, Progress, Rule, TruthBy, Verdict};
 
 fn judge(case: &cases::Case, recipe: &Recipe, mode: Mode, by: TruthBy) -> Judge {
     let case = Case::new(case.problem.clone(), case.settings.clone());
@@ -118,4 +119,38 @@ fn a_problem_too_large_for_the_statistics_says_that_it_goes_without_them() {
     let worst = judge.bounds().dq.decides[777];
     dq[777] = judge.gradients().dq.as_slice()[777] + 1.5 * worst;
     assert_eq!(judge.check(&file).outcome, Outcome::Fail);
+}
+
+/// The stages with their work, and what was done of it.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(&'static str, u64, u64)>>);
+
+impl Progress for Heard {
+    fn stage(&self, name: &'static str, work: u64) {
+        self.0.lock().unwrap().push((name, work, 0));
+    }
+
+    fn done(&self, work: u64) {
+        self.0.lock().unwrap().last_mut().unwrap().2 += work;
+    }
+}
+
+#[test]
+fn what_is_done_of_a_stage_is_its_work_and_the_bounds_say_how_much_that_is() {
+    for name in ["primes", "one_key"] {
+        let case = cases::named(name).unwrap();
+        let recipe = Recipe::built_in("f32").unwrap();
+        let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+        let case = Case::new(case.problem.clone(), case.settings.clone());
+        for mode in [Mode::Exact, Mode::Given] {
+            let heard = Heard::default();
+            let judge = Judge::heard(&case, &recipe, mode, TruthBy::Blocks, &heard).unwrap();
+            let verdict = judge.check_heard(&gallery::right_kernel(&launch), &heard);
+            assert_ne!(verdict.outcome, Outcome::Fail, "{name}: {:?}", verdict.findings);
+            let stages = heard.0.into_inner().unwrap();
+            assert!(stages.iter().all(|&(_, work, done)| work == done), "{name}: {stages:?}");
+            let known = stages.iter().filter(|stage| stage.1 > 0).count();
+            assert!(known >= if mode == Mode::Given { 4 } else { 2 }, "{name}: {stages:?}");
+        }
+    }
 }

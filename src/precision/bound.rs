@@ -1,11 +1,15 @@
 //! The bound of every element of every result.
 
 use super::entry::{Arithmetic, Term};
+use super::equal::most_equal;
+use super::progress::{Progress, Silent};
 use super::recipe::Recipe;
 use super::row::{Mode, RowErrors, row_errors_packed};
-use super::score::Packed;
+use super::rows::{OfRows, rows_of};
+use super::score::{EntryError, Packed};
 use super::stage::Stage;
 use super::sums::{Element, Sums, Tail, Terms};
+use super::vectors::TERMS;
 use crate::backward::Gradients;
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
@@ -158,13 +162,37 @@ pub const ELEMENTWISE_FALSE_ALARM: f64 = 2.5e-10;
 /// ```
 #[must_use]
 pub fn bounds(question: &Question<'_>) -> Bounds {
+    let (rows, of_rows, _) = rows_of(question, &Silent, |_, _| ());
+    bounds_of(question, &Silent, &rows, of_rows)
+}
+
+/// The same, given the rows; without `o` and `lse` where these are.
+pub(crate) fn bounds_of(
+    question: &Question<'_>,
+    progress: &dyn Progress,
+    rows: &[RowErrors],
+    of_rows: OfRows,
+) -> Bounds {
     let core = Core::new(question);
     let lambda = core.lambda;
-    let (o, lse) = core.forward();
-    let [dq, dk, dv] = core.heads().map(Bound::from_elements);
+    let OfRows { o, lse, dq } = of_rows;
+    let dq = dq.unwrap_or_else(|| {
+        let all = 0..question.problem.sizes().keys;
+        let dq = |(at, errors): (usize, &RowErrors)| {
+            let row = question.problem.row(at);
+            Bound::from_elements(core.dq_row(row, errors, &core.entries(row, errors, &all)))
+        };
+        Bound::concat(rows.par_iter().enumerate().map(dq).collect())
+    });
+    progress.stage("bounds, by keys", core.key_blocks() as u64);
+    let blocks = core.each_key_block(rows, |block| {
+        progress.done(1);
+        [block.dk, block.dv].map(Bound::from_elements)
+    });
+    let (dk, dv) = blocks.into_iter().map(|[dk, dv]| (dk, dv)).unzip();
     let [dbias, dsink] =
-        [core.dbias(), core.dsink()].map(|elements| elements.map(Bound::from_elements));
-    Bounds { o, lse, dq, dk, dv, dbias, dsink, lambda }
+        [core.dbias(), core.dsink(rows)].map(|elements| elements.map(Bound::from_elements));
+    Bounds { o, lse, dq, dk: Bound::concat(dk), dv: Bound::concat(dv), dbias, dsink, lambda }
 }
 
 /// The weights `W~` of a mask and their bounds, in the order of its columns.
@@ -191,17 +219,19 @@ pub fn bounds(question: &Question<'_>) -> Bounds {
 /// ```
 #[must_use]
 pub fn kept_weights(question: &Question<'_>) -> Vec<(f64, f64)> {
+    let (rows, _) = Core::new(question).each_row(|_, _| ());
+    kept_weights_of(question, &rows)
+}
+
+/// The same, given the rows.
+pub(crate) fn kept_weights_of(question: &Question<'_>, rows: &[RowErrors]) -> Vec<(f64, f64)> {
     let core = Core::new(question);
-    let p = question.problem;
-    let rows: Vec<Vec<(f64, f64)>> = (0..p.row_count())
-        .into_par_iter()
-        .map(|at| {
-            let errors = core.row_errors(p.row(at), question.mode);
-            let entries = errors.entries.iter();
-            entries.filter_map(|e| core.kept_weight(&errors, e, at)).collect()
-        })
-        .collect();
-    rows.concat()
+    let (p, all) = (question.problem, 0..question.problem.sizes().keys);
+    let weights = |(at, errors): (usize, &RowErrors)| -> Vec<(f64, f64)> {
+        let entries = core.entries(p.row(at), errors, &all);
+        entries.iter().filter_map(|e| core.kept_weight(errors, e, at)).collect()
+    };
+    rows.par_iter().enumerate().map(weights).collect::<Vec<_>>().concat()
 }
 
 /// Hoeffding's factor: a sub-Gaussian variable of parameter `tau` exceeds `lambda tau` in magnitude with probability at
@@ -230,6 +260,27 @@ impl Bound {
         }
         bound
     }
+
+    pub(super) fn extend(&mut self, other: Bound) {
+        self.decides.extend(other.decides);
+        self.worst.extend(other.worst);
+        self.stages.extend(other.stages);
+    }
+
+    fn concat(all: Vec<Bound>) -> Self {
+        let mut bound = Bound::default();
+        for other in all {
+            bound.extend(other);
+        }
+        bound
+    }
+}
+
+/// The errors of one stage.
+fn only(stage: Stage, term: Term) -> Terms {
+    let mut terms = Terms::default();
+    terms[stage as usize] = term;
+    terms
 }
 
 /// The operands that all bounds share.
@@ -268,48 +319,46 @@ impl<'a> Core<'a> {
         Tail { lambda: self.lambda, rho, multiplicity }
     }
 
-    /// Sections "o" and "lse".
-    fn forward(&self) -> (Bound, Bound) {
-        let p = self.q.problem;
-        let rows: Vec<(Vec<Element>, Element)> = (0..p.row_count())
-            .into_par_iter()
-            .map(|at| {
-                let row = p.row(at);
-                let errors = self.row_errors(row, Mode::Exact);
-                (self.o_row(row, &errors), self.lse_row(&errors))
-            })
-            .collect();
-        let lse = Bound::from_elements(rows.iter().map(|row| row.1));
-        (Bound::from_elements(rows.into_iter().flat_map(|row| row.0)), lse)
-    }
-
-    fn o_row(&self, row: Row, errors: &RowErrors) -> Vec<Element> {
+    /// Section "o".
+    pub(super) fn o_row(&self, row: Row, errors: &RowErrors) -> Vec<Element> {
         let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
         let o = self.q.saved.o.row(row.b, row.h, row.i);
-        let mut sums = Sums::new(o.len());
+        let mut sums = Sums::of_values(&errors.of_o, errors.entries.len());
         let divisor = 1.0 - errors.weight_error;
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
-        let mut away = vec![0.0; o.len()];
-        for e in &errors.entries {
-            let v = p.v(row, e.j);
-            let mut terms = Terms::default();
-            terms[Stage::P as usize] = Term::certain(a.narrow_scaled(recipe.p, e.w) * amplify);
-            sums.add(e.w, &terms, v);
-            let log = e.log.plus(errors.rescale);
-            let relative = Term { worst: libm::expm1(log.worst + e.log_stored) * amplify, ..log };
-            let mut terms = Terms::default();
-            terms[Stage::Score as usize] = relative.times(e.w);
-            terms[Stage::Score as usize].worst -= e.w * e.log_stored;
-            let first = log.decides(self.lambda) + e.log_stored;
-            terms[Stage::Score as usize].certain += e.w * (libm::expm1(first) - first);
-            terms[Stage::ScoreStore as usize] = Term::certain(e.w * e.log_stored);
-            away.iter_mut().zip(v.iter().zip(o)).for_each(|(x, (v, o))| *x = v - o);
+        let (mut terms, mut x, mut away) = (Vec::new(), Vec::new(), Vec::new());
+        for entries in errors.entries.chunks(TERMS) {
+            x.clear();
+            x.extend(entries.iter().map(|e| p.v(row, e.j)));
+            if a.is_narrow(recipe.p) {
+                let of_p = |e: &EntryError| Term::certain(a.narrow_scaled(recipe.p, e.w) * amplify);
+                terms.clear();
+                terms.extend(entries.iter().map(|e| only(Stage::P, of_p(e))));
+                sums.add_errors(&terms, &x);
+            }
+            terms.clear();
+            for e in entries {
+                let log = e.log.plus(errors.rescale);
+                let relative =
+                    Term { worst: libm::expm1(log.worst + e.log_stored) * amplify, ..log };
+                let mut of_score = relative.times(e.w);
+                of_score.worst -= e.w * e.log_stored;
+                let first = log.decides(self.lambda) + e.log_stored;
+                of_score.certain += e.w * (libm::expm1(first) - first);
+                let mut of_entry = only(Stage::Score, of_score);
+                of_entry[Stage::ScoreStore as usize] = Term::certain(e.w * e.log_stored);
+                terms.push(of_entry);
+            }
+            away.clear();
+            for v in &x {
+                away.extend(v.iter().zip(o).map(|(v, o)| v - o));
+            }
+            let away: Vec<&[f64]> = away.chunks(o.len().max(1)).collect();
             sums.add_errors(&terms, &away);
         }
         if let Some((w, log)) = errors.sink {
-            let mut terms = Terms::default();
-            terms[Stage::Score as usize] = log.plus(errors.rescale).times(w * amplify);
-            sums.add_errors(&terms, o);
+            let of_sink = log.plus(errors.rescale).times(w * amplify);
+            sums.add_errors(&[only(Stage::Score, of_sink)], &[o]);
         }
         let tail = self.tail(libm::expm1(errors.largest_log()), errors.multiplicity);
         let more = errors.forward_roundings - errors.entries.len();
@@ -334,7 +383,8 @@ impl<'a> Core<'a> {
         term.decides(self.lambda)
     }
 
-    fn lse_row(&self, errors: &RowErrors) -> Element {
+    /// Section "lse".
+    pub(super) fn lse_row(&self, errors: &RowErrors) -> Element {
         let recipe = self.q.recipe;
         let mut element = Element::default();
         if errors.lse == f64::NEG_INFINITY {
@@ -356,13 +406,5 @@ impl Question<'_> {
 /// The largest number of rows whose `lse` are equal up to rounding, and whose entries so may round alike.
 pub(super) fn equal_rows(mut lses: Vec<f64>, u: f64) -> f64 {
     lses.retain(|lse| lse.is_finite());
-    lses.sort_unstable_by(f64::total_cmp);
-    let (mut most, mut first) = (1, 0);
-    for (at, &lse) in lses.iter().enumerate() {
-        while lse - lses[first] > 4.0 * u * lse.abs().max(1.0) {
-            first += 1;
-        }
-        most = most.max(at + 1 - first);
-    }
-    most as f64
+    most_equal(lses, u)
 }

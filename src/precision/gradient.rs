@@ -1,93 +1,266 @@
-//! The bounds of `dq`, `dk` and `dv`.
+//! The bounds of `dq`, `dk` and `dv`: first by rows, all at once, then by blocks of keys, all at once.
+//!
+//! What is kept between the two is a summary of each row, so that memory grows with the rows and the keys and not with their product.
+//! The second pass computes again the entries that it needs: all of a dense pass, those of a mask. The terms of an element are
+//! added in the order of its keys, or of its rows, whatever the blocks and the threads.
 
 use super::bound::{Core, equal_rows};
 use super::entry::Term;
-use super::ranges::Rounded;
+use super::ranges::{Range, Rounded};
 use super::recipe::Gqa;
 use super::row::RowErrors;
-use super::score::EntryError;
+use super::score::{EntryError, Scores, exponential};
 use super::stage::Stage;
-use super::sums::{Element, Sums, Terms};
+use super::sums::{Element, Sums, Tail, Terms};
 use super::terms::add_row_terms;
+use super::vectors::TERMS;
 use crate::problem::Row;
 use crate::tensor::Tensor;
 use rayon::prelude::*;
+use std::ops::Range as Keys;
+
+/// Keys of a task, and rows whose entries it holds at a time.
+const KEYS: usize = 32;
+const ROWS: usize = 32;
+
+/// What a block of keys has.
+pub(super) struct KeyBlock {
+    pub(super) dk: Vec<Element>,
+    pub(super) dv: Vec<Element>,
+    /// Of a `dv` whose rounded weights are followed.
+    pub(super) dv_rounded: Vec<Range>,
+}
 
 impl Core<'_> {
-    /// `dq, dk, dv`: one task for each key head.
-    pub(super) fn heads(&self) -> [Vec<Element>; 3] {
+    /// Section "dq" of one row, from its entries that count.
+    pub(super) fn dq_row(
+        &self,
+        row: Row,
+        errors: &RowErrors,
+        entries: &[EntryError],
+    ) -> Vec<Element> {
         let p = self.q.problem;
-        let sizes = p.sizes();
-        let heads: Vec<_> = (0..sizes.batch * sizes.key_heads)
-            .into_par_iter()
-            .map(|at| {
-                let (b, key_head) = (at / sizes.key_heads, at % sizes.key_heads);
-                if self.is_large() {
-                    self.head_by_keys(b, key_head)
-                } else {
-                    self.head(b, key_head, None)
+        let number = p.row_number(row);
+        let mut dq = Sums::new(p.sizes().features);
+        let (mut batch, mut of_lse, mut of_delta) = (Batch::default(), Vec::new(), Vec::new());
+        for entries in entries.chunks(TERMS) {
+            of_lse.clear();
+            of_delta.clear();
+            for e in entries {
+                let k = p.k(row, e.j);
+                if let Some((of_ds, _)) = self.borderline(row, errors, e) {
+                    dq.add_errors(&[of_ds], &[k]);
                 }
-            })
-            .collect();
-        let mut all = [Vec::new(), Vec::new(), Vec::new()];
-        for head in heads {
-            for (all, elements) in all.iter_mut().zip(head) {
-                all.extend(elements);
+                let Some(kept) = self.kept(errors, e, number) else { continue };
+                let (ds, terms, _) = self.ds_terms(row, errors, e, &kept);
+                let (dz, terms) = self.dz_terms(errors, e, &kept, ds, terms);
+                let t = e.dp - errors.delta + p.dlse(row);
+                batch.push(dz, &terms, k);
+                of_lse.push(kept.varies * t * e.slope);
+                of_delta.push(kept.w * e.slope);
             }
+            dq.share([&of_lse, &of_delta], &batch.x);
+            batch.add_to(&mut dq);
         }
-        all
+        let stored = Term::certain(errors.delta_stored);
+        dq.settle([
+            (Stage::Lse, errors.lse_error, 0),
+            (Stage::Delta, errors.delta_error, 1),
+            (Stage::StoredO, stored, 1),
+        ]);
+        let tail = self.tail(libm::expm1(errors.largest_log()), errors.multiplicity);
+        let truth = self.q.gradients.dq.row(row.b, row.h, row.i);
+        let finish = |(d, &truth): (usize, &f64)| {
+            let mut element = dq.element(d, &self.a, tail, 6);
+            self.store_gradient(&mut element, truth);
+            element
+        };
+        truth.iter().enumerate().map(finish).collect()
     }
 
-    /// Sections "dq", "dk" and "dv" of one key head; its rows are shown to `rounded` too.
-    pub(super) fn head(
+    /// Sections "dk" and "dv", given the rows without their entries: what is made of each block of keys, in their order.
+    pub(super) fn each_key_block<T: Send>(
         &self,
-        b: usize,
+        rows: &[RowErrors],
+        make: impl Fn(KeyBlock) -> T + Sync,
+    ) -> Vec<T> {
+        let p = self.q.problem;
+        let (sizes, of_head) = (p.sizes(), p.group() * p.sizes().queries);
+        let rows = |head: usize| &rows[head * of_head..(head + 1) * of_head];
+        let tail = |head: usize| {
+            let rho = rows(head).iter().map(|errors| libm::expm1(errors.largest_log()));
+            let lses = rows(head).iter().map(|errors| errors.lse).collect();
+            self.tail(rho.fold(0.0, f64::max), equal_rows(lses, self.a.u))
+        };
+        let tails: Vec<Tail> =
+            (0..sizes.batch * sizes.key_heads).into_par_iter().map(tail).collect();
+        let blocks = sizes.keys.div_ceil(KEYS);
+        let block = |at: usize| {
+            let (head, first) = (at / blocks, at % blocks * KEYS);
+            let keys = first..(first + KEYS).min(sizes.keys);
+            make(self.key_block(rows(head), head, keys, tails[head]))
+        };
+        (0..self.key_blocks()).into_par_iter().map(block).collect()
+    }
+
+    /// How many blocks of keys there are.
+    pub(super) fn key_blocks(&self) -> usize {
+        let sizes = self.q.problem.sizes();
+        sizes.batch * sizes.key_heads * sizes.keys.div_ceil(KEYS)
+    }
+
+    /// `dk` and `dv` of some keys of a key head, counted over the batch.
+    fn key_block(
+        &self,
+        rows: &[RowErrors],
         key_head: usize,
-        mut rounded: Option<&mut Rounded>,
-    ) -> [Vec<Element>; 3] {
-        let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
-        let (sizes, group) = (p.sizes(), p.group());
-        let mut dk = vec![Sums::new(sizes.features); sizes.keys];
-        let mut dv = vec![Sums::new(sizes.value_features); sizes.keys];
-        let mut dq = Vec::new();
-        let (mut rho, mut lses) = (0.0_f64, Vec::new());
-        for h in key_head * group..(key_head + 1) * group {
-            for i in 0..sizes.queries {
-                let row = Row { b, h, i };
-                let errors = self.row_errors(row, self.q.mode);
-                let second = libm::expm1(errors.largest_log());
-                rho = rho.max(second);
-                lses.push(errors.lse);
-                dq.extend(self.row(row, &errors, second, &mut dk, &mut dv));
-                if let Some(rounded) = &mut rounded {
-                    rounded.add_row(self, row, &errors);
+        keys: Keys<usize>,
+        tail: Tail,
+    ) -> KeyBlock {
+        let p = self.q.problem;
+        let sizes = p.sizes();
+        let mut dk = vec![Sums::new(sizes.features); keys.len()];
+        let mut dv = vec![Sums::new(sizes.value_features); keys.len()];
+        let mut rounded =
+            self.follows_p().then(|| Rounded::new(keys.clone(), sizes.value_features));
+        let mut number = key_head * rows.len();
+        let mut terms = KeyTerms::default();
+        for head in rows.chunks(sizes.queries.max(1)) {
+            for rows in head.chunks(ROWS) {
+                let rows: Vec<(Row, &RowErrors)> = rows
+                    .iter()
+                    .enumerate()
+                    .map(|(n, errors)| (p.row(number + n), errors))
+                    .collect();
+                number += rows.len();
+                let entries: Vec<Vec<EntryError>> =
+                    rows.iter().map(|(row, errors)| self.entries(*row, errors, &keys)).collect();
+                // By keys, so that a key's sums stay in the cache for all the rows.
+                let mut next = vec![0; rows.len()];
+                for (j, (dk, dv)) in keys.clone().zip(dk.iter_mut().zip(&mut dv)) {
+                    for (at, &(row, errors)) in rows.iter().enumerate() {
+                        let Some(e) = entries[at].get(next[at]).filter(|e| e.j == j) else {
+                            continue;
+                        };
+                        next[at] += 1;
+                        self.key_entry(row, errors, e, [dk, dv], &mut terms);
+                        if let Some(rounded) = &mut rounded {
+                            rounded.add_entry(self, row, errors, e);
+                        }
+                    }
+                    terms.add_to(dk, dv);
                 }
             }
-            if let Some(rounded) = &mut rounded {
-                rounded.end_head(a);
-            }
             for sums in dk.iter_mut().chain(&mut dv) {
-                sums.end_head(a);
+                sums.end_head(&self.a);
+            }
+            if let Some(rounded) = &mut rounded {
+                rounded.end_head(&self.a);
             }
         }
-        let tail = self.tail(rho, equal_rows(lses, a.u));
-        let truth = |tensor: &Tensor<f64>, j: usize, d: usize| tensor.row(b, key_head, j)[d];
-        let finish = |all: &[Sums], tensor: &Tensor<f64>| {
+        let (b, h) = (key_head / sizes.key_heads, key_head % sizes.key_heads);
+        let of = |all: &[Sums], truth: &Tensor<f64>| {
             let mut elements = Vec::new();
-            for (j, sums) in all.iter().enumerate() {
-                for d in 0..tensor.shape()[3] {
-                    let mut element = sums.element(d, a, tail, 6);
-                    if recipe.gqa == Gqa::Repeated && group > 1 {
-                        let more = sums.repeated(d, a, group);
+            for (sums, j) in all.iter().zip(keys.clone()) {
+                for (d, &truth) in truth.row(b, h, j).iter().enumerate() {
+                    let mut element = sums.element(d, &self.a, tail, 6);
+                    if self.q.recipe.gqa == Gqa::Repeated && p.group() > 1 {
+                        let more = sums.repeated(d, &self.a, p.group());
                         element.add(Stage::Store as usize, more, more);
                     }
-                    self.store_gradient(&mut element, truth(tensor, j, d));
+                    self.store_gradient(&mut element, truth);
                     elements.push(element);
                 }
             }
             elements
         };
-        [dq, finish(&dk, &self.q.gradients.dk), finish(&dv, &self.q.gradients.dv)]
+        KeyBlock {
+            dk: of(&dk, &self.q.gradients.dk),
+            dv: of(&dv, &self.q.gradients.dv),
+            dv_rounded: rounded.map_or_else(Vec::new, |rounded| rounded.finish(self)),
+        }
+    }
+
+    /// The entries of a row among some keys that count in the gradients: the visible ones, or what a mask keeps of them, or may
+    /// keep.
+    pub(super) fn entries(
+        &self,
+        row: Row,
+        errors: &RowErrors,
+        keys: &Keys<usize>,
+    ) -> Vec<EntryError> {
+        let p = self.q.problem;
+        let visible = p.mask().visible(row.i);
+        let seen = visible.start.max(keys.start)..visible.end.min(keys.end);
+        if seen.is_empty() {
+            return Vec::new();
+        }
+        let scores = Scores::new(p, &self.a, self.packed.as_ref());
+        let mut entries = match self.q.sample {
+            None => scores.entries(row, seen, errors.lse),
+            Some(sample) => {
+                let number = p.row_number(row);
+                let either = self.q.borderline.map_or(&[][..], |all| &all[number]);
+                let mut found = Vec::new();
+                for keys in [sample.pattern.row(number), either] {
+                    let first = keys.partition_point(|&j| (j as usize) < seen.start);
+                    let after = keys.partition_point(|&j| (j as usize) < seen.end);
+                    found.extend_from_slice(&keys[first..after]);
+                }
+                found.sort_unstable();
+                found.dedup();
+                found.iter().map(|&j| scores.entry(row, j as usize, errors.lse)).collect()
+            }
+        };
+        for e in &mut entries {
+            e.log = e.log.plus(exponential(&self.a, e.s, errors.lse, errors.largest_score));
+        }
+        entries
+    }
+
+    /// The share of one entry in the `dk` and the `dv` of its key.
+    fn key_entry<'a>(
+        &'a self,
+        row: Row,
+        errors: &RowErrors,
+        e: &EntryError,
+        [dk, dv]: [&mut Sums; 2],
+        key: &mut KeyTerms<'a>,
+    ) {
+        let (p, a) = (self.q.problem, &self.a);
+        if let Some((of_ds, of_w)) = self.borderline(row, errors, e) {
+            dk.add_errors(&[of_ds], &[p.q(row)]);
+            dv.add_errors(&[of_w], &[p.g(row)]);
+        }
+        let Some(kept) = self.kept(errors, e, p.row_number(row)) else { return };
+        let (ds, terms, r) = self.ds_terms(row, errors, e, &kept);
+        let (dz, mut of_dk) = self.dz_terms(errors, e, &kept, ds, terms);
+        let t = e.dp - errors.delta + p.dlse(row);
+        add_row_terms(errors, &kept, t, e.slope, &mut of_dk);
+        let (mut of_dv, lse, _) = self.weight_terms(errors, e, &kept);
+        of_dv[Stage::Lse as usize] = lse;
+        // Ranges treat the rounding of P apart.
+        if !self.follows_p() {
+            let of_p = a.narrow_scaled(self.q.recipe.p, kept.w * (1.0 + r));
+            of_dv[Stage::P as usize] = Term::certain(of_p);
+        }
+        key.dk.push(dz, &of_dk, p.q(row));
+        key.dv.push(kept.w, &of_dv, p.g(row));
+    }
+
+    /// What an entry that a kernel may keep or drop adds to the errors of `dS` and of `W~`: itself.
+    fn borderline(&self, row: Row, errors: &RowErrors, e: &EntryError) -> Option<(Terms, Terms)> {
+        let number = self.q.problem.row_number(row);
+        let (all, sample) = (self.q.borderline?, self.q.sample?);
+        all[number].binary_search(&(e.j as u32)).ok()?;
+        let kept = self.sampled(errors, e, sample.lambda[number]);
+        let (ds, terms, r) = self.ds_terms(row, errors, e, &kept);
+        let spread = ds.abs() + terms.iter().map(|term| term.worst).sum::<f64>();
+        let mut of_ds = Terms::default();
+        of_ds[Stage::Mask as usize] = Term::certain(spread * (e.slope.abs() + e.slope_error));
+        let mut of_w = Terms::default();
+        of_w[Stage::Mask as usize] = Term::certain(kept.w * (1.0 + r));
+        Some((of_ds, of_w))
     }
 
     /// The rounding of a result; the scale's own rounding is shared by all its terms.
@@ -100,78 +273,147 @@ impl Core<'_> {
             (element.worst, element.decides) = (f64::INFINITY, f64::INFINITY);
         }
     }
+}
 
-    /// One row: its `dq`, and its share of `dk` and `dv`.
-    pub(super) fn row(
-        &self,
-        row: Row,
-        errors: &RowErrors,
-        rho: f64,
-        dk: &mut [Sums],
-        dv: &mut [Sums],
-    ) -> Vec<Element> {
-        let (p, a, recipe) = (self.q.problem, &self.a, self.q.recipe);
-        let number = p.row_number(row);
-        let mut dq = Sums::new(p.sizes().features);
-        for e in &errors.entries {
-            self.borderline(row, errors, e, [&mut dq, &mut dk[e.j], &mut dv[e.j]]);
-            let Some(kept) = self.kept(errors, e, number) else { continue };
-            let (ds, terms, r) = self.ds_terms(row, errors, e, &kept);
-            let (dz, terms) = self.dz_terms(errors, e, &kept, ds, terms);
-            let t = e.dp - errors.delta + p.dlse(row);
-            let k = p.k(row, e.j);
-            dq.add(dz, &terms, k);
-            dq.share([kept.varies * t * e.slope, kept.w * e.slope], k);
-            let mut alone = terms;
-            add_row_terms(errors, &kept, t, e.slope, &mut alone);
-            dk[e.j].add(dz, &alone, p.q(row));
-            let (mut terms, lse, _) = self.weight_terms(errors, e, &kept);
-            terms[Stage::Lse as usize] = lse;
-            // Ranges treat the rounding of P apart.
-            if !self.follows_p() {
-                let of_p = a.narrow_scaled(recipe.p, kept.w * (1.0 + r));
-                terms[Stage::P as usize] = Term::certain(of_p);
-            }
-            dv[e.j].add(kept.w, &terms, p.g(row));
-        }
-        let stored = Term::certain(errors.delta_stored);
-        dq.settle([
-            (Stage::Lse, errors.lse_error, 0),
-            (Stage::Delta, errors.delta_error, 1),
-            (Stage::StoredO, stored, 1),
-        ]);
-        let tail = self.tail(rho, errors.multiplicity);
-        let truth = self.q.gradients.dq.row(row.b, row.h, row.i);
-        let finish = |(d, &truth): (usize, &f64)| {
-            let mut element = dq.element(d, a, tail, 6);
-            self.store_gradient(&mut element, truth);
-            element
-        };
-        truth.iter().enumerate().map(finish).collect()
+/// Terms of one sum, in their order.
+#[derive(Default)]
+struct Batch<'a> {
+    values: Vec<f64>,
+    terms: Vec<Terms>,
+    x: Vec<&'a [f64]>,
+}
+
+impl<'a> Batch<'a> {
+    fn push(&mut self, value: f64, terms: &Terms, x: &'a [f64]) {
+        self.values.push(value);
+        self.terms.push(*terms);
+        self.x.push(x);
     }
 
-    /// An entry that a kernel may keep or drop adds itself to the bounds of its row and its key.
-    pub(super) fn borderline(
-        &self,
-        row: Row,
-        errors: &RowErrors,
-        e: &EntryError,
-        [dq, dk, dv]: [&mut Sums; 3],
-    ) {
-        let p = self.q.problem;
-        let number = p.row_number(row);
-        let (Some(all), Some(sample)) = (self.q.borderline, self.q.sample) else { return };
-        if all[number].binary_search(&(e.j as u32)).is_err() {
-            return;
+    fn add_to(&mut self, sums: &mut Sums) {
+        sums.add(&self.values, &self.terms, &self.x);
+        self.values.clear();
+        self.terms.clear();
+        self.x.clear();
+    }
+}
+
+/// Terms of one key.
+#[derive(Default)]
+struct KeyTerms<'a> {
+    dk: Batch<'a>,
+    dv: Batch<'a>,
+}
+
+impl KeyTerms<'_> {
+    fn add_to(&mut self, dk: &mut Sums, dv: &mut Sums) {
+        self.dk.add_to(dk);
+        self.dv.add_to(dv);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::score::Packed;
+    use super::super::{Mode, Question, Recipe, Truth};
+    use super::*;
+    use crate::gallery::cases;
+    use crate::sus::{Budget, Draw, Rule, Sampler, sample};
+    use crate::verdict::forced_mask;
+
+    /// `dk` and `dv` of all keys of one key head, one row after the other and one term after the other.
+    fn plain(core: &Core<'_>, key_head: usize) -> [Vec<Element>; 2] {
+        let p = core.q.problem;
+        let (sizes, of_head) = (p.sizes(), p.group() * p.sizes().queries);
+        let mut dk = vec![Sums::new(sizes.features); sizes.keys];
+        let mut dv = vec![Sums::new(sizes.value_features); sizes.keys];
+        let (mut rho, mut lses) = (0.0_f64, Vec::new());
+        for number in key_head * of_head..(key_head + 1) * of_head {
+            let row = p.row(number);
+            let errors = core.row_errors(row, core.q.mode);
+            rho = rho.max(libm::expm1(errors.largest_log()));
+            lses.push(errors.lse);
+            for e in &errors.entries {
+                let mut terms = KeyTerms::default();
+                let sums = [&mut dk[e.j], &mut dv[e.j]];
+                core.key_entry(row, &errors, e, sums, &mut terms);
+                terms.add_to(&mut dk[e.j], &mut dv[e.j]);
+            }
+            if row.i + 1 == sizes.queries {
+                dk.iter_mut().chain(&mut dv).for_each(|sums| sums.end_head(&core.a));
+            }
         }
-        let kept = self.sampled(errors, e, sample.lambda[number]);
-        let (ds, terms, r) = self.ds_terms(row, errors, e, &kept);
-        let spread = ds.abs() + terms.iter().map(|term| term.worst).sum::<f64>();
-        let mut mask = Terms::default();
-        mask[Stage::Mask as usize] = Term::certain(spread * (e.slope.abs() + e.slope_error));
-        dq.add_errors(&mask, p.k(row, e.j));
-        dk.add_errors(&mask, p.q(row));
-        mask[Stage::Mask as usize] = Term::certain(kept.w * (1.0 + r));
-        dv.add_errors(&mask, p.g(row));
+        let tail = core.tail(rho, equal_rows(lses, core.a.u));
+        let (b, h) = (key_head / sizes.key_heads, key_head % sizes.key_heads);
+        let finish = |all: &[Sums], truth: &Tensor<f64>| {
+            let of_key = |(j, sums): (usize, &Sums)| -> Vec<Element> {
+                let truth = truth.row(b, h, j).iter().enumerate();
+                let one = |(d, &truth)| {
+                    let mut element = sums.element(d, &core.a, tail, 6);
+                    if core.q.recipe.gqa == Gqa::Repeated && p.group() > 1 {
+                        let more = sums.repeated(d, &core.a, p.group());
+                        element.add(Stage::Store as usize, more, more);
+                    }
+                    core.store_gradient(&mut element, truth);
+                    element
+                };
+                truth.map(one).collect()
+            };
+            all.iter().enumerate().flat_map(of_key).collect()
+        };
+        [finish(&dk, &core.q.gradients.dk), finish(&dv, &core.q.gradients.dv)]
+    }
+
+    /// All cases of the gallery (masks, groups, sinks, softcap, bias, cotangents, packed sequences), dense and sampled.
+    #[test]
+    fn rows_and_blocks_of_keys_have_the_bits_of_the_plain_order() {
+        let (mut compared, mut either) = (0, 0);
+        for case in cases::all() {
+            let p = &case.problem;
+            let saved = Truth::exact(p).unwrap().saved();
+            let paper = Draw::paper(Budget::new(2.5).unwrap(), 3);
+            let other = Draw { rule: Rule::Calibrated, sampler: Sampler::Systematic, ..paper };
+            for name in ["f32", "flash-bf16", "eager-f16"] {
+                let recipe = Recipe::built_in(name).unwrap();
+                for draw in [None, Some(paper), Some(other)] {
+                    let mask = draw.map(|draw| sample(p, &saved, &draw).unwrap());
+                    let forced = draw.zip(mask.as_ref()).map(|(draw, mask)| {
+                        forced_mask(p, &saved, &recipe, Mode::Exact, &draw, mask).unwrap()
+                    });
+                    let question = Question {
+                        problem: p,
+                        recipe: &recipe,
+                        mode: if draw.is_none() { Mode::Given } else { Mode::Exact },
+                        saved: &saved,
+                        sample: mask.as_ref(),
+                        borderline: forced.as_ref().map(|forced| forced.either.as_slice()),
+                        gradients: &Truth::given(p, &saved).unwrap().gradients(mask.as_ref()),
+                    };
+                    let core = Core { packed: None, ..Core::new(&question) };
+                    let packed = Core { packed: Some(Packed::new(p)), ..Core::new(&question) };
+                    let of_all = |row: Row| {
+                        let errors = core.row_errors(row, question.mode);
+                        core.dq_row(row, &errors, &errors.entries)
+                    };
+                    let (rows, dq) = packed.each_row(|row, errors| {
+                        let all = 0..p.sizes().keys;
+                        packed.dq_row(row, errors, &packed.entries(row, errors, &all))
+                    });
+                    let plain_dq = (0..p.row_count()).map(|at| of_all(p.row(at)));
+                    assert!(plain_dq.eq(dq), "{}", case.name);
+                    let blocks = packed.each_key_block(&rows, |block| [block.dk, block.dv]);
+                    let heads = 0..p.sizes().batch * p.sizes().key_heads;
+                    let heads: Vec<_> = heads.map(|head| plain(&core, head)).collect();
+                    compared += heads.len();
+                    for which in [0, 1] {
+                        let found = blocks.iter().flat_map(|block| &block[which]);
+                        let expected = heads.iter().flat_map(|head| &head[which]);
+                        assert!(found.eq(expected), "{}", case.name);
+                    }
+                    either += forced.map_or(0, |f| f.either.iter().map(Vec::len).sum());
+                }
+            }
+        }
+        assert!(compared > 100 && either > 10, "{compared} heads, {either} borderline entries");
     }
 }

@@ -16,7 +16,6 @@ use super::stage::Stage;
 use super::sums::{Element, Sums, Terms};
 use super::terms::Kept;
 use crate::problem::Row;
-use rayon::prelude::*;
 
 /// The least and the largest number that an element may be.
 ///
@@ -154,33 +153,27 @@ pub fn ranges(question: &Question<'_>) -> Option<Ranges> {
         return None;
     }
     let core = Core { known: true, ..Core::new(question) };
-    let heads: Vec<_> = (0..s.batch * s.key_heads)
-        .into_par_iter()
-        .map(|at| {
-            let mut rounded = Rounded::new(s.keys, s.value_features);
-            let elements = core.head(at / s.key_heads, at % s.key_heads, Some(&mut rounded));
-            (elements, rounded.finish(&core))
-        })
-        .collect();
-    let mut all = [Vec::new(), Vec::new(), Vec::new()];
-    let mut dv_rounded = Vec::new();
-    for (elements, rounded) in heads {
-        for (all, elements) in all.iter_mut().zip(elements) {
-            all.extend(elements);
-        }
-        dv_rounded.extend(rounded);
+    let all_keys = 0..s.keys;
+    let (rows, dq) = core.each_row(|row, errors| match question.sample {
+        None => core.dq_row(row, errors, &errors.entries),
+        Some(_) => core.dq_row(row, errors, &core.entries(row, errors, &all_keys)),
+    });
+    let (mut dk, mut dv, mut dv_rounded) = (Vec::new(), Vec::new(), Vec::new());
+    for block in core.each_key_block(&rows, |block| block) {
+        dk.extend(block.dk);
+        dv.extend(block.dv);
+        dv_rounded.extend(block.dv_rounded);
     }
     let g = question.gradients;
-    let [dq, dk, dv] = all;
     let dbias = g.dbias.as_ref().map_or(&[][..], |dbias| dbias.as_slice());
     let dsink = g.dsink.as_deref().unwrap_or_default();
     Some(Ranges {
-        dq: core.stored(g.dq.as_slice(), &dq),
+        dq: core.stored(g.dq.as_slice(), &dq.concat()),
         dk: core.stored(g.dk.as_slice(), &dk),
         dv: core.stored(g.dv.as_slice(), &dv),
         dv_rounded,
         dbias: core.stored(dbias, &core.dbias().unwrap_or_default()),
-        dsink: core.stored(dsink, &core.dsink().unwrap_or_default()),
+        dsink: core.stored(dsink, &core.dsink(&rows).unwrap_or_default()),
     })
 }
 
@@ -295,8 +288,9 @@ fn lowest_bit(x: f64) -> f64 {
     }
 }
 
-/// `dv` of one key head, from weights that are rounded.
+/// `dv` of some keys of one key head, from weights that are rounded.
 pub(super) struct Rounded {
+    first_key: usize,
     width: usize,
     sums: Vec<Sums>,
     least: Vec<f64>,
@@ -307,39 +301,41 @@ pub(super) struct Rounded {
 }
 
 impl Rounded {
-    fn new(keys: usize, width: usize) -> Self {
-        let zeros = || vec![0.0; keys * width];
-        let sums = vec![Sums::new(width); keys];
-        let unit = vec![f64::INFINITY; keys * width];
-        Rounded { width, sums, least: zeros(), most: zeros(), abs: zeros(), unit }
+    pub(super) fn new(keys: std::ops::Range<usize>, width: usize) -> Self {
+        let zeros = || vec![0.0; keys.len() * width];
+        let sums = vec![Sums::new(width); keys.len()];
+        let unit = vec![f64::INFINITY; keys.len() * width];
+        let first_key = keys.start;
+        Rounded { first_key, width, sums, least: zeros(), most: zeros(), abs: zeros(), unit }
     }
 
-    pub(super) fn add_row(&mut self, core: &Core<'_>, row: Row, errors: &RowErrors) {
-        if !core.follows_p() {
-            return;
-        }
+    /// The share of one entry in the `dv` of its key.
+    pub(super) fn add_entry(
+        &mut self,
+        core: &Core<'_>,
+        row: Row,
+        errors: &RowErrors,
+        e: &EntryError,
+    ) {
         let (p, number) = (core.q.problem, core.q.problem.row_number(row));
-        let g = p.g(row);
-        for e in &errors.entries {
-            if let (Some(all), Some(sample)) = (core.q.borderline, core.q.sample)
-                && all[number].binary_search(&(e.j as u32)).is_ok()
-            {
-                let kept = core.sampled(errors, e, sample.lambda[number]);
-                let [least, most] = core.stored_weight(errors, e, &kept);
-                self.add(e.j, [-most.max(-least), most.max(-least)], g);
-            }
-            let Some(kept) = core.kept(errors, e, number) else { continue };
+        let (g, key) = (p.g(row), e.j - self.first_key);
+        if let (Some(all), Some(sample)) = (core.q.borderline, core.q.sample)
+            && all[number].binary_search(&(e.j as u32)).is_ok()
+        {
+            let kept = core.sampled(errors, e, sample.lambda[number]);
             let [least, most] = core.stored_weight(errors, e, &kept);
-            let mut terms = Terms::default();
-            terms[Stage::P as usize] =
-                Term::certain((least - kept.w).abs().max((most - kept.w).abs()));
-            self.sums[e.j].add(kept.w, &terms, g);
-            self.add(e.j, [least, most], g);
+            self.add(key, [-most.max(-least), most.max(-least)], g);
         }
+        let Some(kept) = core.kept(errors, e, number) else { return };
+        let [least, most] = core.stored_weight(errors, e, &kept);
+        let mut terms = Terms::default();
+        terms[Stage::P as usize] = Term::certain((least - kept.w).abs().max((most - kept.w).abs()));
+        self.sums[key].add(&[kept.w], &[terms], &[g]);
+        self.add(key, [least, most], g);
     }
 
-    fn add(&mut self, j: usize, [low, high]: [f64; 2], g: &[f64]) {
-        let at = j * self.width..(j + 1) * self.width;
+    fn add(&mut self, key: usize, [low, high]: [f64; 2], g: &[f64]) {
+        let at = key * self.width..(key + 1) * self.width;
         let known = low == high;
         for (unit, g) in self.unit[at.clone()].iter_mut().zip(g) {
             *unit = if known { unit.min(lowest_bit(low * g)) } else { 0.0 };
@@ -358,10 +354,7 @@ impl Rounded {
         self.sums.iter_mut().for_each(|sums| sums.end_head(arithmetic));
     }
 
-    fn finish(&self, core: &Core<'_>) -> Vec<Range> {
-        if !core.follows_p() {
-            return Vec::new();
-        }
+    pub(super) fn finish(&self, core: &Core<'_>) -> Vec<Range> {
         let (a, recipe, group) = (&core.a, core.q.recipe, core.q.problem.group());
         let tail = core.tail(0.0, 1.0);
         let one = |at: usize| {

@@ -54,7 +54,7 @@ impl Core<'_> {
                 let spread = ds.abs() + terms.iter().map(|term| term.worst).sum::<f64>();
                 let mut mask = Terms::default();
                 mask[Stage::Mask as usize] = Term::certain(spread);
-                sums[e.j].add_errors(&mask, &[1.0]);
+                sums[e.j].add_errors(&[mask], &[&[1.0]]);
             }
             let Some(kept) = self.kept(errors, e, number) else { continue };
             let (ds, mut terms, _) = self.ds_terms(row, errors, e, &kept);
@@ -63,12 +63,12 @@ impl Core<'_> {
             let before: f64 = terms.iter().map(|term| term.worst).sum();
             let stored = self.a.narrow(self.q.recipe.ds, ds.abs() + before);
             terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(stored));
-            sums[e.j].add(ds, &terms, &[1.0]);
+            sums[e.j].add(&[ds], &[terms], &[&[1.0]]);
         }
     }
 
     /// Section "dsink".
-    pub(super) fn dsink(&self) -> Option<Vec<Element>> {
+    pub(super) fn dsink(&self, rows: &[RowErrors]) -> Option<Vec<Element>> {
         let p = self.q.problem;
         let truth = self.q.gradients.dsink.as_ref()?;
         let elements: Vec<Element> = (0..truth.len())
@@ -76,15 +76,14 @@ impl Core<'_> {
             .map(|h| {
                 let mut sums = Sums::new(1);
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
-                for at in 0..p.row_count() {
+                for (at, errors) in rows.iter().enumerate() {
                     let row = p.row(at);
                     if row.h != h {
                         continue;
                     }
-                    let errors = self.row_errors(row, self.q.mode);
                     rho = rho.max(libm::expm1(errors.largest_log()));
                     lses.push(errors.lse);
-                    self.sink_row(row, &errors, &mut sums);
+                    self.sink_row(row, errors, &mut sums);
                 }
                 let mut element =
                     sums.element(0, &self.a, self.tail(rho, equal_rows(lses, self.a.u)), 6);
@@ -108,6 +107,6 @@ impl Core<'_> {
         terms[Stage::StoredO as usize] = Term::certain(errors.delta_stored * w * (1.0 + r));
         let size = errors.delta.abs() + dlse.abs();
         terms[Stage::Dp as usize] = Term::rounding(3.0 * self.a.u * w * size);
-        sums.add(-w * t, &terms, &[1.0]);
+        sums.add(&[-w * t], &[terms], &[&[1.0]]);
     }
 }

@@ -3,9 +3,10 @@
 //! `docs/bounds.md` derives each line; the names of its sections stand beside them.
 
 use super::entry::{Arithmetic, Products, Term};
+use super::equal::most_equal;
 use super::recipe::{Delta, Recipe};
 use super::score::{EntryError, Packed, Scores, exponential};
-use super::vectors::Running;
+use super::vectors::{Running, TERMS};
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
 use crate::tensor::dot;
@@ -86,9 +87,16 @@ pub struct RowErrors {
     pub largest_score: f64,
     /// The largest worst-case error of `ln W` in the row, but for that of `lse`.
     pub largest_entry: f64,
+    /// The sums of `o`, unless it is given.
+    pub(super) of_o: Running,
 }
 
 impl RowErrors {
+    /// What is left when the entries are not needed any more.
+    pub(super) fn without_entries(self) -> Self {
+        RowErrors { entries: Vec::new(), of_o: Running::default(), ..self }
+    }
+
     /// The largest worst-case error of `ln W` in the row, `lse` included.
     ///
     /// # Examples
@@ -152,7 +160,7 @@ pub(crate) fn row_errors_packed(
     let mut errors = RowErrors {
         largest_score: largest,
         largest_entry: entries.iter().fold(0.0, most),
-        multiplicity: multiplicity(&entries, arithmetic.u),
+        multiplicity: most_equal(entries.iter().map(|e| e.s).collect(), arithmetic.u),
         sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, lse, largest))),
         lse,
         delta: dot(problem.g(row), saved.o.row(row.b, row.h, row.i)),
@@ -165,18 +173,20 @@ pub(crate) fn row_errors_packed(
     errors
 }
 
-/// The largest number of scores within a few roundings of each other.
-fn multiplicity(entries: &[EntryError], u: f64) -> f64 {
-    let mut scores: Vec<f64> = entries.iter().map(|e| e.s).collect();
-    scores.sort_unstable_by(f64::total_cmp);
-    let (mut most, mut first) = (1, 0);
-    for (at, &s) in scores.iter().enumerate() {
-        while s - scores[first] > 4.0 * u * s.abs().max(1.0) {
-            first += 1;
-        }
-        most = most.max(at + 1 - first);
-    }
-    most as f64
+/// The same row, whose `o` and `lse` are not given.
+pub(super) fn with_own_forward(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    row: Row,
+    given: &RowErrors,
+) -> RowErrors {
+    let mut errors = given.clone();
+    let (arithmetic, largest) = (Arithmetic::new(recipe), given.largest_score);
+    let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
+    row_arithmetic.forward(&mut errors, Mode::Exact);
+    row_arithmetic.delta(&mut errors, Mode::Exact);
+    errors
 }
 
 /// One row and everything its errors depend on.
@@ -254,6 +264,7 @@ impl RowArithmetic<'_> {
             errors.delta_error = own_sum;
             return;
         }
+        errors.of_o = self.of_o(&errors.entries);
         let divisor = (1.0 - errors.weight_error).max(0.0);
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
         let mut weights = Term::default();
@@ -310,15 +321,26 @@ impl RowArithmetic<'_> {
         errors.delta_stored = rounded * amplify;
     }
 
+    /// The sums of `o`.
+    fn of_o(&self, entries: &[EntryError]) -> Running {
+        let mut sums = Running::new(self.problem.sizes().value_features);
+        let (mut values, mut x) = (Vec::new(), Vec::new());
+        for entries in entries.chunks(TERMS) {
+            values.clear();
+            values.extend(entries.iter().map(|e| e.w));
+            x.clear();
+            x.extend(entries.iter().map(|e| self.problem.v(self.row, e.j)));
+            sums.add(&values, &x);
+        }
+        sums
+    }
+
     /// The error of `delta` from the sums of the elements of `o`, each with its own roundings.
     fn sums_of_o(&self, errors: &RowErrors) -> Term {
         let g = self.problem.g(self.row);
-        let mut sums = Running::new(g.len());
-        for e in &errors.entries {
-            sums.add(e.w, self.problem.v(self.row, e.j));
-        }
         let one = |(d, &g): (usize, &f64)| {
-            self.arithmetic.partial_sums(errors.forward_roundings, sums.partial(d)).times(g)
+            let partial = errors.of_o.partial(d);
+            self.arithmetic.partial_sums(errors.forward_roundings, partial).times(g)
         };
         g.iter().enumerate().map(one).fold(Term::default(), Term::beside)
     }

@@ -2,7 +2,7 @@
 
 use super::entry::{Arithmetic, Term};
 use super::stage::Stage;
-use super::vectors::{self, Running};
+use super::vectors::{Running, add_errors, add_products};
 
 /// The errors of one term of a sum, by stage.
 pub(super) type Terms = [Term; Stage::COUNT];
@@ -34,6 +34,8 @@ pub(super) struct Sums {
     head: Vec<f64>,
     heads_abs: Vec<f64>,
     heads_error: Vec<f64>,
+    /// Of the terms that are being added, at one stage.
+    errors: Vec<Term>,
 }
 
 impl Sums {
@@ -51,27 +53,42 @@ impl Sums {
             head: vec![0.0; width],
             heads_abs: vec![0.0; width],
             heads_error: vec![0.0; width],
+            errors: Vec::new(),
         }
     }
 
-    /// Adds the term `value x` with its errors.
-    pub(super) fn add(&mut self, value: f64, terms: &Terms, x: &[f64]) {
-        self.terms += 1;
-        self.values.add(value, x);
+    /// Sums to which some terms were added already, without their errors.
+    pub(super) fn of_values(values: &Running, terms: usize) -> Self {
+        Sums { terms, values: values.clone(), ..Sums::new(values.width()) }
+    }
+
+    /// Adds the terms `value x` with their errors, one after the other.
+    pub(super) fn add(&mut self, values: &[f64], terms: &[Terms], x: &[&[f64]]) {
+        self.terms += values.len();
+        self.values.add(values, x);
         self.add_errors(terms, x);
     }
 
     /// Adds errors alone.
-    pub(super) fn add_errors(&mut self, terms: &Terms, x: &[f64]) {
-        for (stage, term) in terms.iter().enumerate() {
-            if term.worst == 0.0 {
+    pub(super) fn add_errors(&mut self, terms: &[Terms], x: &[&[f64]]) {
+        for stage in 0..Stage::COUNT {
+            if terms.iter().all(|terms| terms[stage].worst == 0.0) {
                 continue;
             }
             self.used[stage] = true;
             let at = stage * self.width..(stage + 1) * self.width;
             let [worst, squares, certain] = [&mut self.worst, &mut self.squares, &mut self.certain];
-            vectors::add_errors(
-                term,
+            self.errors.clear();
+            let none = Term::default();
+            self.errors.extend(
+                terms.iter().map(
+                    |terms| {
+                        if terms[stage].worst == 0.0 { none } else { terms[stage] }
+                    },
+                ),
+            );
+            add_errors(
+                &self.errors,
                 x,
                 [&mut worst[at.clone()], &mut squares[at.clone()], &mut certain[at]],
             );
@@ -79,12 +96,10 @@ impl Sums {
     }
 
     /// Adds `coefficients x` to what the terms share of the errors of `lse` and of `delta`.
-    pub(super) fn share(&mut self, coefficients: [f64; 2], x: &[f64]) {
-        for (shared, coefficient) in self.shared.iter_mut().zip(coefficients) {
+    pub(super) fn share(&mut self, coefficients: [&[f64]; 2], x: &[&[f64]]) {
+        for (shared, coefficients) in self.shared.iter_mut().zip(coefficients) {
             shared.resize(self.width, 0.0);
-            for (sum, &x) in shared.iter_mut().zip(x) {
-                *sum += coefficient * x;
-            }
+            add_products(coefficients, x, shared);
         }
     }
 

@@ -8,14 +8,11 @@
 use super::entry::{Products, Term, partial_bound};
 use pulp::{Arch, Simd, WithSimd};
 
+/// Terms that are added to sums at a time.
+pub(super) const TERMS: usize = 64;
+
 /// Keys of a panel, side by side.
 pub(super) const PANEL: usize = 16;
-
-/// `|x|`; a zero may keep its sign, which no sum shows.
-#[inline(always)]
-fn magnitude<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
-    simd.max_f64s(x, simd.sub_f64s(simd.splat_f64s(0.0), x))
-}
 
 /// Rows `[n][width]` in panels `[n / PANEL][width][PANEL]`, the last one filled up with zeros.
 #[derive(Debug, Clone)]
@@ -72,7 +69,7 @@ impl WithSimd for PanelProducts<'_> {
                     let product = simd.mul_f64s(x, y);
                     let sum = simd.add_f64s(sums[0][at], product);
                     sums[0][at] = sum;
-                    sums[1][at] = simd.add_f64s(sums[1][at], magnitude(simd, product));
+                    sums[1][at] = simd.add_f64s(sums[1][at], simd.abs_f64s(product));
                     sums[2][at] = simd.add_f64s(sums[2][at], simd.mul_f64s(product, product));
                     sums[3][at] = simd.min_f64s(sums[3][at], sum);
                     sums[4][at] = simd.max_f64s(sums[4][at], sum);
@@ -87,7 +84,7 @@ impl WithSimd for PanelProducts<'_> {
 }
 
 /// Running sums of the terms of some elements: the sum, the sums of absolute values and of squares, and the range of the sum.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Running {
     width: usize,
     /// The five, one after the other.
@@ -99,9 +96,15 @@ impl Running {
         Running { width, data: vec![0.0; 5 * width] }
     }
 
-    /// Adds `value x`.
-    pub(super) fn add(&mut self, value: f64, x: &[f64]) {
-        Arch::new().dispatch(AddTerm { value, x: &x[..self.width], sums: &mut self.data });
+    /// Adds `value x` for each value and its `x`, one after the other.
+    pub(super) fn add(&mut self, values: &[f64], x: &[&[f64]]) {
+        let width = self.width;
+        Arch::new().dispatch(AddTerms { width, values, x, sums: &mut self.data });
+    }
+
+    /// How many elements there are.
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     /// The sum of element `d`.
@@ -121,57 +124,117 @@ impl Running {
     }
 }
 
-struct AddTerm<'a> {
-    value: f64,
-    x: &'a [f64],
+struct AddTerms<'a> {
+    width: usize,
+    values: &'a [f64],
+    x: &'a [&'a [f64]],
     sums: &'a mut [f64],
 }
 
-impl WithSimd for AddTerm<'_> {
+impl WithSimd for AddTerms<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let width = self.x.len();
-        let (sum, rest) = self.sums.split_at_mut(width);
+        let AddTerms { width, values, x, sums } = self;
+        let (sum, rest) = sums.split_at_mut(width);
         let (abs, rest) = rest.split_at_mut(width);
         let (squares, rest) = rest.split_at_mut(width);
         let (least, most) = rest.split_at_mut(width);
-        let value = simd.splat_f64s(self.value);
-        let (x, x_rest) = S::as_simd_f64s(self.x);
-        let (sum, sum_rest) = S::as_mut_simd_f64s(sum);
-        let (abs, abs_rest) = S::as_mut_simd_f64s(abs);
-        let (squares, squares_rest) = S::as_mut_simd_f64s(squares);
-        let (least, least_rest) = S::as_mut_simd_f64s(least);
-        let (most, most_rest) = S::as_mut_simd_f64s(most);
-        for (at, &x) in x.iter().enumerate() {
-            let product = simd.mul_f64s(value, x);
-            let total = simd.add_f64s(sum[at], product);
-            sum[at] = total;
-            abs[at] = simd.add_f64s(abs[at], magnitude(simd, product));
-            squares[at] = simd.add_f64s(squares[at], simd.mul_f64s(product, product));
-            least[at] = simd.min_f64s(least[at], total);
-            most[at] = simd.max_f64s(most[at], total);
+        let mut sums = [sum, abs, squares, least, most];
+        let lanes = size_of::<S::f64s>() / size_of::<f64>();
+        let mut first = 0;
+        while first + 2 * lanes <= width {
+            add_terms::<S, 2>(simd, first, values, x, &mut sums);
+            first += 2 * lanes;
         }
-        for (at, &x) in x_rest.iter().enumerate() {
-            let product = self.value * x;
-            sum_rest[at] += product;
-            abs_rest[at] += product.abs();
-            squares_rest[at] += product * product;
-            least_rest[at] = f64::min(least_rest[at], sum_rest[at]);
-            most_rest[at] = f64::max(most_rest[at], sum_rest[at]);
+        while first + lanes <= width {
+            add_terms::<S, 1>(simd, first, values, x, &mut sums);
+            first += lanes;
+        }
+        let [sum, abs, squares, least, most] = sums;
+        for d in first..width {
+            for (&value, x) in values.iter().zip(x) {
+                let product = value * x[d];
+                sum[d] += product;
+                abs[d] += product.abs();
+                squares[d] += product * product;
+                least[d] = f64::min(least[d], sum[d]);
+                most[d] = f64::max(most[d], sum[d]);
+            }
         }
     }
 }
 
-/// Adds the error of one term of a sum: `worst |x|`, `(tau x)^2` and `certain |x|`, to each element.
-pub(super) fn add_errors(term: &Term, x: &[f64], sums: [&mut [f64]; 3]) {
-    Arch::new().dispatch(AddErrors { term, x, sums });
+/// Of `N` vectors of elements, whose sums stay in registers for all terms.
+#[inline(always)]
+fn add_terms<S: Simd, const N: usize>(
+    simd: S,
+    first: usize,
+    values: &[f64],
+    x: &[&[f64]],
+    sums: &mut [&mut [f64]; 5],
+) {
+    let zero = simd.splat_f64s(0.0);
+    let mut local = [[zero; N]; 5];
+    for (local, sums) in local.iter_mut().zip(sums.iter()) {
+        local.copy_from_slice(&S::as_simd_f64s(&sums[first..]).0[..N]);
+    }
+    for (&value, x) in values.iter().zip(x) {
+        let (value, x) = (simd.splat_f64s(value), &S::as_simd_f64s(&x[first..]).0[..N]);
+        for n in 0..N {
+            let product = simd.mul_f64s(value, x[n]);
+            let sum = simd.add_f64s(local[0][n], product);
+            local[0][n] = sum;
+            local[1][n] = simd.add_f64s(local[1][n], simd.abs_f64s(product));
+            local[2][n] = simd.add_f64s(local[2][n], simd.mul_f64s(product, product));
+            local[3][n] = simd.min_f64s(local[3][n], sum);
+            local[4][n] = simd.max_f64s(local[4][n], sum);
+        }
+    }
+    for (local, sums) in local.iter().zip(sums) {
+        S::as_mut_simd_f64s(&mut sums[first..]).0[..N].copy_from_slice(local);
+    }
+}
+
+/// Adds `factor x` to the sum of each element for each factor and its `x`, one after the other.
+pub(super) fn add_products(factors: &[f64], x: &[&[f64]], sums: &mut [f64]) {
+    Arch::new().dispatch(AddProducts { factors, x, sums });
+}
+
+struct AddProducts<'a> {
+    factors: &'a [f64],
+    x: &'a [&'a [f64]],
+    sums: &'a mut [f64],
+}
+
+impl WithSimd for AddProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let AddProducts { factors, x, sums } = self;
+        for (&factor, x) in factors.iter().zip(x) {
+            let (sums, sums_rest) = S::as_mut_simd_f64s(sums);
+            let ((x, x_rest), by) = (S::as_simd_f64s(x), simd.splat_f64s(factor));
+            for (sum, &x) in sums.iter_mut().zip(x) {
+                *sum = simd.add_f64s(*sum, simd.mul_f64s(by, x));
+            }
+            for (sum, x) in sums_rest.iter_mut().zip(x_rest) {
+                *sum += factor * x;
+            }
+        }
+    }
+}
+
+/// Adds the errors of some terms of a sum, one after the other: `worst |x|`, `(tau x)^2` and `certain |x|`, to each element.
+pub(super) fn add_errors(terms: &[Term], x: &[&[f64]], sums: [&mut [f64]; 3]) {
+    Arch::new().dispatch(AddErrors { terms, x, sums });
 }
 
 struct AddErrors<'a> {
-    term: &'a Term,
-    x: &'a [f64],
+    terms: &'a [Term],
+    x: &'a [&'a [f64]],
     sums: [&'a mut [f64]; 3],
 }
 
@@ -180,37 +243,82 @@ impl WithSimd for AddErrors<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let AddErrors { term, x, sums: [worst, squares, certain] } = self;
-        let (x, x_rest) = S::as_simd_f64s(x);
-        let (worst, worst_rest) = S::as_mut_simd_f64s(worst);
-        let by = simd.splat_f64s(term.worst);
-        for (sum, &x) in worst.iter_mut().zip(x) {
-            *sum = simd.add_f64s(*sum, simd.mul_f64s(by, magnitude(simd, x)));
+        let AddErrors { terms, x, mut sums } = self;
+        let (tau, certain) =
+            (terms.iter().any(|term| term.tau > 0.0), terms.iter().any(|term| term.certain > 0.0));
+        let width = sums[0].len();
+        let lanes = size_of::<S::f64s>() / size_of::<f64>();
+        let mut first = 0;
+        while first + 4 * lanes <= width {
+            errors_of::<S, 4>(simd, first, (tau, certain), terms, x, &mut sums);
+            first += 4 * lanes;
         }
-        for (sum, x) in worst_rest.iter_mut().zip(x_rest) {
-            *sum += term.worst * x.abs();
+        while first + lanes <= width {
+            errors_of::<S, 1>(simd, first, (tau, certain), terms, x, &mut sums);
+            first += lanes;
         }
-        if term.tau > 0.0 {
-            let (squares, squares_rest) = S::as_mut_simd_f64s(squares);
-            let by = simd.splat_f64s(term.tau);
-            for (sum, &x) in squares.iter_mut().zip(x) {
-                let error = simd.mul_f64s(by, x);
-                *sum = simd.add_f64s(*sum, simd.mul_f64s(error, error));
-            }
-            for (sum, x) in squares_rest.iter_mut().zip(x_rest) {
-                *sum += (term.tau * x) * (term.tau * x);
-            }
-        }
-        if term.certain > 0.0 {
-            let (certain, certain_rest) = S::as_mut_simd_f64s(certain);
-            let by = simd.splat_f64s(term.certain);
-            for (sum, &x) in certain.iter_mut().zip(x) {
-                *sum = simd.add_f64s(*sum, simd.mul_f64s(by, magnitude(simd, x)));
-            }
-            for (sum, x) in certain_rest.iter_mut().zip(x_rest) {
-                *sum += term.certain * x.abs();
+        let [worst, squares, certain] = sums;
+        for d in first..width {
+            for (term, x) in terms.iter().zip(x) {
+                let (tau, certainly) = (term.tau.max(0.0), term.certain.max(0.0));
+                worst[d] += term.worst * x[d].abs();
+                squares[d] += (tau * x[d]) * (tau * x[d]);
+                certain[d] += certainly * x[d].abs();
             }
         }
+    }
+}
+
+/// Of `N` vectors of elements; what is 0 in all terms is left out.
+#[inline(always)]
+fn errors_of<S: Simd, const N: usize>(
+    simd: S,
+    first: usize,
+    which: (bool, bool),
+    terms: &[Term],
+    x: &[&[f64]],
+    sums: &mut [&mut [f64]; 3],
+) {
+    match which {
+        (false, false) => some_errors::<S, N, false, false>(simd, first, terms, x, sums),
+        (false, true) => some_errors::<S, N, false, true>(simd, first, terms, x, sums),
+        (true, false) => some_errors::<S, N, true, false>(simd, first, terms, x, sums),
+        (true, true) => some_errors::<S, N, true, true>(simd, first, terms, x, sums),
+    }
+}
+
+#[inline(always)]
+fn some_errors<S: Simd, const N: usize, const TAU: bool, const CERTAIN: bool>(
+    simd: S,
+    first: usize,
+    terms: &[Term],
+    x: &[&[f64]],
+    sums: &mut [&mut [f64]; 3],
+) {
+    let mut local = [[simd.splat_f64s(0.0); N]; 3];
+    for (local, sums) in local.iter_mut().zip(sums.iter()) {
+        local.copy_from_slice(&S::as_simd_f64s(&sums[first..]).0[..N]);
+    }
+    for (term, x) in terms.iter().zip(x) {
+        let x = &S::as_simd_f64s(&x[first..]).0[..N];
+        let worst = simd.splat_f64s(term.worst);
+        // As in a comparison with zero, a NaN is none.
+        let (tau, certain) =
+            (simd.splat_f64s(term.tau.max(0.0)), simd.splat_f64s(term.certain.max(0.0)));
+        for n in 0..N {
+            let magnitude = simd.abs_f64s(x[n]);
+            local[0][n] = simd.add_f64s(local[0][n], simd.mul_f64s(worst, magnitude));
+            if TAU {
+                let error = simd.mul_f64s(tau, x[n]);
+                local[1][n] = simd.add_f64s(local[1][n], simd.mul_f64s(error, error));
+            }
+            if CERTAIN {
+                local[2][n] = simd.add_f64s(local[2][n], simd.mul_f64s(certain, magnitude));
+            }
+        }
+    }
+    for (local, sums) in local.iter().zip(sums) {
+        S::as_mut_simd_f64s(&mut sums[first..]).0[..N].copy_from_slice(local);
     }
 }
 
@@ -242,23 +350,35 @@ mod tests {
         for width in [1, 7, 8, 67] {
             let mut running = Running::new(width);
             let mut plain = vec![[0.0_f64; 5]; width];
-            let term = Term { worst: 0.3, tau: 0.2, certain: 0.1 };
-            let (mut sums, mut errors) = (vec![vec![0.0; width]; 3], vec![[0.0; 3]; width]);
-            for (n, x) in wave(9 * width).chunks_exact(width).enumerate() {
-                let value = libm::cos(n as f64);
-                running.add(value, x);
+            let (mut sums, mut errors) = (vec![vec![0.0; width]; 3], vec![[0.0; 4]; width]);
+            let x = wave(9 * width);
+            let x: Vec<&[f64]> = x.chunks_exact(width).collect();
+            let values: Vec<f64> = (0..9).map(|n| libm::cos(f64::from(n))).collect();
+            let factors: Vec<f64> = values.iter().map(|x| x / 3.0).collect();
+            let term =
+                |x: f64| Term { worst: x.abs(), tau: x.abs() / 7.0, certain: (0.2 - x).max(0.0) };
+            let terms: Vec<Term> = factors.iter().map(|&x| term(x)).collect();
+            let mut products = vec![0.0; width];
+            // In two parts, of which the second goes on where the first ended.
+            for part in [0..4, 4..9] {
+                running.add(&values[part.clone()], &x[part.clone()]);
+                add_products(&factors[part.clone()], &x[part.clone()], &mut products);
                 let [worst, squares, certain] = &mut sums[..] else { panic!("three") };
-                add_errors(&term, x, [worst, squares, certain]);
-                for ((plain, errors), x) in plain.iter_mut().zip(&mut errors).zip(x) {
+                add_errors(&terms[part.clone()], &x[part], [worst, squares, certain]);
+            }
+            for ((&value, &factor), x) in values.iter().zip(&factors).zip(&x) {
+                for ((plain, errors), x) in plain.iter_mut().zip(&mut errors).zip(*x) {
                     let product = value * x;
                     plain[0] += product;
                     plain[1] += product.abs();
                     plain[2] += product * product;
                     plain[3] = plain[3].min(plain[0]);
                     plain[4] = plain[4].max(plain[0]);
+                    let term = term(factor);
                     errors[0] += term.worst * x.abs();
                     errors[1] += (term.tau * x) * (term.tau * x);
                     errors[2] += term.certain * x.abs();
+                    errors[3] += factor * x;
                 }
             }
             for (d, [sum, abs, squares, least, most]) in plain.into_iter().enumerate() {
@@ -267,7 +387,7 @@ mod tests {
                     [running.sum(d), running.abs(d), running.partial(d)],
                     [sum, abs, partial]
                 );
-                assert_eq!([sums[0][d], sums[1][d], sums[2][d]], errors[d]);
+                assert_eq!([sums[0][d], sums[1][d], sums[2][d], products[d]], errors[d]);
             }
         }
     }

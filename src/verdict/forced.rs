@@ -66,37 +66,63 @@ pub fn forced_mask(
     draw: &Draw,
     sample: &Sample,
 ) -> Result<ForcedMask, Error> {
-    forced_about(problem, (saved, None), recipe, mode, draw, sample)
-}
-
-/// The same for a forward pass whose `lse` may err itself, by row.
-pub(super) fn forced_about(
-    problem: &Problem<f64>,
-    (saved, own_lse): (&Saved<f64>, Option<&[f64]>),
-    recipe: &Recipe,
-    mode: Mode,
-    draw: &Draw,
-    sample: &Sample,
-) -> Result<ForcedMask, Error> {
-    let uniforms = uniforms(problem, draw)?;
-    let lambda = tail(problem);
+    let deciding = Deciding::new(problem, None, recipe, draw, sample)?;
     let packed = Packed::of(problem);
     let decided: Vec<(Vec<u32>, Vec<u32>)> = (0..problem.row_count())
         .into_par_iter()
         .map(|at| {
             let row = problem.row(at);
             let packed = packed.as_ref();
-            let mut errors = row_errors_packed(problem, saved, recipe, mode, row, packed);
-            if let Some(own) = own_lse {
-                errors.lse_error = errors.lse_error.plus(Term::certain(own[at]));
-            }
-            let rate = sample.lambda[at];
-            let scores = Decisions { problem, recipe, draw, uniforms: &uniforms, rate, lambda };
-            scores.row(row, &errors)
+            deciding.row(row, &row_errors_packed(problem, saved, recipe, mode, row, packed))
         })
         .collect();
-    let (keep, either) = decided.into_iter().unzip();
-    Ok(ForcedMask { keep, either })
+    Ok(ForcedMask::of_rows(decided))
+}
+
+impl ForcedMask {
+    /// From what each row must and may keep.
+    pub(super) fn of_rows(rows: Vec<(Vec<u32>, Vec<u32>)>) -> Self {
+        let (keep, either) = rows.into_iter().unzip();
+        ForcedMask { keep, either }
+    }
+}
+
+/// What decides about the rows of a draw.
+pub(super) struct Deciding<'a> {
+    problem: &'a Problem<f64>,
+    /// What the `lse` of the forward pass may err itself, by row.
+    own_lse: Option<&'a [f64]>,
+    recipe: &'a Recipe,
+    draw: &'a Draw,
+    sample: &'a Sample,
+    uniforms: Uniforms,
+    lambda: f64,
+}
+
+impl<'a> Deciding<'a> {
+    /// Of an exact sample.
+    pub(super) fn new(
+        problem: &'a Problem<f64>,
+        own_lse: Option<&'a [f64]>,
+        recipe: &'a Recipe,
+        draw: &'a Draw,
+        sample: &'a Sample,
+    ) -> Result<Self, Error> {
+        let (uniforms, lambda) = (uniforms(problem, draw)?, tail(problem));
+        Ok(Deciding { problem, own_lse, recipe, draw, sample, uniforms, lambda })
+    }
+
+    /// What every right kernel keeps of a row, and what it may keep or drop.
+    pub(super) fn row(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
+        let Deciding { problem, recipe, draw, uniforms, lambda, .. } = self;
+        let at = problem.row_number(row);
+        let own = self.own_lse.map_or(0.0, |own| own[at]);
+        let lse_error = errors.lse_error.plus(Term::certain(own));
+        let rate = self.sample.lambda[at];
+        let decisions =
+            Decisions { problem, recipe, draw, uniforms, rate, lse_error, lambda: *lambda };
+        decisions.row(row, errors)
+    }
 }
 
 /// The factor of a random error that no entry of the problem exceeds but with probability 2.5e-10.
@@ -125,6 +151,7 @@ struct Decisions<'a> {
     draw: &'a Draw,
     uniforms: &'a Uniforms,
     rate: f64,
+    lse_error: Term,
     lambda: f64,
 }
 
@@ -138,7 +165,7 @@ impl Decisions<'_> {
     fn shared(&self, errors: &RowErrors) -> f64 {
         let u = self.recipe.accumulator.unit_roundoff();
         match self.draw.rule {
-            Rule::Paper => errors.lse_error.decides(self.lambda),
+            Rule::Paper => self.lse_error.decides(self.lambda),
             Rule::Calibrated => {
                 let below = errors.entries.iter().filter(|e| self.rate * e.w < 1.0);
                 let (mut weight, mut error, mut largest) = (0.0, 0.0, 0.0_f64);

@@ -14,7 +14,9 @@ use crate::backward::Gradients;
 use crate::error::Error;
 use crate::file::TensorFile;
 use crate::forward::Saved;
-use crate::precision::{Bounds, Question, Recipe, kept_weights, widen_weights};
+use crate::precision::{
+    Bounds, OfRows, Progress, Question, Recipe, Silent, kept_weights_of, widen_weights,
+};
 use crate::problem::{Inputs, Problem};
 use crate::sus::Draw;
 use crate::tensor::Tensor;
@@ -93,10 +95,44 @@ impl Judge {
     /// # Ok::<(), sus_oracle::Error>(())
     /// ```
     pub fn by(case: &Case, recipe: &Recipe, mode: Mode, by: TruthBy) -> Result<Self, Error> {
+        Self::heard(case, recipe, mode, by, &Silent)
+    }
+
+    /// As [`Judge::by`], while somebody hears how far it is.
+    ///
+    /// # Errors
+    /// As [`Judge::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_oracle::gallery::cases::named("primes").unwrap().problem;
+    /// use sus_oracle::file::Settings;
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge, Progress, TruthBy};
+    /// struct Printed;
+    /// impl Progress for Printed {
+    ///     fn stage(&self, name: &'static str, work: u64) {
+    ///         eprintln!("{name}, {work} steps");
+    ///     }
+    ///     fn done(&self, _: u64) {}
+    /// }
+    /// let recipe = Recipe::built_in("f32").unwrap();
+    /// Judge::heard(&Case::new(problem, Settings::default()), &recipe, Mode::Exact, TruthBy::Size, &Printed)?;
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
+    pub fn heard(
+        case: &Case,
+        recipe: &Recipe,
+        mode: Mode,
+        by: TruthBy,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
         let problem = round_inputs(&case.problem, recipe)?;
         let draw = case.draw()?;
+        progress.stage(by.describe(&problem, recipe), 0);
         let truth = by.exact(&problem, recipe, draw.as_ref())?;
-        let exact = Reference::complete(&problem, recipe, draw.as_ref(), truth, Mode::Exact)?;
+        let draw_of = draw.as_ref();
+        let exact = Reference::complete(&problem, recipe, draw_of, truth, Mode::Exact, progress)?;
         exact.check_finite()?;
         Ok(Judge {
             stored: (problem != case.problem).then(|| case.problem.clone()),
@@ -207,6 +243,29 @@ impl Judge {
     /// ```
     #[must_use]
     pub fn check(&self, candidate: &TensorFile) -> Verdict {
+        self.check_heard(candidate, &Silent)
+    }
+
+    /// As [`Judge::check`], while somebody hears how far it is: a forward pass that is given, a mask of the candidate's own, and many
+    /// runs have bounds of their own.
+    ///
+    /// # Panics
+    /// As [`Judge::check`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_oracle::gallery::{self, Launch, arithmetic::Arithmetic};
+    /// use sus_oracle::precision::{Mode, Recipe};
+    /// use sus_oracle::verdict::{Case, Judge, Outcome, Silent};
+    /// let case = gallery::cases::named("primes").unwrap();
+    /// let recipe = Recipe::built_in("flash-bf16").unwrap();
+    /// let judge = Judge::new(&Case::new(case.problem.clone(), case.settings.clone()), &recipe, Mode::Exact)?;
+    /// let right = gallery::right_kernel(&Launch::new(&case.problem, Arithmetic::of(&recipe), None));
+    /// assert_eq!(judge.check_heard(&right, &Silent).outcome, Outcome::Pass);
+    /// # Ok::<(), sus_oracle::Error>(())
+    /// ```
+    #[must_use]
+    pub fn check_heard(&self, candidate: &TensorFile, progress: &dyn Progress) -> Verdict {
         let mut verdict = Verdict::default();
         if self.stored.is_some() {
             let format = self.recipe.input.name();
@@ -215,7 +274,7 @@ impl Judge {
                 .push(format!("the inputs were rounded to {format}, as the recipe reads them"));
         }
         if let Some(runs) = runs(&self.problem, candidate) {
-            self.check_runs(runs, candidate, &mut verdict);
+            self.check_runs(runs, candidate, &mut verdict, progress);
             return verdict;
         }
         let results = results(&self.problem, self.draw.is_some(), candidate, &mut verdict);
@@ -225,7 +284,7 @@ impl Judge {
         }
         let given = match self.mode {
             Mode::Exact => None,
-            Mode::Given => match self.given(&results) {
+            Mode::Given => match self.given(&results, progress) {
                 Ok(reference) => Some(reference),
                 Err(message) => {
                     verdict.find(Finding {
@@ -239,7 +298,7 @@ impl Judge {
             },
         };
         let reference = given.as_ref().unwrap_or(&self.exact);
-        let own = self.own_mask(reference, candidate, &mut verdict);
+        let own = self.own_mask(reference, candidate, &mut verdict, progress);
         let judged = own.as_deref().unwrap_or(&reference.judged);
         verdict.notes.extend(judged.notes());
         let unknown_mask = self.draw.is_some() && !self.words_known && own.is_none();
@@ -310,14 +369,20 @@ impl Judge {
     }
 
     /// Many runs in one file.
-    fn check_runs(&self, runs: usize, candidate: &TensorFile, verdict: &mut Verdict) {
+    fn check_runs(
+        &self,
+        runs: usize,
+        candidate: &TensorFile,
+        verdict: &mut Verdict,
+        progress: &dyn Progress,
+    ) {
         let Some(draw) = &self.draw else {
             let message = format!("{runs} runs of a dense case: one run at a time can be judged");
             self.inconclusive(&message, verdict);
             return;
         };
         if self.words_known && !is_projected(candidate) {
-            match self.check_seeds(draw, runs, candidate, verdict) {
+            match self.check_seeds(draw, runs, candidate, verdict, progress) {
                 Ok(()) => {}
                 Err(message) => verdict.fail("seeds", Rule::Extra, message),
             }
@@ -357,7 +422,11 @@ impl Judge {
     }
 
     /// The reference for the forward pass that the candidate stored.
-    fn given(&self, results: &[(&str, &[f64])]) -> Result<Reference, String> {
+    fn given(
+        &self,
+        results: &[(&str, &[f64])],
+        progress: &dyn Progress,
+    ) -> Result<Reference, String> {
         let find = |name: &str| {
             let found = results.iter().find(|result| result.0 == name);
             found.map(|result| result.1.to_vec()).ok_or_else(|| {
@@ -372,7 +441,8 @@ impl Judge {
             .and_then(|saved| self.by.given(&self.problem, &self.recipe, &saved))
             .and_then(|truth| {
                 let draw = self.draw.as_ref();
-                Reference::complete(&self.problem, &self.recipe, draw, (truth, None), Mode::Given)
+                let (problem, recipe) = (&self.problem, &self.recipe);
+                Reference::complete(problem, recipe, draw, (truth, None), Mode::Given, progress)
             })
             .map_err(|e| e.to_string())?;
         saved.check_finite().map_err(|e| e.to_string())?;
@@ -385,6 +455,7 @@ impl Judge {
         reference: &'a Reference,
         candidate: &TensorFile,
         verdict: &mut Verdict,
+        progress: &dyn Progress,
     ) -> Option<Cow<'a, Judged>> {
         let drawn = reference.mask.as_ref()?;
         verdict.borderline = drawn.forced.either.iter().map(Vec::len).sum();
@@ -423,7 +494,7 @@ impl Judge {
         };
         let own = || reference.truth.own_error(Some(&sample));
         if let Some(values) = values.filter(|_| sample.pattern == pattern) {
-            let mut weights = kept_weights(&question);
+            let mut weights = kept_weights_of(&question, &drawn.rows);
             if let Some(lse) = &reference.own_lse {
                 widen_weights(&mut weights, &sample.pattern, lse);
             }
@@ -433,7 +504,8 @@ impl Judge {
             return Some(Cow::Borrowed(&reference.judged));
         }
         // A mask that only this candidate has is told by itself: no direction is followed.
-        Some(Cow::Owned(Judged::new(&question, own().as_ref(), &[])))
+        let rows = (drawn.rows.as_slice(), OfRows::default());
+        Some(Cow::Owned(Judged::new(&question, rows, own().as_ref(), &[], progress)))
     }
 }
 

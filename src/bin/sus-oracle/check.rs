@@ -2,16 +2,18 @@
 
 use crate::merge;
 use crate::options::{DrawOptions, ProblemOptions};
-use crate::terminal::spinner;
+use crate::terminal::Watched;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use sus_oracle::evaluation::visible_count;
-use sus_oracle::file::tensor_file::write_atomically;
+use sus_oracle::file::tensor_file::{expect_writable, write_atomically};
 use sus_oracle::file::{FileError, Pass, TensorFile};
 use sus_oracle::gallery::diagnosis;
 use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::verdict::report::{Report, json, junit, plot, text};
-use sus_oracle::verdict::{Case, Judge, Outcome, TruthBy, Verdict, is_projected, recipe_of};
+use sus_oracle::verdict::{
+    Case, Judge, Outcome, Progress, TruthBy, Verdict, is_projected, recipe_of,
+};
 
 /// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
@@ -125,18 +127,18 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         ModeName::Given => Mode::Given,
     };
     let by = if plain { TruthBy::Definition } else { TruthBy::Size };
-    let progress = spinner("truth and bounds");
-    progress.set_message(format!(
-        "truth in {}, and bounds, of {:.1e} entries",
-        if by.blocks(&case.problem, &recipe) { "f64 by blocks" } else { "double-double" },
-        visible_count(&case.problem) as f64
-    ));
-    let judge = Judge::by(&case, &recipe, mode, by).map_err(|e| FileError::new(&path, e))?;
-    progress.set_message("verdict");
-    let verdict = judge.check(&candidate);
-    progress.set_message("diagnosis");
+    for path in arguments.junit.iter().chain(&arguments.plot) {
+        expect_writable(path).map_err(|e| FileError::new(path, e))?;
+    }
+    let entries = visible_count(&case.problem) as f64;
+    let progress = Watched::new(format!("{entries:.1e} entries"));
+    let judge =
+        Judge::heard(&case, &recipe, mode, by, &progress).map_err(|e| FileError::new(&path, e))?;
+    progress.stage("verdict", 0);
+    let verdict = judge.check_heard(&candidate, &progress);
+    progress.stage("diagnosis", 0);
     let diagnosis = diagnosis_of(&case, &judge, &candidate, &verdict);
-    progress.finish_and_clear();
+    progress.finish();
     let report = Report {
         verdict: &verdict,
         case: case.label.clone(),

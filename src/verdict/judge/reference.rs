@@ -6,13 +6,13 @@ use crate::fast::OwnError;
 use crate::forward::Saved;
 use crate::gallery::{directions, usual};
 use crate::precision::{
-    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, Question, Ranges, Recipe, Truth,
-    bounds, has_ranges, limits, ranges,
+    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, OfRows, Progress, Question, Ranges,
+    Recipe, RowErrors, Truth, bounds_of, has_ranges, limits, ranges, rows_of,
 };
 use crate::problem::Problem;
 use crate::sus::{Draw, Sample, sample};
 use crate::tensor::Tensor;
-use crate::verdict::forced::{ForcedMask, forced_about};
+use crate::verdict::forced::{Deciding, ForcedMask};
 use crate::verdict::statistics::along_sum;
 
 /// The truth for one forward pass and one mask.
@@ -44,17 +44,22 @@ pub(super) struct Judged {
 pub(super) struct DrawnMask {
     pub(super) sample: Sample,
     pub(super) forced: ForcedMask,
+    /// The errors of the rows, without their entries, whatever the mask.
+    pub(super) rows: Vec<RowErrors>,
 }
 
 impl Judged {
     /// Bounds and limits, about a truth that errs itself by `own`.
     pub(super) fn new(
         question: &Question<'_>,
+        (rows, of_rows): (&[RowErrors], OfRows),
         own: Option<&OwnError>,
         directions: &[Direction],
+        progress: &dyn Progress,
     ) -> Self {
-        let mut bounds = bounds(question);
+        let mut bounds = bounds_of(question, progress, rows, of_rows);
         let own_share = own.map(|own| bounds.widen(own));
+        progress.stage("limits of the statistics", 0);
         let limits = limits(question, &bounds, directions);
         // They are of an exact truth.
         let ranges = if own.is_none() { ranges(question) } else { None };
@@ -64,9 +69,15 @@ impl Judged {
     }
 
     /// With the directions of a case, but for those along which the plainest right kernel errs much.
-    fn of_case(question: &Question<'_>, own: Option<&OwnError>, draw: Option<&Draw>) -> Self {
+    fn of_case(
+        question: &Question<'_>,
+        rows: (&[RowErrors], OfRows),
+        own: Option<&OwnError>,
+        draw: Option<&Draw>,
+        progress: &dyn Progress,
+    ) -> Self {
         let directions = directions(question.problem, draw, question.recipe);
-        let mut judged = Judged::new(question, own, &directions);
+        let mut judged = Judged::new(question, rows, own, &directions, progress);
         if let Some((_, along)) = &mut judged.limits
             && let Some(usual) = usual(question.problem, draw, question.recipe)
         {
@@ -127,7 +138,9 @@ impl Reference {
         draw: Option<&Draw>,
         (truth, drawn): (Truth, Option<Sample>),
         mode: Mode,
+        progress: &dyn Progress,
     ) -> Result<Self, Error> {
+        progress.stage("truth of the gradients", 0);
         let saved = truth.saved();
         let drawn = match (draw, drawn) {
             (Some(draw), None) => Some(sample(problem, &saved, draw)?),
@@ -135,26 +148,29 @@ impl Reference {
         };
         let own = truth.own_error(drawn.as_ref());
         let own_lse = own.as_ref().map(|own| own.saved.lse.as_slice().to_vec());
-        let mask = match (draw, drawn) {
-            (Some(draw), Some(sample)) => {
-                let lse = own_lse.as_deref();
-                let forced = forced_about(problem, (&saved, lse), recipe, mode, draw, &sample)?;
-                Some(DrawnMask { sample, forced })
-            }
-            _ => None,
-        };
-        let sample = mask.as_ref().map(|mask| &mask.sample);
-        let gradients = truth.gradients(sample);
+        let gradients = truth.gradients(drawn.as_ref());
         let question = Question {
             problem,
             recipe,
             mode,
             saved: &saved,
-            sample,
-            borderline: mask.as_ref().map(|mask| mask.forced.either.as_slice()),
+            sample: drawn.as_ref(),
+            borderline: None,
             gradients: &gradients,
         };
-        let judged = Judged::of_case(&question, own.as_ref(), draw);
+        let deciding = match (draw, &drawn) {
+            (Some(draw), Some(sample)) => {
+                Some(Deciding::new(problem, own_lse.as_deref(), recipe, draw, sample)?)
+            }
+            _ => None,
+        };
+        let decide = |row, errors: &_| deciding.as_ref().map(|deciding| deciding.row(row, errors));
+        let (rows, of_rows, decided) = rows_of(&question, progress, decide);
+        let forced = ForcedMask::of_rows(decided.into_iter().flatten().collect());
+        let borderline = deciding.is_some().then_some(forced.either.as_slice());
+        let question = Question { borderline, ..question };
+        let judged = Judged::of_case(&question, (&rows, of_rows), own.as_ref(), draw, progress);
+        let mask = drawn.map(|sample| DrawnMask { sample, forced, rows });
         Ok(Reference { truth, saved, mask, judged, own_lse })
     }
 

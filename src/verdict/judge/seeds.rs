@@ -4,7 +4,7 @@ use super::Judge;
 use super::reference::Reference;
 use crate::file::tensor_file::Numbers;
 use crate::file::{Array, TensorFile};
-use crate::precision::Mode;
+use crate::precision::{Mode, Progress, Silent};
 use crate::sus::Draw;
 use crate::verdict::{Finding, Outcome, Verdict};
 use rayon::prelude::*;
@@ -17,6 +17,7 @@ impl Judge {
         runs: usize,
         candidate: &TensorFile,
         verdict: &mut Verdict,
+        progress: &dyn Progress,
     ) -> Result<(), String> {
         let seeds: Vec<u64> = match candidate.arrays.get("seeds") {
             None => (0..runs as u64).map(|run| draw.seed.wrapping_add(run)).collect(),
@@ -27,6 +28,7 @@ impl Judge {
             },
             Some(array) => return Err(format!("expected shape [{runs}], found {:?}", array.shape)),
         };
+        progress.stage("runs, each by its seed", runs as u64);
         let verdicts: Vec<Result<Verdict, String>> = (0..runs)
             .into_par_iter()
             .map(|run| {
@@ -34,10 +36,13 @@ impl Judge {
                 let truth = self.exact.truth.clone();
                 let (problem, recipe) = (&self.problem, &self.recipe);
                 let truth = (truth, None);
-                let exact = Reference::complete(problem, recipe, Some(&draw), truth, Mode::Exact)
-                    .map_err(|e| e.to_string())?;
+                let exact =
+                    Reference::complete(problem, recipe, Some(&draw), truth, Mode::Exact, &Silent)
+                        .map_err(|e| e.to_string())?;
                 let judge = Judge { draw: Some(draw), exact, ..self.clone() };
-                Ok(judge.check(&one_run(candidate, runs, run)))
+                let verdict = judge.check(&one_run(candidate, runs, run));
+                progress.done(1);
+                Ok(verdict)
             })
             .collect();
         verdict.notes.push(format!("{runs} runs, each judged exactly by its own seed"));

@@ -65,6 +65,15 @@ impl TruthBy {
         asked && coarse && has_own_error(problem)
     }
 
+    /// The stage in which the truth is computed.
+    pub(super) fn describe(self, problem: &Problem<f64>, recipe: &Recipe) -> &'static str {
+        if self.blocks(problem, recipe) {
+            "truth in f64 by blocks"
+        } else {
+            "truth in double-double"
+        }
+    }
+
     /// The truth of the problem's own forward pass, with the mask if the same pass drew it.
     pub(super) fn exact(
         self,
