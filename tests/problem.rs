@@ -200,3 +200,15 @@ fn the_given_lse_of_a_row_that_sees_nothing_may_be_either_infinity_and_reads_as_
     lse.as_mut_slice()[1] = f64::NAN;
     assert!(Saved::given(&problem, o, lse).is_err());
 }
+
+#[test]
+fn every_tensor_begins_at_a_cache_line() {
+    let numbers: Vec<f64> = (0..21).map(f64::from).collect();
+    // A slice that begins one number after wherever the vector does.
+    let new = Tensor::new("x", [1, 1, 4, 5], &numbers[1..]).unwrap();
+    let zeros = Tensor::<f32>::zeros([1, 2, 3, 7]);
+    assert_eq!(new.as_slice().as_ptr().align_offset(64), 0);
+    assert_eq!(new.clone().as_slice().as_ptr().align_offset(64), 0);
+    assert_eq!(new.map(|x| x as f32).as_slice().as_ptr().align_offset(64), 0);
+    assert_eq!(zeros.as_slice().as_ptr().align_offset(64), 0);
+}
