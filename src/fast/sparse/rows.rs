@@ -76,9 +76,9 @@ struct Chunk<T> {
     at: usize,
     /// The place of the entries in the mask.
     range: Range<usize>,
-    /// `W~`; zeros follow.
+    /// `q . k`, then `W~`; nothing reads what follows the entries.
     w: [T; CHUNK],
-    /// `dS slope`; zeros follow.
+    /// `dP`, then `dS slope`.
     ds: [T; CHUNK],
 }
 
@@ -136,7 +136,7 @@ impl<T: Real> RowTask<'_, T> {
         self.add::<S, F>(simd, last);
     }
 
-    /// The products of a chunk: `q . k` for `W~`, `dP` for `dS`.
+    /// The products of a chunk.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as above")]
     fn multiply<S: Simd, const F: usize>(&self, simd: S, chunk: &mut Chunk<T>) {
