@@ -324,21 +324,79 @@ fn known_error(format: Format, x: f64, relative: f64) -> Option<f64> {
 pub(super) struct Alike {
     logs: Vec<f32>,
     within: f32,
+    /// Where the numbers of each cell begin, and where the last cell's end. Cells are equally wide, and cover all numbers.
+    cells: Vec<usize>,
+    /// Cells for each unit of a logarithm.
+    per_unit: f32,
 }
+
+/// Numbers of a cell, about: as many as a few lines of the cache hold.
+const IN_CELL: usize = 16;
 
 impl Alike {
     /// Of numbers given by their logarithms.
     pub(super) fn new(logs: impl Iterator<Item = f32>, format: Format) -> Self {
         let mut logs: Vec<f32> = logs.collect();
         logs.sort_unstable_by(f32::total_cmp);
-        Alike { logs, within: (format.unit_roundoff() / 16.0) as f32 }
+        let count = logs.len() / IN_CELL + 1;
+        let width = match logs[..] {
+            [first, .., last] => last - first,
+            _ => 0.0,
+        };
+        let per_unit = count as f32 / width;
+        let within = (format.unit_roundoff() / 16.0) as f32;
+        let mut alike = Alike { logs, within, cells: vec![0; count + 1], per_unit };
+        for at in 0..alike.logs.len() {
+            let cell = alike.cell(alike.logs[at]);
+            alike.cells[cell + 1] = at + 1;
+        }
+        // A cell without numbers ends where the one before does.
+        for cell in 0..count {
+            alike.cells[cell + 1] = alike.cells[cell + 1].max(alike.cells[cell]);
+        }
+        alike
     }
 
     /// How many are near one of them, itself included.
     pub(super) fn count(&self, log: f32) -> f64 {
         let within = self.within.max(4.0e-7 * log.abs());
-        let first = self.logs.partition_point(|&x| x < log - within);
-        let after = self.logs.partition_point(|&x| x <= log + within);
+        let first = self.before(log - within, |x| x < log - within);
+        let after = self.before(log + within, |x| x <= log + within);
         (after - first) as f64
+    }
+
+    /// How many come before a border, which are those of earlier cells and some of its own.
+    fn before(&self, border: f32, is_before: impl Fn(f32) -> bool) -> usize {
+        let cell = self.cell(border);
+        let (start, end) = (self.cells[cell], self.cells[cell + 1]);
+        start + self.logs[start..end].partition_point(|&x| is_before(x))
+    }
+
+    /// The cell of a number; of a larger number never an earlier one, however the product is rounded.
+    fn cell(&self, x: f32) -> usize {
+        let first = self.logs.first().copied().unwrap_or(0.0);
+        (((x - first) * self.per_unit) as usize).min(self.cells.len() - 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_alike_as_a_look_at_all_of_them_says() {
+        // The logarithms of a sine's values lie densely at one end; one in eight comes twice.
+        let spread = (0..5000).map(|n: u32| libm::logf(libm::sinf((n - n / 8 % 2) as f32).abs()));
+        let some: Vec<f32> = spread.map(|x| x.max(-700.0)).collect();
+        for logs in [vec![], vec![-3.0], vec![0.0; 100], some] {
+            for format in [Format::F32, Format::Bf16] {
+                let alike = Alike::new(logs.iter().copied(), format);
+                for &log in &logs {
+                    let within = alike.within.max(4.0e-7 * log.abs());
+                    let near = |x: &&f32| (log - within..=log + within).contains(*x);
+                    assert_eq!(alike.count(log), logs.iter().filter(near).count() as f64, "{log}");
+                }
+            }
+        }
     }
 }
