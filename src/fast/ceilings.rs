@@ -1,7 +1,7 @@
 //! What the machine could do at best: the yardsticks of the benchmark, measured with this module's own vectors.
 
 use super::lanes::{Dispatch, Real};
-use super::product_rows::{Rows, add_rows};
+use super::product_rows::{ByLength, OnRows, Rows, add_rows};
 use aligned_vec::avec;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -88,7 +88,8 @@ pub fn gather_rate<T: Real>(
         let start = Instant::now();
         for matrix in matrices {
             rows.par_chunks(per_sum * 64).for_each(|rows| {
-                dispatch.run(Gather { matrix: Rows { matrix, features }, rows, per_sum });
+                let matrix = Rows { matrix, features };
+                dispatch.run(ByLength(Gather { matrix, rows, per_sum }));
             });
         }
         let bytes = 4 * rows.len() * features * size_of::<T>();
@@ -104,26 +105,16 @@ struct Gather<'a, T> {
     per_sum: usize,
 }
 
-impl<T: Real> WithSimd for Gather<'_, T> {
-    type Output = ();
+impl<T: Real> OnRows for Gather<'_, T> {
+    fn features(&self) -> usize {
+        self.matrix.features
+    }
 
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "it is compiled for the instruction set of its caller"
     )]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.matrix.features {
-            64 => self.run::<S, 64>(simd),
-            128 => self.run::<S, 128>(simd),
-            _ => self.run::<S, 0>(simd),
-        }
-    }
-}
-
-impl<T: Real> Gather<'_, T> {
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
     fn run<S: Simd, const F: usize>(self, simd: S) {
         let Gather { matrix, rows, per_sum } = self;
         let matrix = matrix.known::<F>();

@@ -8,7 +8,7 @@
 
 use super::lanes::Real;
 use prefetch_index::prefetch_index;
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// How many rows ahead a row is asked for: about what a cache can have on its way to it at a time, and far less than
 /// it holds.
@@ -16,6 +16,30 @@ const AHEAD: usize = 16;
 
 /// Bytes of a line of a cache.
 const LINE: usize = 64;
+
+/// A kernel on rows, compiled for each usual length of them apart: then no loop over it is left.
+pub(super) trait OnRows {
+    /// The length.
+    fn features(&self) -> usize;
+    /// Runs; `F` is the length, or 0 where it is none of the usual ones.
+    fn run<S: Simd, const F: usize>(self, simd: S);
+}
+
+/// The kernel for the length that its rows have.
+pub(super) struct ByLength<K>(pub(super) K);
+
+impl<K: OnRows> WithSimd for ByLength<K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.0.features() {
+            64 => self.0.run::<S, 64>(simd),
+            128 => self.0.run::<S, 128>(simd),
+            _ => self.0.run::<S, 0>(simd),
+        }
+    }
+}
 
 /// A matrix of which rows are gathered.
 #[derive(Clone, Copy)]
@@ -26,7 +50,7 @@ pub(super) struct Rows<'a, T> {
 }
 
 impl<'a, T: Real> Rows<'a, T> {
-    /// These rows, of which the compiler knows the length if `F` is not 0: it is `F`, and no loop over it is left.
+    /// These rows, of which the compiler knows the length if `F` is not 0, see [`OnRows`].
     #[inline(always)]
     pub(super) fn known<const F: usize>(self) -> Self {
         assert!(F == 0 || F == self.features, "a length that was looked up");

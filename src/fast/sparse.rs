@@ -16,7 +16,7 @@ mod rows;
 
 use super::forward::head;
 use super::lanes::{Dispatch, Real};
-use super::product_rows::Rows;
+use super::product_rows::{ByLength, Rows};
 use super::scores::Scoring;
 use crate::forward::Saved;
 use crate::problem::Problem;
@@ -103,7 +103,7 @@ pub(super) fn run<T: Real>(
         let values = seen(problem, rows.start, &problem.inputs().v, sizes.value_features);
         value_tasks.push(ValueTask { shared: &shared, rows, values, dp });
     }
-    value_tasks.into_par_iter().for_each(|task| dispatch.run(task));
+    value_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
 
     let mut row_tasks = Vec::new();
     let mut rest = (Rest(&mut entries[..]), Rest(&mut sections[..]), Rest(dq));
@@ -115,7 +115,7 @@ pub(super) fn run<T: Real>(
         let dp = &dp[..];
         row_tasks.push(RowTask { shared: &shared, rows, keys, dp, entries, sections, dq });
     }
-    row_tasks.into_par_iter().for_each(|task| dispatch.run(task));
+    row_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
 
     let mut sort_tasks = Vec::new();
     // Keys of each block, and their entries.
@@ -157,7 +157,7 @@ pub(super) fn run<T: Real>(
                 sums: rest.3.take(keys * matrix.features),
             });
         }
-        sum_tasks.into_par_iter().for_each(|task| dispatch.run(task));
+        sum_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Entry, KEYS, write_starts};
 use crate::fast::lanes::Real;
-use crate::fast::product_rows::{Rows, add_rows};
-use pulp::{Simd, WithSimd};
+use crate::fast::product_rows::{OnRows, Rows, add_rows};
+use pulp::Simd;
 
 /// The entries of a block of keys of one head, to be sorted.
 pub(super) struct SortTask<'a, T> {
@@ -56,26 +56,16 @@ pub(super) struct SumTask<'a, T> {
     pub(super) sums: &'a mut [T],
 }
 
-impl<T: Real> WithSimd for SumTask<'_, T> {
-    type Output = ();
+impl<T: Real> OnRows for SumTask<'_, T> {
+    fn features(&self) -> usize {
+        self.matrix.features
+    }
 
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "it is compiled for the instruction set of its caller"
     )]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.matrix.features {
-            64 => self.run::<S, 64>(simd),
-            128 => self.run::<S, 128>(simd),
-            _ => self.run::<S, 0>(simd),
-        }
-    }
-}
-
-impl<T: Real> SumTask<'_, T> {
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
     fn run<S: Simd, const F: usize>(self, simd: S) {
         let SumTask { matrix, rows, factors, ends, sums } = self;
         let matrix = matrix.known::<F>();

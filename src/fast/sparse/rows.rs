@@ -2,9 +2,10 @@
 
 use super::{Entry, KEYS, Shared, write_starts};
 use crate::fast::lanes::Real;
-use crate::fast::product_rows::{Rows, add_rows, dot};
+use crate::fast::product_rows::{OnRows, Rows, add_rows, dot};
 use crate::fast::scores::{LANES, RowTerms, kept_weights_and_slopes};
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
+use std::array::from_fn;
 use std::ops::Range;
 
 /// `dP = G . v` of the kept entries of some rows.
@@ -16,26 +17,16 @@ pub(super) struct ValueTask<'a, T> {
     pub(super) dp: &'a mut [T],
 }
 
-impl<T: Real> WithSimd for ValueTask<'_, T> {
-    type Output = ();
+impl<T: Real> OnRows for ValueTask<'_, T> {
+    fn features(&self) -> usize {
+        self.values.features
+    }
 
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "it is compiled for the instruction set of its caller"
     )]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.values.features {
-            64 => self.run::<S, 64>(simd),
-            128 => self.run::<S, 128>(simd),
-            _ => self.run::<S, 0>(simd),
-        }
-    }
-}
-
-impl<T: Real> ValueTask<'_, T> {
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
     fn run<S: Simd, const F: usize>(self, simd: S) {
         let ValueTask { shared, rows, values, dp } = self;
         let values = values.known::<F>();
@@ -82,26 +73,16 @@ struct Chunk<T> {
     ds: [T; CHUNK],
 }
 
-impl<T: Real> WithSimd for RowTask<'_, T> {
-    type Output = ();
+impl<T: Real> OnRows for RowTask<'_, T> {
+    fn features(&self) -> usize {
+        self.keys.features
+    }
 
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "it is compiled for the instruction set of its caller"
     )]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.keys.features {
-            64 => self.run::<S, 64>(simd),
-            128 => self.run::<S, 128>(simd),
-            _ => self.run::<S, 0>(simd),
-        }
-    }
-}
-
-impl<T: Real> RowTask<'_, T> {
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
     fn run<S: Simd, const F: usize>(mut self, simd: S) {
         let Shared { problem, saved, sample, delta, .. } = *self.shared;
         let offsets = &sample.pattern.offsets()[self.rows.start..=self.rows.end];
@@ -111,7 +92,7 @@ impl<T: Real> RowTask<'_, T> {
         write_starts(columns.iter().map(|&key| key as usize / KEYS), offsets[0], self.sections);
         self.dq.fill(T::zero());
         // The weights of one chunk are under way while the one before is added up.
-        let mut chunks = [(); 2].map(|()| Chunk {
+        let mut chunks: [Chunk<T>; 2] = from_fn(|_| Chunk {
             at: self.rows.start,
             range: 0..0,
             w: [T::zero(); CHUNK],
@@ -135,7 +116,9 @@ impl<T: Real> RowTask<'_, T> {
         }
         self.add::<S, F>(simd, last);
     }
+}
 
+impl<T: Real> RowTask<'_, T> {
     /// The products of a chunk.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as above")]
