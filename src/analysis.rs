@@ -14,10 +14,11 @@ pub mod plot;
 pub mod report;
 pub mod scan;
 pub mod spread;
+mod totals;
 
 pub use choose::{Choice, Question, Tensors, choose};
-pub use scan::{PerGradient, Setting, Totals};
 pub use spread::Spread;
+pub use totals::{PerGradient, Setting, Totals};
 
 use crate::backward::Gradients;
 use crate::error::Error;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-const FILES: [&str; 107] = [
+const FILES: [&str; 109] = [
     "analysis.rs",
     "analysis/choose.rs",
     "analysis/plot.rs",
     "analysis/report.rs",
     "analysis/scan.rs",
     "analysis/spread.rs",
+    "analysis/totals.rs",
     "backward.rs",
     "bench.rs",
     "bench/memory.rs",
@@ -53,6 +54,7 @@ const FILES: [&str; 107] = [
     "gallery/matrix/cell.rs",
     "gallery/matrix/plot.rs",
     "gallery/matrix/report.rs",
+    "gallery/matrix/tally.rs",
     "gallery/rivals.rs",
     "graph.rs",
     "graph/attention.rs",

@@ -6,8 +6,9 @@
 //! target as well, and between two points of the grid nothing is claimed.
 
 use super::passes::{self, Passed};
-use super::scan::{PerGradient, Setting, Totals, scan};
+use super::scan::scan;
 use super::spread::{self, Spread};
+use super::totals::{PerGradient, Setting, Totals};
 use crate::backward::Gradients;
 use crate::error::Error;
 use crate::fast::Paths;

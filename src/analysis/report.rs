@@ -1,8 +1,8 @@
 //! An analysis as JSON and as a table.
 
 use super::choose::{Choice, Question, RelativeTo};
-use super::scan::{PerGradient, Setting, Totals};
 use super::spread::Spread;
+use super::totals::{PerGradient, Setting, Totals};
 use super::{Analysis, choose};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
 //! How much gradients differ from sequence to sequence.
 
-use super::scan::PerGradient;
+use super::totals::PerGradient;
 use crate::error::Error;
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;

@@ -3,9 +3,10 @@
 mod cell;
 mod plot;
 mod report;
+mod tally;
 
 pub use cell::{Cell, Outputs, RightErrors};
-pub use report::{PASSED, Survivor, Tally};
+pub use tally::{PASSED, Survivor, Tally};
 
 use super::arithmetic::{Arithmetic, Format};
 use super::cases::Case;
