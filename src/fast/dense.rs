@@ -10,7 +10,7 @@
 use super::forward::{head, pack_heads, tile};
 use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
-use super::product::{Left, Right, Store, multiply};
+use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{RowTerms, Scoring, weights_and_slopes};
 use super::visible::{Share, Visible, within};
 use crate::forward::Saved;
@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of a tile, a multiple of the rows that a product holds in registers.
-const ROWS: usize = 48;
+const ROWS: usize = 96;
 
 /// Blocks along an axis, about.
 const BLOCKS: usize = 32;
@@ -152,21 +152,23 @@ fn head_gradients<T: Real>(
     }
 }
 
-/// The memory of one task: a tile of `W` and one of `dS`.
-struct Scratch<T> {
-    w: AVec<T>,
-    ds: AVec<T>,
+/// The memory of one task: the rows of `q` and `G`, packed, and a tile of `W` and one of `dS`.
+struct Scratch<T: Real> {
+    q: Vec<[T; BLOCK]>,
+    g: Vec<[T; BLOCK]>,
+    w: AVec<T::TileRow>,
+    ds: AVec<T::TileRow>,
 }
 
 impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
-        let size = ROWS * tile::<T>();
-        Scratch { w: avec![T::zero(); size], ds: avec![T::zero(); size] }
+        let [w, ds] = [avec![T::BLANK; ROWS], avec![T::BLANK; ROWS]];
+        Scratch { q: Vec::new(), g: Vec::new(), w, ds }
     }
 }
 
 /// A block of rows and a block of keys.
-struct Pair<'a, 'b, T> {
+struct Pair<'a, 'b, T: Real> {
     shared: &'a Shared<'a, T>,
     /// `b Hk + key head`.
     number: usize,
@@ -199,6 +201,8 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
             let q = &q[rows.start * d..rows.end * d];
             let g = &g[rows.start * e..rows.end * e];
             let count = rows.len();
+            pack_left(q, d, &mut scratch.q);
+            pack_left(g, e, &mut scratch.g);
             let dk_and_dv =
                 key_block.dk.chunks_mut(width * d).zip(key_block.dv.chunks_mut(width * e));
             for (first, (dk, dv)) in key_block.keys.clone().step_by(width).zip(dk_and_dv) {
@@ -207,26 +211,29 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                 if share == Share::Nothing {
                     continue;
                 }
-                let (w, ds) = (&mut scratch.w[..count * width], &mut scratch.ds[..count * width]);
+                let Scratch { q: packed_q, g: packed_g, w, ds } = &mut *scratch;
                 for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
                     let panel = key / T::PANEL;
-                    for (left, depth, panels, c) in
-                        [(q, d, shared.keys, &mut *w), (g, e, shared.values, &mut *ds)]
-                    {
+                    let products = [
+                        (&*packed_q, d, shared.keys, &mut *w),
+                        (&*packed_g, e, shared.values, &mut *ds),
+                    ];
+                    for (left, depth, panels, c) in products {
                         let right = (panels[number].panel(panel), T::PANEL);
-                        let c = (&mut c[at * T::PANEL..], width);
+                        let c = (&mut T::flat(c)[at * T::PANEL..], width);
                         multiply(
                             simd,
                             Store::Replace,
-                            (Left::Rows(left, depth), count),
+                            (Left::Packed(left), count),
                             right,
                             depth,
                             c,
                         );
                     }
                 }
-                let tile_rows = w.chunks_exact_mut(width).zip(ds.chunks_exact_mut(width));
+                let tile_rows = w.iter_mut().zip(ds.iter_mut());
                 for (i, (w, ds)) in rows.clone().zip(tile_rows) {
+                    let (w, ds) = (w.as_mut(), ds.as_mut());
                     weights_and_slopes::<S, T>(&shared.scoring, terms[i], w, ds);
                     if share == Share::Part {
                         let seen = within(&shared.visible.row(i), &keys);
@@ -237,9 +244,9 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                     }
                 }
                 let k = &k[keys.start * d..keys.end * d];
-                add(simd, (Left::Columns(w, width), keys.len()), (g, e), count, dv);
-                add(simd, (Left::Columns(ds, width), keys.len()), (q, d), count, dk);
-                add(simd, (Left::Rows(ds, width), count), (k, d), keys.len(), dq);
+                add(simd, (Left::Columns(w), keys.len()), (g, e), count, dv);
+                add(simd, (Left::Columns(ds), keys.len()), (q, d), count, dk);
+                add(simd, (Left::Rows(ds), count), (k, d), keys.len(), dq);
             }
         }
     }

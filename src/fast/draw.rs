@@ -70,7 +70,7 @@ pub(super) fn collect<S: Simd, T: Real>(
     let Decider { exact, draw, uniforms, .. } = drawing.decider;
     let place = exact.mask().place(i);
     let b = b * exact.mask().segment_count() + place.segment;
-    let skip = fill(uniforms, [b, h, place.query], first - place.first_key, p.len(), words);
+    let skip = fill(simd, uniforms, [b, h, place.query], first - place.first_key, p.len(), words);
     let words = &words[skip..skip + p.len()];
     let limit = T::from_f64(draw.c.get() / running.l * GRID * drawing.slack);
     let (excess, hits) = (&mut excess[..p.len()], &mut hits[..=p.len()]);

@@ -1,4 +1,5 @@
-//! `e^x` by a polynomial, without branches or tables, so that the compiler turns a loop over it into vectors.
+//! `e^x` by a polynomial, without branches or tables, so that the compiler turns it into vectors: of several numbers at a time, step
+//! by step, since each step waits for the one before and its coefficient serves all of them.
 //!
 //! With `n` the integer nearest to `x / ln 2` and `r = x - n ln 2`, so `|r| < 0.347`:
 //!
@@ -47,44 +48,71 @@ const COEFFICIENTS_F64: [f64; 14] = [
 const COEFFICIENTS_F32: [f32; 8] =
     [1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
 
-/// `e^x`; `fused` is `a b + c`, fused or not.
+/// `e^x` of each number; `fused` is `a b + c`, fused or not.
 #[inline(always)]
-pub(super) fn exp_f64(x: f64, fused: impl Fn(f64, f64, f64) -> f64) -> f64 {
+pub(super) fn exp_f64<const N: usize>(
+    mut x: [f64; N],
+    fused: impl Fn(f64, f64, f64) -> f64,
+) -> [f64; N] {
     /// Adding it puts the nearest integer into the low bits.
     const SHIFTER: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
     const LN2_HIGH: f64 = 6.931_471_803_691_238e-1; // 0x3fe62e42fee00000
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    let x = if x > -709.0 { x } else { -709.0 };
-    let x = if x < 710.0 { x } else { 710.0 };
-    let shifted = fused(x, std::f64::consts::LOG2_E, SHIFTER);
-    let n = shifted - SHIFTER;
-    let r = fused(n, -LN2_LOW, fused(n, -LN2_HIGH, x));
+    const LEAST: f64 = -709.0;
+    const MOST: f64 = 710.0;
     let [first, rest @ ..] = COEFFICIENTS_F64;
-    let mut sum = first;
+    let mut shifted = [0.0; N];
+    for (x, shifted) in x.iter_mut().zip(&mut shifted) {
+        *x = if *x > LEAST { *x } else { LEAST };
+        *x = if *x < MOST { *x } else { MOST };
+        *shifted = fused(*x, std::f64::consts::LOG2_E, SHIFTER);
+        let n = *shifted - SHIFTER;
+        *x = fused(n, -LN2_LOW, fused(n, -LN2_HIGH, *x));
+    }
+    let mut sum = [first; N];
     for coefficient in rest {
-        sum = fused(sum, r, coefficient);
+        for (sum, &r) in sum.iter_mut().zip(&x) {
+            *sum = fused(*sum, r, coefficient);
+        }
     }
     // The exponent field of 2^n: 0 for n = -1023, which is zero; 2047 for n = 1024, which is infinity.
-    sum * f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52)
+    for (sum, shifted) in sum.iter_mut().zip(shifted) {
+        *sum *= f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
+    }
+    sum
 }
 
-/// `e^x`; `fused` is `a b + c`, fused or not.
+/// `e^x` of each number; `fused` is `a b + c`, fused or not.
 #[inline(always)]
-pub(super) fn exp_f32(x: f32, fused: impl Fn(f32, f32, f32) -> f32) -> f32 {
+pub(super) fn exp_f32<const N: usize>(
+    mut x: [f32; N],
+    fused: impl Fn(f32, f32, f32) -> f32,
+) -> [f32; N] {
     const SHIFTER: f32 = 12_582_912.0; // 1.5 * 2^23
     const LN2_HIGH: f32 = 0.693_138_1; // 0x3f317180
     const LN2_LOW: f32 = 9.058_001e-6;
-    let x = if x > -88.0 { x } else { -88.0 };
-    let x = if x < 88.9 { x } else { 88.9 };
-    let shifted = fused(x, std::f32::consts::LOG2_E, SHIFTER);
-    let n = shifted - SHIFTER;
-    let r = fused(n, -LN2_LOW, fused(n, -LN2_HIGH, x));
+    const LEAST: f32 = -88.0;
+    const MOST: f32 = 88.9;
     let [first, rest @ ..] = COEFFICIENTS_F32;
-    let mut sum = first;
-    for coefficient in rest {
-        sum = fused(sum, r, coefficient);
+    let mut shifted = [0.0; N];
+    for (x, shifted) in x.iter_mut().zip(&mut shifted) {
+        *x = if *x > LEAST { *x } else { LEAST };
+        *x = if *x < MOST { *x } else { MOST };
+        *shifted = fused(*x, std::f32::consts::LOG2_E, SHIFTER);
+        let n = *shifted - SHIFTER;
+        *x = fused(n, -LN2_LOW, fused(n, -LN2_HIGH, *x));
     }
-    sum * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
+    let mut sum = [first; N];
+    for coefficient in rest {
+        for (sum, &r) in sum.iter_mut().zip(&x) {
+            *sum = fused(*sum, r, coefficient);
+        }
+    }
+    // The exponent field of 2^n: 0 for n = -1023, which is zero; 2047 for n = 1024, which is infinity.
+    for (sum, shifted) in sum.iter_mut().zip(shifted) {
+        *sum *= f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -113,8 +141,8 @@ mod tests {
     fn the_error_in_f64_is_below_its_bound_and_not_absent() {
         let u = f64::EPSILON / 2.0;
         for (from, to) in [(-708.0, 709.0), (-1.0, 1.0)] {
-            let fused = worst(|x| exp_f64(x, f64::mul_add), u, from, to, |x| x);
-            let portable = worst(|x| exp_f64(x, |a, b, c| a * b + c), u, from, to, |x| x);
+            let fused = worst(|x| exp_f64([x], f64::mul_add)[0], u, from, to, |x| x);
+            let portable = worst(|x| exp_f64([x], |a, b, c| a * b + c)[0], u, from, to, |x| x);
             assert!((0.5..2.5).contains(&fused), "fused: {fused} u");
             assert!((0.5..ERROR).contains(&portable), "portable: {portable} u");
         }
@@ -125,9 +153,9 @@ mod tests {
         let u = f64::from(f32::EPSILON) / 2.0;
         for (from, to) in [(-87.0, 88.0), (-1.0, 1.0)] {
             let round = |x: f64| f64::from(x as f32);
-            let fused = worst(|x| exp_f32(x as f32, f32::mul_add).into(), u, from, to, round);
+            let fused = worst(|x| exp_f32([x as f32], f32::mul_add)[0].into(), u, from, to, round);
             let portable =
-                worst(|x| exp_f32(x as f32, |a, b, c| a * b + c).into(), u, from, to, round);
+                worst(|x| exp_f32([x as f32], |a, b, c| a * b + c)[0].into(), u, from, to, round);
             assert!((0.5..2.5).contains(&fused), "fused: {fused} u");
             assert!((0.5..ERROR).contains(&portable), "portable: {portable} u");
         }
@@ -136,17 +164,17 @@ mod tests {
     #[test]
     fn the_ends_are_zero_and_infinite_and_zero_gives_one() {
         for x in [f64::NEG_INFINITY, -1e300, -709.0] {
-            assert_eq!(exp_f64(x, f64::mul_add), 0.0);
+            assert_eq!(exp_f64([x], f64::mul_add), [0.0]);
         }
         for x in [710.0, 1e300, f64::INFINITY] {
-            assert_eq!(exp_f64(x, f64::mul_add), f64::INFINITY);
+            assert_eq!(exp_f64([x], f64::mul_add), [f64::INFINITY]);
         }
         for x in [f32::NEG_INFINITY, -1e30, -88.0] {
-            assert_eq!(exp_f32(x, f32::mul_add), 0.0);
+            assert_eq!(exp_f32([x], f32::mul_add), [0.0]);
         }
         for x in [88.9, 1e30, f32::INFINITY] {
-            assert_eq!(exp_f32(x, f32::mul_add), f32::INFINITY);
+            assert_eq!(exp_f32([x], f32::mul_add), [f32::INFINITY]);
         }
-        assert_eq!((exp_f64(0.0, f64::mul_add), exp_f32(-0.0, f32::mul_add)), (1.0, 1.0));
+        assert_eq!((exp_f64([0.0], f64::mul_add), exp_f32([-0.0], f32::mul_add)), ([1.0], [1.0]));
     }
 }

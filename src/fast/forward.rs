@@ -10,7 +10,7 @@ use super::decide::Candidate;
 use super::draw::{self, CollectMemory, Drawing, TileDraw};
 use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
-use super::product::{Left, Right, Store, multiply};
+use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{Scoring, exponentials, largest};
 use super::visible::{Share, Visible, within};
 use crate::problem::{Problem, Row};
@@ -31,7 +31,7 @@ pub(super) const fn tile<T: Real>() -> usize {
 }
 
 /// One tile of rows of one head.
-struct RowTile<'a, T> {
+struct RowTile<'a, T: Real> {
     problem: &'a Problem<T>,
     visible: &'a Visible,
     panels: &'a Panels<T>,
@@ -46,8 +46,10 @@ struct RowTile<'a, T> {
 }
 
 /// The memory of one task.
-struct Scratch<T> {
-    tile: AVec<T>,
+struct Scratch<T: Real> {
+    /// The rows of `q`, packed.
+    q: Vec<[T; BLOCK]>,
+    tile: AVec<T::TileRow>,
     collect: CollectMemory<T>,
     candidates: Vec<Vec<Candidate>>,
 }
@@ -55,7 +57,8 @@ struct Scratch<T> {
 impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         Scratch {
-            tile: avec![T::zero(); ROWS * tile::<T>()],
+            q: Vec::new(),
+            tile: avec![T::BLANK; ROWS],
             collect: CollectMemory::default(),
             candidates: vec![Vec::new(); ROWS],
         }
@@ -163,6 +166,7 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
         };
         let mut running = [start; ROWS];
         o.fill(T::zero());
+        pack_left(q, features, &mut scratch.q);
         scratch.candidates.iter_mut().for_each(Vec::clear);
         let hull = visible.hull(rows.clone());
         for first in (hull.start / width * width..hull.end).step_by(width) {
@@ -171,20 +175,20 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
             if share == Share::Nothing {
                 continue;
             }
-            let s = &mut scratch.tile[..rows.len() * width];
+            let s = &mut scratch.tile;
             for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
                 multiply(
                     simd,
                     Store::Replace,
-                    (Left::Rows(q, features), rows.len()),
+                    (Left::Packed(&scratch.q), rows.len()),
                     (panels.panel(key / T::PANEL), T::PANEL),
                     features,
-                    (&mut s[at * T::PANEL..], width),
+                    (&mut T::flat(s)[at * T::PANEL..], width),
                 );
             }
             for (r, i) in rows.clone().enumerate() {
                 let row = Row { b, h, i };
-                let s = &mut s[r * width..][..width];
+                let s = s[r].as_mut();
                 let seen = within(&visible.row(i), &keys);
                 if seen.is_empty() {
                     s.fill(T::zero());
@@ -215,7 +219,7 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
             multiply(
                 simd,
                 Store::Add,
-                (Left::Rows(s, width), rows.len()),
+                (Left::Rows(s), rows.len()),
                 (
                     Right {
                         data: &v[keys.start * value_features..keys.end * value_features],

@@ -68,6 +68,12 @@ pub(super) mod private {
         const ROUNDOFF: f64;
         /// Keys side by side in a packed panel: four vectors of the widest kind.
         const PANEL: usize;
+        /// A row of a tile: three panels wide, a multiple of the six rows that a product holds in registers.
+        type TileRow: Copy + Send + Sync + AsRef<[Self]> + AsMut<[Self]> + std::fmt::Debug;
+        /// A row of zeros.
+        const BLANK: Self::TileRow;
+        /// A tile as one slice.
+        fn flat(tile: &mut [Self::TileRow]) -> &mut [Self];
         /// The elements as whole vectors and a rest.
         fn vectors<S: Simd>(x: &[Self]) -> (&[Self::Vector<S>], &[Self]);
         /// The elements as whole vectors and a rest, to write.
@@ -93,6 +99,8 @@ pub(super) mod private {
         fn largest<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
         /// `e^x`, see [`exp`](crate::fast::exp).
         fn exp_fast<S: Simd>(x: Self) -> Self;
+        /// `e^x` of each number.
+        fn exponentials<S: Simd, const N: usize>(x: [Self; N]) -> [Self; N];
         /// A random word, rounded to nearest.
         fn from_word(x: u32) -> Self;
     }
@@ -107,6 +115,12 @@ macro_rules! vectors_of {
             type Vector<S: Simd> = S::$vector;
             const ROUNDOFF: f64 = <$t>::EPSILON as f64 / 2.0;
             const PANEL: usize = $panel;
+            type TileRow = [$t; 3 * $panel];
+            const BLANK: Self::TileRow = [0.0; 3 * $panel];
+            #[inline(always)]
+            fn flat(tile: &mut [Self::TileRow]) -> &mut [Self] {
+                tile.as_flattened_mut()
+            }
             #[inline(always)]
             fn vectors<S: Simd>(x: &[Self]) -> (&[S::$vector], &[Self]) {
                 S::$as(x)
@@ -150,6 +164,10 @@ macro_rules! vectors_of {
             }
             #[inline(always)]
             fn exp_fast<S: Simd>(x: Self) -> Self {
+                Self::exponentials::<S, 1>([x])[0]
+            }
+            #[inline(always)]
+            fn exponentials<S: Simd, const N: usize>(x: [Self; N]) -> [Self; N] {
                 if S::IS_SCALAR { $exp(x, |a, b, c| a * b + c) } else { $exp(x, <$t>::mul_add) }
             }
             #[inline(always)]

@@ -1,9 +1,12 @@
 //! Products of small matrices: `c = b a` and `c += b a`, with the columns of `a` and `c` in vector lanes.
 //!
-//! `a` has its rows in memory order and is read by whole vectors; each element of `b` is spread over a vector. `b` may be
-//! read [along its rows](Left::Rows) or [along its columns](Left::Columns), so no operand of attention has to be transposed
-//! but keys and values for the scores. A block of six rows and four vectors of `c` stays in registers (two vectors where
-//! the machine has 16 registers) while it runs over the whole depth, so every element of `c` is one sum over `k` ascending.
+//! `a` has its rows in memory order and is read by whole vectors; each element of `b` is spread over a vector. A block of six
+//! rows and four vectors of `c` stays in registers (two vectors where the machine has 16 registers) while it runs over the
+//! whole depth, so every element of `c` is one sum over `k` ascending.
+//!
+//! With 16 registers the block takes 12, its operands three, and a compiler that cannot see how the addresses go on
+//! keeps part of the sums in memory, at half the speed. So the six elements of `b` always lie at places that differ by constants: side by side
+//! in [packed](pack_left) rows and in the columns of a tile, a row of a tile apart in its rows.
 #![expect(
     clippy::inline_always,
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
@@ -13,13 +16,19 @@ use super::lanes::Real;
 use pulp::Simd;
 use std::array::from_fn;
 
-/// The matrix whose elements are spread over vectors.
+/// Rows of a block of `c` that is held in registers.
+pub(super) const BLOCK: usize = 6;
+
+/// The matrix whose elements are spread over vectors. Of tiles, what lies beyond the rows of the product, up to a whole block
+/// of them, is read and not used.
 #[derive(Clone, Copy)]
-pub(super) enum Left<'a, T> {
-    /// Element `(r, k)` is `data[r stride + k]`.
-    Rows(&'a [T], usize),
-    /// Element `(r, k)` is `data[k stride + r]`.
-    Columns(&'a [T], usize),
+pub(super) enum Left<'a, T: Real> {
+    /// [Packed](pack_left): element `(r, k)` is `[r / 6 depth + k][r mod 6]`.
+    Packed(&'a [[T; BLOCK]]),
+    /// A tile: element `(r, k)` is `[r][k]`.
+    Rows(&'a [T::TileRow]),
+    /// A tile, transposed: element `(r, k)` is `[k][r]`.
+    Columns(&'a [T::TileRow]),
 }
 
 /// The matrix whose rows are read as vectors: element `(k, n)` is `data[k stride + n]`.
@@ -36,8 +45,19 @@ pub(super) enum Store {
     Add,
 }
 
-/// Rows of a block of `c` that is held in registers.
-const BLOCK: usize = 6;
+/// Cuts the rows `[n][depth]` into blocks of six, the last one filled up with zeros, and transposes each:
+/// `[ceil(n / 6)][depth][6]`. Memory is kept.
+pub(super) fn pack_left<T: Real>(rows: &[T], depth: usize, packed: &mut Vec<[T; BLOCK]>) {
+    packed.clear();
+    packed.resize((rows.len() / depth).div_ceil(BLOCK) * depth, [T::zero(); BLOCK]);
+    for (packed, rows) in packed.chunks_exact_mut(depth).zip(rows.chunks(BLOCK * depth)) {
+        for (at, row) in rows.chunks_exact(depth).enumerate() {
+            for (packed, &x) in packed.iter_mut().zip(row) {
+                packed[at] = x;
+            }
+        }
+    }
+}
 
 /// `c[r][n] (+)= sum_{k < depth} left(r, k) right(k, n)` for `r < rows`, `n < columns`; row `r` of `c` begins at
 /// `r c_stride`.
@@ -70,7 +90,7 @@ pub(super) fn multiply<S: Simd, T: Real>(
     }
 }
 
-struct Product<'a, S, T> {
+struct Product<'a, S, T: Real> {
     simd: S,
     store: Store,
     left: Left<'a, T>,
@@ -89,39 +109,40 @@ impl<S: Simd, T: Real> Product<'_, S, T> {
         c: &mut [T],
         c_stride: usize,
     ) {
-        let mut r = 0;
-        while r + BLOCK <= rows {
-            self.block::<VECTORS, BLOCK>(r, n, lanes, &mut c[r * c_stride..], c_stride);
-            r += BLOCK;
-        }
-        while r < rows {
-            self.block::<VECTORS, 1>(r, n, lanes, &mut c[r * c_stride..], c_stride);
-            r += 1;
+        let depth = self.depth;
+        for r in (0..rows).step_by(BLOCK) {
+            let sums = match self.left {
+                Left::Packed(packed) => {
+                    let left = &packed[r / BLOCK * depth..][..depth];
+                    self.sums::<VECTORS>(n, lanes, depth, |k, at| left[k][at])
+                }
+                Left::Rows(tile) => {
+                    let left = &tile[r..][..BLOCK];
+                    assert!(depth <= left[0].as_ref().len(), "within a tile");
+                    self.sums::<VECTORS>(n, lanes, depth, |k, at| left[at].as_ref()[k])
+                }
+                Left::Columns(tile) => {
+                    let left = &tile[..depth];
+                    self.sums::<VECTORS>(n, lanes, depth, |k, at| left[k].as_ref()[r + at])
+                }
+            };
+            let c = &mut c[r * c_stride..];
+            self.store::<VECTORS>(&sums[..BLOCK.min(rows - r)], n, lanes, c, c_stride);
         }
     }
 
-    /// `ROWS` rows from `r` on and `VECTORS` vectors from column `n` on; `c` begins at row `r`.
+    /// The rows `sums` of `VECTORS` vectors into `c`, from column `n` on.
     #[inline(always)]
-    fn block<const VECTORS: usize, const ROWS: usize>(
+    fn store<const VECTORS: usize>(
         &self,
-        r: usize,
+        sums: &[[T::Vector<S>; VECTORS]],
         n: usize,
         lanes: usize,
         c: &mut [T],
         c_stride: usize,
     ) {
-        let Product { simd, depth, .. } = *self;
-        let sums = match self.left {
-            Left::Rows(data, stride) => {
-                let rows: [&[T]; ROWS] = from_fn(|at| &data[(r + at) * stride..][..depth]);
-                self.sums::<VECTORS, ROWS>(n, lanes, |k| from_fn(|at| rows[at][k]))
-            }
-            Left::Columns(data, stride) => self.sums::<VECTORS, ROWS>(n, lanes, |k| {
-                let row = &data[k * stride + r..][..ROWS];
-                from_fn(|at| row[at])
-            }),
-        };
-        for (at, sums) in sums.into_iter().enumerate() {
+        let simd = self.simd;
+        for (at, sums) in sums.iter().enumerate() {
             let c = &mut c[at * c_stride + n..][..VECTORS * lanes];
             let (whole, part) = T::vectors_mut::<S>(c);
             if VECTORS == 1 && whole.is_empty() {
@@ -131,33 +152,38 @@ impl<S: Simd, T: Real> Product<'_, S, T> {
                 };
                 T::store_part(simd, part, sum);
             } else {
-                for (c, sum) in whole.iter_mut().zip(sums) {
+                for (c, &sum) in whole.iter_mut().zip(sums) {
                     *c = if self.store == Store::Add { T::plus(simd, *c, sum) } else { sum };
                 }
             }
         }
     }
 
-    /// The sums of a block, `left(k)` being column `k` of its part of the left matrix.
+    /// The sums of a block, `left(k, at)` being its part of the left matrix.
     #[inline(always)]
-    fn sums<const VECTORS: usize, const ROWS: usize>(
+    fn sums<const VECTORS: usize>(
         &self,
         n: usize,
         lanes: usize,
-        left: impl Fn(usize) -> [T; ROWS],
-    ) -> [[T::Vector<S>; VECTORS]; ROWS] {
+        depth: usize,
+        left: impl Fn(usize, usize) -> T,
+    ) -> [[T::Vector<S>; VECTORS]; BLOCK] {
         let simd = self.simd;
-        let mut sums = [[T::splat(simd, T::zero()); VECTORS]; ROWS];
-        let rows = self.right.data.chunks_exact(self.right.stride).take(self.depth);
-        for (k, row) in rows.enumerate() {
-            let (whole, part) = T::vectors::<S>(&row[n..][..VECTORS * lanes]);
+        let mut sums = [[T::splat(simd, T::zero()); VECTORS]; BLOCK];
+        let Right { data, stride } = self.right;
+        let data = &data[n..];
+        let mut from = 0; // by steps: with `k stride` in its place, sums are kept in memory
+        for k in 0..depth {
+            let row = &data[from..][..VECTORS * lanes];
+            from += stride;
+            let (whole, part) = T::vectors::<S>(row);
             let right: [T::Vector<S>; VECTORS] = if VECTORS == 1 && whole.is_empty() {
                 [T::load_part(simd, part); VECTORS]
             } else {
                 from_fn(|at| whole[at])
             };
-            for (sums, x) in sums.iter_mut().zip(left(k)) {
-                let x = T::splat(simd, x);
+            for (at, sums) in sums.iter_mut().enumerate() {
+                let x = T::splat(simd, left(k, at));
                 for (sum, y) in sums.iter_mut().zip(right) {
                     *sum = T::multiply_add(simd, x, y, *sum);
                 }

@@ -70,9 +70,12 @@ pub(super) fn largest<T: Real>(row: &[T]) -> T {
 pub(super) fn exponentials<S: Simd, T: Real>(row: &mut [T], shift: T) -> T {
     let mut lanes = [T::zero(); LANES];
     for chunk in row.as_chunks_mut::<LANES>().0 {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *x = T::exp_fast::<S>(*x - shift);
-            *lane += *x;
+        for x in chunk.iter_mut() {
+            *x -= shift;
+        }
+        *chunk = T::exponentials::<S, LANES>(*chunk);
+        for (lane, &mut x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
         }
     }
     lanes.into_iter().fold(T::zero(), |sum, x| sum + x)
@@ -118,14 +121,20 @@ fn weighed_and_slopes<S: Simd, T: Real>(
     products: &mut [T],
     dp: &mut [T],
 ) {
-    let entries = products.iter_mut().zip(dp);
     match scoring.softcap {
-        None => entries.for_each(|(x, dp)| {
-            let w = weighed(T::exp_fast::<S>(scoring.scale * *x - row.lse));
-            *x = w;
-            *dp = w * (*dp - row.delta) * scoring.scale;
-        }),
-        Some((cap, inverse)) => entries.for_each(|(x, dp)| {
+        None => {
+            for x in products.as_chunks_mut::<LANES>().0 {
+                for x in x.iter_mut() {
+                    *x = scoring.scale * *x - row.lse;
+                }
+                *x = T::exponentials::<S, LANES>(*x);
+            }
+            for (x, dp) in products.iter_mut().zip(dp) {
+                *x = weighed(*x);
+                *dp = *x * (*dp - row.delta) * scoring.scale;
+            }
+        }
+        Some((cap, inverse)) => products.iter_mut().zip(dp).for_each(|(x, dp)| {
             let (tanh, slope) = tanh_and_slope::<S, T>(scoring.scale * *x * inverse);
             let w = weighed(T::exp_fast::<S>(cap * tanh - row.lse));
             *x = w;
