@@ -201,9 +201,12 @@ impl Analysis {
         if work <= QUICK_IN_DD {
             let problem = problem.cast::<Dd>()?;
             let passed = passes::plain(&problem, Reason::Arithmetic);
-            self.add_in(&problem, passed, x.map(|x| x.map(Dd::from)).as_ref())?;
+            let source = scan::Definition::new(&problem, &passed.saved);
+            self.add_in(&problem, &passed, &source, x.map(|x| x.map(Dd::from)).as_ref())?;
         } else {
-            self.add_in(problem, passes::in_f64(problem, self.plain), x)?;
+            let passed = passes::in_f64(problem, self.plain);
+            let source = passes::entries(problem, &passed.saved, self.plain);
+            self.add_in(problem, &passed, source.as_ref(), x)?;
         }
         self.features_of_x = m;
         let batch = self.sequences();
@@ -214,14 +217,14 @@ impl Analysis {
     fn add_in<T: Scalar>(
         &mut self,
         problem: &Problem<T>,
-        passed: Passed<T>,
+        passed: &Passed<T>,
+        source: &dyn scan::Source<T>,
         x: Option<&Tensor<T>>,
     ) -> Result<(), Error> {
-        let Passed { saved, gradients: dense, paths } = passed;
-        passes::note(&mut self.paths, paths);
-        for (totals, added) in
-            self.totals.iter_mut().zip(scan::scan(problem, &saved, &self.settings, x, true)?)
-        {
+        let Passed { gradients: dense, paths, .. } = passed;
+        passes::note(&mut self.paths, *paths);
+        let found = scan::scan_entries(problem, source, &self.settings, x, true)?;
+        for (totals, added) in self.totals.iter_mut().zip(found) {
             if totals.is_empty() {
                 totals.resize(added.len(), Totals::default());
             }
@@ -232,7 +235,7 @@ impl Analysis {
             *self.dbias_squared_norm.get_or_insert(0.0) += squared;
         }
         let heads = problem.sizes().key_heads;
-        let Gradients { dq, dk, dv, .. } = &dense;
+        let Gradients { dq, dk, dv, .. } = dense;
         let names = PerGradient { dq: "dq", dk: "dk", dv: "dv" };
         for b in 0..problem.sizes().batch {
             let sequence = PerGradient { dq, dk, dv }.map(|g| spread::sequence(g, b));

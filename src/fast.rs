@@ -34,6 +34,7 @@ pub mod ceilings;
 mod decide;
 mod dense;
 mod draw;
+pub(crate) mod entries;
 mod evaluate;
 mod exp;
 mod forward;

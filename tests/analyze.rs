@@ -410,7 +410,8 @@ fn sums(analysis: &Analysis) -> [f64; 6] {
 /// How far the sums may be apart if two forward and backward passes each err within their bounds, and the sums round.
 ///
 /// `lse` off by `e` moves a weight by a factor `exp(+-e)` and its variance, `W / c - W^2` below `1/c`, by at most `W / c`
-/// times that; `o` off by `e` moves `delta` and with it `f = t slope` by `|G| e |slope|`.
+/// times that; `o` off by `e` moves `delta` and with it `f = t slope` by `|G| e |slope|`. Scores and `t` are sums of `D` and
+/// `E + 2` terms on both sides, and an exponential errs by at most 4 roundings, and by one for each unit of its argument.
 fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
     const U: f64 = f64::EPSILON / 2.0;
     let saved = forward(problem);
@@ -437,13 +438,20 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
         let rounding = (g.len() + 1) as f64 * U;
         let delta_error: f64 =
             terms.map(|((g, o), e)| 2.0 * g.abs() * (e + rounding * o.abs())).sum();
-        let factor = (2.0 * bound.lse.worst[at]).exp_m1();
         for j in problem.mask().visible(row.i) {
             let weight = DenseWeights { problem, saved: &saved }.at(row, j);
+            let absolute =
+                |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum::<f64>();
+            let products = problem.scale().abs() * absolute(problem.q(row), problem.k(row, j));
+            let score_error = (problem.q(row).len() + 10) as f64 * U * products;
+            let exponential = (4.0 + 3.0 * (products + saved.lse.as_slice()[at].abs())) * U;
+            let factor = (2.0 * (bound.lse.worst[at] + score_error + exponential)).exp_m1();
             let r = weight.w * (weight.w.max(1.0 / c) - weight.w);
             let r_error = factor * weight.w / c;
             let f = (dot(g, problem.v(row, j)) - delta + problem.dlse(row)) * weight.slope;
-            let f_error = delta_error * weight.slope.abs();
+            let terms = absolute(g, problem.v(row, j)) + delta.abs() + problem.dlse(row).abs();
+            let t_error = 2.0 * (g.len() + 5) as f64 * U * terms;
+            let f_error = (delta_error + t_error) * weight.slope.abs() + 4.0 * U * f.abs();
             let most = (r + r_error) * (f.abs() + f_error) * (f.abs() + f_error) - r * f * f;
             let (k, q) = (problem.k(row, j), problem.q(row));
             let squares = [dot(k, k), dot(q, q)];

@@ -6,7 +6,7 @@
 //! target as well, and between two points of the grid nothing is claimed.
 
 use super::passes::{self, Passed};
-use super::scan::scan;
+use super::scan::scan_entries;
 use super::spread::{self, Spread};
 use super::totals::{PerGradient, Setting, Totals};
 use crate::backward::Gradients;
@@ -176,6 +176,7 @@ struct Set {
     problems: Vec<(Problem<f64>, Saved<f64>)>,
     spread: PerGradient<Spread>,
     paths: Option<Paths>,
+    plain: bool,
 }
 
 impl Set {
@@ -196,7 +197,7 @@ impl Set {
             }
             with_forward.push((problem, saved));
         }
-        Ok(Set { problems: with_forward, spread, paths })
+        Ok(Set { problems: with_forward, spread, paths, plain })
     }
 
     /// The choice that each of these budgets would be.
@@ -208,9 +209,9 @@ impl Set {
             .collect::<Result<Vec<_>, Error>>()?;
         let mut totals = vec![Totals::default(); budgets.len()];
         for (problem, saved) in &self.problems {
-            for (total, heads) in
-                totals.iter_mut().zip(scan(problem, saved, &settings, None, false)?)
-            {
+            let source = passes::entries(problem, saved, self.plain);
+            let found = scan_entries(problem, source.as_ref(), &settings, None, false)?;
+            for (total, heads) in totals.iter_mut().zip(found) {
                 for head in &heads {
                     total.add(head);
                 }

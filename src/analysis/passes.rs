@@ -1,8 +1,10 @@
-//! The forward and the dense backward pass of a problem that is analysed: by the kernels where they serve, or by the
-//! definition.
+//! The forward and the dense backward pass of a problem that is analysed, and the entries of its rows: by the kernels where they
+//! serve, or by the definition.
 
+use super::scan::{Definition, Source};
 use crate::backward::{Gradients, backward};
-use crate::fast::{self, Path, Paths, Reason, Workspace};
+use crate::fast::entries::RowEntries;
+use crate::fast::{self, Dispatch, Path, Paths, Reason, Workspace};
 use crate::forward::{Saved, forward};
 use crate::problem::Problem;
 use crate::scalar::Scalar;
@@ -32,6 +34,19 @@ pub(super) fn in_f64(problem: &Problem<f64>, asked_plain: bool) -> Passed<f64> {
     let (gradients, backward) = fast::backward(problem, &saved, &mut workspace);
     let paths = Paths { forward: Some(Path::Fast), mask: None, backward };
     Passed { saved, gradients, paths }
+}
+
+/// The entries of rows, by the kernels unless the definition is asked for.
+pub(super) fn entries<'a>(
+    problem: &'a Problem<f64>,
+    saved: &'a Saved<f64>,
+    asked_plain: bool,
+) -> Box<dyn Source<f64> + 'a> {
+    if asked_plain {
+        Box::new(Definition::new(problem, saved))
+    } else {
+        Box::new(RowEntries::new(Dispatch::Native, problem, saved))
+    }
 }
 
 /// The paths of several problems: of the first one, or of the first that the kernels do not serve.

@@ -1,11 +1,12 @@
 //! The sums over the rows of one problem, for many budgets, rules and samplers in one pass.
 //!
-//! The weights of a row are computed once and then serve every setting. Memory: one row per thread, and the partial
+//! The weights of a row are computed once and then serve every setting. Memory: a few rows per thread, and the partial
 //! sums of blocks of rows.
 
 use super::totals::{PerGradient, Setting, Totals};
 use crate::backward::{DenseWeights, delta};
 use crate::error::Error;
+use crate::fast::entries::RowEntries;
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
 use crate::scalar::Scalar;
@@ -14,6 +15,7 @@ use crate::sus::optimum::least_variance;
 use crate::sus::{Rule, Sampler};
 use crate::tensor::{Tensor, dot};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Visible entries of one query head up to which the optimum over the whole head is computed: it needs them all.
 ///
@@ -34,11 +36,50 @@ use rayon::prelude::*;
 /// ```
 pub const MOST_FOR_HEAD_OPTIMUM: usize = 1 << 24;
 
-/// The operands of a scan.
-struct Scan<'a, T> {
+/// Where the visible entries of rows come from.
+pub(super) trait Source<T>: Sync {
+    /// Replaces each list by the entries of one of `rows` of head `(b, h)`, by keys.
+    fn rows_into(&self, head: (usize, usize), rows: Range<usize>, lists: &mut [Vec<Entry<T>>]);
+}
+
+/// Entries by the definition.
+pub(super) struct Definition<'a, T> {
     problem: &'a Problem<T>,
     weights: DenseWeights<'a, T>,
     delta: Vec<T>,
+}
+
+impl<'a, T: Scalar> Definition<'a, T> {
+    pub(super) fn new(problem: &'a Problem<T>, saved: &'a Saved<T>) -> Self {
+        let weights = DenseWeights { problem, saved };
+        Definition { problem, weights, delta: delta(problem, &saved.o) }
+    }
+}
+
+impl<T: Scalar> Source<T> for Definition<'_, T> {
+    fn rows_into(&self, (b, h): (usize, usize), rows: Range<usize>, lists: &mut [Vec<Entry<T>>]) {
+        for (i, entries) in rows.zip(lists) {
+            let row = Row { b, h, i };
+            let delta = self.delta[self.problem.row_number(row)];
+            entries.clear();
+            entries_into(self.problem, &self.weights, delta, row, entries);
+        }
+    }
+}
+
+impl Source<f64> for RowEntries<'_> {
+    fn rows_into(&self, head: (usize, usize), rows: Range<usize>, lists: &mut [Vec<Entry<f64>>]) {
+        RowEntries::rows_into(self, head, rows, lists);
+    }
+}
+
+/// Rows whose entries are computed together.
+const ROWS: usize = 6;
+
+/// The operands of a scan.
+struct Scan<'a, T> {
+    problem: &'a Problem<T>,
+    source: &'a dyn Source<T>,
     /// `|k_j|^2`, and the layer's input with its `|x_i|^2`.
     k_squared: Vec<T>,
     x: Option<(&'a Tensor<T>, Vec<T>)>,
@@ -77,10 +118,20 @@ pub fn scan<T: Scalar>(
     x: Option<&Tensor<T>>,
     optima: bool,
 ) -> Result<Vec<Vec<Totals>>, Error> {
+    scan_entries(problem, &Definition::new(problem, saved), settings, x, optima)
+}
+
+/// The same of entries that come from `source`.
+pub(super) fn scan_entries<T: Scalar>(
+    problem: &Problem<T>,
+    source: &dyn Source<T>,
+    settings: &[Setting],
+    x: Option<&Tensor<T>>,
+    optima: bool,
+) -> Result<Vec<Vec<Totals>>, Error> {
     let scan = Scan {
         problem,
-        weights: DenseWeights { problem, saved },
-        delta: delta(problem, &saved.o),
+        source,
         k_squared: squared_norms(&problem.inputs().k),
         x: x.map(|x| (x, squared_norms(x))),
         settings,
@@ -116,16 +167,12 @@ impl<T: Scalar> Scan<'_, T> {
             .into_par_iter()
             .map(|block| {
                 let mut totals = vec![Totals::default(); self.settings.len()];
-                let mut entries = Vec::new();
-                for i in block * ROWS_PER_TASK..queries.min((block + 1) * ROWS_PER_TASK) {
-                    let row = Row { b, h, i };
-                    entries.clear();
-                    let delta = self.delta[self.problem.row_number(row)];
-                    entries_into(self.problem, &self.weights, delta, row, &mut entries);
+                let rows = block * ROWS_PER_TASK..queries.min((block + 1) * ROWS_PER_TASK);
+                self.for_each_row((b, h), rows, |row, entries| {
                     for (totals, setting) in totals.iter_mut().zip(self.settings) {
-                        totals.add(&self.row(row, &entries, setting));
+                        totals.add(&self.row(row, entries, setting));
                     }
-                }
+                });
                 totals
             })
             .collect();
@@ -135,6 +182,24 @@ impl<T: Scalar> Scan<'_, T> {
         }
         self.add_head_optimum(b, h, &mut sum);
         sum
+    }
+
+    /// Visits rows of one head with their entries.
+    fn for_each_row(
+        &self,
+        (b, h): (usize, usize),
+        rows: Range<usize>,
+        mut visit: impl FnMut(Row, &[Entry<T>]),
+    ) {
+        let mut lists: [Vec<Entry<T>>; ROWS] = std::array::from_fn(|_| Vec::new());
+        for first in rows.clone().step_by(ROWS) {
+            let some = first..rows.end.min(first + ROWS);
+            let lists = &mut lists[..some.len()];
+            self.source.rows_into((b, h), some.clone(), lists);
+            for (i, entries) in some.zip(lists) {
+                visit(Row { b, h, i }, entries);
+            }
+        }
     }
 
     /// What one row adds under one setting.
@@ -228,14 +293,16 @@ impl<T: Scalar> Scan<'_, T> {
         {
             return;
         }
-        let rows: Vec<PerGradient<Vec<f64>>> = (0..p.sizes().queries)
+        let queries = p.sizes().queries;
+        let rows: Vec<PerGradient<Vec<f64>>> = (0..queries.div_ceil(ROWS_PER_TASK))
             .into_par_iter()
-            .map(|i| {
-                let row = Row { b, h, i };
-                let mut entries = Vec::new();
-                let delta = self.delta[p.row_number(row)];
-                entries_into(p, &self.weights, delta, row, &mut entries);
-                self.leverage(row, &entries)
+            .flat_map_iter(|block| {
+                let mut found = Vec::with_capacity(ROWS_PER_TASK);
+                let rows = block * ROWS_PER_TASK..queries.min((block + 1) * ROWS_PER_TASK);
+                self.for_each_row((b, h), rows, |row, entries| {
+                    found.push(self.leverage(row, entries));
+                });
+                found
             })
             .collect();
         let all = |of: fn(&PerGradient<Vec<f64>>) -> &Vec<f64>| -> Vec<f64> {

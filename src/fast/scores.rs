@@ -112,6 +112,29 @@ pub(super) fn kept_weights_and_slopes<S: Simd, T: Real>(
     weighed_and_slopes::<S, T>(scoring, row, |w| if w < least { least } else { w }, products, dp);
 }
 
+/// From products `q . k` to `W`, in place, and `factors`: the derivatives of the scores by the products. The bias is of the first
+/// keys of the row.
+#[inline(always)]
+pub(super) fn weights_and_factors<S: Simd, T: Real>(
+    scoring: &Scoring<T>,
+    lse: T,
+    bias: Option<&[T]>,
+    products: &mut [T],
+    factors: &mut [T],
+) {
+    match scoring.softcap {
+        None => factors.fill(scoring.scale),
+        Some((_, inverse)) => {
+            for (factor, &x) in factors.iter_mut().zip(&*products) {
+                let (_, slope) = tanh_and_slope::<S, T>(scoring.scale * x * inverse);
+                *factor = slope * scoring.scale;
+            }
+        }
+    }
+    scoring.apply::<S>(products, bias);
+    exponentials::<S, T>(products, lse);
+}
+
 /// Both of them: `weighed` is what counts of a weight.
 #[inline(always)]
 fn weighed_and_slopes<S: Simd, T: Real>(
