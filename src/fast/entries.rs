@@ -65,13 +65,13 @@ impl<'a> RowEntries<'a> {
         lists.iter_mut().for_each(Vec::clear);
         for (rows, lists) in rows.clone().step_by(BLOCK).zip(lists.chunks_mut(BLOCK)) {
             let rows = rows..rows + lists.len();
-            self.dispatch.run(Rows { source: self, b, h, rows, lists });
+            self.dispatch.run(RowTask { source: self, b, h, rows, lists });
         }
     }
 }
 
 /// Rows that a product holds in registers, at most.
-struct Rows<'a, 'b> {
+struct RowTask<'a, 'b> {
     source: &'a RowEntries<'b>,
     b: usize,
     h: usize,
@@ -79,7 +79,7 @@ struct Rows<'a, 'b> {
     lists: &'a mut [Vec<Entry<f64>>],
 }
 
-impl WithSimd for Rows<'_, '_> {
+impl WithSimd for RowTask<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -88,7 +88,7 @@ impl WithSimd for Rows<'_, '_> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Rows { source, b, h, rows, lists } = self;
+        let RowTask { source, b, h, rows, lists } = self;
         let RowEntries { problem, saved, .. } = *source;
         let sizes = problem.sizes();
         let (d, e) = (sizes.features, sizes.value_features);
