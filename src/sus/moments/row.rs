@@ -322,22 +322,37 @@ impl<T: Field> RowLaw<T> {
         entries: &[Entry<T>],
         k_squared: impl Fn(usize) -> T,
     ) -> Traces<T> {
-        let (mut f_squared, mut t_squared, mut total) = (T::zero(), T::zero(), T::zero());
+        // One pass for all sums: each waits for its own last addition, and none for another's.
+        let [zero, one] = [T::zero(), T::one()];
+        let [mut expected, mut count_variance] = [zero; 2];
+        let [mut f_squared_k, mut f_squared, mut t_squared, mut total] = [zero; 4];
         for (n, entry) in entries.iter().enumerate() {
+            let q = self.q[n];
+            expected += q;
+            if !self.is_undecided(n) {
+                continue;
+            }
+            count_variance += q * (one - q);
             let r = self.variance(n);
             total += r;
             f_squared += r * entry.f * entry.f;
             t_squared += r * entry.t * entry.t;
+            f_squared_k += r * entry.f * entry.f * k_squared(entry.j);
         }
-        let k = |n: usize| problem.k(row, entries[n].j);
-        let k_squared = |n: usize| k_squared(entries[n].j);
+        let mut dq = f_squared_k;
+        if self.pieces.is_some() {
+            let k = |n: usize| problem.k(row, entries[n].j);
+            let k_squared = |n: usize| k_squared(entries[n].j);
+            dq = self.trace(|n| entries[n].f, k, k_squared, problem.sizes().features);
+            count_variance = self.count_variance();
+        }
         Traces {
-            dq: self.trace(|n| entries[n].f, k, k_squared, problem.sizes().features),
+            dq,
             dk: f_squared * dot(problem.q(row), problem.q(row)),
             dv: total * dot(problem.g(row), problem.g(row)),
             dbias: t_squared,
-            expected: self.expected(),
-            count_variance: self.count_variance(),
+            expected,
+            count_variance,
         }
     }
 }
