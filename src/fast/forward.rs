@@ -199,7 +199,7 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 s[seen.end..].fill(T::from_f64(f64::NEG_INFINITY));
                 let o = &mut o[r * value_features..][..value_features];
                 let Running { m, l } = &mut running[r];
-                let largest = largest(s).to_f64();
+                let largest = largest(simd, s).to_f64();
                 if largest > *m {
                     let shrink = libm::exp(*m - largest);
                     *l *= shrink;

@@ -93,6 +93,8 @@ pub(super) mod private {
             b: Self::Vector<S>,
             c: Self::Vector<S>,
         ) -> Self::Vector<S>;
+        /// The larger number of each lane.
+        fn larger<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
         /// The sum of the lanes.
         fn sum<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
         /// The largest lane.
@@ -109,7 +111,7 @@ pub(super) mod private {
 macro_rules! vectors_of {
     (
         $t:ty, $vector:ident, $panel:literal, $exp:path, $as:ident, $as_mut:ident, $load:ident, $store:ident,
-        $splat:ident, $add:ident, $multiply_add:ident, $sum:ident, $largest:ident
+        $splat:ident, $add:ident, $multiply_add:ident, $larger:ident, $sum:ident, $largest:ident
     ) => {
         impl private::Vectors for $t {
             type Vector<S: Simd> = S::$vector;
@@ -155,6 +157,10 @@ macro_rules! vectors_of {
                 simd.$multiply_add(a, b, c)
             }
             #[inline(always)]
+            fn larger<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$larger(a, b)
+            }
+            #[inline(always)]
             fn sum<S: Simd>(simd: S, x: S::$vector) -> Self {
                 simd.$sum(x)
             }
@@ -190,6 +196,7 @@ vectors_of!(
     splat_f64s,
     add_f64s,
     mul_add_e_f64s,
+    max_f64s,
     reduce_sum_f64s,
     reduce_max_f64s
 );
@@ -205,6 +212,7 @@ vectors_of!(
     splat_f32s,
     add_f32s,
     mul_add_e_f32s,
+    max_f32s,
     reduce_sum_f32s,
     reduce_max_f32s
 );

@@ -54,15 +54,25 @@ fn tanh_and_slope<S: Simd, T: Real>(y: T) -> (T, T) {
 
 /// The largest number of a row.
 #[inline(always)]
-pub(super) fn largest<T: Real>(row: &[T]) -> T {
-    let larger = |a: T, b: T| if b > a { b } else { a };
-    let mut lanes = [T::from_f64(f64::NEG_INFINITY); LANES];
-    for chunk in row.as_chunks::<LANES>().0 {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = larger(*lane, x);
+pub(super) fn largest<S: Simd, T: Real>(simd: S, row: &[T]) -> T {
+    let (vectors, rest) = T::vectors::<S>(row);
+    let (groups, others) = vectors.as_chunks::<4>();
+    let mut most = [T::splat(simd, T::from_f64(f64::NEG_INFINITY)); 4];
+    for group in groups {
+        for (most, &x) in most.iter_mut().zip(group) {
+            *most = T::larger(simd, *most, x);
         }
     }
-    lanes.into_iter().reduce(larger).unwrap_or_else(T::zero)
+    for &x in others {
+        most[0] = T::larger(simd, most[0], x);
+    }
+    let [a, b, c, d] = most;
+    let most = T::larger(simd, T::larger(simd, a, b), T::larger(simd, c, d));
+    let mut largest = T::largest(simd, most);
+    for &x in rest {
+        largest = if x > largest { x } else { largest };
+    }
+    largest
 }
 
 /// `x <- exp(x - shift)` for each number of a row, and their sum, by lanes.
