@@ -268,7 +268,7 @@ impl Choice {
 ///
 /// # Errors
 /// [`Error::Option`] if the target is not above 0, with fewer than two sequences (unless relative to the norm), or if
-/// there is no variance to compare with; those of [`scan`].
+/// there is no variance to compare with; those of [`scan`](super::scan::scan).
 ///
 /// # Examples
 /// ```
