@@ -44,7 +44,6 @@ pub(super) trait Source<T>: Sync {
 
 /// Entries by the definition.
 pub(super) struct Definition<'a, T> {
-    problem: &'a Problem<T>,
     weights: DenseWeights<'a, T>,
     delta: Vec<T>,
 }
@@ -52,17 +51,18 @@ pub(super) struct Definition<'a, T> {
 impl<'a, T: Scalar> Definition<'a, T> {
     pub(super) fn new(problem: &'a Problem<T>, saved: &'a Saved<T>) -> Self {
         let weights = DenseWeights { problem, saved };
-        Definition { problem, weights, delta: delta(problem, &saved.o) }
+        Definition { weights, delta: delta(problem, &saved.o) }
     }
 }
 
 impl<T: Scalar> Source<T> for Definition<'_, T> {
     fn rows_into(&self, (b, h): (usize, usize), rows: Range<usize>, lists: &mut [Vec<Entry<T>>]) {
+        let problem = self.weights.problem;
         for (i, entries) in rows.zip(lists) {
             let row = Row { b, h, i };
-            let delta = self.delta[self.problem.row_number(row)];
+            let delta = self.delta[problem.row_number(row)];
             entries.clear();
-            entries_into(self.problem, &self.weights, delta, row, entries);
+            entries_into(problem, &self.weights, delta, row, entries);
         }
     }
 }
@@ -73,7 +73,7 @@ impl Source<f64> for RowEntries<'_> {
     }
 }
 
-/// Rows whose entries are computed together.
+/// Rows whose entries are held together: as many as the kernels compute at a time.
 const ROWS: usize = 6;
 
 /// The operands of a scan.

@@ -5,7 +5,7 @@
 //! whole depth, so every element of `c` is one sum over `k` ascending.
 //!
 //! With 16 registers the block takes 12, its operands three, and a compiler that cannot see how the addresses go on
-//! keeps part of the sums in memory, at half the speed. So the six elements of `b` always lie at places that differ by constants: side by side
+//! keeps part of the sums in memory. So the six elements of `b` always lie at places that differ by constants: side by side
 //! in [packed](pack_left) rows and in the columns of a tile, a row of a tile apart in its rows.
 #![expect(
     clippy::inline_always,

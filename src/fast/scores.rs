@@ -79,6 +79,7 @@ pub(super) fn largest<S: Simd, T: Real>(simd: S, row: &[T]) -> T {
 #[inline(always)]
 pub(super) fn exponentials<S: Simd, T: Real>(row: &mut [T], shift: T) -> T {
     let mut lanes = [T::zero(); LANES];
+    debug_assert!(row.len().is_multiple_of(LANES), "whole chunks");
     for chunk in row.as_chunks_mut::<LANES>().0 {
         for x in chunk.iter_mut() {
             *x -= shift;
@@ -122,6 +123,38 @@ pub(super) fn kept_weights_and_slopes<S: Simd, T: Real>(
     weighed_and_slopes::<S, T>(scoring, row, |w| if w < least { least } else { w }, products, dp);
 }
 
+/// Both of them: `weighed` is what counts of a weight.
+#[inline(always)]
+fn weighed_and_slopes<S: Simd, T: Real>(
+    scoring: &Scoring<T>,
+    row: RowTerms<T>,
+    weighed: impl Fn(T) -> T,
+    products: &mut [T],
+    dp: &mut [T],
+) {
+    match scoring.softcap {
+        None => {
+            debug_assert!(products.len().is_multiple_of(LANES), "whole chunks");
+            for x in products.as_chunks_mut::<LANES>().0 {
+                for x in x.iter_mut() {
+                    *x = scoring.scale * *x - row.lse;
+                }
+                *x = T::exponentials::<S, LANES>(*x);
+            }
+            for (x, dp) in products.iter_mut().zip(dp) {
+                *x = weighed(*x);
+                *dp = *x * (*dp - row.delta) * scoring.scale;
+            }
+        }
+        Some((cap, inverse)) => products.iter_mut().zip(dp).for_each(|(x, dp)| {
+            let (tanh, slope) = tanh_and_slope::<S, T>(scoring.scale * *x * inverse);
+            let w = weighed(T::exp_fast::<S>(cap * tanh - row.lse));
+            *x = w;
+            *dp = w * (*dp - row.delta) * (slope * scoring.scale);
+        }),
+    }
+}
+
 /// From products `q . k` to `W`, in place, and `factors`: the derivatives of the scores by the products. The bias is of the first
 /// keys of the row.
 #[inline(always)]
@@ -143,35 +176,4 @@ pub(super) fn weights_and_factors<S: Simd, T: Real>(
     }
     scoring.apply::<S>(products, bias);
     exponentials::<S, T>(products, lse);
-}
-
-/// Both of them: `weighed` is what counts of a weight.
-#[inline(always)]
-fn weighed_and_slopes<S: Simd, T: Real>(
-    scoring: &Scoring<T>,
-    row: RowTerms<T>,
-    weighed: impl Fn(T) -> T,
-    products: &mut [T],
-    dp: &mut [T],
-) {
-    match scoring.softcap {
-        None => {
-            for x in products.as_chunks_mut::<LANES>().0 {
-                for x in x.iter_mut() {
-                    *x = scoring.scale * *x - row.lse;
-                }
-                *x = T::exponentials::<S, LANES>(*x);
-            }
-            for (x, dp) in products.iter_mut().zip(dp) {
-                *x = weighed(*x);
-                *dp = *x * (*dp - row.delta) * scoring.scale;
-            }
-        }
-        Some((cap, inverse)) => products.iter_mut().zip(dp).for_each(|(x, dp)| {
-            let (tanh, slope) = tanh_and_slope::<S, T>(scoring.scale * *x * inverse);
-            let w = weighed(T::exp_fast::<S>(cap * tanh - row.lse));
-            *x = w;
-            *dp = w * (*dp - row.delta) * (slope * scoring.scale);
-        }),
-    }
 }
