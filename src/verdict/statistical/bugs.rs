@@ -133,7 +133,7 @@ fn level(kind: Kind, n: usize) -> f64 {
 const MARGIN: f64 = 4.0;
 
 /// The smallest number of runs at which a statistic of this law in one run fails, if a bug gives it this mean and variance.
-fn runs_for(tally: &Tally, mean: f64, variance: f64, level: f64) -> Option<usize> {
+fn runs_for(tally: &Tally<'_>, mean: f64, variance: f64, level: f64) -> Option<usize> {
     let fails = |runs: usize| {
         let n = runs as f64;
         let least = n * mean.abs() - MARGIN * libm::sqrt(n * variance);

@@ -178,7 +178,7 @@ pub(super) struct Pooled {
     name: String,
     pairs: Vec<(usize, usize)>,
     /// Its law in one run.
-    law: Tally,
+    law: Tally<'static>,
 }
 
 impl Pooled {

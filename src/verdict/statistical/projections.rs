@@ -36,7 +36,7 @@ pub(super) struct Joint {
 /// The law of one functional.
 #[derive(Debug, Clone)]
 pub(super) struct Functional {
-    pub tally: Tally,
+    pub tally: Tally<'static>,
     pub mean: f64,
     pub variance: f64,
     pub fourth: f64,
@@ -276,7 +276,7 @@ impl Functional {
     /// probability times the second moment from the mean of a product. The lower the cut, the narrower is Bernstein's limit.
     pub(super) fn cut(&self, runs: f64) -> (f64, f64) {
         let level = 0.01 / runs;
-        let range = self.tally.atoms.iter().map(|(atom, _)| atom.range()).fold(0.0, f64::max);
+        let range = self.tally.atoms.iter().map(Atom::range).fold(0.0, f64::max);
         let mut most = bernstein_limit(self.variance + self.moved, range, level) + self.drift;
         if self.tally.atoms.len() > LARGEST {
             return (most, level);
@@ -296,10 +296,10 @@ impl Functional {
 
     /// How far the rounding of the keep probabilities can move the mean square of a product with another functional.
     fn largest_moved(&self, other: &Functional) -> f64 {
-        let atoms = self.tally.atoms.iter().zip(&other.tally.atoms);
+        let atoms = self.tally.atoms.iter().zip(&*other.tally.atoms);
         let root =
             |f: &Functional, atom: &Atom| libm::sqrt(libm::sqrt(f.fourth)) + 2.0 * atom.range();
-        let part = |((a, _), (b, _)): (&(Atom, f64), &(Atom, f64))| {
+        let part = |(a, b): (&Atom, &Atom)| {
             let product = root(self, a) * root(other, b);
             a.slack * product * product
         };

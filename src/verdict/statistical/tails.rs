@@ -4,6 +4,9 @@
 //! `P(sum over S runs >= t) <= exp(S psi(theta) - theta t)`, `psi = sum_a ln E exp(theta X_a)`. The bound that is the least over
 //! `theta` falls as `t` rises, so it is a valid p-value; a larger one, from some `theta` only, is valid too.
 
+use std::borrow::Cow;
+use std::f64::consts::LN_2;
+
 /// One independent variable: its outcomes, and how much probability rounding can move among them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Atom {
@@ -61,41 +64,60 @@ impl Atom {
         fourth.powi(4) - 3.0 * variance * variance
     }
 
-    /// `ln E exp(theta X)`, at most: what rounding moves, it moves at worst from the least outcome to the largest.
-    fn log_moment(&self, theta: f64) -> f64 {
-        let with = || self.outcomes.iter().map(|(_, x)| libm::expm1(theta * x));
-        let (least, most) = with().fold((0.0, 0.0), |(a, b), x| (x.min(a), x.max(b)));
-        let mean: f64 = with().zip(&self.outcomes).map(|(x, (p, _))| p * x).sum();
-        libm::log1p(mean + self.slack * (most - least))
+    /// `E exp(theta X) - 1`, at most, and its first two derivatives by `theta`: what rounding moves, it moves at worst from the
+    /// least outcome to the largest.
+    fn moments(&self, theta: f64) -> [f64; 3] {
+        let mut sums = [0.0; 3];
+        let ([mut low, mut below], [mut high, mut above]) = ([0.0; 2], [0.0; 2]);
+        for &(p, x) in &self.outcomes {
+            let moment = libm::expm1(theta * x);
+            // The mean of the values is zero, so that the first derivative needs no 1 that would hide what is small.
+            sums[0] += p * moment;
+            sums[1] += p * x * moment;
+            sums[2] += p * x * x * (1.0 + moment);
+            if x < low {
+                [low, below] = [x, moment];
+            }
+            if x > high {
+                [high, above] = [x, moment];
+            }
+        }
+        // Downwards where the sum is to be small.
+        let slack = if theta < 0.0 { -self.slack } else { self.slack };
+        sums[0] += slack * (above - below);
+        sums[1] += slack * (high * (1.0 + above) - low * (1.0 + below));
+        sums[2] += slack * (high * high * (1.0 + above) - low * low * (1.0 + below));
+        sums
     }
 }
 
-/// Several atoms of one kind, each `count` times.
+/// Several atoms, all in each of so many runs.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
-    /// The atoms and how often each occurs.
-    pub atoms: Vec<(Atom, f64)>,
+pub(super) struct Tally<'a> {
+    /// The atoms of one run.
+    pub atoms: Cow<'a, [Atom]>,
+    runs: f64,
 }
 
-impl Tally {
+impl Tally<'_> {
     /// Atoms that occur once in each of `runs` runs.
     pub(super) fn of(atoms: Vec<Atom>, runs: f64) -> Self {
-        Tally { atoms: atoms.into_iter().map(|atom| (atom, runs)).collect() }
+        Tally { atoms: atoms.into(), runs }
     }
 
     /// The same atoms in so many times as many runs.
-    pub(super) fn times(&self, runs: f64) -> Self {
-        Tally { atoms: self.atoms.iter().map(|(atom, n)| (atom.clone(), n * runs)).collect() }
+    pub(super) fn times(&self, runs: f64) -> Tally<'_> {
+        Tally { atoms: Cow::Borrowed(&self.atoms), runs: runs * self.runs }
     }
 
     /// The variance of the sum.
     pub(super) fn variance(&self) -> f64 {
-        self.atoms.iter().map(|(atom, n)| n * atom.variance()).sum()
+        self.runs * self.atoms.iter().map(Atom::variance).sum::<f64>()
     }
 
     /// `ln P(|sum| >= |total|)`, at most; both tails.
     pub(super) fn log_tail(&self, total: f64) -> f64 {
-        (self.log_tail_one_sided(total) + std::f64::consts::LN_2).min(0.0)
+        (self.log_tail_one_sided(total) + LN_2).min(0.0)
     }
 
     /// `ln P(sum >= total)` for a total above 0, `ln P(sum <= total)` below, at most.
@@ -103,20 +125,47 @@ impl Tally {
         if total == 0.0 {
             return 0.0;
         }
-        let variance: f64 = self.atoms.iter().map(|(atom, n)| n * atom.largest_variance()).sum();
+        let variance = self.runs * self.atoms.iter().map(Atom::largest_variance).sum::<f64>();
         if variance <= 0.0 {
             // Nothing varies but for the rounding of its own sums.
-            let noise: f64 = self.atoms.iter().map(|(_, n)| n * 1e-12).sum();
+            let noise = self.runs * self.atoms.len() as f64 * 1e-12;
             return if total.abs() > 1.0 + noise { f64::NEG_INFINITY } else { 0.0 };
         }
-        let exponent = |theta: f64| {
-            let psi: f64 = self.atoms.iter().map(|(atom, n)| n * atom.log_moment(theta)).sum();
-            let x = psi - theta * total;
-            if x.is_nan() { f64::INFINITY } else { x }
-        };
-        let theta = least(exponent, total / variance);
-        let log_p = exponent(theta);
+        let theta = self.tilt(total, total / variance);
+        let log_moment = |atom: &Atom| libm::log1p(atom.moments(theta)[0]);
+        let log_p = self.runs * self.atoms.iter().map(log_moment).sum::<f64>() - theta * total;
         if log_p < 0.0 { log_p + self.log_prefactor(theta) } else { 0.0 }
+    }
+
+    /// The `theta` for which the bound is least, nearly, where `psi'(theta) = total / runs`: from `first / 2^16` to `4 first`.
+    ///
+    /// Newton's steps are of `ln(theta)` and of `ln(psi')`, since rare events need a logarithm of what frequent ones need; where
+    /// one leaves the interval that is left, the interval is halved.
+    fn tilt(&self, total: f64, first: f64) -> f64 {
+        const ENOUGH: f64 = 0.01;
+        let at = |x: f64| first * libm::exp(x);
+        let (mut low, mut high) = (-16.0 * LN_2, 2.0 * LN_2);
+        let mut x = 0.0;
+        while high - low > ENOUGH {
+            let theta = at(x);
+            let (mut slope, mut curvature) = (0.0, 0.0);
+            for atom in &*self.atoms {
+                let [mean, by, by_by] = atom.moments(theta);
+                let by = by / (1.0 + mean);
+                slope += by;
+                curvature += by_by / (1.0 + mean) - by * by;
+            }
+            let step = -libm::log(slope * self.runs / total) * slope / (theta * curvature);
+            // What overflows is too large.
+            if slope * self.runs * total.signum() < total.abs() { low = x } else { high = x }
+            let next = if x + step > low && x + step < high { x + step } else { 0.5 * (low + high) };
+            let enough = (next - x).abs() < ENOUGH;
+            x = next;
+            if enough {
+                break;
+            }
+        }
+        at(x)
     }
 
     /// `ln E_theta[exp(-theta (sum - total)); sum >= total]`, at most, under the tilted law: by the theorem of Berry and
@@ -124,7 +173,7 @@ impl Tally {
     /// probability at most `x / (sigma sqrt(2 pi)) + 2 * 0.56 rho / sigma^3`.
     fn log_prefactor(&self, theta: f64) -> f64 {
         let (mut variance, mut third) = (0.0, 0.0);
-        for (atom, n) in &self.atoms {
+        for atom in &*self.atoms {
             let tilted = |x: f64, p: f64| p * libm::exp(theta * x);
             let mass: f64 = atom.outcomes.iter().map(|&(p, x)| tilted(x, p)).sum();
             let mean = atom.outcomes.iter().map(|&(p, x)| tilted(x, p) * x).sum::<f64>() / mass;
@@ -141,8 +190,8 @@ impl Tally {
                 return 0.0;
             }
             let range = high - low;
-            variance += n * (moment(2) - moved * range * range);
-            third += n * (moment(3) + moved * range * range * range);
+            variance += self.runs * (moment(2) - moved * range * range);
+            third += self.runs * (moment(3) + moved * range * range * range);
         }
         if variance <= 0.0 {
             return 0.0;
@@ -152,30 +201,6 @@ impl Tally {
         let factor = 1.01 * (density + 1.12 * third / (variance * sigma));
         if factor < 1.0 { libm::log(factor) } else { 0.0 }
     }
-}
-
-/// Where a convex function of a number of the sign of `first` is least, nearly, from `first / 2^16` to `4 first`; by golden sections
-/// of the logarithm, as rare events need a logarithm of what frequent ones need.
-fn least(f: impl Fn(f64) -> f64, first: f64) -> f64 {
-    const GOLDEN: f64 = 0.618_033_988_749_894_9;
-    let at = |x: f64| first * libm::exp2(x);
-    let (mut low, mut high) = (-16.0, 2.0);
-    let inside = |low: f64, high: f64| [high - GOLDEN * (high - low), low + GOLDEN * (high - low)];
-    let [mut a, mut b] = inside(low, high);
-    let (mut of_a, mut of_b) = (f(at(a)), f(at(b)));
-    while high - low > 0.02 {
-        // What overflows is too large, so equal values mean less.
-        if of_a <= of_b {
-            (high, b, of_b) = (b, a, of_a);
-            a = inside(low, high)[0];
-            of_a = f(at(a));
-        } else {
-            (low, a, of_a) = (a, b, of_b);
-            b = inside(low, high)[1];
-            of_b = f(at(b));
-        }
-    }
-    at(if of_a <= of_b { a } else { b })
 }
 
 #[cfg(test)]
