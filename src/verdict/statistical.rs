@@ -5,6 +5,7 @@
 //! limit holds for finitely many runs, and a right kernel fails with probability at most [`FALSE_ALARM`].
 //! `docs/statistics.md` proves it.
 
+mod bits;
 mod bugs;
 mod capacity;
 mod counts;

@@ -1,5 +1,6 @@
 //! The law of decoded masks: every bit of every run is known, and so is its exact law.
 
+use super::bits::count;
 use super::decode::{Decoded, Decoder, Unknown};
 use super::model::{Model, ModelRow};
 use super::tails::{Atom, Tally};
@@ -61,7 +62,7 @@ impl<'a> Masks<'a> {
     }
 
     pub(super) fn count(&self, at: usize) -> f64 {
-        f64::from(self.bits[at].iter().map(|word| word.count_ones()).sum::<u32>())
+        count(&self.bits[at])
     }
 
     pub(super) fn bit(&self, at: usize, run: usize) -> bool {

@@ -1,5 +1,6 @@
 //! Independence: pairs of entries, of one run and of runs some steps apart.
 
+use super::bits::{Together, alternate, count, counts_in_both, earlier, select};
 use super::masks::{Masks, Piece};
 use super::tails::{Atom, Tally};
 use super::tests::{Kind, Tests};
@@ -35,62 +36,39 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
     }
 }
 
-/// The same bits, `lag` runs earlier.
-fn shifted(bits: &[u64], lag: usize, runs: usize) -> Vec<u64> {
-    let (words, rest) = (lag / 64, lag % 64);
-    let word = |n: usize| bits.get(n).copied().unwrap_or(0);
-    (0..runs.div_ceil(64))
-        .map(|n| {
-            let low = word(n + words) >> rest;
-            if rest == 0 { low } else { low | word(n + words + 1) << (64 - rest) }
-        })
-        .collect()
-}
-
-pub(super) fn ones(bits: &[u64]) -> f64 {
-    f64::from(bits.iter().map(|word| word.count_ones()).sum::<u32>())
-}
-
-fn both(a: &[u64], b: &[u64]) -> f64 {
-    f64::from(a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
-}
-
 /// Every pair of entries, the second `lag` runs later.
 ///
 /// The terms must be independent of each other. Those of an entry with itself, or with one of its systematic row, are if the
 /// pairs of runs are disjoint: they are tested in two halves, and not at all within one run.
 fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
-    let count = masks.q.len();
-    if count > LARGEST || masks.runs <= lag + 1 {
+    let entries = masks.q.len();
+    if entries > LARGEST || masks.runs <= lag + 1 {
         return;
     }
-    let second: Vec<Vec<u64>> =
-        masks.bits.iter().map(|bits| shifted(bits, lag, masks.runs)).collect();
+    let second: Vec<Vec<u64>> = masks.bits.iter().map(|bits| earlier(bits, lag)).collect();
     let tied = |a: usize, b: usize| {
         a == b || masks.is_systematic() && masks.unknowns[a].row == masks.unknowns[b].row
     };
-    for half in 0..if lag == 0 { 1 } else { 3 } {
-        let inside = |run: &usize| half == 0 || run / lag % 2 == half - 1;
-        let starts = starts(masks.runs - lag, inside);
-        let first: Vec<Vec<u64>> = masks
-            .bits
-            .iter()
-            .map(|bits| bits.iter().zip(&starts).map(|(x, s)| x & s).collect())
-            .collect();
-        let runs = ones(&starts);
+    let all = masks.runs - lag;
+    let halves: &[Option<bool>] = if lag == 0 { &[None] } else { &[None, Some(false), Some(true)] };
+    for &half in halves {
+        let starts = half.map_or_else(|| select(all, |_| true), |odd| alternate(all, lag, odd));
+        let runs = count(&starts);
         if runs == 0.0 {
             continue;
         }
-        let of_first: Vec<f64> = first.iter().map(|bits| ones(bits)).collect();
-        let of_second: Vec<f64> = second.iter().map(|bits| both(&starts, bits)).collect();
-        for a in 0..count {
-            for b in if lag == 0 { a + 1..count } else { 0..count } {
-                if tied(a, b) != (half > 0) {
+        let of_first = counts_in_both(masks.bits, &starts);
+        let of_second = counts_in_both(&second, &starts);
+        for (a, &of_first) in of_first.iter().enumerate() {
+            let first: Vec<u64> = masks.bits[a].iter().zip(&starts).map(|(x, s)| x & s).collect();
+            let least = if lag == 0 { a + 1 } else { 0 };
+            let both = counts_in_both(&second[least..], &first);
+            for (b, both) in (least..entries).zip(both) {
+                if tied(a, b) != half.is_some() {
                     continue;
                 }
                 let (p, q) = (masks.q[a], masks.q[b]);
-                let found =
-                    both(&first[a], &second[b]) - p * of_second[b] - q * of_first[a] + runs * p * q;
+                let found = both - p * of_second[b] - q * of_first + runs * p * q;
                 let deviation = libm::sqrt(runs * masks.variance(a) * masks.variance(b));
                 if found.abs() < LOOKED_AT * deviation {
                     tests.skip(1);
@@ -111,15 +89,6 @@ fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
             }
         }
     }
-}
-
-/// One bit for each run that is `inside`.
-pub(super) fn starts(runs: usize, inside: impl Fn(&usize) -> bool) -> Vec<u64> {
-    let mut starts = vec![0_u64; runs.div_ceil(64)];
-    for run in (0..runs).filter(inside) {
-        starts[run / 64] |= 1 << (run % 64);
-    }
-    starts
 }
 
 /// Pairs that bugs tie together.
@@ -198,21 +167,21 @@ impl Pooled {
         let runs = masks.runs - lag;
         let own = self.pairs.iter().any(|(a, b)| a == b);
         // An entry and itself: disjoint pairs of runs.
-        let blocks: Vec<Option<usize>> = if own { vec![Some(0), Some(1)] } else { vec![None] };
-        for block in blocks {
-            let starts = starts(runs, |run| block.is_none_or(|odd| run / lag % 2 == odd));
-            let number = ones(&starts);
+        let starts = if own {
+            vec![alternate(runs, lag, false), alternate(runs, lag, true)]
+        } else {
+            vec![select(runs, |_| true)]
+        };
+        for starts in &starts {
+            let number = count(starts);
             if number == 0.0 {
                 continue;
             }
+            let pairs = Together { sets: masks.bits, pairs: &self.pairs, starts, lag };
             let mut found = 0.0;
-            for &(a, b) in &self.pairs {
-                let first: Vec<u64> =
-                    masks.bits[a].iter().zip(&starts).map(|(x, s)| x & s).collect();
-                let second = shifted(&masks.bits[b], lag, masks.runs);
+            for (&(a, b), [first, second, both]) in self.pairs.iter().zip(pairs.counts()) {
                 let (p, q) = (masks.q[a], masks.q[b]);
-                found += both(&first, &second) - p * both(&starts, &second) - q * ones(&first)
-                    + number * p * q;
+                found += both - p * second - q * first + number * p * q;
             }
             // To say nothing of what is this far inside is on the safe side.
             let deviation = libm::sqrt(number * self.law.variance());

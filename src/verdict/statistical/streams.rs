@@ -1,8 +1,9 @@
 //! What changes from run to run or is taken over from another one: the parts of the runs, and streams that overlap at any
 //! distance.
 
+use super::bits::{count, counts_in_both, select};
 use super::masks::Masks;
-use super::pairs::{Pooled, families, ones, starts};
+use super::pairs::{Pooled, families};
 use super::tails::Tally;
 use super::tests::{Kind, Tests};
 use rayon::prelude::*;
@@ -22,15 +23,12 @@ fn parts(masks: &Masks<'_>, tests: &mut Tests) {
     let atoms = Tally::of(masks.atoms(&all, |_| 1.0), 1.0);
     let mean: f64 = masks.q.iter().sum();
     let mut part = |name: String, inside: &dyn Fn(usize) -> bool| {
-        let inside = starts(masks.runs, |&run| inside(run));
-        let runs = ones(&inside);
+        let inside = select(masks.runs, inside);
+        let runs = count(&inside);
         if runs == 0.0 {
             return;
         }
-        let both = |bits: &Vec<u64>| {
-            f64::from(bits.iter().zip(&inside).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
-        };
-        let found: f64 = masks.bits.iter().map(both).sum();
+        let found: f64 = counts_in_both(masks.bits, &inside).iter().sum();
         let tally = atoms.times(runs);
         let log_p = tally.log_tail(found - runs * mean);
         tests.add(Kind::Aimed, log_p, || {
@@ -38,9 +36,9 @@ fn parts(masks: &Masks<'_>, tests: &mut Tests) {
             (what, [found, runs * mean, libm::sqrt(tally.variance())])
         });
     };
-    for count in [2, 4, 8] {
-        for n in 0..count {
-            part(format!("the runs of part {n} of {count}"), &|run| run * count / masks.runs == n);
+    for parts in [2, 4, 8] {
+        for n in 0..parts {
+            part(format!("the runs of part {n} of {parts}"), &|run| run * parts / masks.runs == n);
         }
     }
     for step in [2, 3, 4, 8] {

@@ -157,8 +157,13 @@ impl Tally<'_> {
             }
             let step = -libm::log(slope * self.runs / total) * slope / (theta * curvature);
             // What overflows is too large.
-            if slope * self.runs * total.signum() < total.abs() { low = x } else { high = x }
-            let next = if x + step > low && x + step < high { x + step } else { 0.5 * (low + high) };
+            if slope * self.runs * total.signum() < total.abs() {
+                low = x;
+            } else {
+                high = x;
+            }
+            let next =
+                if x + step > low && x + step < high { x + step } else { 0.5 * (low + high) };
             let enough = (next - x).abs() < ENOUGH;
             x = next;
             if enough {
