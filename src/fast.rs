@@ -37,6 +37,7 @@ mod draw;
 pub(crate) mod entries;
 mod evaluate;
 mod exp;
+mod floor;
 mod forward;
 mod lanes;
 mod own_error;
@@ -46,6 +47,7 @@ mod product;
 mod product_rows;
 mod sampling;
 mod scores;
+mod search;
 mod sparse;
 mod visible;
 mod words;
@@ -145,8 +147,10 @@ pub fn forward_into<T: Real>(
 ) {
     assert_eq!(saved.lse.as_slice().len(), problem.row_count(), "one lse per row");
     assert_eq!(saved.o.shape(), problem.inputs().g.shape(), "o has the shape of its cotangent");
-    let results = (saved.o.as_mut_slice(), saved.lse.as_mut_slice());
-    forward::run(workspace.dispatch, problem, &mut workspace.dense.keys, results, None);
+    in_pool(|| {
+        let results = (saved.o.as_mut_slice(), saved.lse.as_mut_slice());
+        forward::run(workspace.dispatch, problem, &mut workspace.dense.keys, results, None)
+    });
 }
 
 /// The dense backward pass, and which path it took.
@@ -200,10 +204,12 @@ pub fn backward_into<T: Real>(
         *gradients = crate::backward::backward(problem, saved);
         return path;
     }
-    delta_into(problem, saved, workspace);
-    let Workspace { dispatch, dense, delta, .. } = workspace;
-    dense::run(*dispatch, problem, saved, delta, dense, slices(problem, gradients));
-    gradients.dsink = sink_gradient(problem, saved, delta);
+    in_pool(|| {
+        delta_into(problem, saved, workspace);
+        let Workspace { dispatch, dense, delta, .. } = workspace;
+        dense::run(*dispatch, problem, saved, delta, dense, slices(problem, gradients));
+        gradients.dsink = sink_gradient(problem, saved, delta);
+    });
     path
 }
 
@@ -268,10 +274,12 @@ pub fn sus_backward_into<T: Real>(
         *gradients = crate::sus::sus_backward(problem, saved, sample);
         return path;
     }
-    delta_into(problem, saved, workspace);
-    let Workspace { dispatch, sparse, delta, .. } = workspace;
-    sparse::run(*dispatch, problem, (saved, sample), delta, sparse, slices(problem, gradients));
-    gradients.dsink = sink_gradient(problem, saved, delta);
+    in_pool(|| {
+        delta_into(problem, saved, workspace);
+        let Workspace { dispatch, sparse, delta, .. } = workspace;
+        sparse::run(*dispatch, problem, (saved, sample), delta, sparse, slices(problem, gradients));
+        gradients.dsink = sink_gradient(problem, saved, delta);
+    });
     path
 }
 
@@ -306,6 +314,12 @@ pub fn blank_gradients<T: Real>(problem: &Problem<T>) -> Gradients<T> {
     let inputs = problem.inputs();
     let [dq, dk, dv] = [&inputs.q, &inputs.k, &inputs.v].map(|x| Tensor::zeros(x.shape()));
     Gradients { dq, dk, dv, dbias: None, dsink: None }
+}
+
+/// Runs a pass on a thread of the pool. A loop over tasks that begins elsewhere hands them over, sleeps and is woken again, and a
+/// pass has half a dozen of them.
+fn in_pool<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| pass())
 }
 
 /// `dq, dk, dv` to write.

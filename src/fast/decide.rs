@@ -6,8 +6,11 @@
 //! # The bound `d`
 //!
 //! With unit roundoff `u`, `a = |scale| |q_i| max_j |k_j|` (Cauchy-Schwarz), the largest `|bias|` `b`, `M` a bound of every
-//! `|s|` and of the sink, and a bound `e(u) = u ((D + 10) a + 2 b + 16 softcap)` of the error of a score (a dot product of `D`
-//! terms in any order, its operands, the scale and the bias rounded; the softcap's `tanh` to `8 u`, a division and a product):
+//! `|s|` and of the sink, and a bound `e(u) = u (a_D + 10 a + 2 b + 16 softcap)` of the error of a score (a dot product, its
+//! operands, the scale and the bias rounded; the softcap's `tanh` to `8 u`, a division and a product). Here `a_D = D a` for
+//! the dot product of the definition, whatever its order. A kernel's runs through the features in their order: feature `d`
+//! takes part in `D + 2 - d` roundings at most, so `a_D` is `a` with `(D + 2 - d) q_id` in place of `q_id`, nearly half of it.
+//!
 //!
 //! - `lse` errs by `e`, and by the errors of the exponentials (`2 M u` from the difference, [`ERROR`]` u` of its own) and of
 //!   their sum in tiles (`TILE u` within a tile; sums of tiles, in `f64`, `16 * 2^-53` each, rescaling included);
@@ -22,7 +25,7 @@ use super::forward::{MAX_TILE, head};
 use super::lanes::private::Vectors;
 use super::lanes::{Dispatch, Real};
 use super::product_rows::dot;
-use super::scores::Scoring;
+use super::scores::{LANES, Scoring, largest};
 use crate::forward::log_sum_exp;
 use crate::problem::{Problem, Row};
 use crate::scalar::Scalar;
@@ -39,6 +42,9 @@ const GRID: f64 = 4_294_967_296.0;
 pub(super) struct Magnitude {
     /// `|scale| |q_i| max_j |k_j|`.
     pub(super) product: f64,
+    /// The same with the features of `q_i` times `D + 1, D, ..., 2`: as often as a sum of products in the order of the features
+    /// rounds each of them, at most.
+    pub(super) chain: f64,
     /// The largest `|bias|`.
     pub(super) bias: f64,
     /// The sink's magnitude.
@@ -65,13 +71,26 @@ impl Magnitude {
         let tiles = keys.div_ceil(MAX_TILE / 4) as f64 * 16.0 * plain;
         let kernel = u * (3.0 * largest + MAX_TILE as f64 + 2.0 * ERROR + 16.0);
         let definition = plain * (6.0 * largest + keys as f64 + 32.0);
-        1.1 * (self.score_error(u) + kernel + tiles + 2.0 * self.score_error(plain) + definition)
+        1.1 * (self.score_error(u)
+            + kernel
+            + tiles
+            + 2.0 * self.score_error_in_any_order(plain)
+            + definition)
     }
 
-    /// The bound of the error of a score.
+    /// The bound of the error of a kernel's score: its products are added up in the order of the features.
     pub(super) fn score_error(&self, u: f64) -> f64 {
-        let Magnitude { product, bias, softcap, features, .. } = *self;
-        u * ((features + 10) as f64 * product + 2.0 * bias + 16.0 * softcap.unwrap_or(0.0))
+        self.error_of_sum(u, self.chain)
+    }
+
+    /// The same where they are added up in any order.
+    fn score_error_in_any_order(&self, u: f64) -> f64 {
+        self.error_of_sum(u, self.features as f64 * self.product)
+    }
+
+    fn error_of_sum(&self, u: f64, sum: f64) -> f64 {
+        let Magnitude { product, bias, softcap, .. } = *self;
+        u * (sum + 10.0 * product + 2.0 * bias + 16.0 * softcap.unwrap_or(0.0))
     }
 
     /// The bound `d` for a weight computed in `f64` from the sum over the whole row: the plain path's own, twice.
@@ -79,7 +98,7 @@ impl Magnitude {
         let plain = f64::EPSILON / 2.0;
         let largest = self.softcap.map_or(self.product, |cap| cap.min(self.product));
         let sums = 6.0 * (largest + self.bias + self.sink) + self.keys as f64 + 3.0 * ERROR + 32.0;
-        1.1 * 2.0 * (2.0 * self.score_error(plain) + plain * sums)
+        1.1 * 2.0 * (2.0 * self.score_error_in_any_order(plain) + plain * sums)
     }
 }
 
@@ -146,7 +165,12 @@ impl Decider<'_> {
     ) -> f64 {
         let c = self.draw.c.get();
         let bound = magnitude.log_error(T::ROUNDOFF) * self.widen;
-        let (shrink, grow) = (libm::exp(-bound), libm::exp(bound));
+        // Nearly e^-bound and e^bound, and outside of them.
+        let (shrink, grow) = if bound < 0.125 {
+            (1.0 - bound, 1.0 / (1.0 - bound))
+        } else {
+            (libm::exp(-bound), libm::exp(bound))
+        };
         // Weights first; most candidates of the early tiles are dropped here, without a branch that a machine could not predict.
         weights.clear();
         weights.resize(candidates.len() + 1, (0, 0.0));
@@ -281,12 +305,13 @@ impl WithSimd for Scores<'_> {
         let scoring = Scoring::new(exact.scale(), exact.options().softcap);
         scoring.apply::<S>(&mut scores, exact.bias(row).map(|bias| &bias[visible]));
         let sink = exact.inputs().sink.as_ref().map_or(f64::NEG_INFINITY, |sink| sink[row.h]);
-        let largest = scores.iter().copied().fold(sink, f64::max);
-        let mut lanes = [0.0; 8];
-        let (chunks, rest) = scores.as_chunks::<8>();
+        let largest = largest(simd, &scores).max(sink);
+        let mut lanes = [0.0; LANES];
+        let (chunks, rest) = scores.as_chunks::<LANES>();
         for chunk in chunks {
-            for (lane, &s) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::exp_fast::<S>(s - largest);
+            let exponentials = f64::exponentials::<S, LANES>(chunk.map(|s| s - largest));
+            for (lane, x) in lanes.iter_mut().zip(exponentials) {
+                *lane += x;
             }
         }
         for &s in rest {
@@ -332,8 +357,15 @@ mod tests {
         let saved = forward(&exact);
         let row = Row { b: 0, h: 0, i: 3 };
         let lse = saved.lse.row(0, 0, 3)[0];
-        let magnitude =
-            Magnitude { product: 4.0, bias: 0.0, sink: 0.0, softcap: None, features: 5, keys: 40 };
+        let magnitude = Magnitude {
+            product: 4.0,
+            chain: 24.0,
+            bias: 0.0,
+            sink: 0.0,
+            softcap: None,
+            features: 5,
+            keys: 40,
+        };
         let mut decided = [0, 0];
         for bits in [UniformBits::Bits32, UniformBits::Bits64] {
             let draw = Draw { bits, ..Draw::paper(Budget::new(3.0).unwrap(), 9) };

@@ -1,12 +1,10 @@
 //! The draw of the mask, beside the running rows of the forward pass.
 
 use super::decide::{Candidate, Decider, Magnitude};
-use super::forward::{MAX_TILE, Running};
+use super::floor::Floors;
+use super::forward::Running;
 use super::lanes::Real;
-use super::words::{SPARE, fill};
 use crate::problem::Row;
-use aligned_vec::{AVec, avec};
-use pulp::Simd;
 use std::ops::Range;
 
 /// The kept keys of the rows of one tile.
@@ -28,75 +26,10 @@ pub(super) struct Drawing<'a> {
     pub(super) key_norms: &'a [f64],
     /// The largest bias.
     pub(super) bias: f64,
+    /// What is known of scores before they are computed.
+    pub(super) floors: Option<&'a Floors>,
     /// `e^d` for the largest bound `d` of all rows: the candidates' threshold is this factor above `c p / l`.
     pub(super) slack: f64,
-}
-
-/// The memory in which a row of a tile is searched for candidates.
-pub(super) struct CollectMemory<T> {
-    words: AVec<u32>,
-    /// `2^32 c p / l` less the word.
-    excess: AVec<T>,
-    /// Places of candidates.
-    hits: Vec<u32>,
-}
-
-impl<T: Real> Default for CollectMemory<T> {
-    fn default() -> Self {
-        CollectMemory {
-            words: avec![0; MAX_TILE + SPARE],
-            excess: avec![T::zero(); MAX_TILE],
-            hits: vec![0; MAX_TILE + 1],
-        }
-    }
-}
-
-/// `2^32`.
-const GRID: f64 = 4_294_967_296.0;
-
-/// Appends the visible entries of a row of a tile whose word is at most `2^32 c p / l`, with `l` as far as the row has run;
-/// `first` is the key of the first entry.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
-pub(super) fn collect<S: Simd, T: Real>(
-    simd: S,
-    drawing: &Drawing<'_>,
-    Row { b, h, i }: Row,
-    (p, first): (&[T], usize),
-    running: Running,
-    CollectMemory { words, excess, hits }: &mut CollectMemory<T>,
-    candidates: &mut Vec<Candidate>,
-) {
-    let Decider { exact, draw, uniforms, .. } = drawing.decider;
-    let place = exact.mask().place(i);
-    let b = b * exact.mask().segment_count() + place.segment;
-    let skip = fill(simd, uniforms, [b, h, place.query], first - place.first_key, p.len(), words);
-    let words = &words[skip..skip + p.len()];
-    let limit = T::from_f64(draw.c.get() / running.l * GRID * drawing.slack);
-    let (excess, hits) = (&mut excess[..p.len()], &mut hits[..=p.len()]);
-    for ((excess, &p), &word) in excess.iter_mut().zip(p).zip(words) {
-        *excess = p * limit - T::from_word(word);
-    }
-    // A candidate is written and counted without a branch, which no machine could predict.
-    let mut count = 0;
-    let mut scan = |entries: Range<usize>| {
-        for at in entries {
-            hits[count] = at as u32;
-            count += usize::from(excess[at] >= T::zero());
-        }
-    };
-    let (vectors, rest) = T::vectors::<S>(excess);
-    let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
-    for (at, &vector) in vectors.iter().enumerate() {
-        if T::largest(simd, vector) >= T::zero() {
-            scan(at * lanes..(at + 1) * lanes);
-        }
-    }
-    scan(p.len() - rest.len()..p.len());
-    candidates.extend(hits[..count].iter().map(|&at| {
-        let at = at as usize;
-        Candidate { j: (first + at) as u32, word: words[at], p: p[at].to_f64(), shift: running.m }
-    }));
 }
 
 /// The kept keys of the rows, from their candidates.
@@ -116,8 +49,10 @@ pub(super) fn decide_rows<T: Real>(
         let before = tile.columns.len();
         let lse = running.lse();
         let key_norm = drawing.key_norms[b * sizes.key_heads + exact.key_head(h)];
+        let of_keys = exact.scale().abs() * key_norm;
         let magnitude = Magnitude {
-            product: exact.scale().abs() * norm(exact.q(row)) * key_norm,
+            product: of_keys * norm(exact.q(row)),
+            chain: of_keys * norm_of_chain(exact.q(row)),
             bias: drawing.bias,
             sink: sink.unwrap_or(0.0).abs(),
             softcap: exact.options().softcap,
@@ -137,6 +72,7 @@ pub(super) fn decide_rows<T: Real>(
         } else {
             sink.map_or(1.0, |sink| 1.0 - libm::exp(sink - lse))
         };
+        tile.columns[before..].sort_unstable();
         let expected = drawing.decider.draw.c.get() * keys - surplus;
         tile.expected.push(expected.max(0.0));
         tile.counts.push((tile.columns.len() - before) as u32);
@@ -144,7 +80,51 @@ pub(super) fn decide_rows<T: Real>(
     tile
 }
 
+/// The Euclidean norm of `(D + 1) q_1, D q_2, ..., 2 q_D`, see [`Magnitude::chain`].
+fn norm_of_chain(q: &[f64]) -> f64 {
+    let weights = (2..q.len() + 2).rev().map(|n| n as f64);
+    libm::sqrt(q.iter().zip(weights).map(|(q, n)| (n * q) * (n * q)).sum())
+}
+
 /// The Euclidean norm, not below the true one by more than the factor that the bound's ten per cent cover.
 pub(super) fn norm(x: &[f64]) -> f64 {
     libm::sqrt(x.iter().map(|x| x * x).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fast::Dispatch;
+    use crate::fast::lanes::private::Vectors as _;
+    use crate::problem::{Inputs, Options, Problem};
+    use crate::tensor::Tensor;
+
+    /// One key, so `lse` is the score. Each sum but the first rounds up by nearly half a unit of the last place.
+    #[test]
+    fn a_score_errs_by_nearly_as_much_as_the_bound_of_its_sum_and_not_by_more() {
+        let small = libm::exp2(-12.0) * (1.0 + libm::exp2(-10.0));
+        let row = || Tensor::from_fn([1, 1, 1, 64], |[.., d]| if d == 0 { 1.0 } else { small });
+        let inputs =
+            Inputs { q: row(), k: row(), v: row(), g: row(), dlse: None, bias: None, sink: None };
+        let exact = Problem::new(inputs, Options { scale: Some(1.0), ..Options::default() });
+        let exact = exact.unwrap();
+        let q = exact.q(Row { b: 0, h: 0, i: 0 });
+        let truth = q.iter().map(|x| x * x).sum::<f64>();
+        let magnitude = Magnitude {
+            product: norm(q) * norm(q),
+            chain: norm(q) * norm_of_chain(q),
+            bias: 0.0,
+            sink: 0.0,
+            softcap: None,
+            features: 64,
+            keys: 1,
+        };
+        let bound = magnitude.score_error(f32::ROUNDOFF);
+        for dispatch in [Dispatch::Native, Dispatch::Portable] {
+            let mut workspace = crate::fast::Workspace::new(dispatch);
+            let saved = crate::fast::forward(&exact.cast::<f32>().unwrap(), &mut workspace);
+            let ratio = (f64::from(saved.lse.as_slice()[0]) - truth).abs() / bound;
+            assert!((0.8..1.0).contains(&ratio), "{ratio}, {dispatch:?}");
+        }
+    }
 }

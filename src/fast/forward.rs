@@ -6,12 +6,12 @@
 //! A weight is `exp(s - m) / l` at the end, and `l` only grows, so while the row runs `c exp(s - m) / l` is at least the final
 //! `c W`: entries whose word is below it are candidates, few of which are dropped at the end.
 
-use super::decide::Candidate;
-use super::draw::{self, CollectMemory, Drawing, TileDraw};
+use super::draw::{Drawing, TileDraw};
 use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{Scoring, exponentials, largest};
+use super::search::{GROUP, Memory, TileSearch};
 use super::visible::{Share, Visible, within};
 use crate::problem::{Problem, Row};
 use aligned_vec::{AVec, avec};
@@ -50,18 +50,12 @@ struct Scratch<T: Real> {
     /// The rows of `q`, packed.
     q: Vec<[T; BLOCK]>,
     tile: AVec<T::TileRow>,
-    collect: CollectMemory<T>,
-    candidates: Vec<Vec<Candidate>>,
+    search: Memory,
 }
 
 impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
-        Scratch {
-            q: Vec::new(),
-            tile: avec![T::BLANK; ROWS],
-            collect: CollectMemory::default(),
-            candidates: vec![Vec::new(); ROWS],
-        }
+        Scratch { q: Vec::new(), tile: avec![T::BLANK; ROWS], search: Memory::default() }
     }
 }
 
@@ -166,54 +160,53 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
         };
         let mut running = [start; ROWS];
         o.fill(T::zero());
-        pack_left(q, features, &mut scratch.q);
-        scratch.candidates.iter_mut().for_each(Vec::clear);
+        let Scratch { q: packed, tile: s, search: memory } = scratch;
+        pack_left(q, features, packed);
+        let mut search =
+            drawing.map(|drawing| TileSearch::new(drawing, (b, h, rows.clone()), memory));
         let hull = visible.hull(rows.clone());
-        for first in (hull.start / width * width..hull.end).step_by(width) {
+        let tiles = (hull.start / width * width..hull.end).step_by(width);
+        let count = tiles.len();
+        for (at, first) in tiles.enumerate() {
+            if let Some(search) = &mut search {
+                search.look_ahead((at, count), (first, width), visible, &running);
+            }
             let keys = first..(first + width).min(sizes.keys);
-            let share = visible.share(rows.clone(), &keys);
-            if share == Share::Nothing {
+            if visible.share(rows.clone(), &keys) == Share::Nothing {
                 continue;
             }
-            let s = &mut scratch.tile;
             for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
                 multiply(
                     simd,
                     Store::Replace,
-                    (Left::Packed(&scratch.q), rows.len()),
+                    (Left::Packed(packed), rows.len()),
                     (panels.panel(key / T::PANEL), T::PANEL),
                     features,
                     (&mut T::flat(s)[at * T::PANEL..], width),
                 );
             }
-            for (r, i) in rows.clone().enumerate() {
-                let row = Row { b, h, i };
-                let s = s[r].as_mut();
-                let seen = within(&visible.row(i), &keys);
-                if seen.is_empty() {
-                    s.fill(T::zero());
-                    continue;
-                }
-                scoring.apply::<S>(s, problem.bias(row).map(|bias| &bias[keys.clone()]));
-                s[..seen.start].fill(T::from_f64(f64::NEG_INFINITY));
-                s[seen.end..].fill(T::from_f64(f64::NEG_INFINITY));
-                let o = &mut o[r * value_features..][..value_features];
-                let Running { m, l } = &mut running[r];
-                let largest = largest(simd, s).to_f64();
-                if largest > *m {
-                    let shrink = libm::exp(*m - largest);
-                    *l *= shrink;
-                    let shrink = T::from_f64(shrink);
-                    for o in o.iter_mut() {
-                        *o *= shrink;
+            for group in (0..rows.len()).step_by(GROUP) {
+                let group = group..(group + GROUP).min(rows.len());
+                for r in group.clone() {
+                    let row = Row { b, h, i: rows.start + r };
+                    let s = s[r].as_mut();
+                    let seen = within(&visible.row(row.i), &keys);
+                    if seen.is_empty() {
+                        s.fill(T::zero());
+                        continue;
                     }
-                    *m = largest;
+                    scoring.apply::<S>(s, problem.bias(row).map(|bias| &bias[keys.clone()]));
+                    s[..seen.start].fill(T::from_f64(f64::NEG_INFINITY));
+                    s[seen.end..].fill(T::from_f64(f64::NEG_INFINITY));
+                    let o = &mut o[r * value_features..][..value_features];
+                    let before = running[r].m;
+                    running[r].add(simd, s, o);
+                    if let (true, Some(search)) = (running[r].m > before, &mut search) {
+                        search.shift(r, running[r].m);
+                    }
                 }
-                *l += exponentials::<S, T>(s, T::from_f64(*m)).to_f64();
-                if let Some(drawing) = &drawing {
-                    let (memory, found) = (&mut scratch.collect, &mut scratch.candidates[r]);
-                    let first = keys.start + seen.start;
-                    draw::collect(simd, drawing, row, (&s[seen], first), running[r], memory, found);
+                if let Some(search) = &mut search {
+                    search.search::<S, T>(simd, group, (s, &keys), visible, &running);
                 }
             }
             multiply(
@@ -232,9 +225,7 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
             );
         }
         finish(&running, o, lse, value_features);
-        drawing.map_or_else(TileDraw::default, |drawing| {
-            draw::decide_rows::<T>(&drawing, (b, h, rows), &running, &scratch.candidates)
-        })
+        search.map_or_else(TileDraw::default, |search| search.decide::<T>(&running))
     }
 }
 
@@ -259,6 +250,26 @@ fn finish<T: Real>(running: &[Running], o: &mut [T], lse: &mut [T], features: us
 }
 
 impl Running {
+    /// Scores become exponentials and are added to `l`; a larger maximum shrinks `l` and `o`.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
+    fn add<S: Simd, T: Real>(&mut self, simd: S, s: &mut [T], o: &mut [T]) {
+        let largest = largest(simd, s).to_f64();
+        if largest > self.m {
+            let shrink = libm::exp(self.m - largest);
+            self.l *= shrink;
+            let shrink = T::from_f64(shrink);
+            for o in o {
+                *o *= shrink;
+            }
+            self.m = largest;
+        }
+        self.l += exponentials::<S, T>(s, T::from_f64(self.m)).to_f64();
+    }
+
     /// `-inf` where nothing is visible.
     pub(super) fn lse(self) -> f64 {
         if self.l == 0.0 { f64::NEG_INFINITY } else { self.m + libm::log(self.l) }

@@ -54,6 +54,12 @@ impl Dispatch {
 /// ```
 pub trait Real: Scalar + Default + private::Vectors {}
 
+/// Lanes of the widest vector.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Bits of a lane that can be set.
+pub(super) const MARKS: usize = 32;
+
 impl Real for f32 {}
 impl Real for f64 {}
 
@@ -99,6 +105,19 @@ pub(super) mod private {
         fn sum<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
         /// The largest lane.
         fn largest<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
+        /// Bits for each lane.
+        type Marks<S: Simd>: Copy;
+        /// No bit.
+        fn no_marks<S: Simd>(simd: S) -> Self::Marks<S>;
+        /// Sets this bit, below [`MARKS`](super::MARKS), of the lanes that are at most 0.
+        fn mark<S: Simd>(
+            simd: S,
+            marks: Self::Marks<S>,
+            x: Self::Vector<S>,
+            bit: usize,
+        ) -> Self::Marks<S>;
+        /// The bits of each lane; zeros beyond the last one.
+        fn marks_of_lanes<S: Simd>(marks: Self::Marks<S>) -> [u32; super::MAX_LANES];
         /// `e^x`, see [`exp`](crate::fast::exp).
         fn exp_fast<S: Simd>(x: Self) -> Self;
         /// `e^x` of each number.
@@ -111,7 +130,8 @@ pub(super) mod private {
 macro_rules! vectors_of {
     (
         $t:ty, $vector:ident, $panel:literal, $exp:path, $as:ident, $as_mut:ident, $load:ident, $store:ident,
-        $splat:ident, $add:ident, $multiply_add:ident, $larger:ident, $sum:ident, $largest:ident
+        $splat:ident, $add:ident, $multiply_add:ident, $larger:ident, $sum:ident, $largest:ident,
+        ($bits:ty, $marks:ident, $as_mut_marks:ident, $splat_marks:ident, $or:ident, $select:ident, $at_most:ident)
     ) => {
         impl private::Vectors for $t {
             type Vector<S: Simd> = S::$vector;
@@ -168,6 +188,23 @@ macro_rules! vectors_of {
             fn largest<S: Simd>(simd: S, x: S::$vector) -> Self {
                 simd.$largest(x)
             }
+            type Marks<S: Simd> = S::$marks;
+            #[inline(always)]
+            fn no_marks<S: Simd>(simd: S) -> S::$marks {
+                simd.$splat_marks(0)
+            }
+            #[inline(always)]
+            fn mark<S: Simd>(simd: S, marks: S::$marks, x: S::$vector, bit: usize) -> S::$marks {
+                let chosen = simd.$at_most(x, simd.$splat(0.0));
+                let bits = simd.$splat_marks(1 << bit);
+                simd.$or(marks, simd.$select(chosen, bits, simd.$splat_marks(0)))
+            }
+            #[inline(always)]
+            fn marks_of_lanes<S: Simd>(marks: S::$marks) -> [u32; MAX_LANES] {
+                let mut lanes: [$bits; MAX_LANES] = [0; MAX_LANES];
+                S::$as_mut_marks(&mut lanes).0[0] = marks;
+                lanes.map(|bits| bits as u32)
+            }
             #[inline(always)]
             fn exp_fast<S: Simd>(x: Self) -> Self {
                 Self::exponentials::<S, 1>([x])[0]
@@ -198,7 +235,8 @@ vectors_of!(
     mul_add_e_f64s,
     max_f64s,
     reduce_sum_f64s,
-    reduce_max_f64s
+    reduce_max_f64s,
+    (u64, u64s, as_mut_simd_u64s, splat_u64s, or_u64s, select_u64s, less_than_or_equal_f64s)
 );
 vectors_of!(
     f32,
@@ -214,5 +252,6 @@ vectors_of!(
     mul_add_e_f32s,
     max_f32s,
     reduce_sum_f32s,
-    reduce_max_f32s
+    reduce_max_f32s,
+    (u32, u32s, as_mut_simd_u32s, splat_u32s, or_u32s, select_u32s, less_than_or_equal_f32s)
 );

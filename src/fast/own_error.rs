@@ -197,8 +197,10 @@ fn one_row(
     let sizes = problem.sizes();
     let visible = problem.mask().visible(row.i).len();
     let sink = problem.inputs().sink.as_ref().map_or(0.0, |sink| sink[row.h].abs());
+    let product = problem.scale().abs() * norm(problem.q(row)) * key_norm;
     let magnitude = Magnitude {
-        product: problem.scale().abs() * norm(problem.q(row)) * key_norm,
+        product,
+        chain: sizes.features as f64 * product,
         bias: 0.0,
         sink,
         softcap: problem.options().softcap,

@@ -192,10 +192,12 @@ pub fn sample_path<T: Real>(problem: &Problem<f64>, draw: &Draw) -> Path {
 pub(super) fn largest_magnitude(problem: &Problem<f64>) -> Magnitude {
     let (inputs, sizes) = (problem.inputs(), problem.sizes());
     let largest = |x: &[f64]| x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let product = problem.scale().abs()
+        * largest_norm(inputs.q.as_slice(), sizes.features)
+        * largest_norm(inputs.k.as_slice(), sizes.features);
     Magnitude {
-        product: problem.scale().abs()
-            * largest_norm(inputs.q.as_slice(), sizes.features)
-            * largest_norm(inputs.k.as_slice(), sizes.features),
+        product,
+        chain: (sizes.features + 1) as f64 * product,
         bias: inputs.bias.as_ref().map_or(0.0, |bias| largest(bias.as_slice())),
         sink: inputs.sink.as_ref().map_or(0.0, |sink| largest(sink)),
         softcap: problem.options().softcap,

@@ -2,10 +2,11 @@
 
 use super::decide::Decider;
 use super::draw::{Drawing, TileDraw, norm};
+use super::floor::Floors;
 use super::forward::run;
 use super::lanes::Real;
 use super::path::{Path, largest_magnitude, sample_path};
-use super::{Workspace, blank_saved, forward};
+use super::{Workspace, blank_saved, forward, in_pool};
 use crate::error::Error;
 use crate::forward::Saved;
 use crate::problem::Problem;
@@ -45,7 +46,7 @@ pub fn forward_and_sample<T: Real>(
     assert_eq!(exact.sizes(), problem.sizes(), "the same problem in two types");
     let path = sample_path::<T>(exact, draw);
     if path == Path::Fast {
-        let (saved, sample) = one_pass(exact, problem, draw, 1.0, workspace)?;
+        let (saved, sample) = in_pool(|| one_pass(exact, problem, draw, 1.0, workspace))?;
         return Ok((saved, sample, path));
     }
     let saved = forward(problem, workspace);
@@ -68,11 +69,13 @@ fn one_pass<T: Real>(
     let mut key_norms: Vec<f64> = heads.map(|k| largest_norm(k, sizes.features)).collect();
     key_norms.resize(sizes.batch * sizes.key_heads, 0.0); // no keys, no norms
     let all = largest_magnitude(exact);
+    let floors = Floors::new(exact, all);
     let dispatch = workspace.dispatch;
     let drawing = Drawing {
         decider: Decider { exact, draw, uniforms: &uniforms, dispatch, widen },
         key_norms: &key_norms,
         bias: all.bias,
+        floors: floors.as_ref(),
         slack: libm::exp(all.log_error(T::ROUNDOFF) * widen),
     };
     let mut saved = blank_saved(problem);

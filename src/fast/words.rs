@@ -1,90 +1,111 @@
-//! The random words of a row, a vector of Philox blocks at a time: the words of [`Uniforms::row_words`], computed in vectors.
+//! The random words of a row: those of [`Uniforms::row_words`], so written that the compiler turns neighbouring Philox blocks into
+//! the lanes of vectors.
 #![expect(
     clippy::inline_always,
     reason = "a function that is not inlined is not compiled for the vectors"
 )]
 
 use crate::sus::uniform::{Layout, Uniforms};
-use pulp::Simd;
 
-/// Lanes of the widest vector: so many blocks, of four words each, are computed together at most.
-const MAX_LANES: usize = 16;
+/// Blocks of four words are computed in multiples of this many: the 64-bit lanes of the widest vector.
+const BLOCKS: usize = 8;
 
 /// Words that [`fill`] may write beyond those asked for.
-pub(super) const SPARE: usize = 4 * MAX_LANES + 4;
+pub(super) const SPARE: usize = 4 * BLOCKS + 4;
 
-/// The numbers of the lanes.
-const LANES: [u32; MAX_LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+/// The lower half of a 64-bit number.
+const LOW: u64 = 0xffff_ffff;
 
-/// Writes the words of the `count` keys from `first` on of row `(b, h, i)` to `out[skip..skip + count]`, and returns `skip`.
-///
-/// `out` has room for `count + SPARE` words.
-#[inline(always)]
-pub(super) fn fill<S: Simd>(
-    simd: S,
-    uniforms: &Uniforms,
-    [b, h, i]: [usize; 3],
-    first: usize,
-    count: usize,
-    out: &mut [u32],
-) -> usize {
-    let grid = uniforms.grid();
-    let bh = (b * grid.heads + h) as u64;
-    // The row's first block, and words 1 and 2 of the counter where the number of a block is word 0 alone.
-    let (start, rest) = match uniforms.layout() {
-        Layout::Coord4 => (0, Some([i as u32, bh as u32])),
-        Layout::Linear4 => {
-            ((bh * grid.queries as u64 + i as u64) * grid.keys.div_ceil(4) as u64, None)
-        }
-        Layout::Linear1 | Layout::JaxThreefry => {
-            uniforms.row_words(b, h, i, first, &mut out[..count]);
-            return 0;
-        }
-    };
-    let skip = first % 4;
-    let chunks = (skip + count).div_ceil(4 * S::U32_LANES);
-    let lanes = S::as_simd_u32s(&LANES).0[0];
-    for (chunk, out) in out.chunks_exact_mut(4 * S::U32_LANES).take(chunks).enumerate() {
-        let block = start + (first / 4 + chunk * S::U32_LANES) as u64;
-        let low = simd.add_u32s(simd.splat_u32s(block as u32), lanes);
-        let (one, two) = if let Some([one, two]) = rest {
-            (simd.splat_u32s(one), simd.splat_u32s(two))
-        } else {
-            let carries = simd.less_than_u32s(low, simd.splat_u32s(block as u32));
-            let high = (block >> 32) as u32;
-            let next = simd.splat_u32s(high.wrapping_add(1));
-            let one = simd.select_u32s(carries, next, simd.splat_u32s(high));
-            (one, simd.splat_u32s(0))
-        };
-        let stream = simd.splat_u32s(uniforms.stream());
-        let words = philox(simd, [low, one, two, stream], uniforms.seed());
-        let mut by_word = [[0; MAX_LANES]; 4];
-        for (by_word, words) in by_word.iter_mut().zip(words) {
-            S::as_mut_simd_u32s(by_word).0[0] = words;
-        }
-        let (quads, _) = out.as_chunks_mut::<4>();
-        for (lane, quad) in quads.iter_mut().enumerate() {
-            *quad = [by_word[0][lane], by_word[1][lane], by_word[2][lane], by_word[3][lane]];
-        }
-    }
-    skip
+/// Words of a row: `count` of them, from key `first` on, which may lie before the first key that there is.
+#[derive(Clone, Copy)]
+pub(super) struct Words {
+    /// `b`, `h` and `i`.
+    pub(super) row: [usize; 3],
+    pub(super) first: i64,
+    pub(super) count: usize,
 }
 
-/// Philox4x32-10, in each lane.
+/// Writes the words of key `first + n` to place `skip + n` of each row's `out`, and returns each row's `skip`; where there is no key,
+/// anything. `out` has room for `count + SPARE` words. Two rows at a time keep the machine busier than one.
 #[inline(always)]
-fn philox<S: Simd>(simd: S, counter: [S::u32s; 4], seed: u64) -> [S::u32s; 4] {
-    let factors = [simd.splat_u32s(0xd251_1f53), simd.splat_u32s(0xcd9e_8d57)];
+pub(super) fn fill<const ROWS: usize>(
+    uniforms: &Uniforms,
+    words: [Words; ROWS],
+    mut out: [&mut [u32]; ROWS],
+) -> [usize; ROWS] {
+    let grid = uniforms.grid();
+    let stream = u64::from(uniforms.stream());
+    let bh = |Words { row: [b, h, _], .. }: Words| (b * grid.heads + h) as u64;
+    let block = |words: Words| words.first.div_euclid(4) as u64;
+    match uniforms.layout() {
+        Layout::Coord4 => {
+            let counters = words.map(|words| {
+                let [i, bh] = [words.row[2] as u64, bh(words)];
+                (block(words), move |block| [block, i, bh, stream])
+            });
+            write(uniforms.seed(), words, &counters, out)
+        }
+        Layout::Linear4 => {
+            let counters = words.map(|words| {
+                let row = bh(words) * grid.queries as u64 + words.row[2] as u64;
+                let start = (row * grid.keys.div_ceil(4) as u64).wrapping_add(block(words));
+                (start, |block| [block, block >> 32, 0, stream])
+            });
+            write(uniforms.seed(), words, &counters, out)
+        }
+        Layout::Linear1 | Layout::JaxThreefry => {
+            for (Words { row: [b, h, i], first, count }, out) in words.into_iter().zip(&mut out) {
+                // The keys that there are.
+                let keys = first.max(0)..(first + count as i64).min(grid.keys as i64);
+                if !keys.is_empty() {
+                    let [start, end] = [keys.start, keys.end].map(|key| (key - first) as usize);
+                    uniforms.row_words(b, h, i, keys.start as usize, &mut out[start..end]);
+                }
+            }
+            [0; ROWS]
+        }
+    }
+}
+
+/// The words of neighbouring blocks: for each row the first one, and the counter of a block, of whose words the lower halves count.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "iterators of both rows are not turned into vectors"
+)]
+#[inline(always)]
+fn write<const ROWS: usize>(
+    seed: u64,
+    words: [Words; ROWS],
+    counters: &[(u64, impl Fn(u64) -> [u64; 4]); ROWS],
+    out: [&mut [u32]; ROWS],
+) -> [usize; ROWS] {
+    let skips = words.map(|words| words.first.rem_euclid(4) as usize);
+    let end = words.iter().zip(skips).map(|(words, skip)| skip + words.count).max().unwrap_or(0);
+    let blocks = end.div_ceil(4).next_multiple_of(BLOCKS);
+    let out = out.map(|out| &mut out.as_chunks_mut::<4>().0[..blocks]);
+    for n in 0..blocks {
+        for row in 0..ROWS {
+            let (first, counter) = &counters[row];
+            out[row][n] = philox(counter(first.wrapping_add(n as u64)), seed);
+        }
+    }
+    skips
+}
+
+/// Philox4x32-10. The words are kept in 64 bits whose upper halves hold anything: then a product is its two new words without
+/// taking it apart.
+#[inline(always)]
+fn philox(counter: [u64; 4], seed: u64) -> [u32; 4] {
     let mut key = [seed as u32, (seed >> 32) as u32];
     let [mut c0, mut c1, mut c2, mut c3] = counter;
     for _ in 0..10 {
-        let (low0, high0) = simd.widening_mul_u32s(c0, factors[0]);
-        let (low1, high1) = simd.widening_mul_u32s(c2, factors[1]);
-        c0 = simd.xor_u32s(simd.xor_u32s(high1, c1), simd.splat_u32s(key[0]));
-        c2 = simd.xor_u32s(simd.xor_u32s(high0, c3), simd.splat_u32s(key[1]));
-        (c1, c3) = (low1, low0);
+        let products = [(c0 & LOW) * 0xd251_1f53, (c2 & LOW) * 0xcd9e_8d57];
+        c0 = (products[1] >> 32) ^ c1 ^ u64::from(key[0]);
+        c2 = (products[0] >> 32) ^ c3 ^ u64::from(key[1]);
+        [c3, c1] = products;
         key = [key[0].wrapping_add(0x9e37_79b9), key[1].wrapping_add(0xbb67_ae85)];
     }
-    [c0, c1, c2, c3]
+    [c0, c1, c2, c3].map(|word| word as u32)
 }
 
 #[cfg(test)]
@@ -92,24 +113,29 @@ mod tests {
     use super::*;
     use crate::fast::Dispatch;
     use crate::sus::uniform::Grid;
-    use pulp::WithSimd;
+    use pulp::{Simd, WithSimd};
 
     struct Fill<'a> {
         uniforms: &'a Uniforms,
-        row: [usize; 3],
-        first: usize,
-        count: usize,
+        words: Words,
     }
 
     impl WithSimd for Fill<'_> {
-        type Output = Vec<u32>;
+        type Output = [Vec<u32>; 3];
 
+        /// The words alone, and as the first and the second of two rows.
         #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> Vec<u32> {
-            let Fill { uniforms, row, first, count } = self;
-            let mut out = vec![0; count + SPARE];
-            let skip = fill(simd, uniforms, row, first, count, &mut out);
-            out[skip..skip + count].to_vec()
+        fn with_simd<S: Simd>(self, _: S) -> [Vec<u32>; 3] {
+            let Fill { uniforms, words } = self;
+            let other = Words { first: words.first + 1, row: [0, 1, 5], ..words };
+            let mut out = [(); 5].map(|()| vec![0; words.count + SPARE]);
+            let [alone, first, right, left, second] = out.each_mut().map(|out| &mut out[..]);
+            let [skip] = fill(uniforms, [words], [alone]);
+            let skips = fill(uniforms, [words, other], [first, right]);
+            let more = fill(uniforms, [other, words], [left, second]);
+            let [alone, first, _, _, second] = out;
+            let found = [(alone, skip), (first, skips[0]), (second, more[1])];
+            found.map(|(out, skip)| out[skip..skip + words.count].to_vec())
         }
     }
 
@@ -136,8 +162,19 @@ mod tests {
                     let mut expected = vec![0; count];
                     uniforms.row_words(b, h, i, first, &mut expected);
                     for dispatch in [Dispatch::Native, Dispatch::Portable] {
-                        let words = dispatch.run(Fill { uniforms: &uniforms, row, first, count });
-                        assert_eq!(words, expected, "{layout} {row:?} {first} {dispatch:?}");
+                        let words = Words { row, first: first as i64, count };
+                        for found in dispatch.run(Fill { uniforms: &uniforms, words }) {
+                            assert_eq!(found, expected, "{layout} {row:?} {first} {dispatch:?}");
+                        }
+                        // The same words, where the first ones belong to no key.
+                        let words = Words { first: first as i64 - 70, count: count + 70, ..words };
+                        for found in dispatch.run(Fill { uniforms: &uniforms, words }) {
+                            assert_eq!(
+                                found[70..],
+                                expected,
+                                "{layout} {row:?} {first} {dispatch:?}"
+                            );
+                        }
                     }
                 }
             }

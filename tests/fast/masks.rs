@@ -5,8 +5,10 @@ use crate::large_shapes;
 use proptest::prelude::*;
 use sus_oracle::fast::{self, Dispatch, Path, Real, Reason, Workspace};
 use sus_oracle::forward::forward;
-use sus_oracle::problem::{Options, Problem};
+use sus_oracle::mask::{Segments, Window};
+use sus_oracle::problem::{Inputs, Options, Problem};
 use sus_oracle::sus::{Budget, Draw, Layout, Rule, Sampler, UniformBits, sample};
+use sus_oracle::tensor::Tensor;
 
 fn draws() -> impl Strategy<Value = Draw> {
     let c = prop_oneof![Just(0.3), Just(2.0), Just(9.5), Just(1e3)];
@@ -82,6 +84,55 @@ fn a_mask_of_a_million_decisions_is_identical_in_f32() {
         let draw = Draw::paper(Budget::new(30.0).unwrap(), seed);
         assert_eq!(same_mask::<f32>(&problem, &draw, Dispatch::Native), Ok(()));
         assert_eq!(same_mask::<f64>(&problem, &draw, Dispatch::Native), Ok(()));
+    }
+}
+
+/// Keys that a row does not see, or has already seen, have far larger scores than those to come: what is known of the latter beforehand
+/// must not speak of the former.
+#[test]
+fn masks_of_segments_whose_keys_differ_in_size_are_identical() {
+    let packed = |queries: &[usize], keys: &[usize]| {
+        let segments = Segments { queries: queries.to_vec(), keys: keys.to_vec() };
+        Options { segments: Some(segments), scale: Some(1.0), ..Options::default() }
+    };
+    let window = Options {
+        window: Some(Window { left: Some(900), right: Some(300) }),
+        scale: Some(1.0),
+        ..Options::default()
+    };
+    let cases = [
+        (packed(&[0, 2, 5], &[0, 1_500, 4_000]), 5),
+        (packed(&[0, 2, 2, 5], &[0, 100, 1_700, 3_000]), 5),
+        (packed(&[0, 1, 1, 1, 4], &[0, 700, 701, 2_900, 4_100]), 4),
+        (packed(&[0, 5], &[0, 4_000]), 5),
+        (window, 5),
+    ];
+    for (options, queries) in cases {
+        let ends = options.segments.as_ref().map_or(vec![0, 2_000, 4_000], |it| it.keys.clone());
+        let keys = *ends.last().unwrap();
+        for falls in [true, false] {
+            // Scores of about 7, then of about 0, or the other way round, by segments.
+            let size = |j: usize| {
+                let segment = ends.partition_point(|&end| end <= j);
+                let large = if ends.len() == 2 { j < keys / 2 } else { segment % 2 == 1 };
+                if large == falls { 7.0 } else { 0.0 }
+            };
+            let noise = |x: usize| libm::sin((x * x % 7919) as f64);
+            let row =
+                |at: usize, d: usize, first: f64| if d == 0 { first } else { noise(5 * at + d) };
+            let q = Tensor::from_fn([1, 1, queries, 5], |[_, _, i, d]| row(i, d, 1.0));
+            let k = Tensor::from_fn([1, 1, keys, 5], |[_, _, j, d]| row(j + 9, d, size(j)));
+            let (v, g) = (k.clone(), q.clone());
+            let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+            let problem = Problem::new(inputs, options.clone()).unwrap();
+            for seed in 0..20 {
+                let draw = Draw::paper(Budget::new(20.0).unwrap(), seed);
+                let of_f64 = same_mask::<f64>(&problem, &draw, Dispatch::Native);
+                assert_eq!(of_f64, Ok(()), "{options:?}, seed {seed}");
+                let of_f32 = same_mask::<f32>(&problem, &draw, Dispatch::Native);
+                assert_eq!(of_f32, Ok(()), "{options:?}, seed {seed}");
+            }
+        }
     }
 }
 
