@@ -88,13 +88,19 @@ impl<'a, T: Real> Rows<'a, T> {
         })
     }
 
-    /// Asks the machine to bring the lines of a row into the cache.
+    /// Asks the machine to bring the lines of a row into the cache; a row that there is not is no error.
     #[inline(always)]
-    fn ask_for(self, index: u32) {
-        let first = index as usize * self.features;
-        for n in (0..self.features).step_by(LINE / size_of::<T>()) {
-            prefetch_index(self.matrix, first + n);
-        }
+    pub(super) fn ask_for(self, index: u32) {
+        ask_for(self.matrix, index as usize * self.features, self.features);
+    }
+}
+
+/// Asks the machine to bring some elements into the cache, or what lies where they would be. In between the gathered rows it does
+/// not see by itself that others are read in order.
+#[inline(always)]
+pub(super) fn ask_for<T>(data: &[T], first: usize, count: usize) {
+    for n in (0..count).step_by(LINE / size_of::<T>()) {
+        prefetch_index(data, first + n);
     }
 }
 
@@ -116,6 +122,45 @@ pub(super) fn dot<S: Simd, T: Real>(simd: S, x: &[T], y: &[T]) -> T {
         sums[1] = T::multiply_add(simd, x, y, sums[1]);
     }
     T::sum(simd, T::plus(simd, sums[0], sums[1]))
+}
+
+/// Vectors of a row that are held in registers.
+const HELD: usize = 8;
+
+/// A row that many others are multiplied by: held in registers, if it is as long as the compiler was told and fits.
+pub(super) struct Held<'a, S: Simd, T: Real> {
+    row: &'a [T],
+    vectors: Option<[T::Vector<S>; HELD]>,
+}
+
+impl<'a, S: Simd, T: Real> Held<'a, S, T> {
+    /// A row of `F` features, or of any number of them if that is 0.
+    #[inline(always)]
+    pub(super) fn new<const F: usize>(simd: S, row: &'a [T]) -> Self {
+        let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+        let fits = F > 0 && F.is_multiple_of(2 * lanes) && F <= HELD * lanes;
+        let vectors = (fits && S::REGISTER_COUNT >= 32).then(|| {
+            let mut vectors = [T::splat(simd, T::zero()); HELD];
+            for (to, &from) in vectors.iter_mut().zip(T::vectors::<S>(&row[..F]).0) {
+                *to = from;
+            }
+            vectors
+        });
+        Held { row, vectors }
+    }
+
+    /// [`dot`] with another row.
+    #[inline(always)]
+    pub(super) fn dot(&self, simd: S, x: &[T]) -> T {
+        let Some(held) = &self.vectors else { return dot(simd, self.row, x) };
+        let mut sums = [T::splat(simd, T::zero()); 2];
+        let pairs = T::vectors::<S>(x).0.as_chunks::<2>().0;
+        for (held, x) in held.as_chunks::<2>().0.iter().zip(pairs) {
+            sums[0] = T::multiply_add(simd, held[0], x[0], sums[0]);
+            sums[1] = T::multiply_add(simd, held[1], x[1], sums[1]);
+        }
+        T::sum(simd, T::plus(simd, sums[0], sums[1]))
+    }
 }
 
 /// `sum += sum_n factor_n row_n`, in the order of the terms; the terms are run over once for every eight vectors.

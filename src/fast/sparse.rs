@@ -22,7 +22,7 @@ use crate::forward::Saved;
 use crate::problem::Problem;
 use crate::sus::Sample;
 use crate::tensor::Tensor;
-use keys::{SortTask, Sorted, SumTask};
+use keys::{SortTask, SumTask};
 use rayon::prelude::*;
 use rows::{RowTask, ValueTask};
 use std::ops::Range;
@@ -36,16 +36,14 @@ const KEYS: usize = 256;
 /// The memory that a sparse pass needs beside its results.
 #[derive(Debug, Default)]
 pub(super) struct Memory<T> {
-    /// `dP` of the kept entries by rows, then their `dS slope` by keys.
+    /// `dP` of the kept entries by rows.
     dp: Vec<T>,
     /// The kept entries: by tasks of rows, within a task by blocks of keys, within a block by rows.
     entries: Vec<Entry<T>>,
     /// Where in `entries` the blocks of each task begin: `blocks + 1` numbers a task.
     sections: Vec<usize>,
-    /// The rows of the entries by keys.
-    rows: Vec<u32>,
-    /// `W~` of the entries by keys.
-    w: Vec<T>,
+    /// The same by keys.
+    sorted: Vec<Entry<T>>,
     /// Where each key's entries end, counted from the first of its block.
     ends: Vec<usize>,
 }
@@ -85,13 +83,12 @@ pub(super) fn run<T: Real>(
     let group = problem.row_count() / (sizes.batch * sizes.key_heads).max(1);
     let blocks = sizes.keys.div_ceil(KEYS);
     let tasks = group.div_ceil(ROWS);
-    let Memory { dp, entries, sections, rows: sorted_rows, w: sorted_w, ends } = memory;
+    let Memory { dp, entries, sections, sorted, ends } = memory;
     let count = sample.pattern.count();
     // Every one of these is written before it is read.
     dp.resize(count, T::zero());
     entries.resize(count, Entry::default());
-    sorted_rows.resize(count, 0);
-    sorted_w.resize(count, T::zero());
+    sorted.resize(count, Entry::default());
     ends.resize(sizes.batch * sizes.key_heads * sizes.keys, 0);
     sections.clear();
     sections.resize(sizes.batch * sizes.key_heads * tasks * (blocks + 1), 0);
@@ -120,45 +117,50 @@ pub(super) fn run<T: Real>(
     let mut sort_tasks = Vec::new();
     // Keys of each block, and their entries.
     let mut counts = Vec::new();
-    let mut rest = (
-        Rest(&mut sorted_rows[..]),
-        Rest(&mut sorted_w[..]),
-        Rest(&mut dp[..]),
-        Rest(&mut ends[..]),
-    );
+    let mut rest = (Rest(&mut sorted[..]), Rest(&mut ends[..]));
     for sections in sections.chunks((tasks * (blocks + 1)).max(1)) {
         for block in 0..blocks {
             let starts = sections.chunks_exact(blocks + 1);
             let count = starts.map(|starts| starts[block + 1] - starts[block]).sum();
             let keys = KEYS.min(sizes.keys - block * KEYS);
             counts.push((keys, count));
-            let sorted = Sorted {
-                rows: rest.0.take(count),
-                w: rest.1.take(count),
-                ds: rest.2.take(count),
-                ends: rest.3.take(keys),
-            };
-            sort_tasks.push(SortTask { entries, sections, blocks, block, sorted });
+            let (sorted, ends) = (rest.0.take(count), rest.1.take(keys));
+            sort_tasks.push(SortTask { entries, sections, blocks, block, sorted, ends });
         }
     }
     sort_tasks.into_par_iter().for_each(SortTask::run);
 
     let q = Rows { matrix: problem.inputs().q.as_slice(), features: sizes.features };
     let g = Rows { matrix: problem.inputs().g.as_slice(), features: sizes.value_features };
-    for (matrix, factors, sums) in [(q, &dp[..], dk), (g, &sorted_w[..], dv)] {
-        let mut sum_tasks = Vec::new();
-        let mut rest = (Rest(&sorted_rows[..]), Rest(factors), Rest(&ends[..]), Rest(sums));
-        for &(keys, count) in &counts {
-            sum_tasks.push(SumTask {
-                matrix,
-                rows: rest.0.next(count),
-                factors: rest.1.next(count),
-                ends: rest.2.next(keys),
-                sums: rest.3.take(keys * matrix.features),
-            });
-        }
-        sum_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
+    let by_keys = ByKeys { entries: sorted, ends, counts: &counts };
+    sum_by_keys(dispatch, q, by_keys, |entry| entry.ds, dk);
+    sum_by_keys(dispatch, g, by_keys, |entry| entry.w, dv);
+}
+
+/// The entries by keys, where those of each key end, and the keys and entries of each block.
+#[derive(Clone, Copy)]
+struct ByKeys<'a, T> {
+    entries: &'a [Entry<T>],
+    ends: &'a [usize],
+    counts: &'a [(usize, usize)],
+}
+
+/// The sums of all keys.
+fn sum_by_keys<T: Real>(
+    dispatch: Dispatch,
+    matrix: Rows<'_, T>,
+    ByKeys { entries, ends, counts }: ByKeys<'_, T>,
+    factor: impl Fn(&Entry<T>) -> T + Copy + Send,
+    sums: &mut [T],
+) {
+    let mut tasks = Vec::new();
+    let mut rest = (Rest(entries), Rest(ends), Rest(sums));
+    for &(keys, count) in counts {
+        let (entries, ends) = (rest.0.next(count), rest.1.next(keys));
+        let sums = rest.2.take(keys * matrix.features);
+        tasks.push(SumTask { matrix, entries, factor, ends, sums });
     }
+    tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
 }
 
 /// The rows of each task; those of a group, which see the same keys, have tasks of their own.
@@ -198,16 +200,12 @@ impl<'a, T> Rest<&'a [T]> {
     }
 }
 
-/// The first half of a counting sort: `starts[n + 1]` becomes the place of the first entry of class `n`, all places counted
-/// from `first`, and `starts[0] = first`. When each entry written has moved its class on by one, class `n` is
-/// `starts[n]..starts[n + 1]`. Returns the number of entries.
-fn write_starts(classes: impl Iterator<Item = usize>, first: usize, starts: &mut [usize]) -> usize {
-    for class in classes {
-        starts[class + 1] += 1;
-    }
+/// The first half of a counting sort: from the number of entries of class `n` in `starts[n + 1]`, the place of the first of them, all
+/// places counted from `first`, and `starts[0] = first`. When each entry written has moved its class on by one, class `n` is
+/// `starts[n]..starts[n + 1]`.
+fn sum_up(first: usize, starts: &mut [usize]) {
     let mut sum = 0;
     for start in starts.iter_mut() {
         sum += std::mem::replace(start, first + sum);
     }
-    sum
 }

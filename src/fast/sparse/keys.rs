@@ -1,9 +1,12 @@
 //! What the sparse backward pass does by keys: the entries in their order, then two passes over them.
 
-use super::{Entry, KEYS, write_starts};
+use super::{Entry, KEYS, sum_up};
 use crate::fast::lanes::Real;
-use crate::fast::product_rows::{OnRows, Rows, add_rows};
+use crate::fast::product_rows::{OnRows, Rows, add_rows, ask_for};
 use pulp::Simd;
+
+/// How many entries ahead the entries themselves are asked for.
+const ENTRIES_AHEAD: usize = 64;
 
 /// The entries of a block of keys of one head, to be sorted.
 pub(super) struct SortTask<'a, T> {
@@ -13,14 +16,8 @@ pub(super) struct SortTask<'a, T> {
     pub(super) sections: &'a [usize],
     pub(super) blocks: usize,
     pub(super) block: usize,
-    pub(super) sorted: Sorted<'a, T>,
-}
-
-/// Kept entries by keys, those of a key by rows.
-pub(super) struct Sorted<'a, T> {
-    pub(super) rows: &'a mut [u32],
-    pub(super) w: &'a mut [T],
-    pub(super) ds: &'a mut [T],
+    /// These entries by keys, those of a key by rows.
+    pub(super) sorted: &'a mut [Entry<T>],
     /// Where each key's entries end, counted from the first of the block.
     pub(super) ends: &'a mut [usize],
 }
@@ -28,35 +25,45 @@ pub(super) struct Sorted<'a, T> {
 impl<T: Real> SortTask<'_, T> {
     /// A counting sort, stable: rows ascend as they did.
     pub(super) fn run(self) {
-        let SortTask { entries, sections, blocks, block, sorted } = self;
-        let Sorted { rows, w, ds, ends } = sorted;
-        let entries = || {
-            let tasks = sections.chunks_exact(blocks + 1);
-            tasks.flat_map(|starts| &entries[starts[block]..starts[block + 1]])
-        };
+        let SortTask { entries, sections, blocks, block, sorted, ends } = self;
+        let tasks = || sections.chunks_exact(blocks + 1);
+        let section = |starts: &[usize]| starts[block]..starts[block + 1];
         let place = |entry: &Entry<T>| entry.key as usize % KEYS;
         let mut next = [0; KEYS + 1];
-        write_starts(entries().map(place), 0, &mut next);
-        for entry in entries() {
-            let next = &mut next[place(entry) + 1];
-            (rows[*next], w[*next], ds[*next]) = (entry.row, entry.w, entry.ds);
-            *next += 1;
+        for (starts, later) in tasks().zip(tasks().skip(1).chain([&[0; 0][..]])) {
+            if !later.is_empty() {
+                let later = section(later);
+                ask_for(entries, later.start, later.len());
+            }
+            for entry in &entries[section(starts)] {
+                next[place(entry) + 1] += 1;
+            }
+        }
+        sum_up(0, &mut next);
+        for starts in tasks() {
+            for entry in &entries[section(starts)] {
+                let next = &mut next[place(entry) + 1];
+                sorted[*next] = *entry;
+                *next += 1;
+            }
         }
         ends.copy_from_slice(&next[1..=ends.len()]);
     }
 }
 
 /// The gradients of a block of keys: sums of the rows of one matrix.
-pub(super) struct SumTask<'a, T> {
+pub(super) struct SumTask<'a, T, Factor> {
     pub(super) matrix: Rows<'a, T>,
-    pub(super) rows: &'a [u32],
-    pub(super) factors: &'a [T],
-    /// See [`Sorted`].
+    /// By keys.
+    pub(super) entries: &'a [Entry<T>],
+    /// What the row of an entry is multiplied by.
+    pub(super) factor: Factor,
+    /// See [`SortTask`].
     pub(super) ends: &'a [usize],
     pub(super) sums: &'a mut [T],
 }
 
-impl<T: Real> OnRows for SumTask<'_, T> {
+impl<T: Real, Factor: Fn(&Entry<T>) -> T> OnRows for SumTask<'_, T, Factor> {
     fn features(&self) -> usize {
         self.matrix.features
     }
@@ -67,14 +74,18 @@ impl<T: Real> OnRows for SumTask<'_, T> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn run<S: Simd, const F: usize>(self, simd: S) {
-        let SumTask { matrix, rows, factors, ends, sums } = self;
+        let SumTask { matrix, entries, factor, ends, sums } = self;
         let matrix = matrix.known::<F>();
+        let features = matrix.features;
         let mut first = 0;
-        for (sum, &end) in sums.chunks_exact_mut(matrix.features).zip(ends) {
+        for (key, &end) in ends.iter().enumerate() {
+            ask_for(sums, (key + 1) * features, features);
+            ask_for(entries, end + ENTRIES_AHEAD, end - first);
+            let sum = &mut sums[key * features..][..features];
             sum.fill(T::zero());
             add_rows(simd, sum, || {
-                let gathered = matrix.gather(rows, first, end, |&row| row);
-                factors[first..end].iter().zip(gathered).map(|(&factor, (_, row))| (factor, row))
+                let gathered = matrix.gather(entries, first, end, |entry| entry.row);
+                gathered.map(|(entry, row)| (factor(entry), row))
             });
             first = end;
         }

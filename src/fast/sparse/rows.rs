@@ -1,12 +1,21 @@
 //! The two passes over rows of the sparse backward pass.
 
-use super::{Entry, KEYS, Shared, write_starts};
+use super::{Entry, KEYS, Shared, sum_up};
 use crate::fast::lanes::Real;
-use crate::fast::product_rows::{OnRows, Rows, add_rows, dot};
+use crate::fast::product_rows::{Held, OnRows, Rows, add_rows, ask_for};
 use crate::fast::scores::{LANES, RowTerms, kept_weights_and_slopes};
 use pulp::Simd;
 use std::array::from_fn;
 use std::ops::Range;
+
+/// How many rows ahead a row of `q` or `G` is asked for.
+const ROWS_AHEAD: u32 = 2;
+
+/// How many rows ahead its `lse` and `delta` are.
+const TERMS_AHEAD: usize = 16;
+
+/// How many chunks ahead their `dP` is asked for.
+const CHUNKS_AHEAD: usize = 4;
 
 /// `dP = G . v` of the kept entries of some rows.
 pub(super) struct ValueTask<'a, T> {
@@ -35,10 +44,12 @@ impl<T: Real> OnRows for ValueTask<'_, T> {
         let columns = &sample.pattern.columns()[offsets[0]..];
         for (at, range) in rows.zip(offsets.windows(2)) {
             let (from, end) = (range[0] - offsets[0], range[1] - offsets[0]);
-            let g = values.like(problem.inputs().g.as_slice()).row(at as u32);
+            let g = values.like(problem.inputs().g.as_slice());
+            g.ask_for(at as u32 + ROWS_AHEAD);
+            let g = Held::new::<F>(simd, g.row(at as u32));
             let gathered = values.gather(columns, from, end, |&key| key);
             for (dp, (_, v)) in dp[from..end].iter_mut().zip(gathered) {
-                *dp = dot(simd, g, v);
+                *dp = g.dot(simd, v);
             }
         }
     }
@@ -89,7 +100,10 @@ impl<T: Real> OnRows for RowTask<'_, T> {
         let columns = &sample.pattern.columns()[offsets[0]..][..self.entries.len()];
         // Written in order once, they lie in the cache when they are written in any order.
         self.entries.fill(Entry::default());
-        write_starts(columns.iter().map(|&key| key as usize / KEYS), offsets[0], self.sections);
+        for &key in columns {
+            self.sections[key as usize / KEYS + 1] += 1;
+        }
+        sum_up(offsets[0], self.sections);
         self.dq.fill(T::zero());
         // The weights of one chunk are under way while the one before is added up.
         let mut chunks: [Chunk<T>; 2] = from_fn(|_| Chunk {
@@ -101,6 +115,10 @@ impl<T: Real> OnRows for RowTask<'_, T> {
         let [next, last] = &mut chunks;
         let (mut next, mut last) = (next, last);
         for (at, range) in self.rows.clone().zip(offsets.windows(2)) {
+            self.keys.like(problem.inputs().q.as_slice()).ask_for(at as u32 + ROWS_AHEAD);
+            for terms in [saved.lse.as_slice(), delta] {
+                ask_for(terms, at + TERMS_AHEAD, 1);
+            }
             let dlse = problem.dlse(problem.row(at));
             let terms = RowTerms { lse: saved.lse.as_slice()[at], delta: delta[at] - dlse };
             // The plain path's least weight, rounded likewise.
@@ -125,13 +143,15 @@ impl<T: Real> RowTask<'_, T> {
     fn multiply<S: Simd, const F: usize>(&self, simd: S, chunk: &mut Chunk<T>) {
         let Shared { problem, sample, .. } = *self.shared;
         let keys = self.keys.known::<F>();
-        let q = keys.like(problem.inputs().q.as_slice()).row(chunk.at as u32);
+        let q = keys.like(problem.inputs().q.as_slice());
+        let q = Held::new::<F>(simd, q.row(chunk.at as u32));
         let columns = sample.pattern.columns();
         let Range { start, end } = chunk.range;
         (chunk.w, chunk.ds) = ([T::zero(); CHUNK], [T::zero(); CHUNK]);
+        ask_for(self.dp, start + CHUNKS_AHEAD * CHUNK, CHUNK);
         let gathered = keys.gather(columns, start, end, |&key| key);
         for (w, (_, k)) in chunk.w.iter_mut().zip(gathered) {
-            *w = dot(simd, q, k);
+            *w = q.dot(simd, k);
         }
         for (ds, &dp) in chunk.ds.iter_mut().zip(&self.dp[start..end]) {
             *ds = dp;
