@@ -275,8 +275,8 @@ pub fn sus_backward_into<T: Real>(
         return path;
     }
     in_pool(|| {
-        delta_into(problem, saved, workspace);
         let Workspace { dispatch, sparse, delta, .. } = workspace;
+        blank_delta(problem, saved, delta);
         sparse::run(*dispatch, problem, (saved, sample), delta, sparse, slices(problem, gradients));
         gradients.dsink = sink_gradient(problem, saved, delta);
     });
@@ -336,18 +336,23 @@ fn slices<'a, T: Real>(problem: &Problem<T>, gradients: &'a mut Gradients<T>) ->
 fn delta_into<T: Real>(problem: &Problem<T>, saved: &Saved<T>, workspace: &mut Workspace<T>) {
     /// Rows of one task.
     const ROWS: usize = 256;
-    assert_eq!(saved.lse.as_slice().len(), problem.row_count(), "one lse per row");
-    assert_eq!(saved.o.shape(), problem.inputs().g.shape(), "o has the shape of its cotangent");
     let features = problem.sizes().value_features;
     let Workspace { dispatch, delta, .. } = workspace;
-    delta.clear();
-    delta.resize(problem.row_count(), T::zero());
+    blank_delta(problem, saved, delta);
     let size = ROWS * features;
     let (g, o) = (problem.inputs().g.as_slice(), saved.o.as_slice());
     let rows = g.par_chunks(size).zip(o.par_chunks(size));
     delta.par_chunks_mut(ROWS).zip(rows).for_each(|(delta, (g, o))| {
         dispatch.run(RowProducts { g, o, features, delta });
     });
+}
+
+/// Room for the `delta` of each row.
+fn blank_delta<T: Real>(problem: &Problem<T>, saved: &Saved<T>, delta: &mut Vec<T>) {
+    assert_eq!(saved.lse.as_slice().len(), problem.row_count(), "one lse per row");
+    assert_eq!(saved.o.shape(), problem.inputs().g.shape(), "o has the shape of its cotangent");
+    delta.clear();
+    delta.resize(problem.row_count(), T::zero());
 }
 
 /// Dot products of the rows of two matrices.

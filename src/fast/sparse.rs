@@ -1,6 +1,6 @@
 //! The sparse backward pass: `O(n c d)` work, given the mask.
 //!
-//! 1. A pass over rows gathers `v_j` of the kept entries and computes `dP`.
+//! 1. A pass over rows computes `delta`, gathers `v_j` of the kept entries and computes `dP`.
 //! 2. Another one gathers `k_j`, recomputes `W~` and `dS`, and sums `dq`. Each task hands its entries on sorted by blocks of
 //!    keys.
 //! 3. For each block of keys, what all tasks have for it is collected and listed by keys, rows ascending (a counting sort in
@@ -62,22 +62,21 @@ struct Shared<'a, T> {
     problem: &'a Problem<T>,
     saved: &'a Saved<T>,
     sample: &'a Sample,
-    delta: &'a [T],
     scoring: Scoring<T>,
 }
 
-/// Fills `dq`, `dk` and `dv`, given `delta`.
+/// Fills `dq`, `dk` and `dv`, and `delta`.
 pub(super) fn run<T: Real>(
     dispatch: Dispatch,
     problem: &Problem<T>,
     (saved, sample): (&Saved<T>, &Sample),
-    delta: &[T],
+    delta: &mut [T],
     memory: &mut Memory<T>,
     [dq, dk, dv]: [&mut [T]; 3],
 ) {
     let sizes = problem.sizes();
     let scoring = Scoring::new(problem.scale(), problem.options().softcap);
-    let shared = Shared { problem, saved, sample, delta, scoring };
+    let shared = Shared { problem, saved, sample, scoring };
     let offsets = sample.pattern.offsets();
     // The rows of the query heads of one key head follow one another: a group of rows.
     let group = problem.row_count() / (sizes.batch * sizes.key_heads).max(1);
@@ -94,11 +93,12 @@ pub(super) fn run<T: Real>(
     sections.resize(sizes.batch * sizes.key_heads * tasks * (blocks + 1), 0);
 
     let mut value_tasks = Vec::new();
-    let mut rest = Rest(&mut dp[..]);
+    let mut rest = (Rest(&mut dp[..]), Rest(&mut *delta));
     for rows in tasks_of(group, problem.row_count()) {
-        let dp = rest.take(offsets[rows.end] - offsets[rows.start]);
+        let dp = rest.0.take(offsets[rows.end] - offsets[rows.start]);
+        let delta = rest.1.take(rows.len());
         let values = seen(problem, rows.start, &problem.inputs().v, sizes.value_features);
-        value_tasks.push(ValueTask { shared: &shared, rows, values, dp });
+        value_tasks.push(ValueTask { shared: &shared, rows, values, dp, delta });
     }
     value_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
 
@@ -109,8 +109,8 @@ pub(super) fn run<T: Real>(
         let sections = rest.1.take(blocks + 1);
         let dq = rest.2.take(rows.len() * sizes.features);
         let keys = seen(problem, rows.start, &problem.inputs().k, sizes.features);
-        let dp = &dp[..];
-        row_tasks.push(RowTask { shared: &shared, rows, keys, dp, entries, sections, dq });
+        let (dp, delta) = (&dp[..], &*delta);
+        row_tasks.push(RowTask { shared: &shared, rows, keys, dp, delta, entries, sections, dq });
     }
     row_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
 

@@ -17,13 +17,14 @@ const TERMS_AHEAD: usize = 16;
 /// How many chunks ahead their `dP` is asked for.
 const CHUNKS_AHEAD: usize = 4;
 
-/// `dP = G . v` of the kept entries of some rows.
+/// `delta = G . o` of some rows, and `dP = G . v` of their kept entries.
 pub(super) struct ValueTask<'a, T> {
     pub(super) shared: &'a Shared<'a, T>,
     pub(super) rows: Range<usize>,
     /// The values that these rows see.
     pub(super) values: Rows<'a, T>,
     pub(super) dp: &'a mut [T],
+    pub(super) delta: &'a mut [T],
 }
 
 impl<T: Real> OnRows for ValueTask<'_, T> {
@@ -37,16 +38,18 @@ impl<T: Real> OnRows for ValueTask<'_, T> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn run<S: Simd, const F: usize>(self, simd: S) {
-        let ValueTask { shared, rows, values, dp } = self;
+        let ValueTask { shared, rows, values, dp, delta } = self;
         let values = values.known::<F>();
-        let Shared { problem, sample, .. } = *shared;
+        let Shared { problem, saved, sample, .. } = *shared;
+        let [g, o] = [&problem.inputs().g, &saved.o].map(|rows| values.like(rows.as_slice()));
         let offsets = &sample.pattern.offsets()[rows.start..=rows.end];
         let columns = &sample.pattern.columns()[offsets[0]..];
-        for (at, range) in rows.zip(offsets.windows(2)) {
+        for ((at, delta), range) in rows.zip(delta).zip(offsets.windows(2)) {
             let (from, end) = (range[0] - offsets[0], range[1] - offsets[0]);
-            let g = values.like(problem.inputs().g.as_slice());
             g.ask_for(at as u32 + ROWS_AHEAD);
+            o.ask_for(at as u32 + ROWS_AHEAD);
             let g = Held::new::<F>(simd, g.row(at as u32));
+            *delta = g.dot(simd, o.row(at as u32));
             let gathered = values.gather(columns, from, end, |&key| key);
             for (dp, (_, v)) in dp[from..end].iter_mut().zip(gathered) {
                 *dp = g.dot(simd, v);
@@ -61,8 +64,9 @@ pub(super) struct RowTask<'a, T> {
     pub(super) rows: Range<usize>,
     /// The keys that these rows see.
     pub(super) keys: Rows<'a, T>,
-    /// `dP` of all rows.
+    /// `dP` of all rows, and their `delta`.
     pub(super) dp: &'a [T],
+    pub(super) delta: &'a [T],
     pub(super) entries: &'a mut [Entry<T>],
     pub(super) sections: &'a mut [usize],
     pub(super) dq: &'a mut [T],
@@ -95,7 +99,8 @@ impl<T: Real> OnRows for RowTask<'_, T> {
         reason = "it is compiled for the instruction set of its caller"
     )]
     fn run<S: Simd, const F: usize>(mut self, simd: S) {
-        let Shared { problem, saved, sample, delta, .. } = *self.shared;
+        let Shared { problem, saved, sample, .. } = *self.shared;
+        let delta = self.delta;
         let offsets = &sample.pattern.offsets()[self.rows.start..=self.rows.end];
         let columns = &sample.pattern.columns()[offsets[0]..][..self.entries.len()];
         // Written in order once, they lie in the cache when they are written in any order.
