@@ -30,12 +30,17 @@ impl<T: Real> SortTask<'_, T> {
         let section = |starts: &[usize]| starts[block]..starts[block + 1];
         let place = |entry: &Entry<T>| entry.key as usize % KEYS;
         let mut next = [0; KEYS + 1];
+        let mut read = 0;
         for (starts, later) in tasks().zip(tasks().skip(1).chain([&[0; 0][..]])) {
             if !later.is_empty() {
                 let later = section(later);
                 ask_for(entries, later.start, later.len());
             }
-            for entry in &entries[section(starts)] {
+            let entries = &entries[section(starts)];
+            // Later they are written in any order; now they can be asked for in theirs.
+            ask_for(sorted, read, entries.len());
+            read += entries.len();
+            for entry in entries {
                 next[place(entry) + 1] += 1;
             }
         }
