@@ -50,6 +50,7 @@ impl<T: Real> OnRows for ValueTask<'_, T> {
             o.ask_for(at as u32 + ROWS_AHEAD);
             let g = Held::new::<F>(simd, g.row(at as u32));
             *delta = g.dot(simd, o.row(at as u32));
+            ask_for(dp, end + CHUNKS_AHEAD * CHUNK, end - from);
             let gathered = values.gather(columns, from, end, |&key| key);
             for (dp, (_, v)) in dp[from..end].iter_mut().zip(gathered) {
                 *dp = g.dot(simd, v);
