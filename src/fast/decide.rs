@@ -35,7 +35,7 @@ use crate::sus::{Draw, UniformBits};
 use pulp::{Simd, WithSimd};
 
 /// `2^32`.
-const GRID: f64 = 4_294_967_296.0;
+pub(super) const GRID: f64 = 4_294_967_296.0;
 
 /// What bounds the scores of a row.
 #[derive(Debug, Clone, Copy)]

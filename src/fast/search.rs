@@ -1,7 +1,7 @@
 //! The candidates of a mask, beside the running rows of the forward pass: entries whose word is small enough for what is known of
 //! `l` so far.
 
-use super::decide::Candidate;
+use super::decide::{Candidate, GRID};
 use super::draw::{Drawing, TileDraw, decide_rows};
 use super::floor::Floor;
 use super::forward::{MAX_TILE, ROWS, Running};
@@ -14,9 +14,6 @@ use aligned_vec::{AVec, avec};
 use pulp::Simd;
 use std::array::from_fn;
 use std::ops::Range;
-
-/// `2^32`.
-const GRID: f64 = 4_294_967_296.0;
 
 /// How often a row is asked what its keys to come add up to at least, about.
 const LOOKS: usize = 4;
