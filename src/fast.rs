@@ -40,6 +40,7 @@ mod exp;
 mod floor;
 mod forward;
 mod lanes;
+mod magnitude;
 mod own_error;
 mod panels;
 mod path;

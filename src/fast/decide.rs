@@ -1,29 +1,12 @@
 //! Which candidates a row keeps: exactly those that [`sample`](fn@crate::sus::sample) keeps.
 //!
-//! The kernels know a weight `w` up to a factor `e^(±d)`, and so does the plain path. Where both sides of that interval give the
+//! The kernels know a weight `w` up to a factor `e^(±d)` ([`Magnitude::log_error`]), and so does the plain path. Where both sides of that interval give the
 //! same decision, it is the plain path's. Elsewhere the plain path is asked.
-//!
-//! # The bound `d`
-//!
-//! With unit roundoff `u`, `a = |scale| |q_i| max_j |k_j|` (Cauchy-Schwarz), the largest `|bias|` `b`, `M` a bound of every
-//! `|s|` and of the sink, and a bound `e(u) = u (a_D + 10 a + 2 b + 16 softcap)` of the error of a score (a dot product, its
-//! operands, the scale and the bias rounded; the softcap's `tanh` to `8 u`, a division and a product). Here `a_D = D a` for
-//! the dot product of the definition, whatever its order. A kernel's runs through the features in their order: feature `d`
-//! takes part in `D + 2 - d` roundings at most, so `a_D` is `a` with `(D + 2 - d) q_id` in place of `q_id`, nearly half of it.
-//!
-//!
-//! - `lse` errs by `e`, and by the errors of the exponentials (`2 M u` from the difference, [`ERROR`]` u` of its own) and of
-//!   their sum in tiles (`TILE u` within a tile; sums of tiles, in `f64`, `16 * 2^-53` each, rescaling included);
-//! - `ln w = ln p + m - lse` errs by that, by `e`, and by `2 M u + ERROR u` of `p`.
-//!
-//! In sum `2 e + u (6 M + TILE + 3 ERROR + 16)`, of which `e + u (3 M + TILE + 2 ERROR + 16)` is the error of `lse`; the plain
-//! path's own error is that of `f64` with its `n` terms in one sum.
-//! The total is taken ten per cent larger, which covers the terms of second order as long as it is below 1.
 
-use super::exp::ERROR;
-use super::forward::{MAX_TILE, head};
+use super::forward::head;
 use super::lanes::private::Vectors;
 use super::lanes::{Dispatch, Real};
+use super::magnitude::Magnitude;
 use super::product_rows::dot;
 use super::scores::{LANES, Scoring, largest};
 use crate::forward::log_sum_exp;
@@ -36,71 +19,6 @@ use pulp::{Simd, WithSimd};
 
 /// `2^32`.
 pub(super) const GRID: f64 = 4_294_967_296.0;
-
-/// What bounds the scores of a row.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Magnitude {
-    /// `|scale| |q_i| max_j |k_j|`.
-    pub(super) product: f64,
-    /// The same with the features of `q_i` times `D + 1, D, ..., 2`: as often as a sum of products in the order of the features
-    /// rounds each of them, at most.
-    pub(super) chain: f64,
-    /// The largest `|bias|`.
-    pub(super) bias: f64,
-    /// The sink's magnitude.
-    pub(super) sink: f64,
-    pub(super) softcap: Option<f64>,
-    pub(super) features: usize,
-    pub(super) keys: usize,
-}
-
-impl Magnitude {
-    /// The bound `d` of `|ln(w / plain w)|` for a weight computed with unit roundoff `u`.
-    pub(super) fn log_error(&self, u: f64) -> f64 {
-        let Magnitude { product, bias, sink, softcap, .. } = *self;
-        let largest = softcap.map_or(product, |cap| cap.min(product)) + bias + sink;
-        let weight = self.score_error(u) + u * (3.0 * largest + ERROR);
-        1.1 * weight + self.log_error_of_lse(u)
-    }
-
-    /// The same for a weight from the plain path's score and the kernel's `lse`.
-    pub(super) fn log_error_of_lse(&self, u: f64) -> f64 {
-        let Magnitude { product, bias, sink, softcap, keys, .. } = *self;
-        let largest = softcap.map_or(product, |cap| cap.min(product)) + bias + sink;
-        let plain = f64::EPSILON / 2.0;
-        let tiles = keys.div_ceil(MAX_TILE / 4) as f64 * 16.0 * plain;
-        let kernel = u * (3.0 * largest + MAX_TILE as f64 + 2.0 * ERROR + 16.0);
-        let definition = plain * (6.0 * largest + keys as f64 + 32.0);
-        1.1 * (self.score_error(u)
-            + kernel
-            + tiles
-            + 2.0 * self.score_error_in_any_order(plain)
-            + definition)
-    }
-
-    /// The bound of the error of a kernel's score: its products are added up in the order of the features.
-    pub(super) fn score_error(&self, u: f64) -> f64 {
-        self.error_of_sum(u, self.chain)
-    }
-
-    /// The same where they are added up in any order.
-    fn score_error_in_any_order(&self, u: f64) -> f64 {
-        self.error_of_sum(u, self.features as f64 * self.product)
-    }
-
-    fn error_of_sum(&self, u: f64, sum: f64) -> f64 {
-        let Magnitude { product, bias, softcap, .. } = *self;
-        u * (sum + 10.0 * product + 2.0 * bias + 16.0 * softcap.unwrap_or(0.0))
-    }
-
-    /// The bound `d` for a weight computed in `f64` from the sum over the whole row: the plain path's own, twice.
-    fn log_error_again(&self) -> f64 {
-        let plain = f64::EPSILON / 2.0;
-        let largest = self.softcap.map_or(self.product, |cap| cap.min(self.product));
-        let sums = 6.0 * (largest + self.bias + self.sink) + self.keys as f64 + 3.0 * ERROR + 32.0;
-        1.1 * 2.0 * (2.0 * self.score_error_in_any_order(plain) + plain * sums)
-    }
-}
 
 /// An entry that may be kept: its word, and its weight as `p exp(shift - lse)`.
 #[derive(Debug, Clone, Copy)]

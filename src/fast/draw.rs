@@ -1,9 +1,10 @@
 //! The draw of the mask, beside the running rows of the forward pass.
 
-use super::decide::{Candidate, Decider, Magnitude};
+use super::decide::{Candidate, Decider};
 use super::floor::Floors;
 use super::forward::Running;
 use super::lanes::Real;
+use super::magnitude::{Magnitude, norm, norm_of_chain};
 use crate::problem::Row;
 use std::ops::Range;
 
@@ -78,53 +79,4 @@ pub(super) fn decide_rows<T: Real>(
         tile.counts.push((tile.columns.len() - before) as u32);
     }
     tile
-}
-
-/// The Euclidean norm of `(D + 1) q_1, D q_2, ..., 2 q_D`, see [`Magnitude::chain`].
-fn norm_of_chain(q: &[f64]) -> f64 {
-    let weights = (2..q.len() + 2).rev().map(|n| n as f64);
-    libm::sqrt(q.iter().zip(weights).map(|(q, n)| (n * q) * (n * q)).sum())
-}
-
-/// The Euclidean norm, not below the true one by more than the factor that the bound's ten per cent cover.
-pub(super) fn norm(x: &[f64]) -> f64 {
-    libm::sqrt(x.iter().map(|x| x * x).sum())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fast::Dispatch;
-    use crate::fast::lanes::private::Vectors as _;
-    use crate::problem::{Inputs, Options, Problem};
-    use crate::tensor::Tensor;
-
-    /// One key, so `lse` is the score. Each sum but the first rounds up by nearly half a unit of the last place.
-    #[test]
-    fn a_score_errs_by_nearly_as_much_as_the_bound_of_its_sum_and_not_by_more() {
-        let small = libm::exp2(-12.0) * (1.0 + libm::exp2(-10.0));
-        let row = || Tensor::from_fn([1, 1, 1, 64], |[.., d]| if d == 0 { 1.0 } else { small });
-        let inputs =
-            Inputs { q: row(), k: row(), v: row(), g: row(), dlse: None, bias: None, sink: None };
-        let exact = Problem::new(inputs, Options { scale: Some(1.0), ..Options::default() });
-        let exact = exact.unwrap();
-        let q = exact.q(Row { b: 0, h: 0, i: 0 });
-        let truth = q.iter().map(|x| x * x).sum::<f64>();
-        let magnitude = Magnitude {
-            product: norm(q) * norm(q),
-            chain: norm(q) * norm_of_chain(q),
-            bias: 0.0,
-            sink: 0.0,
-            softcap: None,
-            features: 64,
-            keys: 1,
-        };
-        let bound = magnitude.score_error(f32::ROUNDOFF);
-        for dispatch in [Dispatch::Native, Dispatch::Portable] {
-            let mut workspace = crate::fast::Workspace::new(dispatch);
-            let saved = crate::fast::forward(&exact.cast::<f32>().unwrap(), &mut workspace);
-            let ratio = (f64::from(saved.lse.as_slice()[0]) - truth).abs() / bound;
-            assert!((0.8..1.0).contains(&ratio), "{ratio}, {dispatch:?}");
-        }
-    }
 }

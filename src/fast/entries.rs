@@ -143,7 +143,7 @@ impl WithSimd for RowTask<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fast::decide::Magnitude;
+    use crate::fast::magnitude::Magnitude;
     use crate::fast::path::largest_magnitude;
     use crate::forward::forward;
     use crate::gallery::cases;

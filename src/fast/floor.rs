@@ -3,7 +3,7 @@
 //! The exponential is convex, so `sum_j exp(s_j) >= N exp(mean_j s_j)` over any `N` visible keys (Jensen's inequality), and the mean
 //! of their scores is the score of their mean: one product.
 
-use super::decide::Magnitude;
+use super::magnitude::Magnitude;
 use crate::problem::Problem;
 use rayon::prelude::*;
 use std::ops::Range;

@@ -4,7 +4,8 @@
 //! `o = sum_j exp(s_j - m) v_j / l` and `lse = m + ln l` need no second pass. `l` is kept in `f64`.
 //!
 //! A weight is `exp(s - m) / l` at the end, and `l` only grows, so while the row runs `c exp(s - m) / l` is at least the final
-//! `c W`: entries whose word is below it are candidates, few of which are dropped at the end.
+//! `c W`: entries whose word is below it are candidates, few of which are dropped at the end. What the keys to come add up to at
+//! least is added to `l` there, see [`search`](super::search).
 
 use super::draw::{Drawing, TileDraw};
 use super::lanes::{Dispatch, Real};

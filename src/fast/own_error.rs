@@ -27,8 +27,7 @@
 //! Weights below the normal range are flushed: [`LEAST`] is added to every weight. All is taken a tenth larger, which covers terms of
 //! second order and the rounding of these sums as long as `L` is below a thousandth; elsewhere there is no bound.
 
-use super::decide::Magnitude;
-use super::draw::norm;
+use super::magnitude::{Magnitude, norm};
 use super::sampling::largest_norm;
 use super::{Workspace, backward, forward, largest_magnitude, sus_backward};
 use crate::backward::Gradients;
@@ -200,6 +199,7 @@ fn one_row(
     let product = problem.scale().abs() * norm(problem.q(row)) * key_norm;
     let magnitude = Magnitude {
         product,
+        // As in any order: the smaller one is not needed here.
         chain: sizes.features as f64 * product,
         bias: 0.0,
         sink,

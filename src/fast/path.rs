@@ -1,7 +1,7 @@
 //! Which path serves: the fast one, or the plain one and why.
 
-use super::decide::Magnitude;
 use super::lanes::Real;
+use super::magnitude::Magnitude;
 use super::sampling::largest_norm;
 use crate::problem::Problem;
 use crate::sus::{Draw, Rule, Sample, Sampler};

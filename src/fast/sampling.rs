@@ -1,10 +1,11 @@
 //! The forward pass and the draw of the mask in one pass.
 
 use super::decide::Decider;
-use super::draw::{Drawing, TileDraw, norm};
+use super::draw::{Drawing, TileDraw};
 use super::floor::Floors;
 use super::forward::run;
 use super::lanes::Real;
+use super::magnitude::norm;
 use super::path::{Path, largest_magnitude, sample_path};
 use super::{Workspace, blank_saved, forward, in_pool};
 use crate::error::Error;
