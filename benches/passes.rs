@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use sus_oracle::bench::Pattern;
+use sus_bench::Pattern;
 use sus_oracle::fast::{self, Real, Workspace};
 use sus_oracle::problem::Problem;
 use sus_oracle::sus::{Budget, Draw};

@@ -45,27 +45,18 @@
 //! # Ok::<(), sus_oracle::Error>(())
 //! ```
 
-pub mod analysis;
-pub mod backward;
-pub mod bench;
-pub mod error;
-pub mod evaluation;
-pub mod fast;
-pub mod file;
-pub mod fixture;
-pub mod forward;
-pub mod gallery;
-pub mod graph;
-pub mod mask;
-pub mod precision;
-pub mod problem;
-pub mod scalar;
-pub mod selftest;
-pub mod sus;
-pub mod tensor;
-pub mod verdict;
+pub use sus_analysis as analysis;
+pub use sus_bounds as precision;
+pub use sus_fast as fast;
+pub use sus_files as file;
+pub use sus_fixtures as fixture;
+pub use sus_mutants as gallery;
+pub use sus_reference::{
+    Error, backward, error, evaluation, forward, graph, mask, problem, scalar, sus, tensor,
+};
+pub use sus_verdict as verdict;
+
+pub use sus_mutants::judge;
 
 #[cfg(doctest)]
 mod book;
-
-pub use error::Error;

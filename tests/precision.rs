@@ -11,7 +11,7 @@ use sus_oracle::forward::forward;
 use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::problem::Problem;
 use sus_oracle::sus::{Budget, Draw, sample};
-use sus_oracle::verdict::{Case, Judge, Outcome, Verdict};
+use sus_oracle::verdict::{Case, Outcome, Verdict};
 
 /// A number that f16 and bf16 hold exactly, of either sign, of magnitudes from 1/8 to 2.
 fn eight_bits(rng: &mut rand_chacha::ChaCha8Rng) -> f64 {
@@ -82,7 +82,7 @@ proptest! {
     fn a_right_kernel_stays_within_its_bounds(shape in shapes(12, 40), choices in choices()) {
         let problem = shape.fill(eight_bits);
         let recipe = Recipe::built_in(choices.recipe).unwrap();
-        let judge = Judge::new(&dense(&problem), &recipe, Mode::Exact).unwrap();
+        let judge = sus_oracle::judge(&dense(&problem), &recipe).build().unwrap();
         is_right(&judge.check(&kernel(&problem, &recipe, choices).run()))?;
     }
 
@@ -90,7 +90,7 @@ proptest! {
     fn so_it_does_where_scores_are_large(shape in shapes(6, 30), choices in choices()) {
         let problem = shape.fill(|rng| 6.0 * (eight_bits(rng) * 16.0).round() / 16.0);
         let recipe = Recipe::built_in(choices.recipe).unwrap();
-        let judge = Judge::new(&dense(&problem), &recipe, Mode::Exact).unwrap();
+        let judge = sus_oracle::judge(&dense(&problem), &recipe).build().unwrap();
         is_right(&judge.check(&kernel(&problem, &recipe, choices).run()))?;
     }
 
@@ -102,7 +102,7 @@ proptest! {
         if recipe.tile == 0 {
             return Ok(());
         }
-        let judge = Judge::new(&dense(&problem), &recipe, Mode::Given).unwrap();
+        let judge = sus_oracle::judge(&dense(&problem), &recipe).mode(Mode::Given).build().unwrap();
         is_right(&judge.check(&kernel(&problem, &recipe, choices).run()))?;
     }
 
@@ -116,7 +116,7 @@ proptest! {
             pass: Some(Pass::Sus), c: Some(draw.c), seed: Some(seed), ..Settings::default()
         };
         let case = Case::new(problem.clone(), settings);
-        let judge = Judge::new(&case, &recipe, Mode::Exact).unwrap();
+        let judge = sus_oracle::judge(&case, &recipe).build().unwrap();
         let kernel = Kernel { sample: Some(&sample), ..kernel(&problem, &recipe, choices) };
         is_right(&judge.check(&kernel.run()))?;
     }
@@ -128,7 +128,7 @@ fn right_kernels_use_a_twentieth_of_their_bounds_or_more() {
     let problem = shape.fill(eight_bits);
     for name in Recipe::NAMES {
         let recipe = Recipe::built_in(name).unwrap();
-        let judge = Judge::new(&dense(&problem), &recipe, Mode::Exact).unwrap();
+        let judge = sus_oracle::judge(&dense(&problem), &recipe).build().unwrap();
         let mut most = [0.0_f64; 5];
         for order in ORDERS {
             let choices =

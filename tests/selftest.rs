@@ -1,6 +1,6 @@
 //! The laws that the command proves again, and what its exit code says.
 
-use sus_oracle::selftest::LAWS;
+use sus_laws::LAWS;
 
 #[test]
 fn every_law_holds() {

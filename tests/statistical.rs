@@ -18,7 +18,7 @@ use sus_oracle::forward::forward;
 use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::problem::{Options, Problem, Row};
 use sus_oracle::sus::{Budget, Rule, Sampler, sample};
-use sus_oracle::verdict::{Case, Finding, Judge, Outcome, Verdict};
+use sus_oracle::verdict::{Case, Finding, Outcome, Verdict};
 
 const RUNS: usize = 4000;
 
@@ -110,7 +110,7 @@ fn runs(
 
 fn judge(case: &Case, file: &TensorFile) -> Verdict {
     let recipe = sus_oracle::verdict::recipe_of(file);
-    Judge::new(case, &Recipe::built_in(recipe).unwrap(), Mode::Exact).unwrap().check(file)
+    sus_oracle::judge(case, &Recipe::built_in(recipe).unwrap()).build().unwrap().check(file)
 }
 
 /// One mask for all gradients.
@@ -357,7 +357,11 @@ fn the_law_does_not_judge_by_a_stored_forward_pass() {
     let mut case = case(Sampler::Bernoulli);
     let mut file = right(&case, 50, 200, false);
     let check = |case: &Case, file: &TensorFile| {
-        Judge::new(case, &Recipe::built_in("f64").unwrap(), Mode::Given).unwrap().check(file)
+        sus_oracle::judge(case, &Recipe::built_in("f64").unwrap())
+            .mode(Mode::Given)
+            .build()
+            .unwrap()
+            .check(file)
     };
     let verdict = check(&case, &file);
     assert_eq!(verdict.outcome, Outcome::Inconclusive, "{verdict:#?}");

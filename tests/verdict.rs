@@ -42,7 +42,7 @@ fn dense() -> Case {
 }
 
 fn judge(case: &Case, recipe: &str) -> Judge {
-    Judge::new(case, &Recipe::built_in(recipe).unwrap(), Mode::Exact).unwrap()
+    sus_oracle::judge(case, &Recipe::built_in(recipe).unwrap()).build().unwrap()
 }
 
 /// The truth as a candidate.
@@ -341,7 +341,7 @@ fn without_a_seed_one_run_tells_no_law() {
 fn the_mode_given_takes_the_stored_forward_pass_as_data() {
     let case = dense();
     let recipe = Recipe::built_in("f32").unwrap();
-    let given = Judge::new(&case, &recipe, Mode::Given).unwrap();
+    let given = sus_oracle::judge(&case, &recipe).mode(Mode::Given).build().unwrap();
     let mut file = truth(&case);
     assert_eq!(given.check(&file).outcome, Outcome::Pass);
     // A forward pass that is wrong, and the gradients that follow from it.
@@ -390,7 +390,7 @@ fn the_bound_of_each_narrow_stage_is_reached_within_a_factor_of_three() {
             let problem = shape.fill(|rng| eighths(rng) + 0.0625);
             let settings = Settings { pass: Some(Pass::Dense), ..Settings::default() };
             let judge =
-                Judge::new(&Case::new(problem.clone(), settings), &recipe, Mode::Exact).unwrap();
+                sus_oracle::judge(&Case::new(problem.clone(), settings), &recipe).build().unwrap();
             let kernel = Kernel {
                 problem: &problem,
                 recipe: &recipe,
@@ -422,7 +422,7 @@ fn no_direction_is_followed_that_the_plainest_right_kernel_half_reaches() {
     for (name, followed) in [("sus_stream", false), ("primes", true)] {
         let case = gallery::cases::named(name).unwrap();
         let given = Case::new(case.problem.clone(), case.settings.clone());
-        let judge = Judge::new(&given, &recipe, Mode::Exact).unwrap();
+        let judge = sus_oracle::judge(&given, &recipe).build().unwrap();
         let draw = given.draw().unwrap();
         let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), draw.as_ref());
         let directions = judge.check(&gallery::right_kernel(&launch)).directions;
@@ -440,7 +440,7 @@ fn of_gallery(kernel: &str, case: &str, recipe: &str, edit: impl Fn(&mut TensorF
     let mut file = (gallery::named(kernel).unwrap().run)(&launch).unwrap();
     edit(&mut file);
     let case = Case::new(case.problem.clone(), case.settings);
-    Judge::new(&case, &recipe, Mode::Exact).unwrap().check(&file)
+    sus_oracle::judge(&case, &recipe).build().unwrap().check(&file)
 }
 
 #[test]

@@ -12,11 +12,11 @@ use sus_oracle::file::{Pass, Settings, TensorFile};
 use sus_oracle::gallery::arithmetic::Arithmetic;
 use sus_oracle::gallery::{self, Launch, cases};
 use sus_oracle::precision::{LARGEST_HEAD, Mode, Recipe};
-use sus_oracle::verdict::{Case, Judge, Outcome, Progress, Rule, TruthBy, Verdict};
+use sus_oracle::verdict::{Case, Judge, Outcome, Progress, Reference, Rule, Verdict};
 
-fn judge(case: &cases::Case, recipe: &Recipe, mode: Mode, by: TruthBy) -> Judge {
+fn judge(case: &cases::Case, recipe: &Recipe, mode: Mode, by: Reference) -> Judge {
     let case = Case::new(case.problem.clone(), case.settings.clone());
-    Judge::by(&case, recipe, mode, by).unwrap()
+    sus_oracle::judge(&case, recipe).mode(mode).reference(by).build().unwrap()
 }
 
 /// What a verdict says, but for the notes.
@@ -49,9 +49,9 @@ fn every_kernel_of_the_gallery_gets_the_verdict_that_double_double_gives() {
         let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
         let right = gallery::right_kernel(&launch);
         for mode in [Mode::Exact, Mode::Given] {
-            let blocks = judge(&case, &recipe, mode, TruthBy::Blocks);
-            let exact = judge(&case, &recipe, mode, TruthBy::Definition);
-            let blocked = TruthBy::Blocks.blocks(blocks.problem(), &recipe);
+            let blocks = judge(&case, &recipe, mode, Reference::BlockedF64);
+            let exact = judge(&case, &recipe, mode, Reference::DoubleDouble);
+            let blocked = Reference::BlockedF64.blocks(blocks.problem(), &recipe);
             let compare = |candidate: &TensorFile| {
                 let (found, mut expected) = (blocks.check(candidate), exact.check(candidate));
                 if blocked {
@@ -81,11 +81,13 @@ fn a_bias_and_the_recipe_f64_keep_the_truth_in_double_double() {
     let bias = Shape { bias: Some([true, true, false]), ..Shape::plain(9, 9) }.problem();
     let plain = Shape::plain(9, 9).problem();
     let [f32, f64] = ["f32", "f64"].map(|name| Recipe::built_in(name).unwrap());
-    assert!(TruthBy::Blocks.blocks(&plain, &f32));
-    assert!(!TruthBy::Blocks.blocks(&bias, &f32) && !TruthBy::Blocks.blocks(&plain, &f64));
+    assert!(Reference::BlockedF64.blocks(&plain, &f32));
+    assert!(
+        !Reference::BlockedF64.blocks(&bias, &f32) && !Reference::BlockedF64.blocks(&plain, &f64)
+    );
     let case = Case::new(bias, Settings { pass: Some(Pass::Dense), ..Settings::default() });
-    let of = |by| Judge::by(&case, &f32, Mode::Exact, by).unwrap();
-    assert_eq!(of(TruthBy::Blocks).bounds(), of(TruthBy::Definition).bounds());
+    let of = |by| sus_oracle::judge(&case, &f32).reference(by).build().unwrap();
+    assert_eq!(of(Reference::BlockedF64).bounds(), of(Reference::DoubleDouble).bounds());
 }
 
 #[test]
@@ -94,8 +96,8 @@ fn the_truth_is_computed_by_blocks_above_a_size() {
     let of =
         |queries| Shape { features: 1, value_features: 1, ..Shape::plain(queries, 8192) }.problem();
     let (small, large) = (of(8192), of(8193));
-    assert!(!TruthBy::Size.blocks(&small, &f32) && TruthBy::Size.blocks(&large, &f32));
-    assert!(!TruthBy::Size.blocks(&large, &f64) && !TruthBy::Definition.blocks(&large, &f32));
+    assert!(!Reference::Auto.blocks(&small, &f32) && Reference::Auto.blocks(&large, &f32));
+    assert!(!Reference::Auto.blocks(&large, &f64) && !Reference::DoubleDouble.blocks(&large, &f32));
 }
 
 /// One head of more entries than the statistics follow, with few features.
@@ -106,7 +108,7 @@ fn a_problem_too_large_for_the_statistics_says_that_it_goes_without_them() {
     const { assert!(2900 * 2900 > LARGEST_HEAD) };
     let recipe = Recipe::built_in("f32").unwrap();
     let case = Case::new(problem, Settings { pass: Some(Pass::Dense), ..Settings::default() });
-    let judge = Judge::by(&case, &recipe, Mode::Exact, TruthBy::Blocks).unwrap();
+    let judge = sus_oracle::judge(&case, &recipe).reference(Reference::BlockedF64).build().unwrap();
     let right = evaluate::<f32>(&case.problem, None, None).unwrap().evaluation;
     let mut file = to_tensors(&right, &case.settings, Stored::F32).unwrap();
     let verdict = judge.check(&file);
@@ -144,8 +146,13 @@ fn what_is_done_of_a_stage_is_its_work_and_the_bounds_say_how_much_that_is() {
         let case = Case::new(case.problem.clone(), case.settings.clone());
         for mode in [Mode::Exact, Mode::Given] {
             let heard = Heard::default();
-            let judge = Judge::heard(&case, &recipe, mode, TruthBy::Blocks, &heard).unwrap();
-            let verdict = judge.check_heard(&gallery::right_kernel(&launch), &heard);
+            let judge = sus_oracle::judge(&case, &recipe)
+                .mode(mode)
+                .reference(Reference::BlockedF64)
+                .progress(&heard)
+                .build()
+                .unwrap();
+            let verdict = judge.check_with_progress(&gallery::right_kernel(&launch), &heard);
             assert_ne!(verdict.outcome, Outcome::Fail, "{name}: {:?}", verdict.findings);
             let stages = heard.0.into_inner().unwrap();
             assert!(stages.iter().all(|&(_, work, done)| work == done), "{name}: {stages:?}");

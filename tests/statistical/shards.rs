@@ -6,11 +6,11 @@ use sus_oracle::backward::backward;
 use sus_oracle::file::tensor_file::Numbers;
 use sus_oracle::file::{Array, Settings, TensorFile};
 use sus_oracle::forward::forward;
-use sus_oracle::precision::{Mode, Recipe};
+use sus_oracle::precision::Recipe;
 use sus_oracle::sus::{Budget, Rule, Sampler};
 use sus_oracle::verdict::merge::merge;
 use sus_oracle::verdict::statistical::directions;
-use sus_oracle::verdict::{Case, Judge, Outcome, Verdict};
+use sus_oracle::verdict::{Case, Outcome, Verdict};
 
 const GRADIENTS: [&str; 3] = ["dq", "dk", "dv"];
 
@@ -42,7 +42,7 @@ fn directions_of(case: &Case) -> TensorFile {
 }
 
 fn judge_f32(case: &Case, file: &TensorFile) -> Verdict {
-    Judge::new(case, &Recipe::built_in("f32").unwrap(), Mode::Exact).unwrap().check(file)
+    sus_oracle::judge(case, &Recipe::built_in("f32").unwrap()).build().unwrap().check(file)
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! Attention to measure: with weight all over the row, or near the diagonal.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use serde::{Serialize, Serializer};
+use std::f64::consts::TAU;
+use std::fmt;
+use std::str::FromStr;
+use sus_reference::error::Error;
+use sus_reference::problem::{Inputs, Options, Problem};
+use sus_reference::tensor::Tensor;
+
+/// Where the weight of a row lies.
+///
+/// # Examples
+/// ```
+/// use sus_bench::Pattern;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
+/// let expected = |pattern: Pattern| {
+///     let problem = pattern.problem(128, 64, true)?;
+///     let saved = sus_reference::forward::forward(&problem);
+///     let law = Law::new(&problem, &saved, Budget::new(30.0)?, Rule::Paper, Sampler::Bernoulli);
+///     Ok::<_, sus_reference::Error>(law.row(problem.row(127)).expected())
+/// };
+/// // Peaks near the diagonal have a row's weight in a few keys.
+/// assert!(expected("local".parse()?)? < expected("random".parse()?)?);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pattern {
+    /// Scores are independent, of standard deviation 2: weight is spread, with peaks anywhere.
+    Random,
+    /// Scores fall off with the distance from the diagonal: about eight entries a row are kept when causal.
+    Local,
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Pattern::Random => "random",
+            Pattern::Local => "local",
+        })
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "random" => Ok(Pattern::Random),
+            "local" => Ok(Pattern::Local),
+            _ => Err(Error::option("pattern", "'random' or 'local'", format!("'{name}'"))),
+        }
+    }
+}
+
+impl Pattern {
+    /// One head of `n` queries and keys; every number is an `f32`, so that both arithmetics see the same.
+    ///
+    /// # Errors
+    /// None, for sizes that fit into memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_bench::Pattern;
+    /// let problem = Pattern::Random.problem(16, 8, true)?;
+    /// assert_eq!(problem.inputs().q.shape(), [1, 1, 16, 8]);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn problem(self, n: usize, features: usize, causal: bool) -> Result<Problem<f64>, Error> {
+        let mut rng = ChaCha8Rng::from_seed([7; 32]);
+        let shape = [1, 1, n, features];
+        let mut normal = |deviation: f64| {
+            Tensor::from_fn(shape, |_| f64::from((deviation * standard_normal(&mut rng)) as f32))
+        };
+        let (v, g) = (normal(1.0), normal(1.0));
+        let (q, k) = match self {
+            Pattern::Random => (normal(2.0), normal(1.0)),
+            Pattern::Local => {
+                let waves = waves(n, features, &mut rng);
+                (waves.clone(), waves)
+            }
+        };
+        let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+        Problem::new(inputs, Options { causal, ..Options::default() })
+    }
+}
+
+/// Positions as waves: `q_i . k_j / sqrt(D)` is the mean of `PEAK cos(w (i - j))` over random frequencies `w`, a bell of
+/// height `PEAK` on the diagonal and noise of deviation `PEAK / sqrt(D)` far from it.
+fn waves(n: usize, features: usize, rng: &mut ChaCha8Rng) -> Tensor<f64> {
+    const PEAK: f64 = 40.0;
+    const DEVIATION: f64 = 0.055;
+    let frequencies: Vec<f64> =
+        (0..features.div_ceil(2)).map(|_| DEVIATION * standard_normal(rng)).collect();
+    let amplitude = libm::sqrt(PEAK * libm::sqrt(features as f64) / frequencies.len() as f64);
+    Tensor::from_fn([1, 1, n, features], |[_, _, position, feature]| {
+        let angle = frequencies[feature / 2] * position as f64 % TAU;
+        let wave = if feature % 2 == 0 { libm::cos(angle) } else { libm::sin(angle) };
+        f64::from((amplitude * wave) as f32)
+    })
+}
+
+/// Twelve uniforms less six: mean 0, variance 1.
+fn standard_normal(rng: &mut ChaCha8Rng) -> f64 {
+    let sum: f64 = (0..12).map(|_| f64::from(rng.next_u32()) / 4_294_967_296.0).sum();
+    sum - 6.0
+}

@@ -1,0 +1,364 @@
+//! The errors of one row of the score matrix: of `lse` and of `delta`, from those of its entries.
+//!
+//! `docs/bounds.md` derives each line; the names of its sections stand beside them.
+
+use super::entry::{Arithmetic, Products, Term};
+use super::equal::most_equal;
+use super::recipe::{Delta, Recipe};
+use super::score::{EntryError, Packed, Scores, exponential};
+use super::vectors::{Running, TERMS};
+use sus_reference::forward::Saved;
+use sus_reference::problem::{Problem, Row};
+use sus_reference::tensor::dot;
+
+/// Which forward pass a backward pass is judged by.
+///
+/// # Examples
+/// ```
+/// use sus_bounds::Mode;
+/// assert_eq!(Mode::default(), Mode::Exact);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The true one; the errors of the kernel's own `o` and `lse` count.
+    #[default]
+    Exact,
+    /// What the kernel stored, as data.
+    Given,
+}
+
+impl Mode {
+    /// The name on the command line.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_bounds::Mode;
+    /// assert_eq!([Mode::Exact, Mode::Given].map(Mode::name), ["exact", "given"]);
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Exact => "exact",
+            Mode::Given => "given",
+        }
+    }
+}
+
+/// What a kernel may err in one row.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_bounds::{Mode, Recipe, row_errors};
+/// let saved = sus_reference::forward::forward(&problem);
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+/// let weights = errors.entries.iter().map(|e| e.w).sum::<f64>();
+/// assert!((weights + errors.sink.map_or(0.0, |sink| sink.0) - 1.0).abs() < 1e-12);
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowErrors {
+    /// The visible entries.
+    pub entries: Vec<EntryError>,
+    /// Truth of `lse`, in force.
+    pub lse: f64,
+    /// Error of `lse`; that of its conversion alone if it is given.
+    pub lse_error: Term,
+    /// Truth of `delta`, in force.
+    pub delta: f64,
+    /// Error of `delta` but for the next.
+    pub delta_error: Term,
+    /// Error of `delta` from roundings to narrow formats.
+    pub delta_stored: f64,
+    /// Euclidean norms of the roundings that make up `delta_stored`, each with its own factor: of `P` in the forward
+    /// pass, and of the stored `o`.
+    pub delta_stored_norms: [f64; 2],
+    /// The sink's weight and the error of its logarithm, without `lse`.
+    pub sink: Option<(f64, Term)>,
+    /// Largest number of entries whose scores are equal up to rounding, and so may round alike.
+    pub multiplicity: f64,
+    /// Error of a row's terms that the rescalings of an online softmax share.
+    pub rescale: Term,
+    /// Roundings of a term of the forward sums.
+    pub forward_roundings: usize,
+    /// Bound of `sum_j W_ij |relative error|`, below 1 or infinite.
+    pub weight_error: f64,
+    /// The largest score, in magnitude.
+    pub largest_score: f64,
+    /// The largest worst-case error of `ln W` in the row, but for that of `lse`.
+    pub largest_entry: f64,
+    /// The sums of `o`, unless it is given.
+    pub(super) of_o: Running,
+}
+
+impl RowErrors {
+    /// What is left when the entries are not needed any more.
+    pub(super) fn without_entries(self) -> Self {
+        RowErrors { entries: Vec::new(), of_o: Running::default(), ..self }
+    }
+
+    /// The largest worst-case error of `ln W` in the row, `lse` included.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::{Mode, Recipe, row_errors};
+    /// let saved = sus_reference::forward::forward(&problem);
+    /// let recipe = Recipe::built_in("f32").unwrap();
+    /// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+    /// let of_entries = errors.entries.iter().map(|e| e.log.worst);
+    /// assert!(of_entries.fold(0.0, f64::max) < errors.largest_log() && errors.largest_log() < 1e-4);
+    /// ```
+    #[must_use]
+    pub fn largest_log(&self) -> f64 {
+        self.largest_entry + self.lse_error.worst
+    }
+}
+
+/// The errors of one row. `saved` is the truth or, in the mode "given", what was stored.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_bounds::{Mode, Recipe, row_errors};
+/// let saved = sus_reference::forward::forward(&problem);
+/// let recipe = Recipe::built_in("f32").unwrap();
+/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
+/// let given = row_errors(&problem, &saved, &recipe, Mode::Given, problem.row(0));
+/// assert!(given.lse_error.worst < errors.lse_error.worst); // but for its conversion, it is data
+/// ```
+#[must_use]
+pub fn row_errors(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    mode: Mode,
+    row: Row,
+) -> RowErrors {
+    row_errors_packed(problem, saved, recipe, mode, row, None)
+}
+
+/// The same bits faster, with the keys and values packed.
+pub fn row_errors_packed(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    mode: Mode,
+    row: Row,
+    packed: Option<&Packed>,
+) -> RowErrors {
+    let arithmetic = Arithmetic::new(recipe);
+    let lse = saved.lse.row(row.b, row.h, row.i)[0];
+    let scores = Scores::new(problem, &arithmetic, packed);
+    let mut entries = scores.entries(row, problem.mask().visible(row.i), lse);
+    let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
+    let largest = entries.iter().fold(sink.map_or(0.0, f64::abs), |m, e| m.max(e.s.abs()));
+    for entry in &mut entries {
+        entry.log = entry.log.plus(exponential(&arithmetic, entry.s, lse, largest));
+    }
+    let most = |most: f64, e: &EntryError| most.max(e.log.worst + e.log_stored);
+    let mut errors = RowErrors {
+        largest_score: largest,
+        largest_entry: entries.iter().fold(0.0, most),
+        multiplicity: most_equal(entries.iter().map(|e| e.s).collect(), arithmetic.u),
+        sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, lse, largest))),
+        lse,
+        delta: dot(problem.g(row), saved.o.row(row.b, row.h, row.i)),
+        entries,
+        ..RowErrors::default()
+    };
+    let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
+    row_arithmetic.forward(&mut errors, mode);
+    row_arithmetic.delta(&mut errors, mode);
+    errors
+}
+
+/// The same row, whose `o` and `lse` are not given.
+pub(super) fn with_own_forward(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    row: Row,
+    given: &RowErrors,
+) -> RowErrors {
+    let mut errors = given.clone();
+    let (arithmetic, largest) = (Arithmetic::new(recipe), given.largest_score);
+    let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
+    row_arithmetic.forward(&mut errors, Mode::Exact);
+    row_arithmetic.delta(&mut errors, Mode::Exact);
+    errors
+}
+
+/// One row and everything its errors depend on.
+struct RowArithmetic<'a> {
+    problem: &'a Problem<f64>,
+    saved: &'a Saved<f64>,
+    arithmetic: Arithmetic<'a>,
+    row: Row,
+    /// The largest score, in magnitude.
+    largest: f64,
+}
+
+impl RowArithmetic<'_> {
+    /// Sections "online softmax" and "lse".
+    fn forward(&self, errors: &mut RowErrors, mode: Mode) {
+        let RowArithmetic { arithmetic: a, largest, .. } = self;
+        let (u, recipe) = (a.u, a.recipe);
+        let n = errors.entries.len();
+        let tiles = if recipe.tile == 0 { 0 } else { n.div_ceil(recipe.tile) };
+        let one = (2.0 * recipe.exp_ulp + 2.0) * u;
+        let arguments = if tiles > 0 { 6.0 * u * largest } else { 0.0 };
+        errors.rescale = Term {
+            worst: tiles as f64 * one + arguments,
+            tau: if tiles > 0 { one * libm::sqrt(1.0 + rescaled(&errors.entries)) } else { 0.0 },
+            certain: arguments,
+        };
+        errors.forward_roundings = n + tiles + 3;
+        if errors.entries.is_empty() && errors.sink.is_none() {
+            return;
+        }
+        let mut weights = Term::default();
+        let mut squares = 0.0;
+        for e in &errors.entries {
+            weights.worst += e.w * libm::expm1(e.log.worst + e.log_stored);
+            weights.certain += e.w * (e.log.certain + libm::expm1(e.log_stored));
+            squares += (e.w * e.log.tau) * (e.w * e.log.tau);
+        }
+        if let Some((w, log)) = errors.sink {
+            weights.worst += w * libm::expm1(log.worst);
+            squares += (w * log.tau) * (w * log.tau);
+        }
+        weights.tau = libm::sqrt(squares * errors.multiplicity);
+        let total = weights.plus(errors.rescale);
+        let of_sum = a.gamma(errors.forward_roundings);
+        errors.weight_error = total.worst + of_sum;
+        // The conversion of lse or m for the exponent is shared by the row.
+        let conversion = 3.0 * u * (errors.lse.abs() + largest);
+        if mode == Mode::Given {
+            errors.lse_error = Term::certain(conversion);
+            return;
+        }
+        let of_sum_tau = u * libm::sqrt(errors.forward_roundings as f64);
+        let below_largest = (errors.lse - largest).abs().min((errors.lse + largest).abs());
+        let logarithm = 4.0 * u * (below_largest + 1.0) + conversion;
+        let of_function = 2.0 * recipe.exp_ulp * u;
+        let stored = a.narrow(recipe.lse, errors.lse.abs());
+        let divisor = (1.0 - errors.weight_error).max(0.0);
+        let relative = if divisor > 0.0 { errors.weight_error / divisor } else { f64::INFINITY };
+        errors.lse_error = Term {
+            worst: relative + logarithm + stored,
+            tau: (total.tau + of_sum_tau) / divisor,
+            certain: total.certain / divisor + of_function + logarithm + stored,
+        };
+    }
+
+    /// Section "delta".
+    fn delta(&self, errors: &mut RowErrors, mode: Mode) {
+        let RowArithmetic { problem, saved, arithmetic: a, row, .. } = self;
+        let recipe = a.recipe;
+        let g = problem.g(*row);
+        let o = saved.o.row(row.b, row.h, row.i);
+        let product = Products::of(g, o);
+        let own_sum = a.sum(product, g.len(), 1);
+        if mode == Mode::Given {
+            errors.delta_error = own_sum;
+            return;
+        }
+        errors.of_o = self.of_o(&errors.entries);
+        let divisor = (1.0 - errors.weight_error).max(0.0);
+        let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
+        let mut weights = Term::default();
+        let (mut squares, mut absolute, mut rounded, mut shared) = (0.0, 0.0, 0.0, 0.0);
+        for e in &errors.entries {
+            let away = (e.dp - errors.delta).abs();
+            weights.worst += e.w * away * libm::expm1(e.log.worst + e.log_stored);
+            weights.certain += e.w * away * e.log.certain;
+            squares += (e.w * away * e.log.tau) * (e.w * away * e.log.tau);
+            absolute += e.w * e.dp_abs;
+            shared += e.w * away;
+            rounded += a.narrow_scaled(recipe.p, e.w) * e.dp.abs()
+                + e.w * away * libm::expm1(e.log_stored);
+        }
+        if let Some((w, log)) = errors.sink {
+            weights = weights.plus(log.times(w * errors.delta));
+        }
+        weights.tau += libm::sqrt(squares * errors.multiplicity);
+        weights = weights.plus(errors.rescale.times(shared));
+        weights = weights.times(amplify);
+        let of_o = a.gamma(errors.forward_roundings) * (absolute + product.abs) * amplify;
+        let of_o_tau = a.u * libm::sqrt(errors.forward_roundings as f64);
+        errors.delta_error = weights.plus(own_sum);
+        errors.delta_error.worst += of_o;
+        if recipe.delta == Delta::Weights {
+            for e in &errors.entries {
+                let dp = e.dp_sum.times(e.w).plus(Term::certain(e.w * e.dp_stored));
+                errors.delta_error.worst += dp.worst;
+                errors.delta_error.certain += dp.worst;
+                rounded += a.elementwise(e.w) * e.dp.abs();
+            }
+            errors.delta_error.tau += of_o_tau * absolute;
+        } else {
+            let drawn = self.sums_of_o(errors);
+            errors.delta_error.tau += drawn.tau + of_o_tau * errors.delta.abs();
+            errors.delta_error.certain += drawn.certain;
+        }
+        let square = |e: &EntryError| {
+            let x = a.narrow_scaled(recipe.p, e.w) * e.dp;
+            x * x
+        };
+        let of_p = errors.entries.iter().map(square).sum::<f64>() * errors.multiplicity;
+        let mut of_stored = 0.0;
+        if recipe.delta == Delta::Stored {
+            let store = |o: f64| a.narrow(recipe.o, o.abs());
+            of_stored +=
+                g.iter().zip(o).map(|(&g, &o)| (g * store(o)) * (g * store(o))).sum::<f64>();
+            rounded +=
+                g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * (1.0 + 1e-3);
+            errors.delta_error.worst += a.u * product.abs;
+            errors.delta_error.tau += a.u * product.partial;
+        }
+        errors.delta_stored_norms = [libm::sqrt(of_p), libm::sqrt(of_stored)];
+        errors.delta_stored = rounded * amplify;
+    }
+
+    /// The sums of `o`.
+    fn of_o(&self, entries: &[EntryError]) -> Running {
+        let mut sums = Running::new(self.problem.sizes().value_features);
+        let (mut values, mut x) = (Vec::new(), Vec::new());
+        for entries in entries.chunks(TERMS) {
+            values.clear();
+            values.extend(entries.iter().map(|e| e.w));
+            x.clear();
+            x.extend(entries.iter().map(|e| self.problem.v(self.row, e.j)));
+            sums.add(&values, &x);
+        }
+        sums
+    }
+
+    /// The error of `delta` from the sums of the elements of `o`, each with its own roundings.
+    fn sums_of_o(&self, errors: &RowErrors) -> Term {
+        let g = self.problem.g(self.row);
+        let one = |(d, &g): (usize, &f64)| {
+            let partial = errors.of_o.partial(d);
+            self.arithmetic.partial_sums(errors.forward_roundings, partial).times(g)
+        };
+        g.iter().enumerate().map(one).fold(Term::default(), Term::beside)
+    }
+}
+
+/// How much of a row's weight is rescaled when the running maximum changes, squared and summed over the changes; from
+/// the first key or from the last, whichever is more.
+fn rescaled(entries: &[EntryError]) -> f64 {
+    let run = |entries: &mut dyn Iterator<Item = &EntryError>| {
+        let (mut most, mut weight, mut squares) = (f64::NEG_INFINITY, 0.0, 0.0);
+        for e in entries {
+            if e.s > most {
+                most = e.s;
+                squares += weight * weight;
+            }
+            weight += e.w;
+        }
+        squares
+    };
+    run(&mut entries.iter()).max(run(&mut entries.iter().rev()))
+}

@@ -1,0 +1,91 @@
+//! The stages of a kernel, after which the terms of a bound are named.
+
+/// Where an error comes from.
+///
+/// # Examples
+/// ```
+/// use sus_bounds::Stage;
+/// assert_eq!(Stage::ALL[Stage::Ds as usize].name(), "rounding of dS");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Stage {
+    /// `q . k`, scale, softcap and its slope, bias, the argument of `exp`, and `exp` itself.
+    Score,
+    /// Scores stored in a narrow format.
+    ScoreStore,
+    /// The row's `lse`: its sum, its logarithm, its storage.
+    Lse,
+    /// `P` rounded to the format that the products read.
+    P,
+    /// `dP = G . v`, and its difference from `delta`.
+    Dp,
+    /// `delta`: its sum, and the errors of the sums of `o` that it is made of.
+    Delta,
+    /// `delta` again: the rounding of `P` in the forward pass, and of the stored `o`.
+    StoredO,
+    /// `dS` rounded to the format that the products read.
+    Ds,
+    /// The sum over keys, queries or heads.
+    Sum,
+    /// The result rounded to its format.
+    Store,
+    /// Entries that a kernel may rightly keep or drop.
+    Mask,
+}
+
+impl Stage {
+    /// How many there are.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_bounds::Stage;
+    /// assert_eq!(Stage::COUNT, Stage::Mask as usize + 1); // the last
+    /// ```
+    pub const COUNT: usize = 11;
+
+    /// All of them, in the order of the computation.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_bounds::Stage;
+    /// assert!(Stage::ALL.iter().enumerate().all(|(at, &stage)| stage as usize == at));
+    /// ```
+    pub const ALL: [Stage; Stage::COUNT] = [
+        Stage::Score,
+        Stage::ScoreStore,
+        Stage::Lse,
+        Stage::P,
+        Stage::Dp,
+        Stage::Delta,
+        Stage::StoredO,
+        Stage::Ds,
+        Stage::Sum,
+        Stage::Store,
+        Stage::Mask,
+    ];
+
+    /// The name in reports.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_bounds::Stage;
+    /// assert!(Stage::ALL.iter().all(|stage| !stage.name().is_empty()));
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Score => "score and exp",
+            Stage::ScoreStore => "stored scores",
+            Stage::Lse => "lse",
+            Stage::P => "rounding of P",
+            Stage::Dp => "dP",
+            Stage::Delta => "delta",
+            Stage::StoredO => "stored o in delta",
+            Stage::Ds => "rounding of dS",
+            Stage::Sum => "sum",
+            Stage::Store => "store",
+            Stage::Mask => "borderline mask entries",
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The truth that bounds are centred on.
+
+use sus_fast::{self as fast, OwnError, Workspace, has_own_error, own_error};
+use sus_reference::backward::{Gradients, backward};
+use sus_reference::error::Error;
+use sus_reference::forward::{Saved, forward};
+use sus_reference::problem::Problem;
+use sus_reference::scalar::{Dd, Scalar};
+use sus_reference::sus::{Draw, Sample, sus_backward};
+use sus_reference::tensor::Tensor;
+
+/// A forward pass, or one that somebody stored, and the gradients that follow from it: in double-double arithmetic, or in `f64` by
+/// the kernels of [`fast`](sus_fast), whose [own error](Truth::own_error) is then part of every bound.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_bounds::Truth;
+/// let [exact, blocked] = [Truth::exact(&problem)?, Truth::blocked(&problem).unwrap()];
+/// let [exact, blocked] = [exact, blocked].map(|truth| truth.gradients(None).dv.as_slice()[0]);
+/// assert!((exact - blocked).abs() < 1e-13);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Truth(Kind);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    /// By the definition.
+    Exact { problem: Problem<Dd>, saved: Saved<Dd> },
+    /// By the kernels; whether the forward pass was given.
+    Blocked { problem: Problem<f64>, saved: Saved<f64>, given: bool },
+}
+
+impl Truth {
+    /// The relative error of a number of the truth against the sum of the absolute values of its terms, before it is
+    /// rounded to `f64`.
+    ///
+    /// Each operation errs by at most `43 2^-106` (its own documentation), a term passes through at most
+    /// `n + 64` of them, and an exponent of magnitude `x` amplifies them `x` times: for `n` and `x` below `2^20`
+    /// that is below `2^-59`. Rounding to `f64` then adds `2^-53` of the number itself, which is what a
+    /// bound counts.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_bounds::Truth;
+    /// let unit = f64::EPSILON / 2.0;
+    /// assert!(unit < Truth::RELATIVE_ERROR && Truth::RELATIVE_ERROR < 1.04 * unit);
+    /// ```
+    pub const RELATIVE_ERROR: f64 = 1.0 / 9_007_199_254_740_992.0 * (1.0 + 1.0 / 32.0);
+
+    /// The forward pass of the problem.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] never, in practice: the numbers were finite already.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_reference::backward::backward;
+    /// use sus_reference::evaluation::relative_errors;
+    /// use sus_bounds::Truth;
+    /// let truth = Truth::exact(&problem)?;
+    /// let in_f64 = backward(&problem, &sus_reference::forward::forward(&problem));
+    /// let errors = relative_errors(&in_f64, &truth.gradients(None));
+    /// assert!(errors.iter().all(|&(_, error)| error < 1e-14));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn exact(problem: &Problem<f64>) -> Result<Self, Error> {
+        let problem: Problem<Dd> = problem.cast()?;
+        let saved = forward(&problem);
+        Ok(Truth(Kind::Exact { problem, saved }))
+    }
+
+    /// A forward pass that somebody stored, taken as it is.
+    ///
+    /// # Errors
+    /// As [`Truth::exact`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// let mut saved = sus_reference::forward::forward(&problem);
+    /// saved.lse = saved.lse.map(|lse| lse - 1.0); // every weight e times as large
+    /// let (given, exact) = (Truth::given(&problem, &saved)?, Truth::exact(&problem)?);
+    /// let ratio = given.gradients(None).dv.as_slice()[0] / exact.gradients(None).dv.as_slice()[0];
+    /// assert!((ratio - std::f64::consts::E).abs() < 1e-12);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn given(problem: &Problem<f64>, saved: &Saved<f64>) -> Result<Self, Error> {
+        Ok(Truth(Kind::Exact { problem: problem.cast()?, saved: saved.cast() }))
+    }
+
+    /// In `f64` by the kernels; `None` where their error has no derived bound ([`has_own_error`]).
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// let (blocked, exact) = (Truth::blocked(&problem).unwrap(), Truth::exact(&problem)?);
+    /// let own = blocked.own_error(None).unwrap();
+    /// let (found, exact) = (blocked.gradients(None).dk, exact.gradients(None).dk);
+    /// assert!((found.as_slice()[0] - exact.as_slice()[0]).abs() <= own.gradients.dk.as_slice()[0]);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn blocked(problem: &Problem<f64>) -> Option<Self> {
+        has_own_error(problem).then(|| {
+            let saved = fast::forward(problem, &mut Workspace::default());
+            Truth(Kind::Blocked { problem: problem.clone(), saved, given: false })
+        })
+    }
+
+    /// As [`Truth::blocked`], with the mask of a draw from the same pass.
+    ///
+    /// # Errors
+    /// Those of [`sample`](fn@sus_reference::sus::sample).
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// use sus_reference::sus::{Budget, Draw, sample};
+    /// let draw = Draw::paper(Budget::new(4.0)?, 7);
+    /// let (truth, mask) = Truth::blocked_and_sampled(&problem, &draw)?.unwrap();
+    /// assert_eq!(mask.pattern, sample(&problem, &truth.saved(), &draw)?.pattern);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn blocked_and_sampled(
+        problem: &Problem<f64>,
+        draw: &Draw,
+    ) -> Result<Option<(Self, Sample)>, Error> {
+        if !has_own_error(problem) {
+            return Ok(None);
+        }
+        let mut workspace = Workspace::default();
+        let (saved, sample, _) = fast::forward_and_sample(problem, problem, draw, &mut workspace)?;
+        let truth = Truth(Kind::Blocked { problem: problem.clone(), saved, given: false });
+        Ok(Some((truth, sample)))
+    }
+
+    /// As [`Truth::given`], with the gradients in `f64` by the kernels; `None` as [`Truth::blocked`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// let saved = sus_reference::forward::forward(&problem);
+    /// let [blocked, exact] =
+    ///     [Truth::blocked_given(&problem, &saved).unwrap(), Truth::given(&problem, &saved)?];
+    /// assert_eq!(blocked.saved(), saved); // as it is
+    /// let [blocked, exact] = [blocked, exact].map(|truth| truth.gradients(None).dk.as_slice()[0]);
+    /// assert!((blocked - exact).abs() < 1e-13);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn blocked_given(problem: &Problem<f64>, saved: &Saved<f64>) -> Option<Self> {
+        has_own_error(problem).then(|| {
+            let (problem, saved) = (problem.clone(), saved.clone());
+            Truth(Kind::Blocked { problem, saved, given: true })
+        })
+    }
+
+    /// How far the numbers of this truth may be from the exact ones, beyond [`Truth::RELATIVE_ERROR`]; `None` in double-double.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// let [exact, blocked] = [Truth::exact(&problem)?, Truth::blocked(&problem).unwrap()];
+    /// assert!(exact.own_error(None).is_none() && blocked.own_error(None).is_some());
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn own_error(&self, sample: Option<&Sample>) -> Option<OwnError> {
+        match &self.0 {
+            Kind::Exact { .. } => None,
+            Kind::Blocked { problem, saved, given } => own_error(problem, saved, sample, *given),
+        }
+    }
+
+    /// `o` and `lse`, rounded to `f64`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// let (exact, in_f64) = (Truth::exact(&problem)?.saved(), sus_reference::forward::forward(&problem));
+    /// let pairs = exact.lse.as_slice().iter().zip(in_f64.lse.as_slice());
+    /// assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-13));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn saved(&self) -> Saved<f64> {
+        match &self.0 {
+            Kind::Exact { saved, .. } => saved.cast(),
+            Kind::Blocked { saved, .. } => saved.clone(),
+        }
+    }
+
+    /// The gradients, dense or of a mask, rounded to `f64`.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// let dense = Truth::exact(&problem)?.gradients(None);
+    /// assert_eq!(dense.dv.shape(), problem.inputs().v.shape());
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn gradients(&self, sample: Option<&Sample>) -> Gradients<f64> {
+        match &self.0 {
+            Kind::Exact { problem, saved } => rounded(&match sample {
+                None => backward(problem, saved),
+                Some(sample) => sus_backward(problem, saved, sample),
+            }),
+            Kind::Blocked { problem, saved, .. } => {
+                let mut workspace = Workspace::default();
+                match sample {
+                    None => fast::backward(problem, saved, &mut workspace).0,
+                    Some(sample) => fast::sus_backward(problem, saved, sample, &mut workspace).0,
+                }
+            }
+        }
+    }
+}
+
+fn rounded(gradients: &Gradients<Dd>) -> Gradients<f64> {
+    let round = |tensor: &Tensor<Dd>| tensor.map(Scalar::to_f64);
+    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    Gradients {
+        dq: round(dq),
+        dk: round(dk),
+        dv: round(dv),
+        dbias: dbias.as_ref().map(round),
+        dsink: dsink.as_ref().map(|dsink| dsink.iter().map(|x| x.to_f64()).collect()),
+    }
+}

@@ -1,0 +1,326 @@
+//! Which candidates a row keeps: exactly those that [`sample`](fn@sus_reference::sus::sample) keeps.
+//!
+//! The kernels know a weight `w` up to a factor `e^(±d)` ([`Magnitude::log_error`]), and so does the plain path. Where both sides of that interval give the
+//! same decision, it is the plain path's. Elsewhere the plain path is asked.
+
+use super::forward::head;
+use super::lanes::private::Vectors;
+use super::lanes::{Dispatch, Real};
+use super::magnitude::Magnitude;
+use super::product_rows::dot;
+use super::scores::{LANES, Scoring, largest};
+use pulp::{Simd, WithSimd};
+use sus_reference::forward::log_sum_exp;
+use sus_reference::problem::{Problem, Row};
+use sus_reference::scalar::Scalar;
+use sus_reference::sus::rule::keep_probability;
+use sus_reference::sus::uniform::{Uniforms, keep32, keep64};
+use sus_reference::sus::{Draw, UniformBits};
+
+/// `2^32`.
+pub(super) const GRID: f64 = 4_294_967_296.0;
+
+/// An entry that may be kept: its word, and its weight as `p exp(shift - lse)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    pub(super) j: u32,
+    pub(super) word: u32,
+    pub(super) p: f64,
+    pub(super) shift: f64,
+}
+
+/// How one draw decides.
+#[derive(Clone, Copy)]
+pub(super) struct Decider<'a> {
+    /// The problem whose plain weights define the mask.
+    pub(super) exact: &'a Problem<f64>,
+    pub(super) draw: &'a Draw,
+    pub(super) uniforms: &'a Uniforms,
+    pub(super) dispatch: Dispatch,
+    /// A factor of the bound; 1 but in tests, where a larger one sends more decisions to the plain path.
+    pub(super) widen: f64,
+}
+
+/// The decision that every weight within the bound leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Keep,
+    Drop,
+    /// The bound allows both.
+    Open,
+}
+
+/// What keep probabilities from `low` to `high` decide on a word. Both comparisons leave one step of the grid open, so that
+/// they hold for either number of bits.
+pub(super) fn decide(low: f64, high: f64, word: u32) -> Decision {
+    let x = f64::from(word);
+    if low >= 1.0 || x + 1.0 <= low * GRID {
+        Decision::Keep
+    } else if drops(high, word) {
+        Decision::Drop
+    } else {
+        Decision::Open
+    }
+}
+
+/// Whether every keep probability up to `high` drops the word.
+#[inline]
+fn drops(high: f64, word: u32) -> bool {
+    f64::from(word) >= high * GRID && high > 0.0 && word > 0
+}
+
+impl Decider<'_> {
+    /// Appends the kept keys of a row, given its candidates, `lse` and the bound. Returns the surplus
+    /// `sum_j max(0, c w_j - 1)`.
+    pub(super) fn row<T: Real>(
+        &self,
+        row: Row,
+        candidates: &[Candidate],
+        lse: f64,
+        magnitude: &Magnitude,
+        weights: &mut Vec<(usize, f64)>,
+        kept: &mut Vec<u32>,
+    ) -> f64 {
+        let c = self.draw.c.get();
+        let bound = magnitude.log_error(T::ROUNDOFF) * self.widen;
+        // Nearly e^-bound and e^bound, and outside of them.
+        let (shrink, grow) = if bound < 0.125 {
+            (1.0 - bound, 1.0 / (1.0 - bound))
+        } else {
+            (libm::exp(-bound), libm::exp(bound))
+        };
+        // Weights first; most candidates of the early tiles are dropped here, without a branch that a machine could not predict.
+        weights.clear();
+        weights.resize(candidates.len() + 1, (0, 0.0));
+        let mut count = 0;
+        // Neighbouring candidates share the running maximum of their tile.
+        let (mut shift, mut factor) = (f64::NAN, 0.0);
+        for (at, candidate) in candidates.iter().enumerate() {
+            if candidate.shift != shift {
+                (shift, factor) = (candidate.shift, libm::exp(candidate.shift - lse));
+            }
+            let weight = candidate.p * factor;
+            weights[count] = (at, weight);
+            count += usize::from(!drops(c * weight * grow, candidate.word));
+        }
+        let mut surplus = 0.0;
+        let mut again = None;
+        for &(at, weight) in &weights[..count] {
+            let candidate = &candidates[at];
+            surplus += (c * weight - 1.0).max(0.0);
+            let keep = match decide(c * weight * shrink, c * weight * grow, candidate.word) {
+                Decision::Keep => true,
+                Decision::Drop => false,
+                // First with the plain score of this entry, then with the whole row in `f64`.
+                Decision::Open => {
+                    match self.with_plain_score::<T>(row, candidate, lse, magnitude) {
+                        Decision::Keep => true,
+                        Decision::Drop => false,
+                        Decision::Open => again
+                            .get_or_insert_with(|| Again::new(self.dispatch, self.exact, row))
+                            .keeps(self, row, candidate, magnitude.log_error_again() * self.widen),
+                    }
+                }
+            };
+            if keep {
+                kept.push(candidate.j);
+            }
+        }
+        surplus
+    }
+
+    /// The decision by the plain score and the kernel's `lse`.
+    fn with_plain_score<T: Real>(
+        &self,
+        row: Row,
+        candidate: &Candidate,
+        lse: f64,
+        magnitude: &Magnitude,
+    ) -> Decision {
+        let s = sus_reference::forward::score(self.exact, row, candidate.j as usize).s;
+        let q = self.draw.c.get() * libm::exp(s - lse);
+        let bound = magnitude.log_error_of_lse(T::ROUNDOFF) * self.widen;
+        decide(q * libm::exp(-bound), q * libm::exp(bound), candidate.word)
+    }
+
+    /// The plain path's decision, `lse` being the plain one.
+    fn plain(&self, row: Row, candidate: &Candidate, lse: f64) -> bool {
+        let s = sus_reference::forward::score(self.exact, row, candidate.j as usize).s;
+        let q = keep_probability(self.draw.c.get(), Scalar::exp(s - lse));
+        match self.draw.bits {
+            UniformBits::Bits32 => keep32(q, candidate.word),
+            UniformBits::Bits64 => keep64(q, candidate.word, || self.second_word(row, candidate)),
+        }
+    }
+
+    fn second_word(&self, row: Row, candidate: &Candidate) -> u32 {
+        let mask = self.exact.mask();
+        let place = mask.place(row.i);
+        let b = row.b * mask.segment_count() + place.segment;
+        self.uniforms.second_word(b, row.h, place.query, candidate.j as usize - place.first_key)
+    }
+}
+
+/// An open row, looked at again: its weights in `f64`, and as the plain path has them if that is not enough.
+struct Again {
+    first: usize,
+    scores: Vec<f64>,
+    lse: f64,
+    plain_lse: Option<f64>,
+}
+
+impl Again {
+    fn new(dispatch: Dispatch, exact: &Problem<f64>, row: Row) -> Self {
+        let (scores, lse) = dispatch.run(Scores { exact, row });
+        Again { first: exact.mask().visible(row.i).start, scores, lse, plain_lse: None }
+    }
+
+    fn keeps(
+        &mut self,
+        decider: &Decider<'_>,
+        row: Row,
+        candidate: &Candidate,
+        bound: f64,
+    ) -> bool {
+        let s = self.scores[candidate.j as usize - self.first];
+        let q = decider.draw.c.get() * libm::exp(s - self.lse);
+        match decide(q * libm::exp(-bound), q * libm::exp(bound), candidate.word) {
+            Decision::Keep => true,
+            Decision::Drop => false,
+            Decision::Open => {
+                let lse = *self.plain_lse.get_or_insert_with(|| plain_lse(decider.exact, row));
+                decider.plain(row, candidate, lse)
+            }
+        }
+    }
+}
+
+/// The scores of one row in `f64`, and their `lse`.
+struct Scores<'a> {
+    exact: &'a Problem<f64>,
+    row: Row,
+}
+
+impl WithSimd for Scores<'_> {
+    type Output = (Vec<f64>, f64);
+
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
+    fn with_simd<S: Simd>(self, simd: S) -> (Vec<f64>, f64) {
+        let Scores { exact, row } = self;
+        let visible = exact.mask().visible(row.i);
+        let d = exact.sizes().features;
+        let number = row.b * exact.sizes().key_heads + exact.key_head(row.h);
+        let k = head(exact.inputs().k.as_slice(), number, exact.sizes().keys * d);
+        let q = exact.q(row);
+        let mut scores: Vec<f64> = Vec::with_capacity(visible.len());
+        for k in k[visible.start * d..visible.end * d].chunks_exact(d) {
+            scores.push(dot(simd, q, k));
+        }
+        let scoring = Scoring::new(exact.scale(), exact.options().softcap);
+        scoring.apply::<S>(&mut scores, exact.bias(row).map(|bias| &bias[visible]));
+        let sink = exact.inputs().sink.as_ref().map_or(f64::NEG_INFINITY, |sink| sink[row.h]);
+        let largest = largest(simd, &scores).max(sink);
+        let mut lanes = [0.0; LANES];
+        let (chunks, rest) = scores.as_chunks::<LANES>();
+        for chunk in chunks {
+            let exponentials = f64::exponentials::<S, LANES>(chunk.map(|s| s - largest));
+            for (lane, x) in lanes.iter_mut().zip(exponentials) {
+                *lane += x;
+            }
+        }
+        for &s in rest {
+            lanes[0] += f64::exp_fast::<S>(s - largest);
+        }
+        let sum = lanes.iter().sum::<f64>() + libm::exp(sink - largest);
+        (scores, largest + libm::log(sum))
+    }
+}
+
+/// The `lse` of a row as the plain path has it.
+fn plain_lse(exact: &Problem<f64>, row: Row) -> f64 {
+    let visible = exact.mask().visible(row.i);
+    let scores: Vec<f64> =
+        visible.map(|j| sus_reference::forward::score(exact, row, j).s).collect();
+    log_sum_exp(&scores, exact.inputs().sink.as_ref().map(|sink| sink[row.h]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sus_reference::forward::forward;
+    use sus_reference::problem::{Inputs, Options};
+    use sus_reference::sus::Budget;
+    use sus_reference::sus::sample::uniforms;
+    use sus_reference::tensor::Tensor;
+
+    /// Words one step below and above the threshold, and weights or their sum off by as much as `f32` may be: only a margin, and asking
+    /// again, gives the plain decisions. A wide margin sends all of them to the plain path.
+    #[test]
+    fn weights_off_by_less_than_the_bound_lead_to_the_plain_decision_next_to_the_threshold() {
+        let wave = |[_, _, n, d]: [usize; 4]| libm::sin((7 * n + 3 * d) as f64);
+        let tensor = || Tensor::from_fn([1, 1, 40, 5], wave);
+        let inputs = Inputs {
+            q: tensor(),
+            k: tensor(),
+            v: tensor(),
+            g: tensor(),
+            dlse: None,
+            bias: None,
+            sink: None,
+        };
+        let exact = Problem::new(inputs, Options::default()).unwrap();
+        let saved = forward(&exact);
+        let row = Row { b: 0, h: 0, i: 3 };
+        let lse = saved.lse.row(0, 0, 3)[0];
+        let magnitude = Magnitude {
+            product: 4.0,
+            chain: 24.0,
+            bias: 0.0,
+            sink: 0.0,
+            softcap: None,
+            features: 5,
+            keys: 40,
+        };
+        let mut decided = [0, 0];
+        for bits in [UniformBits::Bits32, UniformBits::Bits64] {
+            let draw = Draw { bits, ..Draw::paper(Budget::new(3.0).unwrap(), 9) };
+            let uniforms = uniforms(&exact, &draw).unwrap();
+            let off = [(1.0 + 1e-6, 0.0), (1.0 - 1e-6, 0.0), (1.0, 1e-6), (1.0, -1e-6)];
+            let off = off.map(|off| (1.0, off)).into_iter().chain([(1e4, (1.0, 0.0))]);
+            for (widen, (factor, off)) in off {
+                let dispatch = Dispatch::Native;
+                let decider =
+                    Decider { exact: &exact, draw: &draw, uniforms: &uniforms, dispatch, widen };
+                for j in 0..40 {
+                    let s = sus_reference::forward::score(&exact, row, j as usize).s;
+                    let q = keep_probability(3.0, Scalar::exp(s - lse));
+                    let floor = (q * GRID) as u32;
+                    for word in [floor - 1, floor, floor + 1] {
+                        let candidate = Candidate { j, word, p: libm::exp(s) * factor, shift: 0.0 };
+                        let expected = decider.plain(row, &candidate, lse);
+                        let mut kept = Vec::new();
+                        decider.row::<f32>(
+                            row,
+                            &[candidate],
+                            lse + off,
+                            &magnitude,
+                            &mut Vec::new(),
+                            &mut kept,
+                        );
+                        assert_eq!(
+                            kept == [j],
+                            expected,
+                            "key {j}, word {word}, {widen} {factor} {off}"
+                        );
+                        decided[usize::from(expected)] += 1;
+                    }
+                }
+            }
+        }
+        assert!(decided[0] > 200 && decided[1] > 200, "both decisions occur: {decided:?}");
+    }
+}

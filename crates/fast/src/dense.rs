@@ -1,0 +1,267 @@
+//! The dense backward pass by tiles, `W` recomputed in each.
+//!
+//! # Order, whatever the number of threads
+//!
+//! The rows of a key head's group are cut into `R` blocks and its keys into `K` blocks. With `M = max(R, K)`, step
+//! `t = 0, ..., M - 1` works on the pairs `(r, (r + t) mod M)`, all at once: within a step no two pairs share a block of rows
+//! or of keys, so each pair may add to its own `dq` and its own `dk, dv` without a lock. Over all steps each pair comes once.
+//! The terms of `dq_r` are therefore added in the order of `t`, those of `dk, dv` likewise, and no sum is split.
+
+use super::forward::{head, pack_heads, tile};
+use super::lanes::{Dispatch, Real};
+use super::panels::Panels;
+use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
+use super::scores::{RowTerms, Scoring, weights_and_slopes};
+use super::visible::{Share, Visible, within};
+use aligned_vec::{AVec, avec};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+use std::ops::Range;
+use sus_reference::forward::Saved;
+use sus_reference::problem::Problem;
+
+/// Rows of a tile, a multiple of the rows that a product holds in registers.
+const ROWS: usize = 96;
+
+/// Blocks along an axis, about.
+const BLOCKS: usize = 32;
+
+/// The memory that a backward pass needs beside its results.
+#[derive(Debug, Default)]
+pub(super) struct Memory<T> {
+    pub(super) keys: Vec<Panels<T>>,
+    pub(super) values: Vec<Panels<T>>,
+}
+
+/// What all blocks share.
+struct Shared<'a, T> {
+    problem: &'a Problem<T>,
+    visible: Visible,
+    keys: &'a [Panels<T>],
+    values: &'a [Panels<T>],
+    scoring: Scoring<T>,
+    /// `lse` and `delta - dlse` of each row.
+    terms: &'a [RowTerms<T>],
+}
+
+/// Fills `dq`, `dk` and `dv`, given `delta - dlse` and `lse`.
+pub(super) fn run<T: Real>(
+    dispatch: Dispatch,
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    delta: &[T],
+    memory: &mut Memory<T>,
+    [dq, dk, dv]: [&mut [T]; 3],
+) {
+    let sizes = problem.sizes();
+    for gradient in [&mut *dq, &mut *dk, &mut *dv] {
+        gradient.fill(T::zero());
+    }
+    if sizes.batch * sizes.queries * sizes.keys == 0 {
+        return;
+    }
+    pack_heads(&mut memory.keys, problem.inputs().k.as_slice(), sizes.keys, sizes.features);
+    pack_heads(&mut memory.values, problem.inputs().v.as_slice(), sizes.keys, sizes.value_features);
+    let terms: Vec<RowTerms<T>> = delta
+        .iter()
+        .zip(saved.lse.as_slice())
+        .enumerate()
+        .map(|(at, (&delta, &lse))| RowTerms { lse, delta: delta - problem.dlse(problem.row(at)) })
+        .collect();
+    let shared = Shared {
+        problem,
+        visible: Visible::new(problem.mask(), sizes.queries),
+        keys: &memory.keys,
+        values: &memory.values,
+        scoring: Scoring::new(problem.scale(), problem.options().softcap),
+        terms: &terms,
+    };
+    let group = problem.group() * sizes.queries * sizes.features;
+    let heads = dq.par_chunks_mut(group).zip(
+        dk.par_chunks_mut(sizes.keys * sizes.features)
+            .zip(dv.par_chunks_mut(sizes.keys * sizes.value_features)),
+    );
+    heads.enumerate().for_each(|(key_head, (dq, (dk, dv)))| {
+        head_gradients(dispatch, &shared, key_head, [dq, dk, dv]);
+    });
+}
+
+/// Keys or queries per block: about a 32nd of them, in whole tiles.
+fn block_length<T: Real>(n: usize) -> usize {
+    n.div_ceil(BLOCKS).next_multiple_of(tile::<T>())
+}
+
+/// A block of rows of one query head.
+struct RowBlock<'a, T> {
+    /// `b Hq + h`.
+    head: usize,
+    rows: Range<usize>,
+    dq: &'a mut [T],
+}
+
+/// A block of keys.
+struct KeyBlock<'a, T> {
+    keys: Range<usize>,
+    dk: &'a mut [T],
+    dv: &'a mut [T],
+}
+
+/// The gradients of one key head; `number` is `b Hk + key head`, so its query heads are `number g, ...`.
+fn head_gradients<T: Real>(
+    dispatch: Dispatch,
+    shared: &Shared<'_, T>,
+    number: usize,
+    [dq, dk, dv]: [&mut [T]; 3],
+) {
+    let sizes = shared.problem.sizes();
+    let length = block_length::<T>(sizes.queries);
+    let mut row_blocks: Vec<RowBlock<'_, T>> = Vec::new();
+    for (at, dq) in dq.chunks_mut(sizes.queries * sizes.features).enumerate() {
+        let blocks = dq.chunks_mut(length * sizes.features).enumerate();
+        row_blocks.extend(blocks.map(|(block, dq)| {
+            let first = block * length;
+            let rows = first..first + dq.len() / sizes.features;
+            RowBlock { head: number * shared.problem.group() + at, rows, dq }
+        }));
+    }
+    let length = block_length::<T>(sizes.keys);
+    let blocks =
+        dk.chunks_mut(length * sizes.features).zip(dv.chunks_mut(length * sizes.value_features));
+    let mut key_blocks: Vec<KeyBlock<'_, T>> = blocks
+        .enumerate()
+        .map(|(block, (dk, dv))| {
+            let first = block * length;
+            KeyBlock { keys: first..first + dk.len() / sizes.features, dk, dv }
+        })
+        .collect();
+    let steps = row_blocks.len().max(key_blocks.len());
+    for step in 0..steps {
+        let mut free: Vec<Option<&mut KeyBlock<'_, T>>> = key_blocks.iter_mut().map(Some).collect();
+        let pairs: Vec<_> = row_blocks
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(at, rows)| {
+                let keys = free.get_mut((at + step) % steps)?.take()?;
+                let share = shared.visible.share(rows.rows.clone(), &keys.keys);
+                (share != Share::Nothing).then_some((rows, keys))
+            })
+            .collect();
+        pairs.into_par_iter().for_each_init(Scratch::default, |scratch, (rows, keys)| {
+            dispatch.run(Pair { shared, number, rows, keys, scratch });
+        });
+    }
+}
+
+/// The memory of one task: the rows of `q` and `G`, packed, and a tile of `W` and one of `dS`.
+struct Scratch<T: Real> {
+    q: Vec<[T; BLOCK]>,
+    g: Vec<[T; BLOCK]>,
+    w: AVec<T::TileRow>,
+    ds: AVec<T::TileRow>,
+}
+
+impl<T: Real> Default for Scratch<T> {
+    fn default() -> Self {
+        let [w, ds] = [avec![T::BLANK; ROWS], avec![T::BLANK; ROWS]];
+        Scratch { q: Vec::new(), g: Vec::new(), w, ds }
+    }
+}
+
+/// A block of rows and a block of keys.
+struct Pair<'a, 'b, T: Real> {
+    shared: &'a Shared<'a, T>,
+    /// `b Hk + key head`.
+    number: usize,
+    rows: &'a mut RowBlock<'b, T>,
+    keys: &'a mut KeyBlock<'b, T>,
+    scratch: &'a mut Scratch<T>,
+}
+
+impl<T: Real> WithSimd for Pair<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Pair { shared, number, rows: row_block, keys: key_block, scratch } = self;
+        let inputs = shared.problem.inputs();
+        let sizes = shared.problem.sizes();
+        let (d, e) = (sizes.features, sizes.value_features);
+        let q = head(inputs.q.as_slice(), row_block.head, sizes.queries * d);
+        let g = head(inputs.g.as_slice(), row_block.head, sizes.queries * e);
+        let k = head(inputs.k.as_slice(), number, sizes.keys * d);
+        let terms = head(shared.terms, row_block.head, sizes.queries);
+        let width = tile::<T>();
+        let row_tiles = row_block.rows.clone().step_by(ROWS);
+        for (rows, dq) in row_tiles.zip(row_block.dq.chunks_mut(ROWS * d)) {
+            let rows = rows..(rows + ROWS).min(row_block.rows.end);
+            let q = &q[rows.start * d..rows.end * d];
+            let g = &g[rows.start * e..rows.end * e];
+            let count = rows.len();
+            pack_left(q, d, &mut scratch.q);
+            pack_left(g, e, &mut scratch.g);
+            let dk_and_dv =
+                key_block.dk.chunks_mut(width * d).zip(key_block.dv.chunks_mut(width * e));
+            for (first, (dk, dv)) in key_block.keys.clone().step_by(width).zip(dk_and_dv) {
+                let keys = first..(first + width).min(key_block.keys.end);
+                let share = shared.visible.share(rows.clone(), &keys);
+                if share == Share::Nothing {
+                    continue;
+                }
+                let Scratch { q: packed_q, g: packed_g, w, ds } = &mut *scratch;
+                for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
+                    let panel = key / T::PANEL;
+                    let products = [
+                        (&*packed_q, d, shared.keys, &mut *w),
+                        (&*packed_g, e, shared.values, &mut *ds),
+                    ];
+                    for (left, depth, panels, c) in products {
+                        let right = (panels[number].panel(panel), T::PANEL);
+                        let c = (&mut T::flat(c)[at * T::PANEL..], width);
+                        multiply(
+                            simd,
+                            Store::Replace,
+                            (Left::Packed(left), count),
+                            right,
+                            depth,
+                            c,
+                        );
+                    }
+                }
+                let tile_rows = w.iter_mut().zip(ds.iter_mut());
+                for (i, (w, ds)) in rows.clone().zip(tile_rows) {
+                    let (w, ds) = (w.as_mut(), ds.as_mut());
+                    weights_and_slopes::<S, T>(&shared.scoring, terms[i], w, ds);
+                    if share == Share::Part {
+                        let seen = within(&shared.visible.row(i), &keys);
+                        for x in [w, ds] {
+                            x[..seen.start].fill(T::zero());
+                            x[seen.end..].fill(T::zero());
+                        }
+                    }
+                }
+                let k = &k[keys.start * d..keys.end * d];
+                add(simd, (Left::Columns(w), keys.len()), (g, e), count, dv);
+                add(simd, (Left::Columns(ds), keys.len()), (q, d), count, dk);
+                add(simd, (Left::Rows(ds), count), (k, d), keys.len(), dq);
+            }
+        }
+    }
+}
+
+/// `c += left right`, where `right` and `c` are contiguous and have `columns` columns.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+fn add<S: Simd, T: Real>(
+    simd: S,
+    left: (Left<'_, T>, usize),
+    (right, columns): (&[T], usize),
+    depth: usize,
+    c: &mut [T],
+) {
+    let right = (Right { data: right, stride: columns }, columns);
+    multiply(simd, Store::Add, left, right, depth, (c, columns));
+}

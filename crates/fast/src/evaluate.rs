@@ -1,0 +1,188 @@
+//! One evaluation end to end, by the fast path where it serves.
+
+use super::lanes::Real;
+use super::path::{Path, Paths, Reason};
+use super::{Workspace, backward, forward, forward_and_sample, sus_backward};
+use sus_reference::backward::Gradients;
+use sus_reference::error::Error;
+use sus_reference::evaluation::{Evaluation, SampledMask};
+use sus_reference::forward::Saved;
+use sus_reference::problem::Problem;
+use sus_reference::scalar::Scalar;
+use sus_reference::sus::{Draw, sample, sampled_values};
+
+/// An evaluation, and the paths that it took.
+///
+/// # Examples
+/// ```
+/// use sus_fast::{Evaluated, Path, Reason, evaluate};
+/// let problem = sus_corpus::named("bias_broadcast").unwrap().problem;
+/// let Evaluated { evaluation, paths } = evaluate::<f32>(&problem, None, None)?;
+/// assert_eq!((paths.forward, paths.backward), (Some(Path::Fast), Path::Plain(Reason::BiasGradient)));
+/// assert!(evaluation.gradients.dbias.is_some());
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluated<T> {
+    /// The results.
+    pub evaluation: Evaluation<T>,
+    /// How they came about.
+    pub paths: Paths,
+}
+
+/// [`evaluate`](sus_reference::evaluation::evaluate) by the fast path where it serves: the same mask, and numbers within rounding.
+///
+/// # Errors
+/// Those of [`evaluate`](sus_reference::evaluation::evaluate).
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let fast = sus_fast::evaluate::<f64>(&problem, None, None)?;
+/// assert_eq!(fast.evaluation.gradients.dq.shape(), problem.inputs().q.shape());
+/// println!("{}", fast.paths); // which path each pass took, and why
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+pub fn evaluate<T: Real>(
+    exact: &Problem<f64>,
+    given: Option<&Saved<f64>>,
+    draw: Option<&Draw>,
+) -> Result<Evaluated<T>, Error> {
+    let problem: Problem<T> = exact.cast()?;
+    let mut workspace = Workspace::default();
+    let (saved, sample, mask_path) = match (given, draw) {
+        (Some(given), Some(draw)) => {
+            let path = Path::Plain(Reason::GivenForward);
+            (given.cast(), Some(sample(exact, given, draw)?), Some(path))
+        }
+        (Some(given), None) => (given.cast(), None, None),
+        (None, Some(draw)) => {
+            let (saved, sample, path) = forward_and_sample(exact, &problem, draw, &mut workspace)?;
+            (saved, Some(sample), Some(path))
+        }
+        (None, None) => (forward(&problem, &mut workspace), None, None),
+    };
+    let (gradients, backward, mask) = match sample {
+        None => {
+            let (gradients, path) = backward(&problem, &saved, &mut workspace);
+            (gradients, path, None)
+        }
+        Some(sample) => {
+            let (gradients, path) = sus_backward(&problem, &saved, &sample, &mut workspace);
+            let values = sampled_values(&problem, &saved, &sample);
+            (gradients, path, Some(SampledMask { sample, values }))
+        }
+    };
+    let forward = given.is_none().then_some(Path::Fast);
+    let paths = Paths { forward, mask: mask_path, backward };
+    Ok(Evaluated { evaluation: Evaluation { saved, gradients, mask }, paths })
+}
+
+/// An implementation of all passes in one arithmetic: the fast one or the definition.
+///
+/// # Examples
+/// ```
+/// use sus_reference::evaluation::relative_errors;
+/// use sus_fast::Passes;
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let gradients = |passes: Passes<f64>| (passes.evaluate)(&problem, None, None).map(|it| it.evaluation.gradients);
+/// // The choice of an implementation is a value; the two differ by rounding.
+/// let errors = relative_errors(&gradients(Passes::fast())?, &gradients(Passes::plain())?);
+/// assert!(errors.iter().all(|&(_, error)| error < 1e-13));
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Passes<T> {
+    /// Problem, given forward pass, draw.
+    pub evaluate: Evaluate<T>,
+    /// The dense backward pass.
+    pub backward: fn(&Problem<T>, &Saved<T>) -> Gradients<T>,
+}
+
+/// Problem, given forward pass and draw to an evaluation.
+///
+/// # Examples
+/// ```
+/// use sus_fast::{Evaluate, evaluate};
+/// let evaluate: Evaluate<f32> = evaluate::<f32>;
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// // A given forward pass is used as it is.
+/// assert_eq!(evaluate(&problem, Some(&saved), None)?.evaluation.saved, saved.cast());
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+pub type Evaluate<T> =
+    fn(&Problem<f64>, Option<&Saved<f64>>, Option<&Draw>) -> Result<Evaluated<T>, Error>;
+
+impl<T: Real> Passes<T> {
+    /// By the kernels, where they serve.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_fast::Passes;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// let found = (Passes::<f32>::fast().evaluate)(&problem, None, None)?;
+    /// assert_eq!(found.paths.to_string(), "forward fast, backward fast");
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn fast() -> Self {
+        Passes {
+            evaluate,
+            backward: |problem, saved| backward(problem, saved, &mut Workspace::default()).0,
+        }
+    }
+}
+
+impl<T: Scalar> Passes<T> {
+    /// By the definition, as asked.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_fast::Passes;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// let found = (Passes::<f64>::asked_plain().evaluate)(&problem, None, None)?;
+    /// assert_eq!(found.paths.to_string(), "forward plain (asked for), backward plain (asked for)");
+    /// assert_eq!(found.evaluation, sus_reference::evaluation::evaluate(&problem, None, None)?);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn asked_plain() -> Self {
+        let evaluate: Evaluate<T> = |p, given, draw| evaluate_plain(p, given, draw, Reason::Asked);
+        Passes { evaluate, backward: sus_reference::backward::backward }
+    }
+
+    /// By the definition, which is all there is for this arithmetic.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_fast::{Passes, Path, Reason};
+    /// use sus_reference::scalar::Dd;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// let found = (Passes::<Dd>::plain().evaluate)(&problem, None, None)?; // there are no kernels in double-double
+    /// assert_eq!(found.paths.backward, Path::Plain(Reason::Arithmetic));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn plain() -> Self {
+        let evaluate: Evaluate<T> =
+            |p, given, draw| evaluate_plain(p, given, draw, Reason::Arithmetic);
+        Passes { evaluate, backward: sus_reference::backward::backward }
+    }
+}
+
+fn evaluate_plain<T: Scalar>(
+    problem: &Problem<f64>,
+    given: Option<&Saved<f64>>,
+    draw: Option<&Draw>,
+    reason: Reason,
+) -> Result<Evaluated<T>, Error> {
+    let evaluation = sus_reference::evaluation::evaluate(problem, given, draw)?;
+    let path = Path::Plain(reason);
+    let paths = Paths {
+        forward: given.is_none().then_some(path),
+        mask: draw.is_some().then_some(path),
+        backward: path,
+    };
+    Ok(Evaluated { evaluation, paths })
+}

@@ -1,0 +1,257 @@
+//! The two hardware floats as vectors: what the kernels need of an instruction set, and the choice of one.
+//!
+//! [`pulp`] detects the instruction set at run time and compiles each kernel once for each of them. Without one that it
+//! knows, or on request, the kernels run [portably](Dispatch::Portable), one lane wide and without fused operations.
+//! Results depend on that choice in their last bits, and on nothing else about the machine.
+
+use pulp::{Arch, Simd, WithSimd};
+use sus_reference::scalar::Scalar;
+
+/// Which instructions the kernels use.
+///
+/// # Examples
+/// ```
+/// use sus_fast::{Dispatch, Workspace, forward};
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// // The machine's own instructions may give other last bits, and no more than that.
+/// let [native, portable] = [Dispatch::Native, Dispatch::Portable].map(|it| forward(&problem, &mut Workspace::new(it)));
+/// let pairs = native.lse.as_slice().iter().zip(portable.lse.as_slice());
+/// assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-13));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dispatch {
+    /// The widest vectors that this machine has.
+    #[default]
+    Native,
+    /// No vector instructions beyond the target's baseline.
+    Portable,
+}
+
+impl Dispatch {
+    /// Runs a kernel.
+    pub(super) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
+        match self {
+            Dispatch::Native => Arch::new().dispatch(kernel),
+            Dispatch::Portable => Simd::vectorize(pulp::Scalar, kernel),
+        }
+    }
+}
+
+/// `f32` and `f64`, with their vectors. Nothing else implements it.
+///
+/// # Examples
+/// ```
+/// use sus_fast::{Real, evaluate};
+/// use sus_reference::problem::Problem;
+/// fn largest_dq<T: Real>(problem: &Problem<f64>) -> Result<f64, sus_reference::Error> {
+///     let gradients = evaluate::<T>(problem, None, None)?.evaluation.gradients;
+///     Ok(gradients.dq.as_slice().iter().fold(0.0, |largest, x| x.to_f64().abs().max(largest)))
+/// }
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let (single, double) = (largest_dq::<f32>(&problem)?, largest_dq::<f64>(&problem)?);
+/// assert!(single != double && (single / double - 1.0).abs() < 1e-4);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+pub trait Real: Scalar + Default + private::Vectors {}
+
+/// Lanes of the widest vector.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Bits of a lane that can be set.
+pub(super) const MARKS: usize = 32;
+
+impl Real for f32 {}
+impl Real for f64 {}
+
+pub(super) mod private {
+    use pulp::Simd;
+
+    /// Vector operations, and a fast exponential.
+    pub trait Vectors: Sized + Copy {
+        /// A vector of an instruction set.
+        type Vector<S: Simd>: Copy;
+        /// The unit roundoff `u`.
+        const ROUNDOFF: f64;
+        /// Keys side by side in a packed panel: four vectors of the widest kind.
+        const PANEL: usize;
+        /// A row of a tile: three panels wide, a multiple of the six rows that a product holds in registers.
+        type TileRow: Copy + Send + Sync + AsRef<[Self]> + AsMut<[Self]> + std::fmt::Debug;
+        /// A row of zeros.
+        const BLANK: Self::TileRow;
+        /// A tile as one slice.
+        fn flat(tile: &mut [Self::TileRow]) -> &mut [Self];
+        /// The elements as whole vectors and a rest.
+        fn vectors<S: Simd>(x: &[Self]) -> (&[Self::Vector<S>], &[Self]);
+        /// The elements as whole vectors and a rest, to write.
+        fn vectors_mut<S: Simd>(x: &mut [Self]) -> (&mut [Self::Vector<S>], &mut [Self]);
+        /// Fewer elements than a vector has, then zeros.
+        fn load_part<S: Simd>(simd: S, x: &[Self]) -> Self::Vector<S>;
+        /// The first elements of a vector.
+        fn store_part<S: Simd>(simd: S, x: &mut [Self], vector: Self::Vector<S>);
+        /// The same number in every lane.
+        fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+        /// `a + b`.
+        fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// `a b + c`, rounded once where the machine can.
+        fn multiply_add<S: Simd>(
+            simd: S,
+            a: Self::Vector<S>,
+            b: Self::Vector<S>,
+            c: Self::Vector<S>,
+        ) -> Self::Vector<S>;
+        /// The larger number of each lane.
+        fn larger<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// The sum of the lanes.
+        fn sum<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
+        /// The largest lane.
+        fn largest<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
+        /// Bits for each lane.
+        type Marks<S: Simd>: Copy;
+        /// No bit.
+        fn no_marks<S: Simd>(simd: S) -> Self::Marks<S>;
+        /// Sets this bit, below [`MARKS`](super::MARKS), of the lanes that are at most 0.
+        fn mark<S: Simd>(
+            simd: S,
+            marks: Self::Marks<S>,
+            x: Self::Vector<S>,
+            bit: usize,
+        ) -> Self::Marks<S>;
+        /// The bits of each lane; zeros beyond the last one.
+        fn marks_of_lanes<S: Simd>(marks: Self::Marks<S>) -> [u32; super::MAX_LANES];
+        /// `e^x`, see [`exp`](crate::exp).
+        fn exp_fast<S: Simd>(x: Self) -> Self;
+        /// `e^x` of each number.
+        fn exponentials<S: Simd, const N: usize>(x: [Self; N]) -> [Self; N];
+        /// A random word, rounded to nearest.
+        fn from_word(x: u32) -> Self;
+    }
+}
+
+macro_rules! vectors_of {
+    (
+        $t:ty, $vector:ident, $panel:literal, $exp:path, $as:ident, $as_mut:ident, $load:ident, $store:ident,
+        $splat:ident, $add:ident, $multiply_add:ident, $larger:ident, $sum:ident, $largest:ident,
+        ($bits:ty, $marks:ident, $as_mut_marks:ident, $splat_marks:ident, $or:ident, $select:ident, $at_most:ident)
+    ) => {
+        impl private::Vectors for $t {
+            type Vector<S: Simd> = S::$vector;
+            const ROUNDOFF: f64 = <$t>::EPSILON as f64 / 2.0;
+            const PANEL: usize = $panel;
+            type TileRow = [$t; 3 * $panel];
+            const BLANK: Self::TileRow = [0.0; 3 * $panel];
+            #[inline(always)]
+            fn flat(tile: &mut [Self::TileRow]) -> &mut [Self] {
+                tile.as_flattened_mut()
+            }
+            #[inline(always)]
+            fn vectors<S: Simd>(x: &[Self]) -> (&[S::$vector], &[Self]) {
+                S::$as(x)
+            }
+            #[inline(always)]
+            fn vectors_mut<S: Simd>(x: &mut [Self]) -> (&mut [S::$vector], &mut [Self]) {
+                S::$as_mut(x)
+            }
+            #[inline(always)]
+            fn load_part<S: Simd>(simd: S, x: &[Self]) -> S::$vector {
+                simd.$load(x)
+            }
+            #[inline(always)]
+            fn store_part<S: Simd>(simd: S, x: &mut [Self], vector: S::$vector) {
+                simd.$store(x, vector);
+            }
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: Self) -> S::$vector {
+                simd.$splat(x)
+            }
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
+            }
+            #[inline(always)]
+            fn multiply_add<S: Simd>(
+                simd: S,
+                a: S::$vector,
+                b: S::$vector,
+                c: S::$vector,
+            ) -> S::$vector {
+                simd.$multiply_add(a, b, c)
+            }
+            #[inline(always)]
+            fn larger<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$larger(a, b)
+            }
+            #[inline(always)]
+            fn sum<S: Simd>(simd: S, x: S::$vector) -> Self {
+                simd.$sum(x)
+            }
+            #[inline(always)]
+            fn largest<S: Simd>(simd: S, x: S::$vector) -> Self {
+                simd.$largest(x)
+            }
+            type Marks<S: Simd> = S::$marks;
+            #[inline(always)]
+            fn no_marks<S: Simd>(simd: S) -> S::$marks {
+                simd.$splat_marks(0)
+            }
+            #[inline(always)]
+            fn mark<S: Simd>(simd: S, marks: S::$marks, x: S::$vector, bit: usize) -> S::$marks {
+                let chosen = simd.$at_most(x, simd.$splat(0.0));
+                let bits = simd.$splat_marks(1 << bit);
+                simd.$or(marks, simd.$select(chosen, bits, simd.$splat_marks(0)))
+            }
+            #[inline(always)]
+            fn marks_of_lanes<S: Simd>(marks: S::$marks) -> [u32; MAX_LANES] {
+                let mut lanes: [$bits; MAX_LANES] = [0; MAX_LANES];
+                S::$as_mut_marks(&mut lanes).0[0] = marks;
+                lanes.map(|bits| bits as u32)
+            }
+            #[inline(always)]
+            fn exp_fast<S: Simd>(x: Self) -> Self {
+                Self::exponentials::<S, 1>([x])[0]
+            }
+            #[inline(always)]
+            fn exponentials<S: Simd, const N: usize>(x: [Self; N]) -> [Self; N] {
+                if S::IS_SCALAR { $exp(x, |a, b, c| a * b + c) } else { $exp(x, <$t>::mul_add) }
+            }
+            #[inline(always)]
+            fn from_word(x: u32) -> Self {
+                x as $t
+            }
+        }
+    };
+}
+
+vectors_of!(
+    f64,
+    f64s,
+    32,
+    super::exp::exp_f64,
+    as_simd_f64s,
+    as_mut_simd_f64s,
+    partial_load_f64s,
+    partial_store_f64s,
+    splat_f64s,
+    add_f64s,
+    mul_add_e_f64s,
+    max_f64s,
+    reduce_sum_f64s,
+    reduce_max_f64s,
+    (u64, u64s, as_mut_simd_u64s, splat_u64s, or_u64s, select_u64s, less_than_or_equal_f64s)
+);
+vectors_of!(
+    f32,
+    f32s,
+    64,
+    super::exp::exp_f32,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    partial_load_f32s,
+    partial_store_f32s,
+    splat_f32s,
+    add_f32s,
+    mul_add_e_f32s,
+    max_f32s,
+    reduce_sum_f32s,
+    reduce_max_f32s,
+    (u32, u32s, as_mut_simd_u32s, splat_u32s, or_u32s, select_u32s, less_than_or_equal_f32s)
+);

@@ -1,0 +1,120 @@
+//! What is wrong with a file, in one line that names it.
+
+use std::path::{Path, PathBuf};
+use sus_reference::error::Error;
+
+/// A file that cannot be read, is not what it should be, or cannot be written.
+///
+/// # Examples
+/// ```
+/// use sus_files::TensorFile;
+/// let error = TensorFile::read("fixtures/none.safetensors".as_ref()).unwrap_err();
+/// assert!(error.to_string().starts_with("fixtures/none.safetensors: ")); // the file first
+/// assert_eq!(error.to_string().lines().count(), 1);
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+impl FileError {
+    /// The error of one file.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_files::FileError;
+    /// use sus_files::error::Reason;
+    /// let reason = Reason::Missing { tensor: "lse", expected: "[B,Hq,Nq], beside 'o'" };
+    /// let error = FileError::new("saved.safetensors".as_ref(), reason);
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "saved.safetensors: tensor 'lse': expected one of shape [B,Hq,Nq], beside 'o', found none"
+    /// );
+    /// ```
+    pub fn new(path: &Path, reason: impl Into<Reason>) -> Self {
+        FileError { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// What is wrong with a file.
+///
+/// # Examples
+/// ```
+/// use sus_files::error::Reason;
+/// use sus_files::{Settings, TensorFile};
+/// assert!(matches!(TensorFile::parse(b"not a file"), Err(Reason::Format(_))));
+/// let reason = Settings::from_json(r#"{"c":0}"#).unwrap_err();
+/// assert_eq!(reason.to_string(), r#"metadata key 'c': expected a number above 0, or "inf", found 0"#);
+/// ```
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Not a safetensors file, or a damaged one.
+    #[error("expected a safetensors file, found {0}")]
+    Format(String),
+    /// A tensor that must be there is not.
+    #[error("tensor '{tensor}': expected one of shape {expected}, found none")]
+    Missing {
+        /// The tensor's name.
+        tensor: &'static str,
+        /// Its shape, in the letters of the specification.
+        expected: &'static str,
+    },
+    /// A tensor that the format does not know.
+    #[error("tensor '{tensor}': expected one of {expected}, found an unknown name")]
+    UnknownTensor {
+        /// The name found.
+        tensor: String,
+        /// The names known.
+        expected: &'static str,
+    },
+    /// A tensor of another type.
+    #[error("tensor '{tensor}': expected dtype {expected}, found {found}")]
+    Dtype {
+        /// The tensor's name.
+        tensor: String,
+        /// The legal types.
+        expected: &'static str,
+        /// The type found.
+        found: String,
+    },
+    /// A tensor with another number of axes.
+    #[error("tensor '{tensor}': expected {expected} axes, found shape {found:?}")]
+    Rank {
+        /// The tensor's name.
+        tensor: String,
+        /// The number of axes.
+        expected: usize,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// A key of the metadata that means nothing, or a value that it cannot have.
+    #[error("metadata key '{key}': expected {expected}, found {found}")]
+    Metadata {
+        /// The key within `__metadata__["sus_oracle"]`.
+        key: String,
+        /// What would be legal.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// An option of the command that says something else than the file.
+    #[error("option '{key}': expected {file}, as the file says, found {command}")]
+    Contradiction {
+        /// The option's name in the files.
+        key: &'static str,
+        /// The file's value.
+        file: String,
+        /// The command's value.
+        command: String,
+    },
+    /// The content is not a legal problem.
+    #[error("{0}")]
+    Invalid(#[from] Error),
+}

@@ -1,0 +1,165 @@
+//! Every mask of a small problem, with its probability, in double-double arithmetic.
+
+use num_traits::{One, Zero};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use sus_reference::backward::{DenseWeights, Gradients, backward};
+use sus_reference::forward::{Saved, forward};
+use sus_reference::problem::{Inputs, Options, Problem};
+use sus_reference::scalar::{Dd, Scalar};
+use sus_reference::sus::rule::{Budget, Rule, keep_probability};
+use sus_reference::sus::sampler::{Sampler, systematic};
+use sus_reference::sus::{Pattern, Sample, sus_backward};
+use sus_reference::tensor::Tensor;
+
+/// A problem with every feature: a group, a bias that broadcasts, a sink, a cotangent of `lse`, a softcap, causal.
+pub(super) fn problem(sizes: [usize; 7], stream: u64) -> Problem<f64> {
+    let [b, hk, group, nq, nk, d, e] = sizes;
+    let mut rng = ChaCha8Rng::from_seed(*b"sus-oracle selftest of its laws.");
+    rng.set_stream(stream);
+    let mut tensor = |shape| Tensor::from_fn(shape, |_| f64::from(rng.next_u32() % 33) / 8.0 - 2.0);
+    let hq = hk * group;
+    let inputs = Inputs {
+        q: tensor([b, hq, nq, d]),
+        k: tensor([b, hk, nk, d]),
+        v: tensor([b, hk, nk, e]),
+        g: tensor([b, hq, nq, e]),
+        dlse: Some(tensor([b, hq, nq, 1])),
+        bias: Some(tensor([1, hq, 1, nk])),
+        sink: Some(tensor([1, 1, 1, hq]).as_slice().to_vec()),
+    };
+    let options = Options { causal: true, softcap: Some(1.5), ..Options::default() };
+    Problem::new(inputs, options).expect("a legal problem")
+}
+
+/// All gradients in one list.
+pub(super) fn flat(gradients: &Gradients<Dd>) -> Vec<Dd> {
+    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    let tensors = [dq, dk, dv].into_iter().chain(dbias);
+    let numbers = tensors.flat_map(|tensor| tensor.as_slice().iter().copied());
+    numbers.chain(dsink.iter().flatten().copied()).collect()
+}
+
+/// What enumeration gives of the gradients.
+pub(super) struct Moments {
+    /// The dense gradients.
+    pub(super) dense: Vec<Dd>,
+    /// The mean of the sampled ones.
+    pub(super) mean: Vec<Dd>,
+    /// Their variance.
+    pub(super) variance: Vec<Dd>,
+    /// Masks.
+    pub(super) masks: usize,
+    /// The expected number of kept entries, by row.
+    pub(super) expected: Vec<Dd>,
+}
+
+/// The mean and the variance over all masks; rows are independent of each other.
+pub(super) fn moments(problem: &Problem<f64>, c: f64, rule: Rule, sampler: Sampler) -> Moments {
+    let problem: Problem<Dd> = problem.cast().expect("finite numbers");
+    let saved = forward(&problem);
+    let budget = Budget::new(c).expect("a budget above 0");
+    let mut lambda = Vec::new();
+    let laws: Vec<Vec<(Dd, Vec<u32>)>> = (0..problem.row_count())
+        .map(|at| {
+            let (row_lambda, law) = row_law(&problem, &saved, at, budget, rule, sampler);
+            lambda.push(row_lambda);
+            law
+        })
+        .collect();
+    let dense = flat(&backward(&problem, &saved));
+    let (mut mean, mut square) = (vec![Dd::zero(); dense.len()], vec![Dd::zero(); dense.len()]);
+    let mut expected = vec![Dd::zero(); laws.len()];
+    let mut choice = vec![0; laws.len()];
+    let mut masks = 0;
+    loop {
+        let chosen = || laws.iter().zip(&choice).map(|(law, &at)| &law[at]);
+        let p = chosen().fold(Dd::one(), |p, (q, _)| p * *q);
+        let (mut offsets, mut columns) = (vec![0], Vec::new());
+        for (row, (_, kept)) in chosen().enumerate() {
+            columns.extend_from_slice(kept);
+            offsets.push(columns.len());
+            expected[row] += p * Dd::from_f64(kept.len() as f64);
+        }
+        let pattern = Pattern::new(laws.len(), problem.sizes().keys, offsets, columns);
+        let pattern = pattern.expect("keys in order");
+        let sample = Sample { pattern, lambda: lambda.clone(), expected: Vec::new() };
+        for (at, x) in flat(&sus_backward(&problem, &saved, &sample)).into_iter().enumerate() {
+            mean[at] += p * x;
+            let off = x - dense[at];
+            square[at] += p * off * off;
+        }
+        masks += 1;
+        let Some(next) = (0..laws.len()).find(|&row| choice[row] + 1 < laws[row].len()) else {
+            break;
+        };
+        choice[next] += 1;
+        choice[..next].fill(0);
+    }
+    Moments { dense, mean, variance: square, masks, expected }
+}
+
+/// `lambda` of a row, and each mask that the row can have with its probability.
+fn row_law(
+    problem: &Problem<Dd>,
+    saved: &Saved<Dd>,
+    at: usize,
+    budget: Budget,
+    rule: Rule,
+    sampler: Sampler,
+) -> (f64, Vec<(Dd, Vec<u32>)>) {
+    let row = problem.row(at);
+    let visible = problem.mask().visible(row.i);
+    let weights = DenseWeights { problem, saved };
+    let w: Vec<Dd> = visible.clone().map(|j| weights.at(row, j).w).collect();
+    let plain: Vec<f64> = w.iter().map(|w| w.to_f64()).collect();
+    let lambda = rule.lambda(budget, &plain);
+    let q: Vec<Dd> =
+        w.iter().map(|&w| keep_probability(Dd::from_f64(lambda.min(1e300)), w)).collect();
+    let key = |n: usize| (visible.start + n) as u32;
+    let law = match sampler {
+        Sampler::Bernoulli => {
+            q.iter().enumerate().fold(vec![(Dd::one(), Vec::new())], |law, (n, &q)| {
+                let mut next = Vec::new();
+                for (p, kept) in law {
+                    if q < Dd::one() {
+                        next.push((p * (Dd::one() - q), kept.clone()));
+                    }
+                    if q > Dd::zero() {
+                        let mut kept = kept;
+                        kept.push(key(n));
+                        next.push((p * q, kept));
+                    }
+                }
+                next
+            })
+        }
+        Sampler::Systematic => {
+            let most = Dd::from_f64(budget.get());
+            let cuts = fractions(&q);
+            let pieces = cuts.windows(2).filter(|piece| piece[0] < piece[1]);
+            let middle = |piece: &[Dd]| (piece[0] + piece[1]) * Dd::from_f64(0.5);
+            pieces
+                .map(|piece| {
+                    let kept = systematic(&q, middle(piece), most);
+                    (piece[1] - piece[0], kept.into_iter().map(key).collect())
+                })
+                .collect()
+        }
+    };
+    (lambda, law)
+}
+
+/// 0, 1 and the fractional parts of the running sums of what is undecided, in order.
+fn fractions(q: &[Dd]) -> Vec<Dd> {
+    let (mut cuts, mut sum) = (vec![Dd::zero(), Dd::one()], Dd::zero());
+    for &q in q.iter().filter(|&&q| q < Dd::one()) {
+        sum += q;
+        if sum >= Dd::one() {
+            sum -= Dd::one();
+        }
+        cuts.push(sum);
+    }
+    cuts.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
+    cuts
+}

@@ -1,0 +1,222 @@
+//! The kill matrix: every kernel of the gallery on every case, under our verdict and under the rules in use today.
+
+mod cell;
+mod report;
+mod tally;
+
+pub use cell::{Cell, Outputs, RightErrors};
+pub use tally::{PASSED, Survivor, Tally};
+
+use super::arithmetic::{Arithmetic, Format};
+use super::rivals::{Compared, RIVALS, Rival};
+use super::{Kernel, Launch, plain_kernel};
+use rayon::prelude::*;
+use sus_bounds::Recipe;
+use sus_corpus::Case;
+use sus_reference::backward::Gradients;
+use sus_reference::error::Error;
+use sus_reference::forward::{Saved, forward};
+use sus_reference::sus::sample;
+use sus_verdict::{self as verdict};
+
+/// The recipes of the matrix.
+///
+/// # Examples
+/// ```
+/// use sus_mutants::matrix::RECIPES;
+/// use sus_bounds::Recipe;
+/// assert!(RECIPES.iter().all(|name| Recipe::built_in(name).is_some()));
+/// ```
+pub const RECIPES: [&str; 4] = ["f64", "f32", "flash-bf16", "flash-f16"];
+
+/// The cases of a quick run.
+///
+/// # Examples
+/// ```
+/// use sus_corpus as cases;
+/// use sus_mutants::{matrix::QUICK};
+/// assert!(QUICK.iter().all(|name| cases::named(name).is_some()));
+/// ```
+pub const QUICK: [&str; 3] = ["primes", "square_causal", "sus"];
+
+/// One case at one recipe: a column of the matrix.
+///
+/// # Examples
+/// ```
+/// use sus_corpus as cases;
+/// use sus_mutants::{kernels, matrix::Matrix, named};
+/// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+/// let kernels = right.chain(named("delta_missing")).collect();
+/// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+/// let column = &matrix.columns[0];
+/// assert_eq!((column.case, column.recipe, column.cells.len()), ("primes", "f32", matrix.kernels.len()));
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// The case.
+    pub case: &'static str,
+    /// The recipe.
+    pub recipe: &'static str,
+    /// What became of each kernel, in the matrix's order; `None` where it does not apply.
+    pub cells: Vec<Option<Cell>>,
+}
+
+/// The whole matrix.
+///
+/// # Examples
+/// ```
+/// use sus_corpus as cases;
+/// use sus_mutants::{matrix::{Matrix}, named};
+/// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
+/// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
+/// assert_eq!((matrix.kernels.len(), matrix.columns.len()), (1, 1));
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    /// The kernels that ran.
+    pub kernels: Vec<&'static Kernel>,
+    /// The columns, case by case.
+    pub columns: Vec<Column>,
+}
+
+impl Matrix {
+    /// Runs kernels on the given cases at the given recipes. Without right kernels every wrong run counts as one that
+    /// shows. SUS is not run by recipes that store weights in 16 bits: they decide most entries otherwise.
+    ///
+    /// # Errors
+    /// Those of [`Judge::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_corpus as cases;
+    /// use sus_mutants::{kernels, matrix::Matrix};
+    /// let matrix = Matrix::run(kernels(), &[cases::named("primes").unwrap()], &["f32"])?;
+    /// assert_eq!((matrix.ours().passed, matrix.ours().rejected), (0, 0));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn run(
+        kernels: Vec<&'static Kernel>,
+        cases: &[Case],
+        recipes: &[&'static str],
+    ) -> Result<Self, Error> {
+        let of_case = |case| recipes.iter().map(move |&recipe| (case, recipe));
+        let pairs: Vec<(&Case, &'static str)> = cases
+            .iter()
+            .flat_map(of_case)
+            .filter(|(case, recipe)| case.draw.is_none() || !recipe.starts_with("eager"))
+            .collect();
+        let columns = pairs.into_par_iter().map(|(case, recipe)| column(&kernels, case, recipe));
+        let columns = columns.collect::<Result<_, _>>()?;
+        Ok(Matrix { kernels, columns })
+    }
+
+    /// The cells of a kernel, with their columns.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_corpus as cases;
+    /// use sus_mutants::{kernels, matrix::Matrix, named};
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let kernels = right.chain(named("delta_missing")).collect();
+    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
+    /// let cells: Vec<_> = matrix.row(named("delta_missing").unwrap()).collect();
+    /// assert!(cells.len() == 1 && cells[0].1.visible);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn row<'a>(&'a self, kernel: &Kernel) -> impl Iterator<Item = (&'a Column, &'a Cell)> {
+        let at = self.kernels.iter().position(|other| other.name == kernel.name);
+        self.columns.iter().filter_map(move |column| Some((column, column.cells[at?].as_ref()?)))
+    }
+}
+
+/// One column.
+fn column(kernels: &[&Kernel], case: &Case, recipe: &'static str) -> Result<Column, Error> {
+    let recipe = Recipe::built_in(recipe).expect("a built-in recipe");
+    let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+    let stages = launch.all_stages();
+    let launch = launch.sharing(&stages);
+    let judged = verdict::Case::new(case.problem.clone(), case.settings.clone());
+    let judge = super::judge(&judged, &recipe).build()?;
+    let saved = forward(&case.problem);
+    let mask = match &case.draw {
+        Some(draw) => Some(sample(&case.problem, &saved, draw)?),
+        None => None,
+    };
+    let truth = truth(&saved, judge.gradients());
+    let plain = Outputs::of_file(&plain_kernel(&launch, mask.as_ref()));
+    let mut errors = RightErrors::default();
+    let run = |kernel: &Kernel| (kernel.run)(&launch).map(|run| (Outputs::of_file(&run), run));
+    let runs: Vec<_> = kernels.iter().map(|kernel| (*kernel, run(kernel))).collect();
+    for (_, run) in runs.iter().filter(|(kernel, _)| !kernel.wrong) {
+        if let Some((outputs, _)) = run {
+            errors.include(outputs, &truth);
+        }
+    }
+    let cells = runs.iter().map(|(_, run)| {
+        let (outputs, candidate) = run.as_ref()?;
+        let verdict = judge.check(candidate);
+        let compare = Comparison { outputs, truth: &truth, plain: &plain, launch: &launch };
+        let led = verdict.findings.iter().filter(|finding| finding.outcome == verdict.outcome);
+        Some(Cell {
+            outcome: verdict.outcome,
+            rule: led.map(|finding| finding.rule).min(),
+            used: verdict
+                .tensors
+                .iter()
+                .filter_map(|t| t.worst.as_ref())
+                .map(|w| w.ratio)
+                .fold(0.0, f64::max),
+            visible: errors.shows(outputs, &truth),
+            rivals: RIVALS.iter().map(|rival| compare.passes(rival)).collect(),
+        })
+    });
+    Ok(Column { case: case.name, recipe: recipe_name(&recipe), cells: cells.collect() })
+}
+
+/// The recipe's own name, as the matrix has it.
+fn recipe_name(recipe: &Recipe) -> &'static str {
+    Recipe::NAMES.into_iter().find(|name| *name == recipe.name).expect("a built-in recipe")
+}
+
+/// The truth, by name.
+fn truth(saved: &Saved<f64>, gradients: &Gradients<f64>) -> Outputs {
+    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    let mut outputs = Outputs::default();
+    let tensors = [("o", &saved.o), ("lse", &saved.lse), ("dq", dq), ("dk", dk), ("dv", dv)];
+    outputs.0.extend(tensors.map(|(name, tensor)| (name, tensor.as_slice().to_vec())));
+    outputs.0.extend(dbias.iter().map(|dbias| ("dbias", dbias.as_slice().to_vec())));
+    outputs.0.extend(dsink.iter().map(|dsink| ("dsink", dsink.clone())));
+    outputs
+}
+
+/// What a rival rule is shown.
+struct Comparison<'a> {
+    outputs: &'a Outputs,
+    truth: &'a Outputs,
+    plain: &'a Outputs,
+    launch: &'a Launch<'a>,
+}
+
+impl Comparison<'_> {
+    /// Whether every gradient that the rule judges passes; `None` if it judges none, or knows no `f64`.
+    fn passes(&self, rival: &Rival) -> Option<bool> {
+        let format = self.launch.arithmetic.gradient;
+        if format == Format::F64 {
+            return None;
+        }
+        let judged = ["dq", "dk", "dv", "dbias", "dsink"].into_iter().filter_map(|tensor| {
+            let reference = self.truth.0.get(tensor)?;
+            (rival.passes)(&Compared {
+                tensor,
+                x: &self.outputs.0[tensor],
+                reference,
+                plain: &self.plain.0[tensor],
+                format,
+                softcap: self.launch.problem.options().softcap.is_some(),
+            })
+        });
+        judged.reduce(|a, b| a && b)
+    }
+}

@@ -1,0 +1,369 @@
+//! The backward pass, dense or sampled: one core, given the weights.
+//!
+//! ```text
+//! dP_ij = G_i . v_j      delta_i = G_i . o_i      t_ij = dP_ij - delta_i + dlse_i      dS_ij = W_ij t_ij
+//! dq_i = sum_j dS_ij slope_ij k_j      dk_j = sum_i dS_ij slope_ij q_i      dv_j = sum_i W_ij G_i
+//! dbias = dS summed over the broadcast axes      dsink_h = - sum_i exp(sink_h - lse_i) (delta_i - dlse_i)
+//! ```
+//!
+//! `slope` is the scale times the softcap's derivative. SUS replaces `W` by its sampled `W~` here and nowhere
+//! else: `o`, `lse`, `delta` and `t` stay exact.
+//!
+//! Every sum has one order: `dq` over keys ascending; `dk`, `dv` over the query heads of the group, then over
+//! queries, ascending; `dbias` over `(b, h, i)` ascending. Each sum belongs to one task, so the result does not
+//! depend on the number of threads. The price is that the pass over rows and the pass over keys each compute
+//! the weights they need.
+
+use crate::forward::{Saved, score};
+use crate::problem::{Problem, Row, Sizes, bias_row};
+use crate::scalar::{Ring, Scalar};
+use crate::tensor::{Tensor, add_scaled, dot};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The gradients of a problem, each of its input's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let gradients = sus_reference::backward::backward(&problem, &saved);
+/// assert!(gradients.dbias.is_none() && gradients.dsink.is_none()); // no bias, no sink
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradients<T> {
+    /// `[B, Hq, Nq, D]`.
+    pub dq: Tensor<T>,
+    /// `[B, Hk, Nk, D]`, summed over the group.
+    pub dk: Tensor<T>,
+    /// `[B, Hk, Nk, E]`, summed over the group.
+    pub dv: Tensor<T>,
+    /// The bias's shape, summed over the axes that it broadcasts.
+    pub dbias: Option<Tensor<T>>,
+    /// `[Hq]`, summed over the batch.
+    pub dsink: Option<Vec<T>>,
+}
+
+/// One entry of the matrix of weights, as the backward pass uses it.
+///
+/// # Examples
+/// ```
+/// use sus_reference::backward::{DenseWeights, Weight, Weights};
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// let (mut sum, mut next) = (0.0, 0);
+/// weights.for_each(problem.row(0), 0..problem.sizes().keys, |Weight { j, w, slope }| {
+///     assert_eq!((j, slope), (next, problem.scale())); // keys ascend; without a softcap the slope is the scale
+///     (sum, next) = (sum + w, next + 1);
+/// });
+/// assert!((sum - 1.0_f64).abs() < 1e-14);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weight<T> {
+    /// The key.
+    pub j: usize,
+    /// `W_ij`, or `W~_ij`.
+    pub w: T,
+    /// `ds_ij / d(q_i . k_j)`.
+    pub slope: T,
+}
+
+/// A matrix of weights that can be read by rows.
+///
+/// # Examples
+/// ```
+/// use sus_reference::backward::{Weight, Weights};
+/// use sus_reference::problem::Row;
+/// use std::ops::Range;
+/// /// Each query looks at its own key alone.
+/// struct Diagonal;
+/// impl Weights<f64> for Diagonal {
+///     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
+///         if keys.contains(&row.i) {
+///             visit(Weight { j: row.i, w: 1.0, slope: 1.0 });
+///         }
+///     }
+/// }
+/// let problem = sus_corpus::named("square_causal").unwrap().problem;
+/// let delta = vec![0.0; problem.row_count()];
+/// let gradients = sus_reference::backward::backward_from_weights(&problem, &Diagonal, &delta);
+/// assert_eq!(gradients.dv.shape(), problem.inputs().v.shape());
+/// ```
+pub trait Weights<T>: Sync {
+    /// Calls `visit` for each entry of `row` whose key is in `keys`, keys ascending. Entries not visited are zero.
+    fn for_each(&self, row: Row, keys: Range<usize>, visit: impl FnMut(Weight<T>));
+}
+
+/// The dense weights `W = exp(s - lse)`, recomputed from the inputs and the saved `lse`.
+///
+/// # Examples
+/// ```
+/// use sus_reference::backward::DenseWeights;
+/// use sus_reference::problem::{Inputs, Options, Problem};
+/// use sus_reference::tensor::Tensor;
+/// let tensor = |name, numbers: &[f64]| Tensor::new(name, [1, 1, numbers.len(), 1], numbers);
+/// // Scores 0 and ln 3: weights 1/4 and 3/4.
+/// let (q, k) = (tensor("q", &[1.0])?, tensor("k", &[0.0, 3.0_f64.ln()])?);
+/// let (v, g) = (tensor("v", &[0.0, 1.0])?, tensor("do", &[1.0])?);
+/// let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+/// let problem = Problem::new(inputs, Options::default())?;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// assert!((weights.at(problem.row(0), 0).w - 0.25).abs() < 1e-15);
+/// assert!((weights.at(problem.row(0), 1).w - 0.75).abs() < 1e-15);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct DenseWeights<'a, T> {
+    /// The problem.
+    pub problem: &'a Problem<T>,
+    /// Its forward pass, exact or given.
+    pub saved: &'a Saved<T>,
+}
+
+impl<T: Scalar> DenseWeights<'_, T> {
+    /// The weight of one visible entry.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_reference::backward::DenseWeights;
+    /// let saved = sus_reference::forward::forward(&problem);
+    /// let weights = DenseWeights { problem: &problem, saved: &saved };
+    /// let row = problem.row(0);
+    /// let sum: f64 = problem.mask().visible(row.i).map(|j| weights.at(row, j).w).sum();
+    /// assert!((sum - 1.0).abs() < 1e-14);
+    /// ```
+    #[must_use]
+    pub fn at(&self, row: Row, j: usize) -> Weight<T> {
+        let score = score(self.problem, row, j);
+        let lse = self.saved.lse.row(row.b, row.h, row.i)[0];
+        Weight { j, w: (score.s - lse).exp(), slope: score.slope }
+    }
+}
+
+impl<T: Scalar> Weights<T> for DenseWeights<'_, T> {
+    fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<T>)) {
+        let visible = self.problem.mask().visible(row.i);
+        for j in visible.start.max(keys.start)..visible.end.min(keys.end) {
+            visit(self.at(row, j));
+        }
+    }
+}
+
+/// The dense backward pass.
+///
+/// `saved` is the problem's own forward pass (mode "exact") or what a kernel stored (mode "given").
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::backward::backward;
+/// use sus_reference::forward::forward;
+/// let gradients = backward(&problem, &forward(&problem));
+/// assert_eq!(gradients.dk.shape(), problem.inputs().k.shape());
+/// ```
+#[must_use]
+pub fn backward<T: Scalar>(problem: &Problem<T>, saved: &Saved<T>) -> Gradients<T> {
+    backward_with(problem, saved, &DenseWeights { problem, saved })
+}
+
+/// The backward pass with the weights replaced: `delta`, `lse` and the sink's share come from `saved`.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// use sus_reference::backward::{DenseWeights, backward, backward_with};
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// assert_eq!(backward_with(&problem, &saved, &weights), backward(&problem, &saved));
+/// ```
+#[must_use]
+pub fn backward_with<T: Scalar>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    weights: &impl Weights<T>,
+) -> Gradients<T> {
+    let delta = delta(problem, &saved.o);
+    let mut gradients = backward_from_weights(problem, weights, &delta);
+    gradients.dsink = sink_gradient(problem, saved, &delta);
+    gradients
+}
+
+/// `delta_i = G_i . o_i` for each row, in `(b, h, i)` order.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::backward::delta;
+/// use sus_reference::forward::forward;
+/// assert_eq!(delta(&problem, &forward(&problem).o).len(), problem.row_count());
+/// ```
+#[must_use]
+pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
+    (0..problem.row_count())
+        .map(|at| {
+            let row = problem.row(at);
+            dot(problem.g(row), o.row(row.b, row.h, row.i))
+        })
+        .collect()
+}
+
+/// `dq, dk, dv, dbias` from the weights and `delta`, with nothing but ring operations; `dsink` is left `None`.
+///
+/// `delta` has one number per row, in `(b, h, i)` order. Over rationals the result is exact.
+///
+/// # Panics
+/// If `delta` has not one number per row.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::backward::{DenseWeights, backward, backward_from_weights, delta};
+/// let saved = sus_reference::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// let gradients = backward_from_weights(&problem, &weights, &delta(&problem, &saved.o));
+/// assert_eq!(gradients.dv, backward(&problem, &saved).dv);
+/// ```
+#[must_use]
+pub fn backward_from_weights<T: Ring>(
+    problem: &Problem<T>,
+    weights: &impl Weights<T>,
+    delta: &[T],
+) -> Gradients<T> {
+    assert_eq!(delta.len(), problem.row_count(), "one delta per row");
+    let core = Core { problem, weights, delta };
+    let (dk, dv) = core.key_gradients();
+    Gradients { dq: core.query_gradient(), dk, dv, dbias: core.bias_gradient(), dsink: None }
+}
+
+/// Keys per task. It sets how the work is shared, not what is computed.
+const KEYS_PER_TASK: usize = 64;
+
+/// The operands that all the sums share.
+struct Core<'a, T, W> {
+    problem: &'a Problem<T>,
+    weights: &'a W,
+    delta: &'a [T],
+}
+
+impl<T: Ring, W: Weights<T>> Core<'_, T, W> {
+    /// `t_ij = G_i . v_j - delta_i + dlse_i`.
+    fn t(&self, row: Row, j: usize) -> T {
+        let p = self.problem;
+        dot(p.g(row), p.v(row, j)) - self.delta[p.row_number(row)] + p.dlse(row)
+    }
+
+    /// `dq_i = sum_j W_ij t_ij slope_ij k_j`.
+    fn query_gradient(&self) -> Tensor<T> {
+        let p = self.problem;
+        let mut dq = Tensor::zeros(p.inputs().q.shape());
+        dq.as_mut_slice().par_chunks_mut(p.sizes().features).enumerate().for_each(|(at, dq)| {
+            let row = p.row(at);
+            self.weights.for_each(row, 0..p.sizes().keys, |Weight { j, w, slope }| {
+                add_scaled(dq, w * self.t(row, j) * slope, p.k(row, j));
+            });
+        });
+        dq
+    }
+
+    /// `dk_j = sum_i W_ij t_ij slope_ij q_i` and `dv_j = sum_i W_ij G_i`.
+    fn key_gradients(&self) -> (Tensor<T>, Tensor<T>) {
+        let p = self.problem;
+        let Sizes { key_heads, keys, features, value_features, .. } = p.sizes();
+        let mut dk = Tensor::zeros(p.inputs().k.shape());
+        let mut dv = Tensor::zeros(p.inputs().v.shape());
+        if keys == 0 {
+            return (dk, dv);
+        }
+        let heads_of_dk = dk.as_mut_slice().par_chunks_mut(keys * features);
+        let heads_of_dv = dv.as_mut_slice().par_chunks_mut(keys * value_features);
+        heads_of_dk.zip(heads_of_dv).enumerate().for_each(|(head, (dk, dv))| {
+            let (b, key_head) = (head / key_heads, head % key_heads);
+            let blocks_of_dk = dk.par_chunks_mut(KEYS_PER_TASK * features);
+            let blocks_of_dv = dv.par_chunks_mut(KEYS_PER_TASK * value_features);
+            blocks_of_dk.zip(blocks_of_dv).enumerate().for_each(|(block, (dk, dv))| {
+                let first = block * KEYS_PER_TASK;
+                let block = first..first + dv.len() / value_features;
+                for row in self.rows_reading(b, key_head) {
+                    self.weights.for_each(row, block.clone(), |Weight { j, w, slope }| {
+                        let dk = &mut dk[(j - first) * features..][..features];
+                        add_scaled(dk, w * self.t(row, j) * slope, p.q(row));
+                        let dv = &mut dv[(j - first) * value_features..][..value_features];
+                        add_scaled(dv, w, p.g(row));
+                    });
+                }
+            });
+        });
+        (dk, dv)
+    }
+
+    /// The rows of the query heads that read `key_head`, in `(h, i)` order.
+    fn rows_reading(&self, b: usize, key_head: usize) -> impl Iterator<Item = Row> {
+        let (group, queries) = (self.problem.group(), self.problem.sizes().queries);
+        let heads = key_head * group..(key_head + 1) * group;
+        heads.flat_map(move |h| (0..queries).map(move |i| Row { b, h, i }))
+    }
+
+    /// `dbias = W_ij t_ij`, summed over the axes along which the bias has length 1.
+    fn bias_gradient(&self) -> Option<Tensor<T>> {
+        let p = self.problem;
+        let keys = p.sizes().keys;
+        let shape = p.inputs().bias.as_ref()?.shape();
+        let mut dbias = Tensor::zeros(shape);
+        if keys == 0 {
+            return Some(dbias);
+        }
+        let [_, heads, queries, _] = shape;
+        dbias.as_mut_slice().par_chunks_mut(keys).enumerate().for_each(|(at, dbias)| {
+            let (head, i) = (at / queries, at % queries);
+            let mine = Row { b: head / heads, h: head % heads, i };
+            dbias.par_chunks_mut(KEYS_PER_TASK).enumerate().for_each(|(block, dbias)| {
+                let first = block * KEYS_PER_TASK;
+                for row in self.rows_reading_bias(shape, mine) {
+                    self.weights.for_each(
+                        row,
+                        first..first + dbias.len(),
+                        |Weight { j, w, .. }| {
+                            dbias[j - first] += w * self.t(row, j);
+                        },
+                    );
+                }
+            });
+        });
+        Some(dbias)
+    }
+
+    /// The rows that read row `bias` of a bias of this shape, in `(b, h, i)` order.
+    fn rows_reading_bias(&self, shape: [usize; 4], bias: Row) -> impl Iterator<Item = Row> {
+        let sizes = self.problem.sizes();
+        let axis = |axis: usize, index: usize, length: usize| {
+            if shape[axis] == 1 { 0..length } else { index..index + 1 }
+        };
+        let batch = axis(0, bias.b, sizes.batch);
+        let heads = axis(1, bias.h, sizes.query_heads);
+        let queries = axis(2, bias.i, sizes.queries);
+        batch
+            .flat_map(move |b| {
+                let queries = queries.clone();
+                heads.clone().flat_map(move |h| queries.clone().map(move |i| Row { b, h, i }))
+            })
+            .inspect(move |&row| debug_assert_eq!(bias_row(shape, row), bias))
+    }
+}
+
+/// `dsink_h = - sum_{b,i} exp(sink_h - lse_i) (delta_i - dlse_i)`: it has no `W`, so SUS leaves it exact.
+pub fn sink_gradient<T: Scalar>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    delta: &[T],
+) -> Option<Vec<T>> {
+    let sink = problem.inputs().sink.as_ref()?;
+    let mut dsink = vec![T::zero(); sink.len()];
+    for (at, (&lse, &delta)) in saved.lse.as_slice().iter().zip(delta).enumerate() {
+        let row = problem.row(at);
+        dsink[row.h] -= (sink[row.h] - lse).exp() * (delta - problem.dlse(row));
+    }
+    Some(dsink)
+}

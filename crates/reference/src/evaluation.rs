@@ -1,0 +1,214 @@
+//! One evaluation of a problem, end to end, and what a person asks of it.
+
+use crate::backward::{Gradients, backward};
+use crate::error::Error;
+use crate::forward::{Saved, forward};
+use crate::problem::Problem;
+use crate::scalar::Scalar;
+use crate::sus::{Draw, Sample, sample, sampled_values, sus_backward};
+
+/// Everything that one evaluation gives.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let evaluation = sus_reference::evaluation::evaluate::<f64>(&problem, None, None)?;
+/// assert!(evaluation.mask.is_none()); // the dense pass
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation<T> {
+    /// The forward pass that the backward pass used.
+    pub saved: Saved<T>,
+    /// The gradients.
+    pub gradients: Gradients<T>,
+    /// The mask, for SUS.
+    pub mask: Option<SampledMask<T>>,
+}
+
+/// A mask and the `W~` of its entries.
+///
+/// # Examples
+/// ```
+/// use sus_reference::evaluation::{SampledMask, evaluate};
+/// use sus_reference::sus::{Budget, Draw};
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let SampledMask { sample, values } = evaluate::<f64>(&problem, None, Some(&draw))?.mask.unwrap();
+/// assert_eq!(values.len(), sample.pattern.count());
+/// // A kept weight counts as max(W, 1 / c), never less and never more than 1.
+/// assert!(values.iter().all(|&w| (0.25..=1.0).contains(&w)) && values.contains(&0.25));
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampledMask<T> {
+    /// The mask.
+    pub sample: Sample,
+    /// `W~` of each kept entry.
+    pub values: Vec<T>,
+}
+
+/// The forward pass and the mask of a problem in the arithmetic of `T`.
+///
+/// `given` is the forward pass that a kernel stored; without it the problem's own is computed. The mask is drawn
+/// from weights in `f64`, whatever `T`.
+///
+/// # Errors
+/// [`Error::NotFinite`] if a number leaves the range of `T`; those of [`sample`](fn@crate::sus::sample).
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::evaluation::{evaluate, relative_error};
+/// use sus_reference::sus::{Budget, Draw};
+/// let draw = Draw::paper(Budget::new(4.0)?, 0);
+/// let dense = evaluate::<f64>(&problem, None, None)?.gradients;
+/// let sparse = evaluate::<f32>(&problem, None, Some(&draw))?;
+/// assert!(sparse.mask.is_some() && dense.dq.shape() == sparse.gradients.dq.shape());
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+pub fn evaluate<T: Scalar>(
+    problem: &Problem<f64>,
+    given: Option<&Saved<f64>>,
+    draw: Option<&Draw>,
+) -> Result<Evaluation<T>, Error> {
+    let sample = match draw {
+        None => None,
+        Some(draw) => Some(match given {
+            Some(saved) => sample(problem, saved, draw)?,
+            None => sample(problem, &forward(problem), draw)?,
+        }),
+    };
+    let problem: Problem<T> = problem.cast()?;
+    let saved = match given {
+        Some(saved) => saved.cast(),
+        None => forward(&problem),
+    };
+    let (gradients, mask) = match sample {
+        None => (backward(&problem, &saved), None),
+        Some(sample) => {
+            let gradients = sus_backward(&problem, &saved, &sample);
+            let values = sampled_values(&problem, &saved, &sample);
+            (gradients, Some(SampledMask { sample, values }))
+        }
+    };
+    Ok(Evaluation { saved, gradients, mask })
+}
+
+/// The number of entries that the mask of a problem leaves visible.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let sizes = problem.sizes();
+/// let all = sizes.batch * sizes.query_heads * sizes.queries * sizes.keys;
+/// assert_eq!(sus_reference::evaluation::visible_count(&problem), all as u64); // no mask
+/// ```
+#[must_use]
+pub fn visible_count(problem: &Problem<f64>) -> u64 {
+    let sizes = problem.sizes();
+    let one_head: u64 = (0..sizes.queries).map(|i| problem.mask().visible(i).len() as u64).sum();
+    one_head * (sizes.batch * sizes.query_heads) as u64
+}
+
+/// How many entries a sample keeps, over the rows of a problem.
+///
+/// # Examples
+/// ```
+/// use sus_reference::evaluation::KeptCounts;
+/// use sus_reference::sus::{Budget, Draw, Rule, Sampler, sample};
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// // The calibrated rule spends the budget in every row, the systematic sampler never exceeds it.
+/// let paper = Draw::paper(Budget::new(4.0)?, 0);
+/// let draw = Draw { rule: Rule::Calibrated, sampler: Sampler::Systematic, ..paper };
+/// let counts = KeptCounts::of(&problem, &sample(&problem, &saved, &draw)?);
+/// assert!((counts.expected / counts.rows as f64 - 4.0).abs() < 1e-12);
+/// assert_eq!(counts.most, 4);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeptCounts {
+    /// Rows.
+    pub rows: usize,
+    /// Visible entries.
+    pub visible: u64,
+    /// Kept entries.
+    pub kept: usize,
+    /// Kept entries of the fullest row.
+    pub most: usize,
+    /// Expected kept entries.
+    pub expected: f64,
+    /// Expected kept entries of the row that expects most.
+    pub most_expected: f64,
+}
+
+impl KeptCounts {
+    /// Counts the entries of a sample.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_reference::evaluation::KeptCounts;
+    /// use sus_reference::sus::{Budget, Draw, sample};
+    /// let saved = sus_reference::forward::forward(&problem);
+    /// let sample = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 0))?;
+    /// let counts = KeptCounts::of(&problem, &sample);
+    /// assert!(counts.most_expected <= 4.0 && counts.kept as u64 <= counts.visible);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn of(problem: &Problem<f64>, sample: &Sample) -> Self {
+        let rows = problem.row_count();
+        KeptCounts {
+            rows,
+            visible: visible_count(problem),
+            kept: sample.pattern.count(),
+            most: (0..rows).map(|row| sample.pattern.row(row).len()).max().unwrap_or(0),
+            expected: sample.expected.iter().sum(),
+            most_expected: sample.expected.iter().copied().fold(0.0, f64::max),
+        }
+    }
+}
+
+/// `|a - b| / |b|` in the Frobenius norm; 0 if both are zero.
+///
+/// # Examples
+/// ```
+/// use sus_reference::evaluation::relative_error;
+/// assert_eq!(relative_error(&[3.0, 4.5], &[3.0, 4.0]), 0.1);
+/// ```
+#[must_use]
+pub fn relative_error<T: Scalar>(a: &[T], b: &[T]) -> f64 {
+    let squared = |x: T| x.to_f64() * x.to_f64();
+    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| squared(a - b)).sum();
+    let norm: f64 = b.iter().map(|&b| squared(b)).sum();
+    if difference == 0.0 { 0.0 } else { libm::sqrt(difference / norm) }
+}
+
+/// The relative errors of each gradient against another evaluation of the same problem, by name.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// use sus_reference::backward::backward;
+/// use sus_reference::evaluation::relative_errors;
+/// let gradients = backward(&problem, &saved);
+/// assert_eq!(relative_errors(&gradients, &gradients), [("dq", 0.0), ("dk", 0.0), ("dv", 0.0)]);
+/// ```
+#[must_use]
+pub fn relative_errors<T: Scalar>(a: &Gradients<T>, b: &Gradients<T>) -> Vec<(&'static str, f64)> {
+    let mut errors = vec![
+        ("dq", relative_error(a.dq.as_slice(), b.dq.as_slice())),
+        ("dk", relative_error(a.dk.as_slice(), b.dk.as_slice())),
+        ("dv", relative_error(a.dv.as_slice(), b.dv.as_slice())),
+    ];
+    if let (Some(a), Some(b)) = (&a.dbias, &b.dbias) {
+        errors.push(("dbias", relative_error(a.as_slice(), b.as_slice())));
+    }
+    if let (Some(a), Some(b)) = (&a.dsink, &b.dsink) {
+        errors.push(("dsink", relative_error(a, b)));
+    }
+    errors
+}

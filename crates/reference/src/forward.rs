@@ -1,0 +1,203 @@
+//! The forward pass: scores, the softmax's denominator, the output; and the weights recomputed from them.
+//!
+//! Score order, as FlashAttention and Gemma have it: scale, then softcap, then bias, then mask:
+//!
+//! ```text
+//! z_ij = scale q_i . k_j        s_ij = softcap tanh(z_ij / softcap) + bias_ij
+//! lse_i = ln(sum_j exp(s_ij) + exp(sink))        W_ij = exp(s_ij - lse_i)        o_i = sum_j W_ij v_j
+//! ```
+
+use crate::error::Error;
+use crate::problem::{Problem, Row};
+use crate::scalar::Scalar;
+use crate::tensor::{Tensor, add_scaled, dot, is_finite};
+use rayon::prelude::*;
+
+/// What the forward pass keeps for the backward pass.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let sizes = problem.sizes();
+/// assert_eq!(saved.lse.shape(), [sizes.batch, sizes.query_heads, sizes.queries, 1]);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved<T> {
+    /// Output `[B, Hq, Nq, E]`.
+    pub o: Tensor<T>,
+    /// Natural logarithm of the softmax denominator, sink included, `[B, Hq, Nq, 1]`; `-inf` where a row sees
+    /// no key and has no sink.
+    pub lse: Tensor<T>,
+}
+
+impl<T: Scalar> Saved<T> {
+    /// A forward pass that somebody else made: the evaluation mode "given".
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a shape is not the problem's; [`Error::NotFinite`] if a number is not finite, but for the
+    /// `lse` of a row that sees no key, which may be an infinity of either sign (and is then read as `-inf`).
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_reference::forward::{Saved, forward};
+    /// let Saved { o, lse } = forward(&problem);
+    /// let stored = Saved::given(&problem, o.map(|x| f64::from(x as f32)), lse)?;
+    /// let error = Saved::given(&problem, stored.lse.clone(), stored.lse).unwrap_err();
+    /// assert!(error.to_string().starts_with("tensor 'o': expected shape"));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn given(problem: &Problem<T>, o: Tensor<T>, mut lse: Tensor<T>) -> Result<Self, Error> {
+        let sizes = problem.sizes();
+        let rows = [sizes.batch, sizes.query_heads, sizes.queries];
+        for (tensor, found, features) in
+            [("o", o.shape(), sizes.value_features), ("lse", lse.shape(), 1)]
+        {
+            let expected = [rows[0], rows[1], rows[2], features];
+            if found != expected {
+                let expected = format!("{expected:?}");
+                return Err(Error::Shape { tensor, expected, found: found.to_vec() });
+            }
+        }
+        if let Some(index) = o.as_slice().iter().position(|&x| !is_finite(x)) {
+            let found = format!("{:?}", o.as_slice()[index]);
+            return Err(Error::NotFinite { tensor: "o", index, found });
+        }
+        for (index, x) in lse.as_mut_slice().iter_mut().enumerate() {
+            let row = problem.row(index);
+            let sees_nothing =
+                problem.mask().visible(row.i).is_empty() && problem.inputs().sink.is_none();
+            if sees_nothing && !x.to_f64().is_nan() {
+                *x = T::from_f64(f64::NEG_INFINITY);
+            } else if !is_finite(*x) {
+                let found = format!("{:?}", *x);
+                return Err(Error::NotFinite { tensor: "lse", index, found });
+            }
+        }
+        Ok(Saved { o, lse })
+    }
+
+    /// The same numbers in another scalar.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// let saved = sus_reference::forward::forward(&problem);
+    /// assert_eq!(saved.cast::<f32>().lse.as_slice()[0], saved.lse.as_slice()[0] as f32);
+    /// ```
+    #[must_use]
+    pub fn cast<U: Scalar>(&self) -> Saved<U> {
+        let cast = |x: T| U::from_f64(x.to_f64());
+        Saved { o: self.o.map(cast), lse: self.lse.map(cast) }
+    }
+}
+
+/// A score and its derivative.
+///
+/// # Examples
+/// ```
+/// use sus_reference::forward::{Score, score};
+/// use sus_reference::problem::{Inputs, Options, Problem};
+/// use sus_reference::tensor::Tensor;
+/// // q . k = 4 atanh(1/2) with a cap of 4: the score is half of the cap, the slope 1 - (1/2)^2.
+/// let number = |name, x: f64| Tensor::new(name, [1, 1, 1, 1], &[x]);
+/// let (q, k) = (number("q", 4.0)?, number("k", 0.5_f64.atanh())?);
+/// let inputs = Inputs { q, k, v: number("v", 1.0)?, g: number("do", 1.0)?, dlse: None, bias: None, sink: None };
+/// let problem = Problem::new(inputs, Options { softcap: Some(4.0), ..Options::default() })?;
+/// let Score { s, slope } = score(&problem, problem.row(0), 0);
+/// assert!((s - 2.0).abs() < 1e-14 && (slope - 0.75).abs() < 1e-14);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score<T> {
+    /// `s_ij`, after softcap and bias.
+    pub s: T,
+    /// `ds_ij / d(q_i . k_j)`: the scale times the softcap's derivative `1 - tanh^2(z / softcap)`.
+    pub slope: T,
+}
+
+/// The score of one query and one key, whether the mask hides it or not.
+///
+/// The softcap's derivative is computed as `sech^2`, whose relative error stays small where `1 - tanh^2` cancels.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::problem::Row;
+/// use sus_reference::forward::score;
+/// use sus_reference::tensor::dot;
+/// let row = Row { b: 0, h: 0, i: 1 };
+/// let plain = problem.scale() * dot(problem.q(row), problem.k(row, 2));
+/// assert_eq!(score(&problem, row, 2).s, plain); // no softcap, no bias
+/// ```
+#[must_use]
+pub fn score<T: Scalar>(problem: &Problem<T>, row: Row, j: usize) -> Score<T> {
+    let scale = problem.scale();
+    let z = scale * dot(problem.q(row), problem.k(row, j));
+    let bias = problem.bias(row).map_or(T::zero(), |bias| bias[j]);
+    match problem.options().softcap {
+        None => Score { s: z + bias, slope: scale },
+        Some(cap) => {
+            let cap = T::from_f64(cap);
+            Score { s: cap * (z / cap).tanh() + bias, slope: scale * sech_squared(z / cap) }
+        }
+    }
+}
+
+/// `1 / cosh^2 y = 4 e / (1 + e)^2` with `e = exp(-2 |y|)`.
+fn sech_squared<T: Scalar>(y: T) -> T {
+    let magnitude = if y < T::zero() { -y } else { y };
+    let e = (-(magnitude + magnitude)).exp();
+    let root = T::one() + e;
+    T::from_f64(4.0) * e / (root * root)
+}
+
+/// The forward pass.
+///
+/// Sums run over the keys in ascending order; rows are independent, so the result does not depend on the number
+/// of threads.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// assert_eq!(saved.o.shape(), problem.inputs().g.shape());
+/// assert!(saved.lse.as_slice().iter().all(|lse| lse.is_finite()));
+/// ```
+#[must_use]
+pub fn forward<T: Scalar>(problem: &Problem<T>) -> Saved<T> {
+    let sizes = problem.sizes();
+    let rows = [sizes.batch, sizes.query_heads, sizes.queries];
+    let mut o = Tensor::zeros([rows[0], rows[1], rows[2], sizes.value_features]);
+    let mut lse = Tensor::zeros([rows[0], rows[1], rows[2], 1]);
+    o.as_mut_slice()
+        .par_chunks_mut(sizes.value_features)
+        .zip(lse.as_mut_slice())
+        .enumerate()
+        .for_each_init(Vec::new, |scores, (at, (o, lse))| {
+            let row = problem.row(at);
+            let visible = problem.mask().visible(row.i);
+            scores.clear();
+            scores.extend(visible.clone().map(|j| score(problem, row, j).s));
+            let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
+            *lse = log_sum_exp(scores, sink);
+            for (j, &s) in visible.zip(scores.iter()) {
+                add_scaled(o, (s - *lse).exp(), problem.v(row, j));
+            }
+        });
+    Saved { o, lse }
+}
+
+/// `ln(sum exp(s) + exp(sink))`, shifted by the largest term so that nothing overflows.
+pub fn log_sum_exp<T: Scalar>(scores: &[T], sink: Option<T>) -> T {
+    let least = T::from_f64(f64::NEG_INFINITY);
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    let largest = sink.into_iter().chain(scores.iter().copied()).fold(least, larger);
+    if largest == least {
+        return least;
+    }
+    let keys = scores.iter().fold(T::zero(), |sum, &s| sum + (s - largest).exp());
+    let sink = sink.map_or(T::zero(), |sink| (sink - largest).exp());
+    largest + (keys + sink).ln()
+}

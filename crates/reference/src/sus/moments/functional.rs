@@ -1,0 +1,267 @@
+//! Linear functionals of the gradients: mean, covariance, range, and Bernstein's limits.
+//!
+//! ```text
+//! phi = <R_q, dq> + <R_k, dk> + <R_v, dv> + <R_bias, dbias> = sum_ij a_ij W~_ij
+//! a_ij = R_v,j . G_i + f_ij (R_q,i . k_j + R_k,j . q_i) + R_bias,ij t_ij
+//! Cov(phi, phi') = sum_i Cov(sum_j a_ij W~_ij, sum_j a'_ij W~_ij)
+//! ```
+
+use super::{Entry, Field, Law, RowLaw};
+use crate::backward::{Gradients, Weights};
+use crate::problem::{Problem, Row, bias_row};
+use crate::tensor::dot;
+use rayon::prelude::*;
+
+/// A linear functional, by its coefficients: `R_q`, `R_k`, `R_v` and `R_bias`, each of its gradient's shape.
+/// `dsink` is exact, so a coefficient of it adds nothing to a covariance and is not read.
+///
+/// # Examples
+/// ```
+/// use sus_reference::backward::backward;
+/// use sus_fast::blank_gradients;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Functional, Law, functional_law, variances}};
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// // The functional that reads one element of dk has its mean and its variance.
+/// let mut element: Functional<f64> = blank_gradients(&problem);
+/// element.dk.as_mut_slice()[3] = 1.0;
+/// let (found, mean) = (functional_law(&law, &element), backward(&problem, &saved).dk.as_slice()[3]);
+/// assert!((found.mean / mean - 1.0).abs() < 1e-10);
+/// assert!((found.variance / variances(&law).dk.as_slice()[3] - 1.0).abs() < 1e-12);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+pub type Functional<T> = Gradients<T>;
+
+/// What is known of `phi` without drawing a mask.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Law, functional_law}};
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let r = sus_reference::backward::backward(&problem, &saved);
+/// let of = |c| {
+///     let law = Law::new(&problem, &saved, Budget::new(c)?, Rule::Paper, Sampler::Bernoulli);
+///     Ok::<_, sus_reference::Error>(functional_law(&law, &r))
+/// };
+/// let (sparse, all) = (of(4.0)?, of(f64::INFINITY)?);
+/// assert_eq!((all.variance, all.deviation, all.range), (0.0, 0.0, 0.0)); // nothing is left to chance
+/// assert!(sparse.variance > 0.0 && sparse.mean == all.mean); // unbiased
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FunctionalLaw<T> {
+    /// `E phi`, which is `phi` of the dense gradients (`dsink` apart).
+    pub mean: T,
+    /// `Var phi`.
+    pub variance: T,
+    /// The largest distance of an independent term from its mean: of an entry's, or of a systematic row's.
+    pub deviation: T,
+    /// The largest range `|a_ij| max(W_ij, 1 / lambda_i)` of one undecided entry's term.
+    pub range: T,
+}
+
+/// `a_ij` for the entries of a row.
+fn coefficients<T: Field>(
+    problem: &Problem<T>,
+    r: &Functional<T>,
+    row: Row,
+    entries: &[Entry<T>],
+) -> Vec<T> {
+    let head = problem.key_head(row.h);
+    let bias = r.dbias.as_ref().map(|bias| {
+        let Row { b, h, i } = bias_row(bias.shape(), row);
+        bias.row(b, h, i)
+    });
+    let r_q = r.dq.row(row.b, row.h, row.i);
+    entries
+        .iter()
+        .map(|&Entry { j, t, f, .. }| {
+            let of_k = dot(r.dk.row(row.b, head, j), problem.q(row));
+            let of_v = dot(r.dv.row(row.b, head, j), problem.g(row));
+            let of_bias = bias.map_or(T::zero(), |bias| bias[j] * t);
+            of_v + f * (dot(r_q, problem.k(row, j)) + of_k) + of_bias
+        })
+        .collect()
+}
+
+/// The covariance of two functionals of the same draw.
+///
+/// # Panics
+/// If a coefficient tensor has not its gradient's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
+/// let saved = sus_reference::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// use sus_reference::backward::backward;
+/// use sus_reference::sus::moments::{covariance, functional_law};
+/// let dense = backward(&problem, &saved);
+/// assert_eq!(covariance(&law, &dense, &dense), functional_law(&law, &dense).variance);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[must_use]
+pub fn covariance<T: Field, W: Weights<T>>(
+    law: &Law<'_, T, W>,
+    a: &Functional<T>,
+    b: &Functional<T>,
+) -> T {
+    expect_shapes(law.problem, a);
+    expect_shapes(law.problem, b);
+    let rows: Vec<T> = (0..law.problem.row_count())
+        .into_par_iter()
+        .map(|at| {
+            let row = law.problem.row(at);
+            let entries = law.entries(row);
+            let of = |r| coefficients(law.problem, r, row, &entries);
+            law.row(row).covariance(&of(a), &of(b))
+        })
+        .collect();
+    rows.iter().fold(T::zero(), |sum, &x| sum + x)
+}
+
+/// Mean, variance and ranges of a functional.
+///
+/// # Panics
+/// If a coefficient tensor has not its gradient's shape.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
+/// let saved = sus_reference::forward::forward(&problem);
+/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// use sus_reference::backward::backward;
+/// use sus_reference::sus::moments::functional::functional_law;
+/// use sus_reference::tensor::dot;
+/// let dense = backward(&problem, &saved);
+/// let found = functional_law(&law, &dense); // along the gradient itself
+/// let squared = [&dense.dq, &dense.dk, &dense.dv].map(|g| dot(g.as_slice(), g.as_slice()));
+/// assert!((found.mean / squared.iter().sum::<f64>() - 1.0).abs() < 1e-12 && found.variance > 0.0);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[must_use]
+pub fn functional_law<T: Field, W: Weights<T>>(
+    law: &Law<'_, T, W>,
+    r: &Functional<T>,
+) -> FunctionalLaw<T> {
+    expect_shapes(law.problem, r);
+    let rows: Vec<FunctionalLaw<T>> = (0..law.problem.row_count())
+        .into_par_iter()
+        .map(|at| {
+            let row = law.problem.row(at);
+            let entries = law.entries(row);
+            let a = coefficients(law.problem, r, row, &entries);
+            let row = law.row(row);
+            FunctionalLaw {
+                mean: dot(&a, &row.w),
+                variance: row.covariance(&a, &a),
+                deviation: deviation(&row, &a),
+                range: range(&row, &a),
+            }
+        })
+        .collect();
+    let zero = T::zero();
+    let start = FunctionalLaw { mean: zero, variance: zero, deviation: zero, range: zero };
+    rows.iter().fold(start, |sum, row| FunctionalLaw {
+        mean: sum.mean + row.mean,
+        variance: sum.variance + row.variance,
+        deviation: larger(sum.deviation, row.deviation),
+        range: larger(sum.range, row.range),
+    })
+}
+
+fn larger<T: PartialOrd>(a: T, b: T) -> T {
+    if b > a { b } else { a }
+}
+
+fn magnitude<T: Field>(x: T) -> T {
+    if x < T::zero() { -x } else { x }
+}
+
+/// The largest `|a| max(W, 1 / lambda)` of an undecided entry.
+fn range<T: Field>(row: &RowLaw<T>, a: &[T]) -> T {
+    let undecided = (0..a.len()).filter(|&n| row.is_undecided(n));
+    undecided.fold(T::zero(), |most, n| larger(most, magnitude(a[n]) * row.kept[n]))
+}
+
+/// How far an independent term can be from its mean.
+fn deviation<T: Field>(row: &RowLaw<T>, a: &[T]) -> T {
+    let undecided = || (0..a.len()).filter(|&n| row.is_undecided(n));
+    let Some(pieces) = &row.pieces else {
+        return undecided().fold(T::zero(), |most, n| {
+            // Dropped, a term is W below its mean; kept, 1/lambda - W above.
+            let (w, kept) = (row.w[n], row.kept[n]);
+            larger(most, magnitude(a[n]) * larger(w, kept - w))
+        });
+    };
+    let mut at = undecided().fold(T::zero(), |sum, n| sum - a[n] * row.w[n]);
+    for &n in &pieces.start {
+        at += a[n] * row.kept[n];
+    }
+    let mut most = T::zero();
+    pieces.for_each(|step, _| {
+        if let Some(step) = step {
+            at -= a[step.leaves] * row.kept[step.leaves];
+            if let Some(n) = step.enters {
+                at += a[n] * row.kept[n];
+            }
+        }
+        most = larger(most, magnitude(at));
+    });
+    most
+}
+
+fn expect_shapes<T: Field>(problem: &Problem<T>, r: &Functional<T>) {
+    let inputs = problem.inputs();
+    assert_eq!(r.dq.shape(), inputs.q.shape(), "R_q has the shape of dq");
+    assert_eq!(r.dk.shape(), inputs.k.shape(), "R_k has the shape of dk");
+    assert_eq!(r.dv.shape(), inputs.v.shape(), "R_v has the shape of dv");
+    if let Some(bias) = &r.dbias {
+        let expected = inputs.bias.as_ref().map(crate::tensor::Tensor::shape);
+        assert_eq!(Some(bias.shape()), expected, "R_bias has the shape of dbias");
+    }
+}
+
+/// Bernstein: `P(|S - E S| >= x) <= 2 exp(-x^2 / (2 V + 2 b x / 3))` for a sum `S` of independent terms, none
+/// farther than `b` from its mean, of variance `V`.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::moments::functional::bernstein_tail;
+/// let gaussian = 2.0 * (-8.0_f64).exp(); // four standard deviations, of terms without a largest
+/// assert!((bernstein_tail(1.0, 0.0, 4.0) / gaussian - 1.0).abs() < 1e-14);
+/// assert!(bernstein_tail(1.0, 0.5, 4.0) > gaussian); // large terms make large deviations likelier
+/// assert_eq!(bernstein_tail(1.0, 0.5, 0.0), 1.0);
+/// ```
+#[must_use]
+pub fn bernstein_tail(variance: f64, deviation: f64, distance: f64) -> f64 {
+    if distance <= 0.0 {
+        return 1.0;
+    }
+    let denominator = 2.0 * variance + 2.0 * deviation * distance / 3.0;
+    if denominator == 0.0 {
+        return 0.0;
+    }
+    (2.0 * libm::exp(-distance * distance / denominator)).min(1.0)
+}
+
+/// The distance that a sum as in [`bernstein_tail`] exceeds with probability at most `alpha`.
+///
+/// With `l = ln(2 / alpha)` it solves `x^2 = 2 V l + 2 b l x / 3`.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::moments::functional::{bernstein_limit, bernstein_tail};
+/// let x = bernstein_limit(2.0, 0.5, 1e-9);
+/// assert!((bernstein_tail(2.0, 0.5, x) / 1e-9 - 1.0).abs() < 1e-6);
+/// ```
+#[must_use]
+pub fn bernstein_limit(variance: f64, deviation: f64, alpha: f64) -> f64 {
+    let l = libm::log(2.0 / alpha);
+    let half = deviation * l / 3.0;
+    half + libm::sqrt(half * half + 2.0 * variance * l)
+}

@@ -1,0 +1,207 @@
+//! From weights to keep probabilities: `q_ij = min(1, lambda_i W_ij)`.
+//!
+//! Both rules have this form. `paper` (arXiv 2505.15080) takes `lambda_i = c`; `calibrated` takes the
+//! `lambda_i` that spends the whole budget, `sum_j q_ij = min(c, visible_i)`. A kept weight is then
+//! `W / q = max(W, 1 / lambda_i)`.
+
+use crate::error::Error;
+use crate::scalar::Ring;
+use nalgebra::ClosedDivAssign;
+use std::fmt;
+use std::str::FromStr;
+
+/// How many interactions per row are kept in expectation: a real number above 0, `inf` for the dense backward.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::Budget;
+/// assert!(Budget::new(0.5)? < Budget::new(f64::INFINITY)?); // less than one a row is legal
+/// assert!(Budget::new(-1.0).is_err() && Budget::new(f64::NAN).is_err());
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Budget(f64);
+
+impl Budget {
+    /// A budget of `c` interactions per row.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless `c > 0`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::sus::Budget;
+    /// assert_eq!(Budget::new(30.0)?.get(), 30.0);
+    /// assert!(Budget::new(f64::INFINITY).is_ok() && Budget::new(0.0).is_err());
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn new(c: f64) -> Result<Self, Error> {
+        if c > 0.0 { Ok(Budget(c)) } else { Err(Error::option("c", "a number above 0, or inf", c)) }
+    }
+
+    /// The number `c`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::sus::{Budget, rule::keep_probability};
+    /// let c = Budget::new(32.0)?;
+    /// // From 1 / c on, a weight is kept always.
+    /// assert_eq!(keep_probability(c.get(), 1.0 / 32.0), 1.0);
+    /// assert_eq!(keep_probability(c.get(), 1.0 / 64.0), 0.5);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// The rule that turns a row of weights into keep probabilities.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::Rule;
+/// assert_eq!("calibrated".parse::<Rule>()?.to_string(), "calibrated");
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rule {
+    /// `lambda_i = c`: at most `c` kept in expectation.
+    #[default]
+    Paper,
+    /// `lambda_i` such that `min(c, visible_i)` are kept in expectation.
+    Calibrated,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Rule::Paper => "paper",
+            Rule::Calibrated => "calibrated",
+        })
+    }
+}
+
+impl FromStr for Rule {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "paper" => Ok(Rule::Paper),
+            "calibrated" => Ok(Rule::Calibrated),
+            _ => Err(Error::option("rule", "'paper' or 'calibrated'", format!("'{name}'"))),
+        }
+    }
+}
+
+impl Rule {
+    /// `lambda_i` for a row with these weights: above 0, `inf` when every weight is kept.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::sus::{Budget, Rule};
+    /// let (c, weights) = (Budget::new(2.0)?, [0.75, 0.125, 0.125]);
+    /// assert_eq!(Rule::Paper.lambda(c, &weights), 2.0); // 1.5 of 2 are spent
+    /// assert_eq!(Rule::Calibrated.lambda(c, &weights), 4.0); // all of them
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lambda(self, budget: Budget, weights: &[f64]) -> f64 {
+        match self {
+            Rule::Paper => budget.get(),
+            Rule::Calibrated => calibrated_lambda(budget.get(), weights),
+        }
+    }
+}
+
+/// `q = min(1, lambda w)`; 0 for a weight of 0, whatever `lambda`.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::rule::keep_probability;
+/// assert_eq!([0.75, 0.125, 0.0].map(|w| keep_probability(4.0, w)), [1.0, 0.5, 0.0]);
+/// ```
+#[inline]
+#[must_use]
+pub fn keep_probability<T: Ring + PartialOrd>(lambda: T, w: T) -> T {
+    if w <= T::zero() {
+        return T::zero();
+    }
+    let q = lambda * w;
+    if q < T::one() { q } else { T::one() }
+}
+
+/// `w / q = max(w, 1 / lambda)`: what a kept weight counts as.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::rule::kept_weight;
+/// assert_eq!([0.75, 0.125].map(|w| kept_weight(4.0, w)), [0.75, 0.25]);
+/// ```
+#[inline]
+#[must_use]
+pub fn kept_weight<T: Ring + ClosedDivAssign + PartialOrd>(lambda: T, w: T) -> T {
+    let least = T::one() / lambda;
+    if w < least { least } else { w }
+}
+
+/// The `lambda` with `sum_j min(1, lambda w_j) = min(c, number of positive weights)`, the sum taken in the order
+/// of `j` and never above its target in floating point.
+fn calibrated_lambda(c: f64, weights: &[f64]) -> f64 {
+    let Some(Level { mut lambda, rest }) = water_level(c, weights) else {
+        return f64::INFINITY;
+    };
+    loop {
+        let excess = expected_count(lambda, weights) - c;
+        if excess <= 0.0 {
+            return lambda;
+        }
+        lambda = (lambda - excess / rest).min(lambda.next_down());
+    }
+}
+
+/// Where water-filling ends: `lambda`, and the sum of the weights that it does not saturate.
+pub struct Level<T> {
+    /// `lambda`.
+    pub lambda: T,
+    rest: T,
+}
+
+/// Solves `sum_j min(1, lambda w_j) = c`; `None` if there are no more than `c` positive weights: all are kept.
+///
+/// If exactly the `m` largest weights are saturated, `m + lambda rest_m = c` with `rest_m` the sum of the others; `m` is
+/// the smallest number for which the next weight `w` has `lambda w <= 1`, that is `(c - m) w <= rest_m`. (At equality it
+/// does not matter whether that weight counts as saturated.) As `w <= rest_m`, it holds at the latest for the last `m`
+/// below `c`, in floating point too: `lambda` is never 0.
+pub fn water_level<T>(c: T, weights: &[T]) -> Option<Level<T>>
+where
+    T: Ring + ClosedDivAssign + PartialOrd,
+{
+    let mut descending: Vec<T> = weights.iter().copied().filter(|&w| w > T::zero()).collect();
+    let count = descending.iter().fold(T::zero(), |n, _| n + T::one());
+    if c >= count {
+        return None;
+    }
+    descending.sort_unstable_by(|a, b| b.partial_cmp(a).expect("weights are numbers"));
+    // rest[m] is the sum of all but the m largest, smallest first: no cancellation.
+    let mut rest = vec![T::zero(); descending.len() + 1];
+    for m in (0..descending.len()).rev() {
+        rest[m] = rest[m + 1] + descending[m];
+    }
+    let mut left = c;
+    descending.iter().zip(&rest).find_map(|(&w, &rest)| {
+        let budget = left;
+        left -= T::one();
+        (budget * w <= rest).then(|| Level { lambda: budget / rest, rest })
+    })
+}
+
+/// `sum_j min(1, lambda w_j)`, in the order of `j`: the expected number of kept entries of a row.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sus_reference::sus::rule::expected_count(2.0, &[0.75, 0.125, 0.125]), 1.5);
+/// ```
+#[must_use]
+pub fn expected_count<T: Ring + PartialOrd>(lambda: T, weights: &[T]) -> T {
+    weights.iter().fold(T::zero(), |sum, &w| sum + keep_probability(lambda, w))
+}

@@ -1,0 +1,142 @@
+//! From a word to a decision: keep a weight or drop it.
+//!
+//! All comparisons are exact. With `q` in `[0, 1)` and a word `x`:
+//!
+//! - `q * 2^32` has no rounding error in `f64`: a multiplication by a power of two moves the exponent and
+//!   leaves the significand, and it cannot overflow; a subnormal `q` only gains room.
+//! - `x` as an `f64` has none either, since 32 bits fit into 53.
+//!
+//! So `x < q * 2^32` is the comparison of two exact numbers. A float made *from* `x` is another matter:
+//! `x as f32` drops 8 bits, and the usual ways to a uniform in `[0, 1)` drop 8 or 9, shift, or fold the sign.
+//! A kernel that compares such floats draws another mask.
+//!
+//! # Bias
+//!
+//! The kept words are `0, 1, ..., ceil(q 2^32) - 1`, so
+//!
+//! ```text
+//! P(keep) = ceil(q 2^32) / 2^32        0 <= P(keep) - q < 2^-32
+//! ```
+//!
+//! A kept weight counts as `W/q`. Hence `E[W~] - W = (W/q) (P(keep) - q)`: zero where `q = 1`, and where
+//! `q = c W < 1` it is below `2^-32 / c`, whatever `W`. It is never negative, and zero as soon as `q` is a
+//! multiple of `2^-32`, which every `q >= 2^-9` that comes from an `f32` is. With the second word of
+//! [`keep64`] the grid is `2^-64`, and the bias is below `2^-64 / c`.
+
+use std::cmp::Ordering;
+
+/// `2^32`.
+const GRID: f64 = 4_294_967_296.0;
+
+/// Whether word `x` keeps a weight of keep probability `q`: `q >= 1`, or `x < q * 2^32`, exactly.
+///
+/// `q <= 0` and NaN keep nothing.
+///
+/// ```
+/// use sus_reference::sus::uniform::keep32;
+/// assert!(keep32(0.25, 0x3fff_ffff) && !keep32(0.25, 0x4000_0000));
+/// assert!(keep32(1.0, u32::MAX) && !keep32(0.0, 0) && !keep32(f64::NAN, 0));
+/// assert!(keep32(1e-300, 0)); // P(keep) is ceil(q 2^32) / 2^32, here 2^-32
+/// ```
+#[must_use]
+pub fn keep32(q: f64, x: u32) -> bool {
+    q >= 1.0 || f64::from(x) < q * GRID
+}
+
+/// [`keep32`] on a grid of `2^-64`: whether `(x 2^32 + second) < q * 2^64`, exactly.
+///
+/// The second word is asked for only when `x` is the integer part of `q * 2^32`, one time in `2^32`, and
+/// decides the fraction. That fraction is made of the last bits of an exact product, so it and its own
+/// product with `2^32` are exact too. As above, `q <= 0` and NaN keep nothing.
+///
+/// ```
+/// use sus_reference::sus::uniform::keep64;
+/// let q = (5.0 + 0.5) / 4_294_967_296.0;
+/// assert!(keep64(q, 4, || unreachable!()) && !keep64(q, 6, || unreachable!()));
+/// assert!(keep64(q, 5, || 0x7fff_ffff) && !keep64(q, 5, || 0x8000_0000));
+/// ```
+#[must_use]
+pub fn keep64(q: f64, x: u32, second: impl FnOnce() -> u32) -> bool {
+    if q >= 1.0 {
+        return true;
+    }
+    let threshold = q * GRID;
+    let floor = threshold as u32; // below 2^32, since q < 1; 0 for NaN and below zero
+    match x.cmp(&floor) {
+        Ordering::Less => true,
+        Ordering::Equal => f64::from(second()) < (threshold - f64::from(floor)) * GRID,
+        Ordering::Greater => false,
+    }
+}
+
+/// How far a decision is from the other one, as a factor of `s = c W`: `|ln(s 2^32 / x)|`.
+///
+/// Infinite where no finite factor matters: `x = 0` with `s > 0` (always kept), and `s <= 0` or NaN (never
+/// kept). It ignores the steps of the grid, so it shows how good a seed is; whether a decision is
+/// *forced* is what [`forced`] says.
+///
+/// ```
+/// use sus_reference::sus::uniform::margin;
+/// assert_eq!(margin(0.5, 1 << 31), 0.0);
+/// assert!((margin(0.5, 1 << 30) - 2f64.ln()).abs() < 1e-15);
+/// ```
+#[must_use]
+pub fn margin(s: f64, x: u32) -> f64 {
+    if s > 0.0 { libm::fabs(libm::log(s * GRID / f64::from(x))) } else { f64::INFINITY }
+}
+
+/// What a kernel of limited precision has to decide for one weight.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::uniform::{Forced, forced};
+/// // A probability of one half, known to a thousandth: words near 2^31 may go either way.
+/// let of = |word| forced(0.5, word, 1e-3);
+/// assert_eq!([of(1 << 30), of(1 << 31), of(3 << 30)], [Forced::Keep, Forced::Either, Forced::Drop]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Forced {
+    /// Every kernel within the bound keeps it.
+    Keep,
+    /// Every kernel within the bound drops it.
+    Drop,
+    /// Borderline: a kernel within the bound may do either.
+    Either,
+}
+
+/// What a kernel must decide on word `x` when its own `s = c W` may be off by a factor up to `e^±delta`, and
+/// its threshold `s 2^32` by up to one step of the grid (a rounding to an integer, either way):
+///
+/// ```text
+/// must keep   if s e^-delta >= 1  or  x + 1 <= s e^-delta 2^32
+/// must drop   if x - 1 >= s e^delta 2^32
+/// ```
+///
+/// `s` that is zero (a masked weight), negative or NaN must be dropped, as no factor makes it positive.
+/// With `delta = 0` all of this is exact; else `e^±delta` is within a few units of `2^-53`.
+///
+/// # Panics
+///
+/// If `delta` is negative, infinite or NaN.
+///
+/// ```
+/// use sus_reference::sus::uniform::{Forced, forced};
+/// assert_eq!(forced(0.5, 0x7fff_ffff, 0.0), Forced::Keep);
+/// assert_eq!(forced(0.5, 0x8000_0000, 0.0), Forced::Either); // one step from the threshold
+/// assert_eq!(forced(0.5, 0x8000_0001, 0.0), Forced::Drop);
+/// assert_eq!(forced(0.5, 0x8000_0001, 1e-6), Forced::Either);
+/// ```
+#[must_use]
+pub fn forced(s: f64, x: u32, delta: f64) -> Forced {
+    assert!(delta >= 0.0 && delta.is_finite(), "delta: expected finite and >= 0, found {delta}");
+    let x = f64::from(x);
+    let (low, high) = (s * libm::exp(-delta), s * libm::exp(delta));
+    // Where `low >= 1`, `low * 2^32` is above every word, so this is the first condition too.
+    if x + 1.0 <= low * GRID {
+        Forced::Keep
+    } else if s > 0.0 && x - 1.0 < high * GRID {
+        Forced::Either
+    } else {
+        Forced::Drop
+    }
+}

@@ -1,0 +1,186 @@
+//! Layouts: which counter, and which word of its block, belongs to a weight.
+
+use super::UniformError;
+use std::fmt;
+use std::str::FromStr;
+
+/// How a weight's coordinates become a counter (`bh = b Hq + h`; `lo`, `hi` are the halves of a 64-bit number).
+///
+/// | layout | counter | key | word | equals |
+/// |---|---|---|---|---|
+/// | `coord4` | `(j >> 2, i, bh, stream)` | `(seed lo, seed hi)` | `j & 3` | `curand_init(seed, stream << 32 \| bh, 4 (i << 32 \| j >> 2) + (j & 3))` |
+/// | `linear4` | `(off lo, off hi, 0, stream)`, `off = (bh Nq + i) ceil(Nk/4) + (j >> 2)` | the same | `j & 3` | Triton >= 3.4 `tl.randint4x(seed, off)` |
+/// | `linear1` | `(off lo, off hi, 0, stream)`, `off = (bh Nq + i) Nk + j` | the same | 0 | Triton >= 3.4 `tl.randint(seed, off)` |
+/// | `jax-threefry` | `(off hi, off lo)`, `off` as in `linear1` | `(seed hi, seed lo)` | xor of both | `jax.random.bits(key, (B, Hq, Nq, Nk), uint32)`, partitionable |
+///
+/// The last column holds for stream 0, of `coord4` for every stream and for `i < 2^30`, where cuRAND's 64-bit
+/// offset ends.
+///
+/// # Choices of ours
+///
+/// Where no library says what a stream is, we chose:
+///
+/// - `linear4`, `linear1`: the stream is counter word 3, which Triton leaves at zero. A kernel then calls
+///   `tl.philox(seed, off lo, off hi, 0, stream)`.
+/// - `jax-threefry`: a stream other than 0 replaces the key by `jax.random.fold_in(key, stream)`, that is
+///   by the Threefry2x32-20 block of counter `(0, stream)` under it. Threefry is injective for one key, so
+///   no two of these streams share a key.
+/// - `jax-threefry`: the key of a seed of `2^32` or more is the one JAX makes with `jax_enable_x64`. Without
+///   it JAX drops the high half of the seed without a word; seeds below `2^32` give the same key in both.
+///
+/// # For kernel authors
+///
+/// Triton's linear offsets have to be `int64` tensors from `2^32` offsets on (in `int32` they wrap), and
+/// before Triton 3.4 an `int64` offset silently selects `Philox4x64`, another generator.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::{Layout, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 1, heads: 1, queries: 1, keys: 4 };
+/// let first = |layout| Uniforms::new(42, 0, layout, grid).map(|uniforms| uniforms.word(0, 0, 0, 0));
+/// // The first weight's counter is zero in all Philox layouts.
+/// assert_eq!(first(Layout::Coord4)?, first(Layout::Linear4)?);
+/// assert_eq!(first(Layout::Linear4)?, first(Layout::Linear1)?);
+/// assert_eq!(first(Layout::JaxThreefry)?, 0x7d1c_13a2);
+/// # Ok::<(), sus_reference::sus::uniform::UniformError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Coordinates in the counter: the same words whatever the sizes, and four per block.
+    #[default]
+    Coord4,
+    /// A linear index over blocks of four keys.
+    Linear4,
+    /// A linear index over weights, one block each: four times the work of `linear4`.
+    Linear1,
+    /// A linear index over weights, by Threefry2x32-20.
+    JaxThreefry,
+}
+
+impl Layout {
+    /// Every layout, in the order of the table.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::sus::Layout;
+    /// for layout in Layout::ALL {
+    ///     assert_eq!(layout.name().parse::<Layout>(), Ok(layout));
+    /// }
+    /// ```
+    pub const ALL: [Self; 4] = [Self::Coord4, Self::Linear4, Self::Linear1, Self::JaxThreefry];
+
+    /// The name used in files and on the command line.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::sus::Layout;
+    /// assert_eq!(Layout::JaxThreefry.name(), "jax-threefry");
+    /// assert_eq!("jax-threefry".parse::<Layout>().ok(), Some(Layout::JaxThreefry));
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Coord4 => "coord4",
+            Self::Linear4 => "linear4",
+            Self::Linear1 => "linear1",
+            Self::JaxThreefry => "jax-threefry",
+        }
+    }
+
+    /// Words that a weight's block holds for consecutive keys.
+    pub(super) const fn words_per_block(self) -> usize {
+        match self {
+            Self::Coord4 | Self::Linear4 => 4,
+            Self::Linear1 | Self::JaxThreefry => 1,
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Layout {
+    type Err = UniformError;
+
+    fn from_str(name: &str) -> Result<Self, UniformError> {
+        Self::ALL
+            .into_iter()
+            .find(|layout| layout.name() == name)
+            .ok_or_else(|| UniformError::Layout { found: name.to_owned() })
+    }
+}
+
+/// How many batches, query heads, queries and keys there are; zero is legal everywhere.
+///
+/// For packed sequences positions count within the segment, and segment `s` of sequence `b` counts as batch
+/// `b S + s`; `queries` and `keys` stay the tensor's own, so that the linear layouts stay injective.
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::{Layout, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 2, heads: 4, queries: 18, keys: 7 };
+/// // The same words in one long batch of heads.
+/// let flat = Grid { batch: 1, heads: 8, ..grid };
+/// let word = |grid, b, h| Uniforms::new(42, 0, Layout::Coord4, grid).map(|u| u.word(b, h, 5, 6));
+/// assert_eq!(word(grid, 1, 3)?, word(flat, 0, 7)?);
+/// # Ok::<(), sus_reference::sus::uniform::UniformError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grid {
+    /// `B`, the batch size, or the number of packed segments.
+    pub batch: usize,
+    /// `Hq`, the number of query heads.
+    pub heads: usize,
+    /// `Nq`, the number of queries.
+    pub queries: usize,
+    /// `Nk`, the number of keys.
+    pub keys: usize,
+}
+
+impl Grid {
+    /// Checks that `layout` gives no two weights of this grid the same word.
+    pub(super) fn check(self, layout: Layout) -> Result<(), UniformError> {
+        let Self { batch, heads, queries, keys } = self;
+        let [batch, heads, queries, keys] = [batch, heads, queries, keys].map(|n| n as u128);
+        if layout == Layout::Coord4 {
+            let rows = batch * heads; // below 2^128
+            if rows > 1 << 32 {
+                return Err(UniformError::Heads { found: rows });
+            }
+            if queries > 1 << 32 {
+                return Err(UniformError::Queries { found: queries });
+            }
+            if keys > 1 << 34 {
+                return Err(UniformError::Keys { found: keys });
+            }
+            return Ok(());
+        }
+        // At least one, so that the number of rows fits as well.
+        let blocks = keys.div_ceil(layout.words_per_block() as u128).max(1);
+        let factors = [batch, heads, queries, blocks];
+        // Two factors cannot overflow, and after a zero nothing can.
+        let offsets = factors.iter().try_fold(1u128, |n, &factor| n.checked_mul(factor));
+        if offsets.is_some_and(|offsets| offsets <= 1 << 64) {
+            return Ok(());
+        }
+        Err(UniformError::Offsets { layout, factors })
+    }
+
+    /// `(b Hq + h, i)` of a row.
+    ///
+    /// # Panics
+    ///
+    /// If the row is outside the grid.
+    pub(super) fn row(self, b: usize, h: usize, i: usize) -> (u64, u64) {
+        let Self { batch, heads, queries, .. } = self;
+        assert!(
+            b < batch && h < heads && i < queries,
+            "row (b, h, i): expected below ({batch}, {heads}, {queries}), found ({b}, {h}, {i})"
+        );
+        let bh = (b * heads + h) as u64;
+        (bh, i as u64)
+    }
+}

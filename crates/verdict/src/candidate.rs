@@ -1,0 +1,159 @@
+//! The tensors of a candidate: which are there, and whether they have the shapes and types that they must have.
+
+use super::{Rule, Verdict};
+use safetensors::Dtype;
+use sus_files::tensor_file::Numbers;
+use sus_files::{Array, TensorFile};
+use sus_reference::problem::Problem;
+
+/// The results that can be judged, in the order of reports.
+pub(super) const RESULTS: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
+
+/// What a candidate may hold beside them.
+const OTHERS: [&str; 6] =
+    ["mask", "mask/row_offsets", "mask/columns", "mask/values", "nnz", "seeds"];
+
+/// The built-in recipe that a candidate's type suggests: that of its first gradient.
+///
+/// # Examples
+/// ```
+/// use sus_files::{Array, TensorFile};
+/// let mut candidate = TensorFile::default();
+/// candidate.arrays.insert("dq".into(), Array::f32(&[1, 1, 1, 1], vec![0.0]));
+/// assert_eq!(sus_verdict::recipe_of(&candidate), "f32");
+/// ```
+#[must_use]
+pub fn recipe_of(file: &TensorFile) -> &'static str {
+    let dtype = ["dq", "dk", "dv"].iter().find_map(|&name| Some(file.arrays.get(name)?.dtype));
+    match dtype {
+        Some(Dtype::BF16) => "flash-bf16",
+        Some(Dtype::F16) => "flash-f16",
+        Some(Dtype::F32) => "f32",
+        // A projected value does not tell what its kernel rounds to.
+        None if is_projected(file) => "f32",
+        _ => "f64",
+    }
+}
+
+/// The shape of a result, or `None` if the problem has no such result.
+pub(super) fn shape_of(problem: &Problem<f64>, name: &str) -> Option<Vec<usize>> {
+    let (s, inputs) = (problem.sizes(), problem.inputs());
+    Some(match name {
+        "o" => vec![s.batch, s.query_heads, s.queries, s.value_features],
+        "lse" => vec![s.batch, s.query_heads, s.queries],
+        "dq" => inputs.q.shape().to_vec(),
+        "dk" => inputs.k.shape().to_vec(),
+        "dv" => inputs.v.shape().to_vec(),
+        "dbias" => inputs.bias.as_ref()?.shape().to_vec(),
+        "dsink" => vec![inputs.sink.as_ref()?.len()],
+        _ => return None,
+    })
+}
+
+/// The results of a candidate that can be compared, by name; what cannot be is found wrong.
+pub(super) fn results<'a>(
+    problem: &Problem<f64>,
+    sampled: bool,
+    file: &'a TensorFile,
+    verdict: &mut Verdict,
+) -> Vec<(&'static str, &'a [f64])> {
+    for name in file.arrays.keys() {
+        let known = RESULTS.contains(&name.as_str()) && shape_of(problem, name).is_some();
+        let known = known || (sampled && OTHERS.contains(&name.as_str()));
+        if !known {
+            let why = "expected no such tensor for this case";
+            verdict.fail(&printable(name), Rule::Extra, why);
+        }
+    }
+    let mut found = Vec::new();
+    for name in RESULTS {
+        let Some(shape) = shape_of(problem, name) else { continue };
+        let Some(array) = file.arrays.get(name) else {
+            if ["dq", "dk", "dv"].contains(&name) {
+                verdict.fail(name, Rule::Missing, format!("expected shape {shape:?}, found none"));
+            } else {
+                verdict.notes.push(format!("{name}: not in the candidate, not judged"));
+            }
+            continue;
+        };
+        if let Some(data) = floats(name, array, &shape, verdict) {
+            found.push((name, data));
+        }
+    }
+    found
+}
+
+/// The number of runs, if the gradients have one more leading axis.
+pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
+    let axis = |name: &str| {
+        let (first, rest) = file.arrays.get(name)?.shape.split_first()?;
+        (rest == shape_of(problem, name)?).then_some(*first)
+    };
+    ["dq", "dk", "dv"].into_iter().find_map(axis).or_else(|| {
+        let projected = file.arrays.iter().filter(|_| is_projected(file));
+        let mut projected =
+            projected.filter(|(name, array)| name.starts_with("proj/") && array.shape.len() == 2);
+        Some(projected.next()?.1.shape[0])
+    })
+}
+
+/// Whether a candidate holds projected values (`proj/dq` and so on) in place of gradients.
+///
+/// # Examples
+/// ```
+/// use sus_files::{Array, TensorFile};
+/// let file = |name: &str| TensorFile {
+///     arrays: [(name.into(), Array::f64(&[1, 2], vec![0.5, -0.5]))].into(),
+///     metadata: None,
+/// };
+/// use sus_verdict::is_projected;
+/// assert!(is_projected(&file("proj/dq")) && !is_projected(&file("dq")));
+/// ```
+#[must_use]
+pub fn is_projected(file: &TensorFile) -> bool {
+    ["proj/dq", "proj/dk", "proj/dv", "proj/dbias"]
+        .iter()
+        .any(|&name| file.arrays.contains_key(name))
+}
+
+/// The elements of a tensor, if its type is right.
+pub(super) fn float_numbers<'a>(
+    name: &str,
+    array: &'a Array,
+    verdict: &mut Verdict,
+) -> Option<&'a [f64]> {
+    let Numbers::Float(data) = &array.numbers else {
+        let message = format!("expected F64, F32, F16 or BF16, found {:?}", array.dtype);
+        verdict.fail(name, Rule::Dtype, message);
+        return None;
+    };
+    Some(data)
+}
+
+/// The elements of a result, if type and shape are right.
+fn floats<'a>(
+    name: &str,
+    array: &'a Array,
+    shape: &[usize],
+    verdict: &mut Verdict,
+) -> Option<&'a [f64]> {
+    let data = float_numbers(name, array, verdict)?;
+    // lse is also met as [B, Hq, Nq, 1].
+    let with_one = [shape, &[1]].concat();
+    if array.shape != shape && !(name == "lse" && array.shape == with_one) {
+        let message = format!("expected shape {shape:?}, found {:?}", array.shape);
+        verdict.fail(name, Rule::Shape, message);
+        return None;
+    }
+    if data.len() != shape.iter().product::<usize>() {
+        let message = format!("expected {shape:?}, found {} elements", data.len());
+        verdict.fail(name, Rule::Shape, message);
+        return None;
+    }
+    Some(data)
+}
+
+/// A name without control characters.
+pub(super) fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,185 @@
+//! What is judged against: a problem and its settings.
+
+use std::path::Path;
+use sus_files::error::Reason;
+use sus_files::{FileError, Pass, ProblemFile, Settings, TensorFile};
+use sus_reference::error::Error;
+use sus_reference::problem::Problem;
+use sus_reference::sus::Draw;
+
+/// A problem and the settings of its pass.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_files::Settings;
+/// use sus_verdict::Case;
+/// let case = Case { label: "mine".into(), ..Case::new(problem, Settings::default()) };
+/// assert_eq!(case.draw()?, None); // the dense pass
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// The problem.
+    pub problem: Problem<f64>,
+    /// Its settings: dense or SUS, and the draw.
+    pub settings: Settings,
+    /// Where it comes from, for reports.
+    pub label: String,
+}
+
+impl Case {
+    /// Reads a case: a fixture or any problem file. `command` are the settings given beside the file.
+    ///
+    /// # Errors
+    /// One line that names the file and what is wrong with it.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_files::Settings;
+    /// use sus_verdict::Case;
+    /// let path = std::path::Path::new("fixtures/broken/case.safetensors");
+    /// let case = Case::read(path, Settings::default())?;
+    /// assert_eq!(case.problem.inputs().q.shape(), [1, 1, 96, 64]);
+    /// # Ok::<(), sus_files::FileError>(())
+    /// ```
+    pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
+        let ProblemFile { problem, settings, .. } = ProblemFile::read(path, command)?;
+        Ok(Case { problem, settings, label: path.display().to_string() })
+    }
+
+    /// A case from a problem in memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_files::Settings;
+    /// use sus_verdict::Case;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// let case = Case::new(problem, Settings::from_json(r#"{"pass":"sus","c":4,"seed":7}"#)?);
+    /// assert!(case.names_the_words());
+    /// # Ok::<(), sus_files::error::Reason>(())
+    /// ```
+    #[must_use]
+    pub fn new(problem: Problem<f64>, settings: Settings) -> Self {
+        Case { problem, settings, label: "case".into() }
+    }
+
+    /// Takes from a candidate's own settings what the case says nothing of: the pass and the draw.
+    ///
+    /// # Errors
+    /// [`Reason::Metadata`](sus_files::error::Reason::Metadata) if its metadata is not what this project writes.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_files::{Settings, TensorFile};
+    /// use sus_verdict::Case;
+    /// let mut case = Case::new(problem, Settings::from_json(r#"{"c":8}"#)?);
+    /// let metadata = Some(r#"{"pass":"sus","c":4,"seed":7}"#.into());
+    /// case.complete_from(&TensorFile { arrays: Default::default(), metadata })?;
+    /// assert_eq!((case.settings.c.unwrap().get(), case.settings.seed), (8.0, Some(7))); // the case's own c stays
+    /// # Ok::<(), sus_files::error::Reason>(())
+    /// ```
+    pub fn complete_from(&mut self, candidate: &TensorFile) -> Result<(), Reason> {
+        let theirs = match &candidate.metadata {
+            Some(text) => Settings::from_json(text)?,
+            None => Settings::default(),
+        };
+        let ours = &mut self.settings;
+        let has_mask =
+            candidate.arrays.keys().any(|name| name == "mask" || name.starts_with("mask/"));
+        if ours.pass.is_none() && !ours.names_a_draw() {
+            ours.pass = theirs.pass.or(has_mask.then_some(Pass::Sus));
+        }
+        if ours.pass != Some(Pass::Dense) {
+            ours.c = ours.c.or(theirs.c);
+            ours.rule = ours.rule.or(theirs.rule);
+            ours.sampler = ours.sampler.or(theirs.sampler);
+            // Many runs have many seeds: only the case says whether they are known.
+            let many = candidate.arrays.get("dq").is_some_and(|dq| dq.shape.len() > 4);
+            if !many {
+                ours.seed = ours.seed.or(theirs.seed);
+            }
+            ours.stream = ours.stream.or(theirs.stream);
+            ours.layout = ours.layout.or(theirs.layout);
+            ours.uniform_bits = ours.uniform_bits.or(theirs.uniform_bits);
+        }
+        Ok(())
+    }
+
+    /// The draw of its mask; `None` for the dense pass, which is meant where nothing is said of a draw.
+    ///
+    /// # Errors
+    /// As [`Settings::draw`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_files::{Pass, Settings};
+    /// use sus_reference::sus::Budget;
+    /// use sus_verdict::Case;
+    /// let sus = Settings { pass: Some(Pass::Sus), c: Some(Budget::new(4.0)?), seed: Some(7), ..Settings::default() };
+    /// assert_eq!(Case::new(problem.clone(), sus).draw()?.unwrap().c.get(), 4.0);
+    /// assert_eq!(Case::new(problem, Settings::default()).draw()?, None);
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn draw(&self) -> Result<Option<Draw>, Error> {
+        if self.settings.pass.is_none() && !self.settings.names_a_draw() {
+            return Ok(None);
+        }
+        self.settings.draw()
+    }
+
+    /// The pass and the draw in words.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_files::{Pass, Settings};
+    /// use sus_reference::sus::Budget;
+    /// use sus_verdict::Case;
+    /// let sus = Settings { pass: Some(Pass::Sus), c: Some(Budget::new(4.0)?), ..Settings::default() };
+    /// let said = Case::new(problem, sus).describe_pass();
+    /// assert!(said.starts_with("SUS with c = 4, ") && said.contains("no seed"));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn describe_pass(&self) -> String {
+        match self.draw() {
+            Ok(Some(draw)) => {
+                let seed = match self.settings.seed {
+                    Some(seed) => format!("seed {seed}"),
+                    None => "no seed".into(),
+                };
+                format!(
+                    "SUS with c = {}, rule {}, sampler {}, {seed}, stream {}, layout {}",
+                    draw.c.get(),
+                    draw.rule,
+                    draw.sampler,
+                    draw.stream,
+                    draw.layout
+                )
+            }
+            _ if self.settings.pass.is_none() => "dense, as nothing says SUS".into(),
+            _ => "dense".into(),
+        }
+    }
+
+    /// Whether the case says which words its mask is drawn with.
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_files::Settings;
+    /// use sus_reference::sus::Budget;
+    /// use sus_verdict::Case;
+    /// let c = Some(Budget::new(4.0)?);
+    /// let case = |seed| Case::new(problem.clone(), Settings { c, seed, ..Settings::default() });
+    /// assert!(case(Some(7)).names_the_words() && !case(None).names_the_words());
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn names_the_words(&self) -> bool {
+        self.settings.seed.is_some()
+    }
+}

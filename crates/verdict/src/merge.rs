@@ -1,0 +1,262 @@
+//! The runs of several files as one candidate: the shards of an array job, of machines, or of a loop.
+//!
+//! Runs are concatenated in the order of the shards, number by number, so merging is associative to the bit. What would make
+//! one run count twice is refused: the same `seeds`, the same `runs`, or a shard whose numbers are all those of another.
+
+use super::candidate::printable;
+use super::statistical::DIGEST;
+use std::collections::BTreeSet;
+use sus_files::error::Reason;
+use sus_files::hash::sha256;
+use sus_files::tensor_file::Numbers;
+use sus_files::{Array, Settings, TensorFile};
+
+/// Why shards cannot be merged.
+///
+/// # Examples
+/// ```
+/// use sus_files::{Array, TensorFile};
+/// use sus_verdict::merge::merge;
+/// let shard = |dq: f64| TensorFile {
+///     arrays: [("dq".into(), Array::f64(&[1, 1, 1, 1], vec![dq]))].into(),
+///     metadata: None,
+/// };
+/// let again = merge(&[shard(0.5), shard(0.25), shard(0.5)]).unwrap_err();
+/// assert_eq!(again.shard, 2); // the runs of the first
+/// ```
+#[derive(Debug)]
+pub struct MergeError {
+    /// The shard, by its place.
+    pub shard: usize,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// The tensor of the digests of what was merged.
+const SHARDS: &str = "shards";
+/// Tensors with the number of axes that they have for one run.
+const RESULTS: [(&str, usize); 13] = [
+    ("dq", 4),
+    ("dk", 4),
+    ("dv", 4),
+    ("dbias", 4),
+    ("proj/dq", 1),
+    ("proj/dk", 1),
+    ("proj/dv", 1),
+    ("proj/dbias", 1),
+    ("o", 4),
+    ("lse", 3),
+    ("dsink", 1),
+    ("mask", 4),
+    ("nnz", 3),
+];
+/// Results that do not depend on the mask: a shard may give them once for all of its runs.
+const EXACT: [&str; 3] = ["o", "lse", "dsink"];
+/// What tells runs apart.
+const NUMBERS: [&str; 2] = ["seeds", "runs"];
+
+/// One shard, each of its tensors with an axis of runs but for those given once.
+struct Shard {
+    file: TensorFile,
+    settings: Settings,
+    runs: usize,
+}
+
+/// All runs of some shards, and their number.
+///
+/// # Errors
+/// [`MergeError`] names the first shard that is no shard, is one of another case, or repeats a run.
+///
+/// # Panics
+/// If there are no shards.
+///
+/// # Examples
+/// ```
+/// use sus_files::{Array, TensorFile};
+/// use sus_verdict::merge::merge;
+/// let shard = |dq: f64| TensorFile {
+///     arrays: [("dq".into(), Array::f64(&[1, 1, 1, 1], vec![dq]))].into(),
+///     metadata: None,
+/// };
+/// let (merged, runs) = merge(&[shard(0.5), shard(0.25)]).unwrap();
+/// assert_eq!((runs, &merged.arrays["dq"].shape), (2, &vec![2, 1, 1, 1, 1]));
+/// ```
+pub fn merge(shards: &[TensorFile]) -> Result<(TensorFile, usize), MergeError> {
+    assert!(!shards.is_empty(), "shards to merge");
+    let at = |shard: usize| move |reason: Reason| MergeError { shard, reason };
+    let mut merged: Option<Shard> = None;
+    for (number, file) in shards.iter().enumerate() {
+        let next = read(file).map_err(at(number))?;
+        merged = Some(match merged {
+            None => next,
+            Some(before) => append(before, &next).map_err(at(number))?,
+        });
+    }
+    let Shard { mut file, settings, runs } = merged.expect("at least one shard");
+    if file.metadata.is_some() {
+        file.metadata = Some(settings.to_json());
+    }
+    Ok((file, runs))
+}
+
+fn wrong(tensor: &str, expected: &str, found: impl std::fmt::Display) -> Reason {
+    Reason::Metadata {
+        key: format!("tensor {}", printable(tensor)),
+        expected: expected.into(),
+        found: found.to_string(),
+    }
+}
+
+/// One file as a shard.
+fn read(file: &TensorFile) -> Result<Shard, Reason> {
+    let mut settings = match &file.metadata {
+        Some(text) => Settings::from_json(text)?,
+        None => Settings::default(),
+    };
+    let rank = |name: &str| RESULTS.iter().find(|result| result.0 == name).map(|result| result.1);
+    let first = ["dq", "dk", "dv", "proj/dq", "proj/dk", "proj/dv"]
+        .into_iter()
+        .find_map(|name| Some((name, file.arrays.get(name)?)));
+    let Some((name, array)) = first else {
+        return Err(Reason::Missing { tensor: "dq", expected: "[S,B,Hq,Nq,D], or proj/dq [S,P]" });
+    };
+    let axes = rank(name).expect("a result");
+    let single = array.shape.len() == axes;
+    if !single && array.shape.len() != axes + 1 {
+        return Err(Reason::Rank {
+            tensor: name.into(),
+            expected: axes + 1,
+            found: array.shape.clone(),
+        });
+    }
+    let runs = if single { 1 } else { array.shape[0] };
+    let mut out = TensorFile { arrays: file.arrays.clone(), metadata: file.metadata.clone() };
+    for (name, array) in &mut out.arrays {
+        let Some(axes) = rank(name) else {
+            let known = NUMBERS.contains(&name.as_str()) || name == DIGEST || name == SHARDS;
+            if !known {
+                let expected =
+                    "results, proj/..., nnz, a dense mask, seeds or runs, and nothing else";
+                return Err(wrong(name, expected, "it"));
+            }
+            let expected = if name == DIGEST { 1 } else { runs };
+            if name != SHARDS && array.shape != [expected] {
+                return Err(wrong(
+                    name,
+                    &format!("shape [{expected}]"),
+                    format!("{:?}", array.shape),
+                ));
+            }
+            continue;
+        };
+        let exact = EXACT.contains(&name.as_str());
+        if single && array.shape.len() == axes {
+            array.shape.insert(0, 1);
+        }
+        let shared = exact && array.shape.len() == axes;
+        if !shared && (array.shape.len() != axes + 1 || array.shape[0] != runs) {
+            let expected = format!("{} axes, the first of them {runs} runs", axes + 1);
+            return Err(wrong(name, &expected, format!("shape {:?}", array.shape)));
+        }
+    }
+    // A seed in the settings is that of a single run.
+    if let (Some(seed), true) = (settings.seed.take(), single) {
+        out.arrays
+            .entry("seeds".into())
+            .or_insert_with(|| Array::i64(&[1], vec![seed.cast_signed()]));
+    }
+    if !out.arrays.contains_key(SHARDS) {
+        let digest = digest(&out);
+        out.arrays.insert(SHARDS.into(), Array::i64(&[1], vec![digest]));
+    }
+    Ok(Shard { file: out, settings, runs })
+}
+
+/// A number that shards of other content do not have.
+fn digest(file: &TensorFile) -> i64 {
+    let mut bytes = Vec::new();
+    for (name, array) in &file.arrays {
+        bytes.extend(name.as_bytes());
+        bytes.extend(sha256(&array.to_bytes()));
+    }
+    let hash = sha256(&bytes);
+    i64::from_le_bytes(std::array::from_fn(|at| hash[at]))
+}
+
+fn append(mut before: Shard, next: &Shard) -> Result<Shard, Reason> {
+    let (one, two) = (before.settings.to_json(), next.settings.to_json());
+    if one != two || before.file.metadata.is_some() != next.file.metadata.is_some() {
+        let said = |shard: &Shard, text: String| {
+            if shard.file.metadata.is_some() { text } else { "no settings".into() }
+        };
+        return Err(Reason::Metadata {
+            key: "of the case".into(),
+            expected: format!("that of the shards before, {}", said(&before, one)),
+            found: said(next, two),
+        });
+    }
+    let names = |file: &TensorFile| file.arrays.keys().cloned().collect::<Vec<_>>().join(" ");
+    let (one, two) = (names(&before.file), names(&next.file));
+    if one != two {
+        return Err(wrong("names", &format!("those of the shards before, {one}"), two));
+    }
+    for (name, array) in &mut before.file.arrays {
+        let more = &next.file.arrays[name];
+        if array.dtype != more.dtype {
+            let expected = format!("{:?}, as in the shards before", array.dtype);
+            return Err(wrong(name, &expected, format!("{:?}", more.dtype)));
+        }
+        let given_once = name == DIGEST
+            || EXACT.contains(&name.as_str())
+                && RESULTS.contains(&(name.as_str(), array.shape.len()));
+        if given_once {
+            if array.shape != more.shape || array.to_bytes() != more.to_bytes() {
+                let expected =
+                    "the numbers of the shards before, as it does not depend on the mask";
+                let of_case = "that of the shards before: the directions of one case";
+                let expected = if name == DIGEST { of_case } else { expected };
+                return Err(wrong(name, expected, "others"));
+            }
+            continue;
+        }
+        if array.shape.get(1..) != more.shape.get(1..) {
+            let expected = format!("shape [..., {:?}] as in the shards before", &array.shape[1..]);
+            return Err(wrong(name, &expected, format!("{:?}", more.shape)));
+        }
+        if NUMBERS.contains(&name.as_str()) || name == SHARDS {
+            let seen: BTreeSet<Vec<u8>> = elements(array);
+            let again = elements(more).into_iter().find(|x| seen.contains(x));
+            if let Some(again) = again {
+                let bytes: [u8; 8] = std::array::from_fn(|at| again.get(at).copied().unwrap_or(0));
+                return Err(match name.as_str() {
+                    SHARDS => wrong(
+                        "shards",
+                        "runs that no shard before has (or seeds or runs that tell equal ones apart)",
+                        "the very numbers of one of them",
+                    ),
+                    _ => wrong(
+                        name,
+                        "runs that no shard before has",
+                        format!("{} again", i64::from_le_bytes(bytes)),
+                    ),
+                });
+            }
+        }
+        match (&mut array.numbers, &more.numbers) {
+            (Numbers::Float(all), Numbers::Float(more)) => all.extend(more),
+            (Numbers::Integer(all), Numbers::Integer(more)) => all.extend(more),
+            (Numbers::Unsigned(all), Numbers::Unsigned(more)) => all.extend(more),
+            _ => return Err(wrong(name, "numbers of one kind", "others")),
+        }
+        array.shape[0] += more.shape[0];
+    }
+    before.runs += next.runs;
+    Ok(before)
+}
+
+/// The stored bytes of each element.
+fn elements(array: &Array) -> BTreeSet<Vec<u8>> {
+    let bytes = array.to_bytes();
+    let width = (bytes.len() / array.shape.iter().product::<usize>().max(1)).max(1);
+    bytes.chunks(width).map(<[u8]>::to_vec).collect()
+}

@@ -1,0 +1,86 @@
+//! Kept counts that a candidate says, where its masks are not decoded: each row's against its exact law.
+
+use super::model::Model;
+use super::tails::{Atom, Tally};
+use super::tests::{Kind, Tests};
+use sus_reference::sus::moments::count::{CountLaw, sum_law};
+
+/// Rows whose counts together have an exact law that is worth its convolution.
+const LARGEST: usize = 1024;
+
+/// The outcomes of a count of at most `entries`, its mean and its variance. The first and the last can be of probability zero.
+fn moments(law: &CountLaw<f64>, entries: usize) -> (Vec<(f64, f64)>, f64, f64) {
+    let all = law.probability.iter().enumerate();
+    let mut all: Vec<(f64, f64)> = all.map(|(n, &p)| (p, (law.least + n) as f64)).collect();
+    all.extend([(0.0, 0.0), (0.0, entries as f64)]);
+    let mean: f64 = all.iter().map(|(p, n)| p * n).sum();
+    let variance = all.iter().map(|(p, n)| p * (n - mean) * (n - mean)).sum();
+    (all, mean, variance)
+}
+
+/// Mean, spread and range of the counts, by row and of all rows. `counts` is by run, then by row.
+pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut Tests) {
+    let rows = model.rows.len();
+    let of = |row: usize| (0..runs).map(move |run| counts[run * rows + row]);
+    let laws: Vec<CountLaw<f64>> = model.rows.iter().map(|row| row.law.count_law()).collect();
+    let (mut means, mut squares, mut excess, mut spread) = (Vec::new(), Vec::new(), 0.0, 0.0);
+    for (at, law) in laws.iter().enumerate() {
+        let (all, mean, variance) = moments(law, model.rows[at].law.q.len());
+        let row = &model.rows[at];
+        let slack = match row.law.pieces {
+            None => (0..row.law.q.len()).map(|n| row.slack(n)).sum::<f64>(),
+            Some(_) => row.row_slack(),
+        };
+        let place = [row.row.b, row.row.h, row.row.i];
+        let inside =
+            |n: f64| n >= law.least as f64 && n < (law.least + law.probability.len()) as f64;
+        let outside = of(at).filter(|&n| !inside(n) || n.fract() != 0.0).count() as f64;
+        let most = slack * runs as f64;
+        let log_p = match outside {
+            x if x > most && most > 0.0 => x - most + x * libm::log(most / x),
+            x if x > most => f64::NEG_INFINITY,
+            _ => 0.0,
+        };
+        tests.add(Kind::Single, log_p, || {
+            (format!("counts of row {place:?} that no mask has"), [outside, most, libm::sqrt(most)])
+        });
+        let sum: f64 = of(at).map(|n| n - mean).sum();
+        let atom = Atom { outcomes: all.iter().map(|(p, n)| (*p, n - mean)).collect(), slack };
+        if variance > 0.0 {
+            let tally = Tally::of(vec![atom.clone()], runs as f64);
+            tests.add(Kind::Single, tally.log_tail(sum), || {
+                let found = [sum, 0.0, libm::sqrt(tally.variance())];
+                (format!("the mean count of row {place:?}"), found)
+            });
+        }
+        let square = |n: f64| (n - mean) * (n - mean) - variance;
+        spread += of(at).map(square).sum::<f64>();
+        excess += sum;
+        means.push(atom);
+        squares.push(Atom { outcomes: all.iter().map(|(p, n)| (*p, square(*n))).collect(), slack });
+    }
+    let slack: f64 = means.iter().map(|atom| atom.slack).sum();
+    for (kind, what, atoms, found) in [
+        (Kind::First, "the mean count of all rows", means, excess),
+        (Kind::Aimed, "how the counts of the rows vary from run to run", squares, spread),
+    ] {
+        let tally = Tally::of(atoms, runs as f64);
+        tests.add(kind, tally.log_tail(found), || {
+            (what.into(), [found, 0.0, libm::sqrt(tally.variance())])
+        });
+    }
+    if rows > LARGEST {
+        return;
+    }
+    let entries = model.rows.iter().map(|row| row.law.q.len()).sum();
+    let (all, mean, variance) = moments(&sum_law(&laws), entries);
+    let square = |n: f64| (n - mean) * (n - mean) - variance;
+    let outcomes = all.iter().map(|(p, n)| (*p, square(*n))).collect();
+    let tally = Tally::of(vec![Atom { outcomes, slack }], runs as f64);
+    let total = |run: usize| counts[run * rows..(run + 1) * rows].iter().sum::<f64>();
+    let found: f64 = (0..runs).map(|run| square(total(run))).sum();
+    tests.add(Kind::Aimed, tally.log_tail(found), || {
+        let what = "how the count of all rows varies from run to run".into();
+        (what, [found, 0.0, libm::sqrt(tally.variance())])
+    });
+}

@@ -1,0 +1,295 @@
+//! What the law says of a case: rows, probabilities, and what every gradient is made of.
+
+use crate::forced::{LARGEST_LOG, own_error};
+use sus_bounds::{Mode, Question, Recipe, RowErrors, bounds, row_errors};
+use sus_reference::backward::Gradients;
+use sus_reference::error::Error;
+use sus_reference::forward::Saved;
+use sus_reference::problem::{Problem, Row, bias_row};
+use sus_reference::sus::moments::{Entry, Law, RowLaw};
+use sus_reference::sus::{Draw, Pattern, Rule, Sample};
+use sus_reference::tensor::Tensor;
+
+/// One row of the law.
+#[derive(Debug, Clone)]
+pub(super) struct ModelRow {
+    pub row: Row,
+    pub entries: Vec<Entry<f64>>,
+    pub law: RowLaw<f64>,
+    /// How far rounding can move `ln (lambda W)` of each entry.
+    pub log_errors: Vec<f64>,
+    /// The roundoff of a kernel's sums.
+    pub unit: f64,
+}
+
+/// The law of a case, and what rounding may do to any run.
+#[derive(Debug, Clone)]
+pub(super) struct Model<'a> {
+    pub problem: &'a Problem<f64>,
+    pub draw: Draw,
+    pub rows: Vec<ModelRow>,
+    /// For every element, a bound that holds whatever the mask.
+    pub bounds: Gradients<f64>,
+    /// For every element, the sum of the absolute values of all its terms, each entry kept.
+    pub sizes: Gradients<f64>,
+    /// `lambda` of each row.
+    pub lambda: Vec<f64>,
+}
+
+/// Adds `sum |W~| x` of one entry to every gradient: `visit(tensor, flat index, value)`.
+pub(super) fn for_each_part(
+    problem: &Problem<f64>,
+    row: Row,
+    entry: &Entry<f64>,
+    mut visit: impl FnMut(usize, usize, f64),
+) {
+    let s = problem.sizes();
+    let head = row.b * s.key_heads + problem.key_head(row.h);
+    let q_at = problem.row_number(row) * s.features;
+    let k_at = (head * s.keys + entry.j) * s.features;
+    let v_at = (head * s.keys + entry.j) * s.value_features;
+    for (d, &k) in problem.k(row, entry.j).iter().enumerate() {
+        visit(0, q_at + d, entry.f * k);
+    }
+    for (d, &q) in problem.q(row).iter().enumerate() {
+        visit(1, k_at + d, entry.f * q);
+    }
+    for (e, &g) in problem.g(row).iter().enumerate() {
+        visit(2, v_at + e, g);
+    }
+    if let Some(bias) = &problem.inputs().bias {
+        let [_, heads, rows, keys] = bias.shape();
+        let Row { b, h, i } = bias_row(bias.shape(), row);
+        visit(3, ((b * heads + h) * rows + i) * keys + entry.j, entry.t);
+    }
+}
+
+/// The gradients as flat slices, in the order of [`for_each_part`].
+pub(super) fn slices(gradients: &Gradients<f64>) -> [&[f64]; 4] {
+    let bias = gradients.dbias.as_ref().map_or(&[][..], Tensor::as_slice);
+    [gradients.dq.as_slice(), gradients.dk.as_slice(), gradients.dv.as_slice(), bias]
+}
+
+fn slices_mut(gradients: &mut Gradients<f64>) -> [&mut [f64]; 4] {
+    let bias = gradients.dbias.as_mut().map_or(&mut [][..], Tensor::as_mut_slice);
+    [gradients.dq.as_mut_slice(), gradients.dk.as_mut_slice(), gradients.dv.as_mut_slice(), bias]
+}
+
+impl<'a> Model<'a> {
+    /// The law of a case, and bounds for every mask.
+    pub(super) fn new(
+        problem: &'a Problem<f64>,
+        saved: &'a Saved<f64>,
+        recipe: &Recipe,
+        draw: &Draw,
+    ) -> Result<Self, Error> {
+        let law = Law::new(problem, saved, draw.c, draw.rule, draw.sampler);
+        let rows: Vec<ModelRow> = (0..problem.row_count())
+            .map(|at| {
+                let row = problem.row(at);
+                let errors = row_errors(problem, saved, recipe, Mode::Exact, row);
+                let (entries, of_row) = (law.entries(row), law.row(row));
+                let log_errors = log_errors(recipe, draw.rule, &errors, &entries, &of_row);
+                let unit = recipe.accumulator.unit_roundoff();
+                ModelRow { row, entries, law: of_row, log_errors, unit }
+            })
+            .collect();
+        let (bounds, sizes) = bounds_of_any_mask(problem, saved, recipe, &rows, &law.lambda)?;
+        Ok(Model { problem, draw: *draw, rows, bounds, sizes, lambda: law.lambda })
+    }
+
+    /// The probability that a right kernel drops, in one run, an entry that is always kept: `lambda W` is at least 1, but
+    /// less than 1 for a kernel whose rounding makes the most of `ln W`. With the worst such entry, `[b, h, i, j]`.
+    pub(super) fn doubt(&self) -> (f64, [usize; 4]) {
+        let (mut sum, mut most, mut place) = (0.0, 0.0, [0; 4]);
+        for (row, lambda) in self.rows.iter().zip(&self.lambda).filter(|(_, x)| x.is_finite()) {
+            let decided = (0..row.law.q.len()).filter(|&n| row.law.q[n] >= 1.0);
+            for (n, least) in
+                decided.map(|n| (n, lambda * row.law.w[n] * libm::exp(-row.log_errors[n])))
+            {
+                let drops = (1.0 - least).max(0.0);
+                sum += drops;
+                if drops > most {
+                    (most, place) = (drops, [row.row.b, row.row.h, row.row.i, row.entries[n].j]);
+                }
+            }
+        }
+        (sum, place)
+    }
+}
+
+impl ModelRow {
+    /// How far the probability of entry `n` can be from `q`: rounding of the weight, and the grid of the words.
+    pub(super) fn slack(&self, n: usize) -> f64 {
+        if self.law.is_undecided(n) {
+            let moved = self.law.q[n] * libm::expm1(self.log_errors[n]);
+            (moved + 1.0 / 4_294_967_296.0).min(1.0)
+        } else {
+            0.0
+        }
+    }
+}
+
+impl ModelRow {
+    /// How much probability rounding can move between the sets of a systematic row. Where one set gives way to the next
+    /// is the fractional part of a sum `C_j` of probabilities, which errs as they do and by its own roundings; each such
+    /// error moves as much probability, and so do the grid of the words and the two ends of it.
+    pub(super) fn row_slack(&self) -> f64 {
+        let grid = 1.0 / 4_294_967_296.0;
+        let (mut sum, mut error, mut slack, mut count) = (0.0, 0.0, 2.0 * grid, 0.0);
+        for n in (0..self.law.q.len()).filter(|&n| self.law.is_undecided(n)) {
+            sum += self.law.q[n];
+            count += 1.0;
+            error += self.law.q[n] * libm::expm1(self.log_errors[n]);
+            slack += error + sum * (count + 1.0) * self.unit + grid;
+        }
+        slack.min(1.0)
+    }
+}
+
+/// How far rounding can move `ln (lambda W)` of each entry: by the error of its own weight as decisions read it, and by what
+/// the row shares. For the paper's rule that is the error of `lse`. A calibrated `lambda` solves `sum min(1, lambda W) = c`, whose left
+/// side grows with every weight: if no `ln W` errs by more than `x`, `ln lambda` does not either, and `lse` cancels.
+fn log_errors(
+    recipe: &Recipe,
+    rule: Rule,
+    errors: &RowErrors,
+    entries: &[Entry<f64>],
+    law: &RowLaw<f64>,
+) -> Vec<f64> {
+    let own = |entry: &Entry<f64>| {
+        let at = errors.entries.binary_search_by_key(&entry.j, |e| e.j);
+        at.map_or(0.0, |at| own_error(recipe, &errors.entries[at]).worst)
+    };
+    let own: Vec<f64> = entries.iter().map(own).collect();
+    let shared = match rule {
+        Rule::Paper => errors.lse_error.worst,
+        Rule::Calibrated => {
+            let undecided = (0..own.len()).filter(|&n| law.is_undecided(n));
+            let largest = undecided.map(|n| own[n]).fold(0.0, f64::max);
+            largest + own.len() as f64 * recipe.accumulator.unit_roundoff()
+        }
+    };
+    own.into_iter().map(|x| (x + shared).min(LARGEST_LOG)).collect()
+}
+
+/// Worst-case bounds that hold for every mask: those of the mask that keeps all, about a truth of absolute values.
+///
+/// Every stage but one is a sum of absolute values over the kept entries, so it is largest if all are kept. What a row of
+/// `dq` shares (the errors of `lse` and `delta`) is a signed sum: its absolute values are added.
+fn bounds_of_any_mask(
+    problem: &Problem<f64>,
+    saved: &Saved<f64>,
+    recipe: &Recipe,
+    rows: &[ModelRow],
+    lambda: &[f64],
+) -> Result<(Gradients<f64>, Gradients<f64>), Error> {
+    let inputs = problem.inputs();
+    let zeros = || Gradients {
+        dq: Tensor::zeros(inputs.q.shape()),
+        dk: Tensor::zeros(inputs.k.shape()),
+        dv: Tensor::zeros(inputs.v.shape()),
+        dbias: inputs.bias.as_ref().map(|bias| Tensor::zeros(bias.shape())),
+        dsink: inputs.sink.as_ref().map(|sink| vec![0.0; sink.len()]),
+    };
+    let (mut sizes, mut shared) = (zeros(), zeros());
+    let (mut offsets, mut columns) = (vec![0], Vec::new());
+    for row in rows {
+        columns.extend(row.entries.iter().map(|e| e.j as u32));
+        offsets.push(columns.len());
+        let errors = row_errors(problem, saved, recipe, Mode::Exact, row.row);
+        let of_delta = errors.delta_error.worst + errors.delta_stored;
+        for (n, entry) in row.entries.iter().enumerate() {
+            let kept = row.law.kept[n];
+            let slope = errors.entries.iter().find(|e| e.j == entry.j).map_or(0.0, |e| e.slope);
+            let of_row =
+                errors.lse_error.worst * (entry.f * kept).abs() + of_delta * (slope * kept).abs();
+            let mut tensors = slices_mut(&mut sizes);
+            for_each_part(problem, row.row, entry, |tensor, at, x| {
+                tensors[tensor][at] += (kept * x).abs();
+            });
+            let k = problem.k(row.row, entry.j);
+            let first = problem.row_number(row.row) * k.len();
+            let dq = &mut shared.dq.as_mut_slice()[first..first + k.len()];
+            dq.iter_mut().zip(k).for_each(|(dq, k)| *dq += 1.01 * of_row * k.abs());
+        }
+    }
+    let pattern = Pattern::new(rows.len(), problem.sizes().keys, offsets, columns)?;
+    let expected = vec![0.0; rows.len()];
+    let sample = Sample { pattern, lambda: lambda.to_vec(), expected };
+    let question = Question {
+        problem,
+        recipe,
+        mode: Mode::Exact,
+        saved,
+        sample: Some(&sample),
+        borderline: None,
+        gradients: &sizes,
+    };
+    let bounds = bounds(&question);
+    let dbias = bounds.dbias.as_ref().map_or(&[][..], |bound| &bound.worst);
+    let all = [&bounds.dq.worst[..], &bounds.dk.worst, &bounds.dv.worst, dbias];
+    for (out, worst) in slices_mut(&mut shared).into_iter().zip(all) {
+        // The prediction is itself computed in f64: at worst like a kernel of the recipe `f64`, and that is nothing beside
+        // the roundings of a coarser one.
+        let own = 1.0 + libm::exp2(-53.0) / recipe.accumulator.unit_roundoff();
+        out.iter_mut().zip(worst).for_each(|(x, worst)| *x = own * (*x + worst));
+    }
+    Ok((shared, sizes))
+}
+
+#[cfg(test)]
+mod slack {
+    use super::Model;
+    use crate::forced::own_error;
+    use sus_bounds::{Mode, Recipe, row_errors};
+    use sus_reference::forward::forward;
+    use sus_reference::sus::{Budget, Draw, Rule};
+
+    /// Weights that err as the recipe allows, all up, all down, or every other one, and those that are only stored: no
+    /// probability is further from the law than its slack, and where neighbours err in opposite directions it comes near.
+    #[test]
+    fn weights_that_err_as_a_recipe_allows_move_no_probability_beyond_its_slack() {
+        let problem = sus_corpus::named("primes").unwrap().problem;
+        let saved = forward(&problem);
+        for name in ["f64", "f32", "flash-bf16", "eager-bf16", "eager-f16"] {
+            let recipe = Recipe::built_in(name).unwrap();
+            for rule in [Rule::Paper, Rule::Calibrated] {
+                let budget = Budget::new(3.0).unwrap();
+                let draw = Draw { rule, ..Draw::paper(budget, 0) };
+                let model = Model::new(&problem, &saved, &recipe, &draw).unwrap();
+                let mut nearest = 0.0_f64;
+                for row in &model.rows {
+                    let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, row.row);
+                    let shared = if rule == Rule::Paper { errors.lse_error.worst } else { 0.0 };
+                    let own: Vec<f64> =
+                        errors.entries.iter().map(|e| own_error(&recipe, e).worst).collect();
+                    for pattern in 0..6 {
+                        let moved: Vec<f64> = (0..row.entries.len())
+                            .map(|n| match pattern {
+                                0 => own[n] + shared,
+                                1 => -own[n] - shared,
+                                2 | 3 => own[n] * if n % 2 == pattern % 2 { 1.0 } else { -1.0 },
+                                4 => own[n] * if n == 0 { 1.0 } else { -1.0 },
+                                _ => {
+                                    recipe.elementwise.round(row.law.w[n]).ln() - row.law.w[n].ln()
+                                }
+                            })
+                            .collect();
+                        let w = row.law.w.iter().zip(&moved);
+                        let w: Vec<f64> = w.map(|(w, moved)| w * moved.exp()).collect();
+                        let lambda = rule.lambda(budget, &w);
+                        for n in (0..w.len()).filter(|&n| row.law.is_undecided(n)) {
+                            let error = ((lambda * w[n]).min(1.0) - row.law.q[n]).abs();
+                            let place = (name, rule, pattern, row.row, n);
+                            assert!(error <= row.slack(n), "{place:?} {error} {}", row.slack(n));
+                            nearest = nearest.max(error / row.slack(n));
+                        }
+                    }
+                }
+                // In F64 the grid of the words is all there is.
+                assert!(name == "f64" || nearest > 0.3, "{name} {rule} {nearest}");
+            }
+        }
+    }
+}

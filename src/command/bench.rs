@@ -1,0 +1,101 @@
+//! `sus-oracle bench`: what the passes cost, beside what the machine could do.
+
+use crate::command::allocator::Counted;
+use crate::command::terminal::spinner;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use sus_bench::{Dtype, Pattern, Plan, run as measure};
+use sus_oracle::Error;
+use sus_oracle::file::FileError;
+use sus_oracle::sus::Budget;
+
+/// Time and memory of forward, forward with sampling, dense and sparse backward, one head with 64 features
+///
+/// The machine's rate of multiply-adds and of gathering rows is measured in the same run.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  sus-oracle bench --n 1024,4096 --dtype f64
+  sus-oracle bench --pattern local --causal --threads 2 --out bench-local
+
+A time means something only on a machine that does nothing else.")]
+pub(crate) struct Arguments {
+    /// Numbers of queries and keys
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1024, 2048, 4096, 8192, 16384, 32768])]
+    n: Vec<u32>,
+    /// Expected kept entries per row
+    #[arg(long, default_value = "30", value_parser = budget, allow_negative_numbers = true)]
+    c: Budget,
+    /// Arithmetics
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', default_value = "f64,f32")]
+    dtype: Vec<Arithmetic>,
+    /// Where the weight lies: random, local
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "random")]
+    pattern: Vec<Pattern>,
+    /// Queries see earlier keys only
+    #[arg(long)]
+    causal: bool,
+    /// Repetitions of what is quick
+    #[arg(long, default_value_t = 5)]
+    repetitions: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Folder for bench.json and bench.svg
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Arithmetic {
+    F64,
+    F32,
+}
+
+fn budget(text: &str) -> Result<Budget, Error> {
+    let c = text.parse().map_err(|_| Error::option("c", "a number above 0", text))?;
+    Budget::new(c)
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
+    let Arguments { n, c, dtype, pattern, causal, repetitions, json, out } = arguments;
+    let command = Path::new("bench");
+    let refuse = |name, expected: &str, found: String| {
+        Err(FileError::new(command, Error::option(name, expected, found)))
+    };
+    if n.contains(&0) {
+        return refuse("n", "numbers above 0", "0".into());
+    }
+    if c.get() > 1e6 {
+        return refuse("c", "a number up to 1e6", c.get().to_string());
+    }
+    let plan = Plan {
+        sizes: n.into_iter().map(|n| n as usize).collect(),
+        c,
+        dtypes: dtype
+            .into_iter()
+            .map(|dtype| match dtype {
+                Arithmetic::F64 => Dtype::F64,
+                Arithmetic::F32 => Dtype::F32,
+            })
+            .collect(),
+        patterns: pattern,
+        causal,
+        repetitions: repetitions.into(),
+    };
+    let progress = spinner("benchmark");
+    let report = measure(&plan, &Counted, |stage| progress.set_message(stage))
+        .map_err(|error| FileError::new(command, error))?;
+    progress.finish_and_clear();
+    let text = serde_json::to_string(&report)
+        .map_err(|error| FileError::new(command, std::io::Error::other(error)))?;
+    if let Some(folder) = out {
+        std::fs::create_dir_all(&folder).map_err(|error| FileError::new(&folder, error))?;
+        let plot = sus_charts::passes(&report);
+        for (name, content) in [("bench.json", &text), ("bench.svg", &plot)] {
+            let path = folder.join(name);
+            std::fs::write(&path, content).map_err(|error| FileError::new(&path, error))?;
+        }
+    }
+    Ok(if json { format!("{text}\n") } else { report.table() })
+}

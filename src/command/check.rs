@@ -1,0 +1,197 @@
+//! `sus-oracle check`: the verdict on somebody else's results.
+
+use crate::command::merge;
+use crate::command::options::{DrawOptions, ProblemOptions};
+use crate::command::terminal::Watched;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use sus_oracle::evaluation::visible_count;
+use sus_oracle::file::tensor_file::{expect_writable, write_atomically};
+use sus_oracle::file::{FileError, Pass, TensorFile};
+use sus_oracle::gallery::diagnosis;
+use sus_oracle::precision::{Mode, Recipe};
+use sus_oracle::verdict::report::{Report, json, junit, text};
+use sus_oracle::verdict::{
+    Case, Judge, Outcome, Progress, Reference, Verdict, is_projected, recipe_of,
+};
+
+/// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
+///
+/// CASE is a fixture or any problem file; what it lacks is computed. CANDIDATE is a safetensors file with dq, dk, dv and, if
+/// the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or dense, and nnz.
+/// With one more leading axis it is many runs: judged each by its seed if the case names one, else by the law of the mask.
+/// In place of their gradients, runs may send their projections on the directions that `projections` makes.
+#[derive(Args)]
+#[command(after_help = "\
+The usual path, on a wrong kernel that comes with the source; it ends with a diagnosis and exit code 1:
+  sus-oracle check fixtures/broken/case.safetensors fixtures/broken/candidate.safetensors
+
+Examples:
+  sus-oracle check problem.safetensors mine.safetensors --recipe flash-bf16 --plot errors.svg
+  sus-oracle check problem.safetensors mine.safetensors --c 30 --seed 7 --mode given
+  sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json
+  sus-oracle check problem.safetensors runs-0.safetensors runs-1.safetensors --c 30
+
+Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf16-repeated,
+flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\" and the keys in which
+the kernel differs.
+Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
+pub(crate) struct Arguments {
+    /// The problem or fixture, a safetensors file
+    case: PathBuf,
+    /// The kernel's results, a safetensors file; several files are the shards of many runs, in their order
+    #[arg(required = true)]
+    candidate: Vec<PathBuf>,
+    /// How the kernel rounds [default: by the candidate's dtype]
+    #[arg(long, value_name = "NAME|FILE")]
+    recipe: Option<String>,
+    /// Whose forward pass the gradients are judged by: the true one, or the candidate's own o and lse
+    #[arg(long, default_value = "exact")]
+    mode: ModeName,
+    /// Judge many runs by the law of the mask alone, even where the case names a seed
+    #[arg(long)]
+    law: bool,
+    /// All weights instead of a sample
+    #[arg(
+        long,
+        conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
+    )]
+    dense: bool,
+    /// The truth in double-double whatever the size of the problem, in place of f64 by blocks where these serve
+    #[arg(long)]
+    plain: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Also write `JUnit` XML
+    #[arg(long, value_name = "FILE", help = "Also write JUnit XML")]
+    junit: Option<PathBuf>,
+    /// Also draw where the errors sit, by query and by key, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    options: ProblemOptions,
+    #[command(flatten)]
+    draw: DrawOptions,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum ModeName {
+    Exact,
+    Given,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
+    let Arguments {
+        case: path,
+        candidate: paths,
+        recipe,
+        mode,
+        law,
+        dense,
+        plain,
+        options,
+        draw,
+        ..
+    } = arguments;
+    let mut command = draw.add_to(options.settings());
+    if dense {
+        command.pass = Some(Pass::Dense);
+    }
+    let mut case = Case::read(&path, command)?;
+    let candidate_path = &paths[0];
+    let candidate = match &paths[..] {
+        [path] => TensorFile::read(path)?,
+        shards => merge::read(shards)?.0,
+    };
+    case.complete_from(&candidate).map_err(|e| FileError::new(candidate_path, e))?;
+    if law {
+        case.settings.seed = None;
+    }
+    let (name, chosen) = match recipe {
+        Some(name) => (name, "as asked"),
+        None if is_projected(&candidate) => {
+            let kind = std::io::ErrorKind::InvalidInput;
+            let said = "projected values do not tell how their kernel rounds: expected --recipe, found none";
+            return Err(FileError::new(candidate_path, std::io::Error::new(kind, said)));
+        }
+        None => (recipe_of(&candidate).to_owned(), "by the candidate's dtype"),
+    };
+    let recipe = Recipe::named(&name).map_err(|e| {
+        let kind = std::io::ErrorKind::InvalidInput;
+        FileError::new(Path::new(&name), std::io::Error::new(kind, e.to_string()))
+    })?;
+    let mode = match mode {
+        ModeName::Exact => Mode::Exact,
+        ModeName::Given => Mode::Given,
+    };
+    let by = if plain { Reference::DoubleDouble } else { Reference::Auto };
+    for path in arguments.junit.iter().chain(&arguments.plot) {
+        expect_writable(path).map_err(|e| FileError::new(path, e))?;
+    }
+    let entries = visible_count(&case.problem) as f64;
+    let progress = Watched::new(format!("{entries:.1e} entries"));
+    let judge = sus_oracle::judge(&case, &recipe)
+        .mode(mode)
+        .reference(by)
+        .progress(&progress)
+        .build()
+        .map_err(|e| FileError::new(&path, e))?;
+    progress.stage("verdict", 0);
+    let verdict = judge.check_with_progress(&candidate, &progress);
+    progress.stage("diagnosis", 0);
+    let diagnosis = diagnosis_of(&case, &judge, &candidate, &verdict);
+    progress.finish();
+    let report = Report {
+        verdict: &verdict,
+        case: case.label.clone(),
+        candidate: match &paths[..] {
+            [path] => path.display().to_string(),
+            [first, rest @ ..] => format!("{} and {} more files", first.display(), rest.len()),
+            [] => String::new(),
+        },
+        recipe: format!("{} ({chosen})", recipe.name),
+        mode: mode.name(),
+        pass: case.describe_pass(),
+        command: again(),
+        diagnosis,
+    };
+    if let Some(path) = &arguments.junit {
+        write_atomically(path, junit(&report).as_bytes()).map_err(|e| FileError::new(path, e))?;
+    }
+    if let Some(path) = &arguments.plot {
+        write_atomically(path, sus_charts::errors(&verdict).as_bytes())
+            .map_err(|e| FileError::new(path, e))?;
+    }
+    let said = if arguments.json { json(&report) } else { text(&report) };
+    Ok((said, verdict.outcome.exit_code()))
+}
+
+/// The known bug that explains the outputs that failed.
+fn diagnosis_of(
+    case: &Case,
+    judge: &Judge,
+    candidate: &TensorFile,
+    verdict: &Verdict,
+) -> Option<String> {
+    let failed = verdict.tensors.iter().filter(|tensor| tensor.outcome == Outcome::Fail);
+    let failed: Vec<&str> = failed.map(|tensor| tensor.name).collect();
+    let draw = case.draw().ok()?;
+    let line = || diagnosis::line(judge.problem(), draw.as_ref(), candidate, &failed);
+    (!failed.is_empty()).then(line)
+}
+
+/// The command line, quoted for a shell.
+fn again() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
+    let quote = |word: String| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    };
+    let words = std::env::args_os().skip(1).map(|word| quote(word.to_string_lossy().into_owned()));
+    std::iter::once("sus-oracle".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}

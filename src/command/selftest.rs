@@ -1,0 +1,98 @@
+//! `sus-oracle selftest`: the laws on this machine, and the kill matrix.
+
+use super::terminal;
+use clap::Args;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use sus_laws::LAWS;
+use sus_oracle::file::FileError;
+use sus_oracle::file::tensor_file::write_atomically;
+use sus_oracle::gallery::matrix::{Matrix, QUICK, RECIPES};
+use sus_oracle::gallery::{cases, kernels};
+
+/// Prove the laws of the specification again on this machine, and tell the wrong kernels of the gallery from the right
+/// ones
+///
+/// Exit code 0 if every law holds, no right kernel is rejected and no wrong one passes but those listed in docs/kill-matrix.md; else 1.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  sus-oracle selftest --quick
+  sus-oracle selftest --plot ratios.svg")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
+pub(crate) struct Arguments {
+    /// The laws alone, and a few cases of the kill matrix
+    #[arg(long)]
+    quick: bool,
+    /// Print the kill matrix, as in docs/kill-matrix.md
+    #[arg(long, conflicts_with_all = ["quick", "gallery"])]
+    matrix: bool,
+    /// Print the table of the gallery, as in docs/gallery.md
+    #[arg(long, conflicts_with = "quick")]
+    gallery: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["matrix", "gallery"])]
+    json: bool,
+    /// Also draw error over bound for the right and the wrong kernels, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+/// Runs the command: the text to print and the exit code.
+pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
+    let _spinner = terminal::spinner("running the gallery");
+    let mut cases = cases::all();
+    cases.retain(|case| !arguments.quick || QUICK.contains(&case.name));
+    let matrix = Matrix::run(kernels(), &cases, &RECIPES)
+        .map_err(|e| FileError::new(Path::new("gallery"), e))?;
+    if let Some(path) = &arguments.plot {
+        write_atomically(path, sus_charts::kill_matrix(&matrix).as_bytes())
+            .map_err(|e| FileError::new(path, e))?;
+    }
+    if arguments.matrix {
+        return Ok((matrix.markdown(), code(matrix.mistakes().is_empty())));
+    }
+    if arguments.gallery {
+        return Ok((matrix.gallery_markdown(), code(matrix.mistakes().is_empty())));
+    }
+    let results: Vec<_> = LAWS.iter().map(|law| (law.name, (law.prove)())).collect();
+    let mistakes = matrix.mistakes();
+    let good = mistakes.is_empty() && results.iter().all(|(_, result)| result.is_ok());
+    if arguments.json {
+        let laws: Vec<Value> = results
+            .iter()
+            .map(|(name, result)| match result {
+                Ok(found) => json!({ "law": name, "holds": true, "found": found }),
+                Err(found) => json!({ "law": name, "holds": false, "found": found }),
+            })
+            .collect();
+        let value =
+            json!({ "spec": "sus-oracle-selftest/1", "laws": laws, "matrix": matrix.json() });
+        return Ok((format!("{value}\n"), code(good)));
+    }
+    let mut text = String::new();
+    for (name, result) in &results {
+        let (word, found) = match result {
+            Ok(found) => ("PASS", found),
+            Err(found) => ("FAIL", found),
+        };
+        let _ = writeln!(text, "{word}  {name}: {found}");
+    }
+    let ours = matrix.ours();
+    let word = if mistakes.is_empty() { "PASS" } else { "FAIL" };
+    let _ = writeln!(
+        text,
+        "{word}  kill matrix: no wrong run passes but those listed in docs/kill-matrix.md ({} of {}), and {} of {} right runs are rejected",
+        ours.passed, ours.judged, ours.rejected, ours.right
+    );
+    for mistake in &mistakes {
+        let _ = writeln!(text, "      {mistake}");
+    }
+    Ok((text, code(good)))
+}
+
+/// The exit code.
+fn code(good: bool) -> u8 {
+    u8::from(!good)
+}
