@@ -6,10 +6,10 @@
 
 use safetensors::tensor::Dtype;
 use std::path::Path;
-use sus_oracle::file::tensor_file::Numbers;
-use sus_oracle::file::{Array, ProblemFile, Settings, TensorFile};
-use sus_oracle::gallery::arithmetic::Arithmetic;
-use sus_oracle::gallery::{self, Launch};
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{Array, ProblemFile, Settings, TensorFile};
+use sus_oracle::mutants::arithmetic::Arithmetic;
+use sus_oracle::mutants::{self, RunConfig};
 use sus_oracle::problem::{Inputs, Problem};
 use sus_oracle::tensor::Tensor;
 
@@ -38,9 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     case.write(&folder.join("case.safetensors"))?;
 
     let arithmetic = Arithmetic::named("flash-bf16").ok_or("no such recipe")?;
-    let kernel = gallery::named("delta_of_row_mod_tile").ok_or("no such kernel")?;
-    let launch = Launch::new(&problem, arithmetic, None);
-    let mut candidate = (kernel.run)(&launch).ok_or("the bug cannot occur here")?;
+    let kernel = mutants::named("delta_of_row_mod_tile").ok_or("no such kernel")?;
+    let config = RunConfig::new(&problem, arithmetic, None);
+    let mut candidate = (kernel.run)(&config).ok_or("the bug cannot occur here")?;
     for (name, array) in &mut candidate.arrays {
         if let Numbers::Float(data) = &array.numbers
             && name != "lse"

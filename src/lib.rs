@@ -19,9 +19,9 @@
 //!
 //! # Where to start
 //!
-//! A [`problem::Problem`] is made from tensors or read by [`file::ProblemFile`]; [`evaluation::evaluate`] gives its forward
-//! pass, gradients and mask, in any [`scalar`]. [`verdict::Judge`] judges somebody else's results; [`precision`] has the
-//! bounds. [`gallery`] has kernels to try a verdict on, [`fixture`] problems with answers.
+//! A [`problem::Problem`] is made from tensors or read by [`files::ProblemFile`]; [`evaluation::evaluate`] gives its forward
+//! pass, gradients and mask, in any [`scalar`]. [`verdict::Judge`] judges somebody else's results; [`bounds`] has the
+//! bounds. [`mutants`] has kernels to try a verdict on, [`fixtures`] problems with answers.
 //!
 //! # Example
 //!
@@ -46,11 +46,12 @@
 //! ```
 
 pub use sus_analysis as analysis;
-pub use sus_bounds as precision;
+pub use sus_bounds as bounds;
+pub use sus_corpus as corpus;
 pub use sus_fast as fast;
-pub use sus_files as file;
-pub use sus_fixtures as fixture;
-pub use sus_mutants as gallery;
+pub use sus_files as files;
+pub use sus_fixtures as fixtures;
+pub use sus_mutants as mutants;
 pub use sus_reference::{
     Error, backward, error, evaluation, forward, graph, mask, problem, scalar, sus, tensor,
 };

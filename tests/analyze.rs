@@ -9,13 +9,13 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use sus_oracle::analysis::choose::{PRECISION, RelativeTo};
-use sus_oracle::analysis::{Analysis, Question, Tensors, choose, settings};
+use sus_oracle::analysis::{Analysis, IncreaseTarget, Tensors, choose, settings};
 use sus_oracle::backward::{DenseWeights, backward, delta};
-use sus_oracle::file::{Array, TensorFile};
-use sus_oracle::fixture::{Tier, draw_inputs};
+use sus_oracle::bounds::{self, Mode, Recipe, bounds};
+use sus_oracle::files::{Array, TensorFile};
+use sus_oracle::fixtures::{Tier, draw_inputs};
 use sus_oracle::forward::forward;
 use sus_oracle::mask::{Segments, Window};
-use sus_oracle::precision::{self, Mode, Recipe, bounds};
 use sus_oracle::problem::{Options, Problem};
 use sus_oracle::sus::{Budget, Rule, Sampler};
 
@@ -374,7 +374,7 @@ proptest! {
         }
         let expected = brute_force(entries, target * between * 2.0);
         prop_assume!(expected.is_finite());
-        let question = Question {
+        let question = IncreaseTarget {
             target,
             of: [Tensors::Dq, Tensors::Dk, Tensors::Dv][of],
             relative_to: RelativeTo::Sequences,
@@ -416,13 +416,13 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
     const U: f64 = f64::EPSILON / 2.0;
     let saved = forward(problem);
     let gradients = backward(problem, &saved);
-    let bound = bounds(&precision::Question {
+    let bound = bounds(&bounds::BoundsInput {
         problem,
         recipe: &Recipe::built_in("f64").unwrap(),
         mode: Mode::Exact,
         saved: &saved,
         sample: None,
-        borderline: None,
+        ambiguous: None,
         gradients: &gradients,
     });
     let delta = delta(problem, &saved.o);
@@ -432,7 +432,7 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
     for (at, &delta) in delta.iter().enumerate() {
         let row = problem.row(at);
         let g = problem.g(row);
-        let o_bound = &bound.o.worst[at * g.len()..][..g.len()];
+        let o_bound = &bound.o.worst_case[at * g.len()..][..g.len()];
         let o = &saved.o.as_slice()[at * g.len()..][..g.len()];
         let terms = g.iter().zip(o).zip(o_bound);
         let rounding = (g.len() + 1) as f64 * U;
@@ -445,7 +445,7 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
             let products = problem.scale().abs() * absolute(problem.q(row), problem.k(row, j));
             let score_error = (problem.q(row).len() + 10) as f64 * U * products;
             let exponential = (4.0 + 3.0 * (products + saved.lse.as_slice()[at].abs())) * U;
-            let factor = (2.0 * (bound.lse.worst[at] + score_error + exponential)).exp_m1();
+            let factor = (2.0 * (bound.lse.worst_case[at] + score_error + exponential)).exp_m1();
             let r = weight.w * (weight.w.max(1.0 / c) - weight.w);
             let r_error = factor * weight.w / c;
             let f = (dot(g, problem.v(row, j)) - delta + problem.dlse(row)) * weight.slope;
@@ -471,7 +471,7 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
     let of = [(&gradients.dq, &bound.dq), (&gradients.dk, &bound.dk), (&gradients.dv, &bound.dv)];
     for (n, (gradient, bound)) in of.into_iter().enumerate() {
         let data = gradient.as_slice();
-        let terms = data.iter().zip(&bound.worst);
+        let terms = data.iter().zip(&bound.worst_case);
         apart[3 + n] = terms.map(|(g, e)| 2.0 * e * (2.0 * g.abs() + 2.0 * e)).sum::<f64>()
             + 2.0 * (data.len() + 1) as f64 * U * dot(data, data);
     }

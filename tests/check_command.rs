@@ -5,7 +5,7 @@ mod common;
 use common::Shape;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use sus_oracle::file::{Array, TensorFile};
+use sus_oracle::files::{Array, TensorFile};
 use sus_oracle::problem::Inputs;
 
 /// A problem file in a folder of its own.
@@ -82,7 +82,7 @@ fn a_failure_names_the_element_the_stages_and_the_command_and_exits_1() {
     let out = grad(&problem, "out.safetensors", &["--dense"]);
     let mut file = TensorFile::read(&out).unwrap();
     let array = file.arrays.get_mut("dk").unwrap();
-    let sus_oracle::file::tensor_file::Numbers::Float(dk) = &mut array.numbers else { panic!() };
+    let sus_oracle::files::tensor_file::Numbers::Float(dk) = &mut array.numbers else { panic!() };
     dk[8 * 24 + 8 * 3 + 2] += 0.125;
     file.write(&out).unwrap();
     let junit = folder.path().join("verdict.xml");

@@ -1,19 +1,19 @@
 //! The diagnosis names the bug, and names none where there is none that it knows.
 
-use sus_oracle::file::TensorFile;
-use sus_oracle::file::tensor_file::Numbers;
-use sus_oracle::gallery::arithmetic::Arithmetic;
-use sus_oracle::gallery::cases::{self, Case};
-use sus_oracle::gallery::diagnosis::{diagnose, line};
-use sus_oracle::gallery::{Launch, named, right_kernel};
+use sus_oracle::corpus::{self, NamedProblem};
+use sus_oracle::files::TensorFile;
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::mutants::arithmetic::Arithmetic;
+use sus_oracle::mutants::diagnosis::{diagnose, line};
+use sus_oracle::mutants::{RunConfig, control_kernel, named};
 
-fn case(name: &str) -> Case {
-    cases::named(name).expect("a built-in case")
+fn case(name: &str) -> NamedProblem {
+    corpus::named(name).expect("a built-in case")
 }
 
-fn launch<'a>(case: &'a Case, recipe: &str) -> Launch<'a> {
+fn config<'a>(case: &'a NamedProblem, recipe: &str) -> RunConfig<'a> {
     let arithmetic = Arithmetic::named(recipe).expect("a recipe");
-    Launch::new(&case.problem, arithmetic, case.draw.as_ref())
+    RunConfig::new(&case.problem, arithmetic, case.draw.as_ref())
 }
 
 fn scale(file: &mut TensorFile, name: &str, factor: impl Fn(usize) -> f64) {
@@ -43,7 +43,7 @@ fn a_known_bug_is_named_at_any_recipe() {
         let case = case(name);
         for recipe in ["f32", "flash-bf16"] {
             let kernel = named(kernel).expect("a kernel");
-            let candidate = (kernel.run)(&launch(&case, recipe)).expect("it applies");
+            let candidate = (kernel.run)(&config(&case, recipe)).expect("it applies");
             let found = diagnose(&case.problem, case.draw.as_ref(), &candidate, deviates);
             let found =
                 found.unwrap_or_else(|| panic!("{} on {name} at {recipe}: none", kernel.name));
@@ -57,7 +57,7 @@ fn a_known_bug_is_named_at_any_recipe() {
 #[test]
 fn an_unknown_bug_is_not_explained() {
     let case = case("primes");
-    let mut candidate = right_kernel(&launch(&case, "f32"));
+    let mut candidate = control_kernel(&config(&case, "f32"));
     scale(&mut candidate, "dq", |at| if at % 7 < 3 { 1.0 } else { 0.63 });
     assert_eq!(
         line(&case.problem, None, &candidate, &["dq"]),
@@ -71,7 +71,7 @@ fn an_unknown_bug_is_not_explained() {
 fn a_bug_must_explain_all_that_deviates() {
     let case = case("primes");
     let kernel = named("dk_unscaled").expect("a kernel");
-    let mut candidate = (kernel.run)(&launch(&case, "f32")).expect("it applies");
+    let mut candidate = (kernel.run)(&config(&case, "f32")).expect("it applies");
     scale(&mut candidate, "dv", |_| 1.4);
     assert_eq!(diagnose(&case.problem, None, &candidate, &["dk", "dv"]), None);
     assert_eq!(diagnose(&case.problem, None, &candidate, &[]), None);
@@ -81,7 +81,7 @@ fn a_bug_must_explain_all_that_deviates() {
 fn the_line_says_what_where_and_how_well() {
     let case = case("primes");
     let kernel = named("dk_unscaled").expect("a kernel");
-    let candidate = (kernel.run)(&launch(&case, "f32")).expect("it applies");
+    let candidate = (kernel.run)(&config(&case, "f32")).expect("it applies");
     let said = line(&case.problem, None, &candidate, &["dk"]);
     assert!(said.starts_with("dk matches \"The scale is missing from `dk`\" to "), "{said}");
 }

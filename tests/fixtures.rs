@@ -15,11 +15,11 @@ use half::{bf16, f16};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use sus_oracle::backward::DenseWeights;
-use sus_oracle::file::Settings;
-use sus_oracle::fixture::suite::{Silent, export};
-use sus_oracle::fixture::{Built, Case, Flag, Seeds, Tier, build, draw_inputs, verify};
+use sus_oracle::files::Settings;
+use sus_oracle::fixtures::suite::{Silent, export};
+use sus_oracle::fixtures::{Built, Fixture, Flag, Seeds, Tier, build, draw_inputs, verify};
 use sus_oracle::forward::forward;
-use sus_oracle::sus::uniform::{Forced, Grid, Uniforms, forced};
+use sus_oracle::sus::uniform::{ForcedDecision, Grid, Uniforms, forced_decision};
 use sus_oracle::sus::{Draw, Sampler};
 use tempfile::TempDir;
 
@@ -28,11 +28,11 @@ fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/smoke")
 }
 
-fn case(name: &str) -> &'static Case {
+fn case(name: &str) -> &'static Fixture {
     Tier::Smoke.cases().find(|case| case.name == name).expect("a case of this name")
 }
 
-fn built(case: &'static Case) -> Built {
+fn built(case: &'static Fixture) -> Built {
     build(case).unwrap_or_else(|error| panic!("{}: {error}", case.name))
 }
 
@@ -136,9 +136,10 @@ fn no_entry_of_an_exact_mask_is_borderline() {
             for j in problem.mask().visible(row.i) {
                 let w = DenseWeights { problem, saved: &saved }.at(row, j).w;
                 let word = words.word(b, row.h, place.query, j - place.first_key);
-                let decision = forced(sample.lambda[at] * w, word, delta);
+                let decision = forced_decision(sample.lambda[at] * w, word, delta);
                 let kept = sample.pattern.row(at).contains(&(j as u32));
-                let expected = if kept { Forced::Keep } else { Forced::Drop };
+                let expected =
+                    if kept { ForcedDecision::MustKeep } else { ForcedDecision::MustDrop };
                 assert_eq!(decision, expected, "{} row {at} key {j}", case.name);
             }
         }

@@ -3,19 +3,19 @@
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use sus_oracle::backward::DenseWeights;
+use sus_oracle::corpus::{self, NamedProblem};
 use sus_oracle::evaluation::evaluate;
-use sus_oracle::file::TensorFile;
-use sus_oracle::file::gradient_file::{Stored, to_tensors};
-use sus_oracle::file::tensor_file::Numbers;
+use sus_oracle::files::TensorFile;
+use sus_oracle::files::gradient_file::{Stored, to_tensors};
+use sus_oracle::files::tensor_file::Numbers;
 use sus_oracle::forward::forward;
-use sus_oracle::gallery::arithmetic::Arithmetic;
-use sus_oracle::gallery::cases::{self, Case};
-use sus_oracle::gallery::{Kernel, Launch, catalogue, kernels};
+use sus_oracle::mutants::arithmetic::Arithmetic;
+use sus_oracle::mutants::{Kernel, RunConfig, catalogue, kernels};
 use sus_oracle::sus::rule::keep_probability;
-use sus_oracle::sus::uniform::{Forced, Grid, Layout, Uniforms, forced};
+use sus_oracle::sus::uniform::{ForcedDecision, Grid, Layout, Uniforms, forced_decision};
 
 /// The results that the library itself gives.
-fn truth(case: &Case) -> TensorFile {
+fn truth(case: &NamedProblem) -> TensorFile {
     let evaluation = evaluate::<f64>(&case.problem, None, case.draw.as_ref()).expect("a result");
     to_tensors(&evaluation, &case.settings, Stored::F64).expect("finite results")
 }
@@ -50,19 +50,20 @@ fn differences(candidate: &TensorFile, truth: &TensorFile) -> BTreeMap<String, f
 fn on_all_cases(
     kernel: &Kernel,
     recipe: Arithmetic,
-    cases: &[(Case, TensorFile)],
+    cases: &[(NamedProblem, TensorFile)],
 ) -> Vec<(&'static str, BTreeMap<String, f64>)> {
     cases
         .iter()
         .filter_map(|(case, truth)| {
-            let candidate = (kernel.run)(&Launch::new(&case.problem, recipe, case.draw.as_ref()))?;
+            let candidate =
+                (kernel.run)(&RunConfig::new(&case.problem, recipe, case.draw.as_ref()))?;
             Some((case.name, differences(&candidate, truth)))
         })
         .collect()
 }
 
-fn cases_with_truth() -> Vec<(Case, TensorFile)> {
-    cases::all().into_iter().map(|case| (case.clone(), truth(&case))).collect()
+fn cases_with_truth() -> Vec<(NamedProblem, TensorFile)> {
+    corpus::all().into_iter().map(|case| (case.clone(), truth(&case))).collect()
 }
 
 /// How far a right kernel may be from the library, relative to the largest number, at a recipe: loose, as the verdict
@@ -73,7 +74,7 @@ const LIMITS: [(&str, f64); 5] =
 #[test]
 fn right_kernels_agree_with_the_library() {
     let cases = cases_with_truth();
-    kernels().into_par_iter().filter(|kernel| !kernel.wrong).for_each(|kernel| {
+    kernels().into_par_iter().filter(|kernel| !kernel.is_mutant).for_each(|kernel| {
         let mut runs = 0;
         for (recipe, limit) in LIMITS {
             let arithmetic = Arithmetic::named(recipe).expect("a recipe");
@@ -99,7 +100,7 @@ fn right_kernels_agree_with_the_library() {
 #[test]
 fn wrong_kernels_err_where_they_say_and_nowhere_else() {
     let cases = cases_with_truth();
-    kernels().into_par_iter().filter(|kernel| kernel.wrong).for_each(|kernel| {
+    kernels().into_par_iter().filter(|kernel| kernel.is_mutant).for_each(|kernel| {
         let said: BTreeSet<&str> = kernel.touches.split(' ').collect();
         let wrong = |recipe: &str, rounding: f64| {
             let arithmetic = Arithmetic::named(recipe).expect("a recipe");
@@ -130,7 +131,7 @@ fn an_equal_word_may_be_kept_or_dropped() {
     for x in [0_u32, 1, 2, 77, 1 << 16, (1 << 31) - 1, 1 << 31, u32::MAX] {
         let on = f64::from(x) / grid;
         if x > 0 {
-            assert_eq!(forced(on, x, 0.0), Forced::Either);
+            assert_eq!(forced_decision(on, x, 0.0), ForcedDecision::Ambiguous);
         }
         for q in [on.next_down(), on.next_up(), on + 0.25 / grid] {
             assert_eq!(f64::from(x) <= q * grid, f64::from(x) < q * grid, "{q:e} {x}");
@@ -157,12 +158,12 @@ fn names_are_unique_and_there_are_enough() {
     let all = kernels();
     let names: BTreeSet<_> = all.iter().map(|kernel| kernel.name).collect();
     assert_eq!(names.len(), all.len());
-    assert!(all.iter().filter(|kernel| kernel.wrong).count() >= 60);
-    assert!(all.iter().filter(|kernel| !kernel.wrong).count() >= 20);
+    assert!(all.iter().filter(|kernel| kernel.is_mutant).count() >= 60);
+    assert!(all.iter().filter(|kernel| !kernel.is_mutant).count() >= 20);
 }
 
 /// The keep probabilities of a case with one word for each entry, with the entry's place.
-fn probabilities(case: &Case) -> Vec<([usize; 3], f64)> {
+fn probabilities(case: &NamedProblem) -> Vec<([usize; 3], f64)> {
     let problem = &case.problem;
     let saved = forward(problem);
     let weights = DenseWeights { problem, saved: &saved };
@@ -182,7 +183,7 @@ fn probabilities(case: &Case) -> Vec<([usize; 3], f64)> {
 }
 
 /// The first seed for which `good` holds of some entry's `q` and word, for each of the conditions.
-fn first_seed(case: &Case, conditions: &[fn(f64, u32) -> bool]) -> u64 {
+fn first_seed(case: &NamedProblem, conditions: &[fn(f64, u32) -> bool]) -> u64 {
     let q = probabilities(case);
     let sizes = case.problem.sizes();
     let grid = Grid {
@@ -203,20 +204,21 @@ fn first_seed(case: &Case, conditions: &[fn(f64, u32) -> bool]) -> u64 {
 
 /// Whether `x` lies above `q 2^32`, where it must be dropped, by more than a factor `e^delta` and a step of the grid.
 fn must_drop(q: f64, x: u32, delta: f64) -> bool {
-    forced(q, x, delta) == Forced::Drop
+    forced_decision(q, x, delta) == ForcedDecision::MustDrop
 }
 
 #[test]
 #[ignore = "the search for the seeds of two cases, run once"]
 fn seeds_that_show_what_few_bits_do() {
-    let small = cases::named("sus_small_q").expect("a case");
+    let small = corpus::named("sus_small_q").expect("a case");
     let of_24_bits = |q: f64, x: u32| must_drop(q, x, 2e-4) && f64::from(x >> 8) < q * 16_777_216.0;
     let of_16_bits = |q: f64, x: u32| {
         let kept = f64::from(x >> 16) < (q * 65536.0).round();
-        kept && must_drop(q, x, 2e-4) || !kept && forced(q, x, 2e-4) == Forced::Keep
+        kept && must_drop(q, x, 2e-4)
+            || !kept && forced_decision(q, x, 2e-4) == ForcedDecision::MustKeep
     };
     println!("sus_small_q: {}", first_seed(&small, &[of_24_bits, of_16_bits]));
-    let float = cases::named("sus_float_words").expect("a case");
+    let float = corpus::named("sus_float_words").expect("a case");
     let as_float =
         |q: f64, x: u32| must_drop(q, x, 1e-10) && x as f32 * 2.0_f32.powi(-32) <= q as f32;
     println!("sus_float_words: {}", first_seed(&float, &[as_float]));

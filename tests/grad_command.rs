@@ -2,7 +2,7 @@
 
 use assert_cmd::Command;
 use std::path::{Path, PathBuf};
-use sus_oracle::file::TensorFile;
+use sus_oracle::files::TensorFile;
 use tempfile::TempDir;
 
 const REAL: &str = "fixtures/real/layer2.safetensors";
@@ -97,7 +97,7 @@ fn a_result_with_its_own_o_and_lse_can_be_given_back() {
     let (_, bytes) = run.succeed(given, &["--dense", "--dtype", "f64", "--mode", "given"]);
     assert_eq!(TensorFile::parse(&bytes).unwrap().arrays["dq"], exact.arrays["dq"]);
     // Another o gives another delta, so another dq, and leaves dv.
-    let sus_oracle::file::tensor_file::Numbers::Float(o) =
+    let sus_oracle::files::tensor_file::Numbers::Float(o) =
         &mut problem.arrays.get_mut("o").unwrap().numbers
     else {
         panic!("o is stored as floats")

@@ -1,14 +1,15 @@
 //! The kill matrix: no wrong kernel passes, no right one is rejected, and the committed tables are these.
 
 use std::sync::LazyLock;
-use sus_oracle::gallery::matrix::{Matrix, RECIPES};
-use sus_oracle::gallery::{cases, catalogue, kernels};
-use sus_oracle::precision::Recipe;
+use sus_oracle::bounds::Recipe;
+use sus_oracle::corpus;
+use sus_oracle::mutants::matrix::{Matrix, RECIPES};
+use sus_oracle::mutants::{catalogue, kernels};
 use sus_oracle::verdict::Outcome;
 
 /// Every kernel on every case at the recipes of the matrix.
 static MATRIX: LazyLock<Matrix> = LazyLock::new(|| {
-    Matrix::run(kernels(), &cases::all(), &RECIPES).expect("cases that can be judged")
+    Matrix::run(kernels(), &corpus::all(), &RECIPES).expect("cases that can be judged")
 });
 
 /// Compares with a committed file, which `command` makes.
@@ -50,7 +51,7 @@ fn the_committed_picture_is_of_this_matrix() {
 
 #[test]
 fn every_wrong_kernel_shows_on_some_case_unless_nobody_can_tell() {
-    for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+    for kernel in kernels().into_iter().filter(|kernel| kernel.is_mutant) {
         let shows = !MATRIX.shows_on(kernel).is_empty();
         assert_ne!(shows, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
     }
@@ -59,7 +60,7 @@ fn every_wrong_kernel_shows_on_some_case_unless_nobody_can_tell() {
 /// A kernel that is passed everywhere would be no part of what the verdict can tell.
 #[test]
 fn every_wrong_kernel_fails_on_some_case_unless_nobody_can_tell() {
-    for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+    for kernel in kernels().into_iter().filter(|kernel| kernel.is_mutant) {
         let fails = MATRIX.row(kernel).any(|(_, cell)| cell.outcome == Outcome::Fail);
         assert_ne!(fails, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
     }
@@ -67,9 +68,9 @@ fn every_wrong_kernel_fails_on_some_case_unless_nobody_can_tell() {
 
 #[test]
 fn right_kernels_do_not_fail_at_any_other_recipe() {
-    let right = kernels().into_iter().filter(|kernel| !kernel.wrong).collect();
+    let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant).collect();
     let others: Vec<_> = Recipe::NAMES.into_iter().filter(|name| !RECIPES.contains(name)).collect();
-    let matrix = Matrix::run(right, &cases::all(), &others).expect("cases that can be judged");
+    let matrix = Matrix::run(right, &corpus::all(), &others).expect("cases that can be judged");
     let mistakes = matrix.mistakes();
     assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
 }

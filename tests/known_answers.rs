@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use sus_oracle::evaluation::evaluate;
-use sus_oracle::file::tensor_file::Numbers;
-use sus_oracle::file::{ProblemFile, Settings, TensorFile};
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{ProblemFile, Settings, TensorFile};
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::{Budget, Draw};
 use sus_oracle::tensor::{Tensor, dot};

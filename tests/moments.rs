@@ -3,7 +3,7 @@
 mod common;
 
 use common::exact::{
-    Exact, Rational, RowLaw as Masks, Table, add_gradients, bernoulli_law, exact, flat,
+    Exact, Rational, RowDistribution as Masks, Table, add_gradients, bernoulli_law, exact, flat,
     for_each_mask, mask_count, ratio, systematic_law,
 };
 use common::{Shape, numbers, shapes, small_integer};
@@ -12,9 +12,11 @@ use proptest::prelude::*;
 use sus_oracle::backward::Gradients;
 use sus_oracle::sus::Sampler;
 use sus_oracle::sus::moments::count::poisson_binomial;
-use sus_oracle::sus::moments::enumerate::{MOST_UNDECIDED, for_each_gradient, row_masks};
+use sus_oracle::sus::moments::enumerate::{MAX_STOCHASTIC, for_each_gradient, row_masks};
 use sus_oracle::sus::moments::pieces::Pieces;
-use sus_oracle::sus::moments::{Functional, Law, RowLaw, covariance, functional_law, variances};
+use sus_oracle::sus::moments::{
+    Functional, Law, RowDistribution, covariance, functional_distribution, variances,
+};
 use sus_oracle::sus::rule::expected_count;
 use sus_oracle::tensor::Tensor;
 
@@ -168,7 +170,7 @@ proptest! {
         }
         let law = case.law();
         prop_assert_eq!(covariance(&law, &a, &b), product);
-        let of_a = functional_law(&law, &a);
+        let of_a = functional_distribution(&law, &a);
         prop_assert_eq!(of_a.mean, mean_a);
         prop_assert_eq!(of_a.variance, square);
         // No term is farther from its mean than all terms together can be, and all no farther than each on its own.
@@ -188,7 +190,7 @@ proptest! {
         let whole = parts.iter().sum::<i128>().max(1);
         let w: Vec<Rational> = parts.iter().map(|&part| ratio(part, whole)).collect();
         let lambda = if is_calibrated { calibrated(c, &w) } else { c };
-        let row = RowLaw::new(sampler, lambda, w.iter().copied());
+        let row = RowDistribution::new(sampler, lambda, w.iter().copied());
         let masks = match sampler {
             Sampler::Bernoulli => bernoulli_law(&row.q),
             Sampler::Systematic => systematic_law(&row.q, c),
@@ -196,7 +198,7 @@ proptest! {
         let of = |f: &dyn Fn(usize) -> Rational| -> Rational {
             masks.iter().map(|(p, mask)| *p * f(mask.len())).sum()
         };
-        let law = row.count_law();
+        let law = row.count_distribution();
         for count in 0..=w.len() + 1 {
             prop_assert_eq!(law.at(count), of(&|n| ratio((n == count).into(), 1)), "{}", count);
             prop_assert_eq!(law.at_least(count), of(&|n| ratio((n >= count).into(), 1)));
@@ -249,7 +251,7 @@ proptest! {
         parts in proptest::collection::vec(0..6_i128, 1..9), c in budgets(), sampler in samplers(),
     ) {
         let whole = parts.iter().sum::<i128>().max(1);
-        let row = RowLaw::new(sampler, c, parts.iter().map(|&part| ratio(part, whole)));
+        let row = RowDistribution::new(sampler, c, parts.iter().map(|&part| ratio(part, whole)));
         for n in 0..parts.len() {
             let one_hot: Vec<Rational> =
                 (0..parts.len()).map(|m| ratio((m == n).into(), 1)).collect();
@@ -312,7 +314,7 @@ fn the_counts_of_two_fair_coins_are_binomial() {
 
 #[test]
 fn more_than_twenty_undecided_entries_are_refused() {
-    let shape = Shape::plain(1, MOST_UNDECIDED + 1);
+    let shape = Shape::plain(1, MAX_STOCHASTIC + 1);
     let exact = exact(&shape, false);
     let law = Law {
         problem: &exact.problem,

@@ -10,12 +10,12 @@ use std::path::Path;
 use sus_oracle::analysis::scan::scan;
 use sus_oracle::analysis::{Analysis, Setting, settings};
 use sus_oracle::backward::{DenseWeights, Gradients, backward};
-use sus_oracle::file::{ProblemFile, Settings};
+use sus_oracle::files::{ProblemFile, Settings};
 use sus_oracle::forward::{Saved, forward};
 use sus_oracle::problem::{Options, Problem};
-use sus_oracle::sus::moments::count::{chernoff_tail, poisson_binomial, sum_law};
+use sus_oracle::sus::moments::count::{chernoff_tail, poisson_binomial, sum_distribution};
 use sus_oracle::sus::moments::functional::{bernstein_limit, bernstein_tail};
-use sus_oracle::sus::moments::{Law, RowLaw, Traces, functional_law};
+use sus_oracle::sus::moments::{Law, RowDistribution, Traces, functional_distribution};
 use sus_oracle::sus::optimum::{least_variance, multiplier};
 use sus_oracle::sus::{Budget, Draw, Rule, Sampler, sample, sus_backward};
 
@@ -80,7 +80,7 @@ proptest! {
             for at in 0..problem.row_count() {
                 let row = law.row(problem.row(at));
                 prop_assert!(at_most(row.expected(), c));
-                let counts = row.count_law();
+                let counts = row.count_distribution();
                 let total: f64 = counts.probability.iter().sum();
                 prop_assert!((total - 1.0).abs() < 1e-13);
                 if sampler == Sampler::Systematic {
@@ -167,7 +167,7 @@ proptest! {
         let beyond = law.at_most((mean - distance).floor().max(-1.0) as usize) * f64::from(mean >= distance)
             + law.at_least((mean + distance).ceil() as usize);
         prop_assert!(beyond <= bernstein_tail(variance, 1.0, distance) * (1.0 + 1e-12));
-        let twice = sum_law(&[law.clone(), law.clone()]);
+        let twice = sum_distribution(&[law.clone(), law.clone()]);
         let both: Vec<f64> = q.iter().chain(&q).copied().collect();
         let direct = poisson_binomial(&both);
         for n in 0..=both.len() {
@@ -314,7 +314,7 @@ fn the_mean_of_many_draws_is_the_dense_gradient_within_bernsteins_limit() {
         let c = 60.0;
         let law = Law::new(&drawn.problem, &drawn.saved, budget(c), rule, sampler);
         for (sum, r) in drawn.sums(c, rule, sampler).into_iter().zip(&drawn.directions) {
-            let exact = functional_law(&law, r);
+            let exact = functional_distribution(&law, r);
             assert!(
                 (exact.mean - apply(r, &drawn.dense)).abs()
                     <= 1e-10 * exact.range.max(exact.mean.abs())
@@ -343,12 +343,13 @@ fn the_squared_deviations_of_many_draws_are_the_variance_within_bernsteins_limit
     let p = &drawn.problem;
     for rule in [Rule::Paper, Rule::Calibrated] {
         let law = Law::new(p, &drawn.saved, budget(12.0), rule, Sampler::Bernoulli);
-        let rows: Vec<RowLaw<f64>> = (0..p.row_count()).map(|at| law.row(p.row(at))).collect();
+        let rows: Vec<RowDistribution<f64>> =
+            (0..p.row_count()).map(|at| law.row(p.row(at))).collect();
         let g_squared: Vec<f64> =
             (0..p.row_count()).map(|at| p.g(p.row(at)).iter().map(|g| g * g).sum()).collect();
         let (mut mean, mut variance, mut deviation) = (0.0, 0.0, 0.0_f64);
         for (row, g) in rows.iter().zip(&g_squared) {
-            for n in (0..row.q.len()).filter(|&n| row.is_undecided(n)) {
+            for n in (0..row.q.len()).filter(|&n| row.is_stochastic(n)) {
                 let (q, w) = (row.q[n], row.w[n]);
                 let (kept, dropped) = (g * (row.kept[n] - w).powi(2), g * w * w);
                 mean += q * kept + (1.0 - q) * dropped;
@@ -365,7 +366,7 @@ fn the_squared_deviations_of_many_draws_are_the_variance_within_bernsteins_limit
                 let first = p.mask().visible(p.row(at).i).start;
                 let kept: Vec<usize> =
                     mask.pattern.row(at).iter().map(|&j| j as usize - first).collect();
-                for n in (0..row.q.len()).filter(|&n| row.is_undecided(n)) {
+                for n in (0..row.q.len()).filter(|&n| row.is_stochastic(n)) {
                     let w = if kept.binary_search(&n).is_ok() { row.kept[n] } else { 0.0 };
                     sum += g_squared[at] * (w - row.w[n]).powi(2);
                 }

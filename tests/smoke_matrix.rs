@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
-use sus_oracle::fixture::{Flag, Tier, build};
-use sus_oracle::gallery::cases::Case;
-use sus_oracle::gallery::matrix::Matrix;
-use sus_oracle::gallery::{Kernel, catalogue, kernels, named};
+use sus_oracle::corpus::NamedProblem;
+use sus_oracle::fixtures::{Flag, Tier, build};
+use sus_oracle::mutants::matrix::Matrix;
+use sus_oracle::mutants::{Kernel, catalogue, kernels, named};
 use sus_oracle::verdict::Outcome;
 
 /// Wrong kernels whose decisions differ by less than the errors of `f32`.
@@ -32,13 +32,13 @@ const CONDEMN_NOTHING: [&str; 2] = ["size_0_batch", "size_0_queries"];
 const REFUSED_IN_BF16: [&str; 2] = ["group_3_ramps", "head_ramps"];
 
 /// The smoke cases, as the gallery takes them.
-static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+static CASES: LazyLock<Vec<NamedProblem>> = LazyLock::new(|| {
     let cases: Vec<_> = Tier::Smoke.cases().collect();
     cases
         .into_par_iter()
         .map(|case| {
             let built = build(case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-            Case {
+            NamedProblem {
                 name: case.name,
                 purpose: case.purpose,
                 problem: built.problem,
@@ -80,7 +80,7 @@ fn every_bug_of_the_catalogue_that_is_copied_shows_in_a_smoke_case() {
         .filter(|bug| {
             let copies: Vec<_> = kernels()
                 .into_iter()
-                .filter(|kernel| kernel.wrong && kernel.bugs.contains(&bug.number))
+                .filter(|kernel| kernel.is_mutant && kernel.bugs.contains(&bug.number))
                 .collect();
             !copies.is_empty() && copies.iter().all(|kernel| condemned_in(kernel).is_empty())
         })
@@ -93,7 +93,7 @@ fn every_bug_of_the_catalogue_that_is_copied_shows_in_a_smoke_case() {
 fn every_wrong_kernel_fails_on_some_smoke_case_but_for_those_that_f32_cannot_tell() {
     let hidden: Vec<_> = kernels()
         .into_iter()
-        .filter(|kernel| kernel.wrong && catalogue::equivalent(kernel.name).is_none())
+        .filter(|kernel| kernel.is_mutant && catalogue::equivalent(kernel.name).is_none())
         .filter(|kernel| condemned_in(kernel).is_empty())
         .map(|kernel| kernel.name)
         .collect();
@@ -103,14 +103,15 @@ fn every_wrong_kernel_fails_on_some_smoke_case_but_for_those_that_f32_cannot_tel
 #[test]
 fn what_f32_cannot_tell_fails_in_f64_on_a_smoke_case() {
     let shown = SHOWN_IN_F64.map(|name| named(name).expect("a kernel"));
-    let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
-    let sampled: Vec<Case> = CASES.iter().filter(|case| case.draw.is_some()).cloned().collect();
+    let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
+    let sampled: Vec<NamedProblem> =
+        CASES.iter().filter(|case| case.draw.is_some()).cloned().collect();
     let matrix = Matrix::run(shown.into_iter().chain(right).collect(), &sampled, &["f64"])
         .expect("cases that can be judged");
     for kernel in &matrix.kernels {
         let mut cells = matrix.row(kernel);
         let fails = cells.any(|(_, cell)| cell.outcome == Outcome::Fail);
-        assert_eq!(fails, kernel.wrong, "{}", kernel.name);
+        assert_eq!(fails, kernel.is_mutant, "{}", kernel.name);
     }
 }
 
@@ -136,7 +137,8 @@ fn copies(label: &str) -> Vec<&'static Kernel> {
         .filter(|bug| reports(bug.source).contains(&label.to_lowercase()))
         .map(|bug| bug.number)
         .collect();
-    let copies = |kernel: &&Kernel| kernel.wrong && kernel.bugs.iter().any(|b| numbers.contains(b));
+    let copies =
+        |kernel: &&Kernel| kernel.is_mutant && kernel.bugs.iter().any(|b| numbers.contains(b));
     kernels().into_iter().filter(copies).collect()
 }
 
@@ -175,7 +177,7 @@ fn a_flag_labelled_with_a_bug_of_the_catalogue_is_true_of_a_case_that_condemns_t
 fn every_case_condemns_some_wrong_kernel_unless_it_has_no_entry() {
     let condemning: BTreeSet<&str> = kernels()
         .into_iter()
-        .filter(|kernel| kernel.wrong)
+        .filter(|kernel| kernel.is_mutant)
         .flat_map(|kernel| condemned_in(kernel))
         .collect();
     let idle: Vec<_> =
@@ -187,7 +189,7 @@ fn every_case_condemns_some_wrong_kernel_unless_it_has_no_entry() {
 fn no_right_kernel_fails_on_a_smoke_case() {
     let mut failures = Vec::new();
     let mut refusals = BTreeSet::new();
-    for kernel in kernels().into_iter().filter(|kernel| !kernel.wrong) {
+    for kernel in kernels().into_iter().filter(|kernel| !kernel.is_mutant) {
         for (column, cell) in MATRIX.row(kernel) {
             let line =
                 format!("{} {} {}: {:?}", kernel.name, column.case, column.recipe, cell.rule);

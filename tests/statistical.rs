@@ -13,9 +13,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use std::ops::Range;
 use sus_oracle::backward::{DenseWeights, Weight, Weights, backward_with};
-use sus_oracle::file::{Array, Pass, Settings, TensorFile};
+use sus_oracle::bounds::{Mode, Recipe};
+use sus_oracle::files::{Array, Pass, Settings, TensorFile};
 use sus_oracle::forward::forward;
-use sus_oracle::precision::{Mode, Recipe};
 use sus_oracle::problem::{Options, Problem, Row};
 use sus_oracle::sus::{Budget, Rule, Sampler, sample};
 use sus_oracle::verdict::{Case, Finding, Outcome, Verdict};
@@ -305,7 +305,7 @@ fn projections_pass_right_samplers_and_fail_wrong_ones() {
 /// Edits every element of a gradient by its flat index.
 fn edit(file: &mut TensorFile, name: &str, change: impl Fn(usize, f64) -> f64) {
     let array = file.arrays.get_mut(name).unwrap();
-    let sus_oracle::file::tensor_file::Numbers::Float(data) = &mut array.numbers else {
+    let sus_oracle::files::tensor_file::Numbers::Float(data) = &mut array.numbers else {
         panic!("{name} has no floats")
     };
     data.iter_mut().enumerate().for_each(|(at, x)| *x = change(at, *x));

@@ -3,8 +3,8 @@
 mod common;
 
 use common::exact::{
-    Exact, Rational, RowLaw, add_gradients, bernoulli_law, exact, flat, for_each_mask, mask_count,
-    ratio, systematic_law,
+    Exact, Rational, RowDistribution, add_gradients, bernoulli_law, exact, flat, for_each_mask,
+    mask_count, ratio, systematic_law,
 };
 use common::shapes;
 use num_traits::{One, Zero};
@@ -61,7 +61,7 @@ fn lambdas(exact: &Exact, c: Rational, is_calibrated: bool) -> Vec<Rational> {
 fn mean_and_dense(
     exact: &Exact,
     lambda: &[Rational],
-    laws: &[RowLaw],
+    laws: &[RowDistribution],
 ) -> (Vec<Rational>, Vec<Rational>) {
     let mut mean = Vec::new();
     let mut total = Rational::zero();
@@ -82,7 +82,7 @@ proptest! {
     ) {
         let exact = exact(&shape, zeros);
         let lambda = lambdas(&exact, c, is_calibrated);
-        let laws: Vec<RowLaw> =
+        let laws: Vec<RowDistribution> =
             lambda.iter().enumerate().map(|(row, &l)| bernoulli_law(&exact.q(l, row))).collect();
         prop_assume!(mask_count(&laws) <= MASKS);
         let (mean, dense) = mean_and_dense(&exact, &lambda, &laws);
@@ -95,7 +95,7 @@ proptest! {
     ) {
         let exact = exact(&shape, zeros);
         let lambda = lambdas(&exact, c, is_calibrated);
-        let laws: Vec<RowLaw> =
+        let laws: Vec<RowDistribution> =
             lambda.iter().enumerate().map(|(row, &l)| systematic_law(&exact.q(l, row), c)).collect();
         prop_assume!(mask_count(&laws) <= MASKS);
         let (mean, dense) = mean_and_dense(&exact, &lambda, &laws);

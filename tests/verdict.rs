@@ -6,16 +6,16 @@ use common::emulate::{Kernel, Order};
 use common::{Shape, eighths, numbers};
 use rand_core::Rng;
 use safetensors::Dtype;
+use sus_oracle::bounds::{Format, Mode, Recipe};
 use sus_oracle::evaluation::evaluate;
-use sus_oracle::file::gradient_file::{Stored, to_tensors};
-use sus_oracle::file::tensor_file::Numbers;
-use sus_oracle::file::{Array, Pass, Settings, TensorFile};
-use sus_oracle::gallery::arithmetic::Arithmetic;
-use sus_oracle::gallery::{self, Launch};
-use sus_oracle::precision::{Format, Mode, Recipe};
+use sus_oracle::files::gradient_file::{Stored, to_tensors};
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{Array, Pass, Settings, TensorFile};
+use sus_oracle::mutants::arithmetic::Arithmetic;
+use sus_oracle::mutants::{self, RunConfig};
 use sus_oracle::problem::{Options, Problem};
 use sus_oracle::sus::{Budget, Sampler};
-use sus_oracle::verdict::{Case, DirectionResult, Judge, Outcome, Rule, Verdict};
+use sus_oracle::verdict::{Case, Criterion, DirectionResult, Judge, Outcome, Verdict};
 
 fn problem() -> Problem<f64> {
     let options = Options { causal: true, ..Options::default() };
@@ -59,8 +59,8 @@ fn floats<'a>(file: &'a mut TensorFile, name: &str) -> &'a mut Vec<f64> {
     }
 }
 
-fn rules(verdict: &Verdict) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = verdict.findings.iter().map(|f| f.rule).collect();
+fn rules(verdict: &Verdict) -> Vec<Criterion> {
+    let mut rules: Vec<Criterion> = verdict.findings.iter().map(|f| f.rule).collect();
     rules.sort_unstable();
     rules.dedup();
     rules
@@ -92,23 +92,23 @@ fn tensors_that_are_missing_extra_or_of_another_kind_fail() {
     let remove = |names: &'static [&str]| {
         found(&case, "f64", |file, _| names.iter().for_each(|&name| drop(file.arrays.remove(name))))
     };
-    assert_eq!(rules(&remove(&["dq"])), [Rule::Missing]);
+    assert_eq!(rules(&remove(&["dq"])), [Criterion::Missing]);
     assert_eq!(remove(&["o", "lse"]).outcome, Outcome::Pass);
     let nothing = remove(&["o", "lse", "dq", "dk", "dv"]);
-    assert_eq!((nothing.outcome, rules(&nothing)), (Outcome::Fail, vec![Rule::Missing]));
+    assert_eq!((nothing.outcome, rules(&nothing)), (Outcome::Fail, vec![Criterion::Missing]));
     let extra = found(&case, "f64", |file, _| {
         file.arrays.insert("dbias".into(), Array::f64(&[1], vec![0.0]));
     });
-    assert_eq!(rules(&extra), [Rule::Extra]);
+    assert_eq!(rules(&extra), [Criterion::Extra]);
     let shape = found(&case, "f64", |file, _| {
         file.arrays.get_mut("dk").unwrap().shape = vec![2, 1, 96, 16];
     });
-    assert_eq!(rules(&shape), [Rule::Shape]);
+    assert_eq!(rules(&shape), [Criterion::Shape]);
     let dtype = found(&case, "f64", |file, _| {
         let array = Array::i64(&[1, 2, 96, 16], vec![0; 2 * 96 * 16]);
         file.arrays.insert("dv".into(), array);
     });
-    assert_eq!(rules(&dtype), [Rule::Dtype]);
+    assert_eq!(rules(&dtype), [Criterion::Dtype]);
 }
 
 #[test]
@@ -116,27 +116,30 @@ fn what_is_no_number_or_was_never_computed_is_said_to_be() {
     let case = dense();
     let edit = |edit: fn(&mut [f64])| found(&case, "f64", |file, _| edit(floats(file, "dq")));
     let nan = edit(|dq| dq[17] = f64::NAN);
-    assert_eq!(rules(&nan), [Rule::NotANumber, Rule::Bound]);
+    assert_eq!(rules(&nan), [Criterion::NotANumber, Criterion::Bound]);
     assert!(nan.findings[0].message.contains("[0, 0, 1, 1]"), "{:?}", nan.findings);
-    assert_eq!(rules(&edit(|dq| dq[17] = f64::INFINITY)), [Rule::NotANumber, Rule::Bound]);
-    assert!(rules(&edit(|dq| dq.fill(f64::NAN))).contains(&Rule::Unwritten));
-    assert!(rules(&edit(|dq| dq[5] = -3.4e38)).contains(&Rule::Unwritten));
-    assert!(rules(&edit(|dq| dq.fill(0.0))).contains(&Rule::Zero));
-    assert!(rules(&edit(|dq| dq.fill(0.25))).contains(&Rule::Constant));
+    assert_eq!(
+        rules(&edit(|dq| dq[17] = f64::INFINITY)),
+        [Criterion::NotANumber, Criterion::Bound]
+    );
+    assert!(rules(&edit(|dq| dq.fill(f64::NAN))).contains(&Criterion::Unwritten));
+    assert!(rules(&edit(|dq| dq[5] = -3.4e38)).contains(&Criterion::Unwritten));
+    assert!(rules(&edit(|dq| dq.fill(0.0))).contains(&Criterion::Zero));
+    assert!(rules(&edit(|dq| dq.fill(0.25))).contains(&Criterion::Constant));
 }
 
 #[test]
 fn the_bound_alone_sees_one_element() {
     for recipe in ["f64", "f32", "flash-bf16"] {
         let verdict = found(&dense(), recipe, |file, judge| {
-            floats(file, "dk")[700] += 1.01 * judge.bounds().dk.decides[700];
+            floats(file, "dk")[700] += 1.01 * judge.bounds().dk.threshold[700];
         });
-        assert_eq!(rules(&verdict), [Rule::Bound], "{recipe}");
+        assert_eq!(rules(&verdict), [Criterion::Bound], "{recipe}");
         let dk = verdict.tensors.iter().find(|t| t.name == "dk").unwrap();
         assert_eq!(dk.worst.as_ref().unwrap().index, [0, 0, 43, 12]);
         assert_eq!(dk.outside, 1);
         let verdict = found(&dense(), recipe, |file, judge| {
-            floats(file, "dk")[700] += 0.98 * judge.bounds().dk.decides[700];
+            floats(file, "dk")[700] += 0.98 * judge.bounds().dk.threshold[700];
         });
         assert_eq!(verdict.outcome, Outcome::Pass, "{recipe}");
     }
@@ -158,7 +161,7 @@ fn smallest_seen(recipe: &str, edit: impl Fn(f64, &mut TensorFile, &Judge)) -> V
 #[test]
 fn the_slope_alone_sees_a_small_factor_of_one_head() {
     let verdict = smallest_seen("flash-bf16", |share, file, judge| {
-        let bounds = &judge.bounds().dv.decides;
+        let bounds = &judge.bounds().dv.threshold;
         let dv = floats(file, "dv");
         let room = dv.iter().zip(bounds).map(|(x, b)| b / x.abs()).fold(f64::INFINITY, f64::min);
         assert!(room < 0.01, "one percent is seen by the bound");
@@ -167,7 +170,7 @@ fn the_slope_alone_sees_a_small_factor_of_one_head() {
             *x *= 1.0 + share * room;
         }
     });
-    assert_eq!(rules(&verdict), [Rule::Slope], "{:?}", verdict.findings);
+    assert_eq!(rules(&verdict), [Criterion::Slope], "{:?}", verdict.findings);
 }
 
 #[test]
@@ -179,24 +182,24 @@ fn the_direction_alone_sees_results_that_are_cut() {
             *x -= share * x.signum() * store(*x);
         }
     });
-    assert_eq!(rules(&verdict), [Rule::Direction], "{:?}", verdict.findings);
+    assert_eq!(rules(&verdict), [Criterion::Direction], "{:?}", verdict.findings);
 }
 
 #[test]
 fn the_mean_alone_sees_a_common_sign() {
     let verdict = smallest_seen("flash-f16", |share, file, judge| {
-        let bounds = &judge.bounds().dq.decides;
+        let bounds = &judge.bounds().dq.threshold;
         let dq = floats(file, "dq");
         dq.iter_mut().zip(bounds).for_each(|(x, bound)| *x += share * bound);
     });
-    assert_eq!(rules(&verdict), [Rule::Mean], "{:?}", verdict.findings);
+    assert_eq!(rules(&verdict), [Criterion::Mean], "{:?}", verdict.findings);
 }
 
 #[test]
 fn the_root_mean_square_alone_sees_noise_below_the_bounds() {
     let verdict = smallest_seen("flash-f16", |share, file, judge| {
         let mut rng = numbers(3);
-        let bounds = &judge.bounds().dv.decides;
+        let bounds = &judge.bounds().dv.threshold;
         // Pairs of opposite signs: no row has a mean.
         for (pair, bounds) in floats(file, "dv").chunks_mut(2).zip(bounds.chunks(2)) {
             let sign = if rng.next_u32() & 1 == 0 { share } else { -share };
@@ -204,7 +207,7 @@ fn the_root_mean_square_alone_sees_noise_below_the_bounds() {
             pair[1] -= sign * bounds[1];
         }
     });
-    assert_eq!(rules(&verdict), [Rule::Rms], "{:?}", verdict.findings);
+    assert_eq!(rules(&verdict), [Criterion::Rms], "{:?}", verdict.findings);
 }
 
 #[test]
@@ -219,13 +222,13 @@ fn a_tensor_below_the_noise_is_refused_and_a_zero_one_is_not() {
     let settings = Settings { pass: Some(Pass::Dense), ..Settings::default() };
     let case = Case::new(Problem::new(inputs, Options::default()).unwrap(), settings.clone());
     let verdict = found(&case, "flash-bf16", |_, _| ());
-    assert_eq!((verdict.outcome, rules(&verdict)), (Outcome::Refused, vec![Rule::Vacuous]));
+    assert_eq!((verdict.outcome, rules(&verdict)), (Outcome::Refused, vec![Criterion::Vacuous]));
     assert_eq!(found(&case, "f32", |_, _| ()).outcome, Outcome::Pass);
     // One key: dq and dk are zero.
     let case = Case::new(Shape::plain(5, 1).problem(), settings);
     assert_eq!(found(&case, "flash-bf16", |_, _| ()).outcome, Outcome::Pass);
     let verdict = found(&case, "flash-bf16", |file, _| floats(file, "dq")[3] = 0.25);
-    assert!(rules(&verdict).contains(&Rule::Bound));
+    assert!(rules(&verdict).contains(&Criterion::Bound));
 }
 
 fn sus(seed: Option<u64>, sampler: Sampler) -> Case {
@@ -256,7 +259,7 @@ fn a_mask_is_held_against_the_words_of_its_seed() {
         }
         // Another seed's mask, with the gradients that go with it.
         let other = truth(&sus(Some(8), sampler));
-        assert_eq!(rules(&judge(&case, "f32").check(&other)), [Rule::Mask], "{sampler}");
+        assert_eq!(rules(&judge(&case, "f32").check(&other)), [Criterion::Mask], "{sampler}");
         // The same gradients without their mask.
         let mut bare = other;
         bare.arrays.retain(|name, _| !name.starts_with("mask"));
@@ -267,7 +270,7 @@ fn a_mask_is_held_against_the_words_of_its_seed() {
 #[test]
 fn a_kept_entry_that_the_problem_hides_fails() {
     let verdict = found(&sus(Some(7), Sampler::Bernoulli), "f32", |file, _| columns(file)[0] = 95);
-    let message = &verdict.findings.iter().find(|f| f.rule == Rule::Mask).unwrap().message;
+    let message = &verdict.findings.iter().find(|f| f.rule == Criterion::Mask).unwrap().message;
     assert!(message.contains("hides") && message.contains("[0, 0, 0, 95]"), "{message}");
 }
 
@@ -275,7 +278,7 @@ fn a_kept_entry_that_the_problem_hides_fails() {
 fn values_and_counts_belong_to_the_mask() {
     let case = sus(Some(7), Sampler::Bernoulli);
     let verdict = found(&case, "f32", |file, _| floats(file, "mask/values")[3] *= 1.001);
-    assert_eq!(rules(&verdict), [Rule::Values]);
+    assert_eq!(rules(&verdict), [Criterion::Values]);
     let counts = |wrong: i64| {
         found(&case, "f32", |file, _| {
             let Numbers::Integer(offsets) = file.arrays["mask/row_offsets"].numbers.clone() else {
@@ -287,7 +290,7 @@ fn values_and_counts_belong_to_the_mask() {
         })
     };
     assert_eq!(counts(0).outcome, Outcome::Pass);
-    assert_eq!(rules(&counts(1)), [Rule::Counts]);
+    assert_eq!(rules(&counts(1)), [Criterion::Counts]);
 }
 
 #[test]
@@ -316,14 +319,17 @@ fn a_dense_mask_says_the_same_as_a_compressed_one() {
         })
     };
     assert_eq!(dense(false).outcome, Outcome::Pass);
-    assert!(rules(&dense(true)).contains(&Rule::Mask));
+    assert!(rules(&dense(true)).contains(&Criterion::Mask));
 }
 
 #[test]
 fn without_a_seed_one_run_tells_no_law() {
     let case = sus(None, Sampler::Bernoulli);
     let verdict = found(&case, "f32", |_, _| ());
-    assert_eq!((verdict.outcome, rules(&verdict)), (Outcome::Inconclusive, vec![Rule::Unjudged]));
+    assert_eq!(
+        (verdict.outcome, rules(&verdict)),
+        (Outcome::Inconclusive, vec![Criterion::Unjudged])
+    );
     let verdict = found(&case, "f32", |file, _| {
         file.arrays.retain(|name, _| !name.starts_with("mask"));
         floats(file, "dq")[0] = 1e9;
@@ -361,7 +367,7 @@ fn the_mode_given_takes_the_stored_forward_pass_as_data() {
     assert_eq!(failed(&given, &file), ["dk", "dq", "o"]);
     file.arrays.remove("lse");
     let verdict = given.check(&file);
-    assert_eq!(verdict.findings[0].rule, Rule::Unjudged);
+    assert_eq!(verdict.findings[0].rule, Criterion::Unjudged);
     assert!(verdict.outcome >= Outcome::Refused);
 }
 
@@ -402,7 +408,7 @@ fn the_bound_of_each_narrow_stage_is_reached_within_a_factor_of_three() {
             };
             let verdict = judge.check(&kernel.run());
             assert!(
-                !verdict.findings.iter().any(|f| f.rule == Rule::Bound),
+                !verdict.findings.iter().any(|f| f.rule == Criterion::Bound),
                 "{name} {seed} {verdict:?}"
             );
             for (most, &tensor) in most.iter_mut().zip(tensors) {
@@ -420,12 +426,12 @@ fn no_direction_is_followed_that_the_plainest_right_kernel_half_reaches() {
     let recipe = Recipe::built_in("flash-bf16").unwrap();
     let bug = "a factor of dv";
     for (name, followed) in [("sus_stream", false), ("primes", true)] {
-        let case = gallery::cases::named(name).unwrap();
+        let case = mutants::cases::named(name).unwrap();
         let given = Case::new(case.problem.clone(), case.settings.clone());
         let judge = sus_oracle::judge(&given, &recipe).build().unwrap();
         let draw = given.draw().unwrap();
-        let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), draw.as_ref());
-        let directions = judge.check(&gallery::right_kernel(&launch)).directions;
+        let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), draw.as_ref());
+        let directions = judge.check(&mutants::control_kernel(&config)).directions;
         let share = |of: &DirectionResult| of.sum.found.abs() / of.sum.limit;
         assert!(directions.iter().all(|of| share(of) <= 0.5), "{name} {directions:?}");
         assert_eq!(directions.iter().any(|of| of.bug == bug), followed, "{name}");
@@ -434,10 +440,10 @@ fn no_direction_is_followed_that_the_plainest_right_kernel_half_reaches() {
 
 /// What the judge says of a kernel of the gallery on one of its cases, edited.
 fn of_gallery(kernel: &str, case: &str, recipe: &str, edit: impl Fn(&mut TensorFile)) -> Verdict {
-    let case = gallery::cases::named(case).unwrap();
+    let case = mutants::cases::named(case).unwrap();
     let recipe = Recipe::built_in(recipe).unwrap();
-    let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
-    let mut file = (gallery::named(kernel).unwrap().run)(&launch).unwrap();
+    let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+    let mut file = (mutants::named(kernel).unwrap().run)(&config).unwrap();
     edit(&mut file);
     let case = Case::new(case.problem.clone(), case.settings);
     sus_oracle::judge(&case, &recipe).build().unwrap().check(&file)
@@ -449,7 +455,7 @@ fn the_ranges_alone_see_a_factor_below_a_rounding() {
         of_gallery("dv_one_percent_small", "one_key", recipe, edit)
     };
     let verdict = of("flash-bf16", |_| ());
-    assert_eq!(rules(&verdict), [Rule::Rounded], "{:?}", verdict.findings);
+    assert_eq!(rules(&verdict), [Criterion::Rounded], "{:?}", verdict.findings);
     // With more bits than bf16 it is no result that was rounded to bf16.
     let verdict = of("flash-bf16", |file| floats(file, "dv")[0] *= 1.0 + 1e-6);
     assert_eq!(verdict.outcome, Outcome::Pass, "{:?}", verdict.findings);
@@ -458,13 +464,13 @@ fn the_ranges_alone_see_a_factor_below_a_rounding() {
 #[test]
 fn the_ranges_know_the_weight_of_a_row_with_one_key() {
     let verdict = of_gallery("delta_in_bf16", "one_key", "flash-bf16", |_| ());
-    assert_eq!(rules(&verdict), [Rule::Rounded], "{:?}", verdict.findings);
+    assert_eq!(rules(&verdict), [Criterion::Rounded], "{:?}", verdict.findings);
 }
 
 #[test]
 fn a_stored_o_says_what_delta_is_made_of() {
     let verdict = of_gallery("delta_in_bf16", "long", "flash-f16", |_| ());
-    assert_eq!(rules(&verdict), [Rule::Direction], "{:?}", verdict.findings);
+    assert_eq!(rules(&verdict), [Criterion::Direction], "{:?}", verdict.findings);
     // Without it, or with one that nobody stored, the roundings of P and of o are in the limit.
     let forget = |file: &mut TensorFile| drop(file.arrays.remove("o"));
     let widen = |file: &mut TensorFile| floats(file, "o")[0] *= 1.0 + 1e-6;

@@ -5,30 +5,31 @@ mod common;
 
 use common::{Shape, eighths};
 use std::sync::Mutex;
+use sus_oracle::bounds::{LARGEST_HEAD, Mode, Recipe};
+use sus_oracle::corpus;
 use sus_oracle::fast::evaluate;
-use sus_oracle::file::gradient_file::{Stored, to_tensors};
-use sus_oracle::file::tensor_file::Numbers;
-use sus_oracle::file::{Pass, Settings, TensorFile};
-use sus_oracle::gallery::arithmetic::Arithmetic;
-use sus_oracle::gallery::{self, Launch, cases};
-use sus_oracle::precision::{LARGEST_HEAD, Mode, Recipe};
-use sus_oracle::verdict::{Case, Judge, Outcome, Progress, Reference, Rule, Verdict};
+use sus_oracle::files::gradient_file::{Stored, to_tensors};
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{Pass, Settings, TensorFile};
+use sus_oracle::mutants::arithmetic::Arithmetic;
+use sus_oracle::mutants::{self, RunConfig};
+use sus_oracle::verdict::{Case, Criterion, Judge, Outcome, Progress, Reference, Verdict};
 
-fn judge(case: &cases::Case, recipe: &Recipe, mode: Mode, by: Reference) -> Judge {
+fn judge(case: &corpus::NamedProblem, recipe: &Recipe, mode: Mode, by: Reference) -> Judge {
     let case = Case::new(case.problem.clone(), case.settings.clone());
     sus_oracle::judge(&case, recipe).mode(mode).reference(by).build().unwrap()
 }
 
 /// What a verdict says, but for the notes.
-fn said(verdict: &Verdict) -> (Outcome, Vec<(String, Rule)>, usize) {
+fn said(verdict: &Verdict) -> (Outcome, Vec<(String, Criterion)>, usize) {
     let findings = verdict.findings.iter().map(|f| (f.tensor.clone(), f.rule)).collect();
-    (verdict.outcome, findings, verdict.borderline)
+    (verdict.outcome, findings, verdict.ambiguous)
 }
 
 /// What the verdict would be without the rule that needs an exact truth.
 fn without_ranges(verdict: &mut Verdict) {
     let before = verdict.findings.len();
-    verdict.findings.retain(|finding| finding.rule != Rule::Rounded);
+    verdict.findings.retain(|finding| finding.rule != Criterion::Rounded);
     if verdict.findings.is_empty() && before > 0 {
         verdict.outcome = Outcome::Pass;
     }
@@ -41,13 +42,13 @@ fn names_its_error(verdict: &Verdict) -> bool {
 #[test]
 fn every_kernel_of_the_gallery_gets_the_verdict_that_double_double_gives() {
     let (mut pass, mut fail) = (0, 0);
-    let kernels = gallery::kernels().into_iter().filter(|kernel| kernel.wrong);
+    let kernels = mutants::kernels().into_iter().filter(|kernel| kernel.is_mutant);
     let kernels: Vec<_> = kernels.collect();
-    for (n, case) in cases::all().into_iter().enumerate() {
+    for (n, case) in corpus::all().into_iter().enumerate() {
         let name = ["f32", "flash-bf16"][n % 2];
         let recipe = Recipe::built_in(name).unwrap();
-        let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
-        let right = gallery::right_kernel(&launch);
+        let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+        let right = mutants::control_kernel(&config);
         for mode in [Mode::Exact, Mode::Given] {
             let blocks = judge(&case, &recipe, mode, Reference::BlockedF64);
             let exact = judge(&case, &recipe, mode, Reference::DoubleDouble);
@@ -67,7 +68,7 @@ fn every_kernel_of_the_gallery_gets_the_verdict_that_double_double_gives() {
             // A forward pass that is given is judged anew for each candidate, which takes long.
             let step = if mode == Mode::Exact { 7 } else { 50 };
             for kernel in kernels.iter().skip(n % 7).step_by(step) {
-                if let Some(wrong) = (kernel.run)(&launch) {
+                if let Some(wrong) = (kernel.run)(&config) {
                     fail += usize::from(compare(&wrong) == Outcome::Fail);
                 }
             }
@@ -118,7 +119,7 @@ fn a_problem_too_large_for_the_statistics_says_that_it_goes_without_them() {
     let Numbers::Float(dq) = &mut file.arrays.get_mut("dq").unwrap().numbers else {
         panic!("dq holds floats")
     };
-    let worst = judge.bounds().dq.decides[777];
+    let worst = judge.bounds().dq.threshold[777];
     dq[777] = judge.gradients().dq.as_slice()[777] + 1.5 * worst;
     assert_eq!(judge.check(&file).outcome, Outcome::Fail);
 }
@@ -140,9 +141,9 @@ impl Progress for Heard {
 #[test]
 fn what_is_done_of_a_stage_is_its_work_and_the_bounds_say_how_much_that_is() {
     for name in ["primes", "one_key"] {
-        let case = cases::named(name).unwrap();
+        let case = corpus::named(name).unwrap();
         let recipe = Recipe::built_in("f32").unwrap();
-        let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+        let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
         let case = Case::new(case.problem.clone(), case.settings.clone());
         for mode in [Mode::Exact, Mode::Given] {
             let heard = Heard::default();
@@ -152,7 +153,7 @@ fn what_is_done_of_a_stage_is_its_work_and_the_bounds_say_how_much_that_is() {
                 .progress(&heard)
                 .build()
                 .unwrap();
-            let verdict = judge.check_with_progress(&gallery::right_kernel(&launch), &heard);
+            let verdict = judge.check_with_progress(&mutants::control_kernel(&config), &heard);
             assert_ne!(verdict.outcome, Outcome::Fail, "{name}: {:?}", verdict.findings);
             let stages = heard.0.into_inner().unwrap();
             assert!(stages.iter().all(|&(_, work, done)| work == done), "{name}: {stages:?}");

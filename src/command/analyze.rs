@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use sus_charts::analysis as plot;
 use sus_oracle::Error;
 use sus_oracle::analysis::{Analysis, DEFAULT_BUDGETS, settings};
-use sus_oracle::file::tensor_file::write_atomically;
-use sus_oracle::file::{FileError, ProblemFile};
+use sus_oracle::files::tensor_file::write_atomically;
+use sus_oracle::files::{FileError, ProblemFile};
 use sus_oracle::sus::{Budget, Rule, Sampler};
 
 /// Exact mask variance, kept entries and relative variance increase, for several c, rules and samplers

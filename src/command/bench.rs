@@ -4,9 +4,9 @@ use crate::command::allocator::Counted;
 use crate::command::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
-use sus_bench::{Dtype, Pattern, Plan, run as measure};
+use sus_bench::{Dtype, Plan, Workload, run as measure};
 use sus_oracle::Error;
-use sus_oracle::file::FileError;
+use sus_oracle::files::FileError;
 use sus_oracle::sus::Budget;
 
 /// Time and memory of forward, forward with sampling, dense and sparse backward, one head with 64 features
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     dtype: Vec<Arithmetic>,
     /// Where the weight lies: random, local
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "random")]
-    pattern: Vec<Pattern>,
+    pattern: Vec<Workload>,
     /// Queries see earlier keys only
     #[arg(long)]
     causal: bool,

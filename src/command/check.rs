@@ -5,11 +5,11 @@ use crate::command::options::{DrawOptions, ProblemOptions};
 use crate::command::terminal::Watched;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
+use sus_oracle::bounds::{Mode, Recipe};
 use sus_oracle::evaluation::visible_count;
-use sus_oracle::file::tensor_file::{expect_writable, write_atomically};
-use sus_oracle::file::{FileError, Pass, TensorFile};
-use sus_oracle::gallery::diagnosis;
-use sus_oracle::precision::{Mode, Recipe};
+use sus_oracle::files::tensor_file::{expect_writable, write_atomically};
+use sus_oracle::files::{FileError, Pass, TensorFile};
+use sus_oracle::mutants::diagnosis;
 use sus_oracle::verdict::report::{Report, json, junit, text};
 use sus_oracle::verdict::{
     Case, Judge, Outcome, Progress, Reference, Verdict, is_projected, recipe_of,

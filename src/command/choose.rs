@@ -5,8 +5,8 @@ use crate::command::terminal::spinner;
 use clap::Args;
 use std::path::PathBuf;
 use sus_oracle::analysis::choose::RelativeTo;
-use sus_oracle::analysis::{Question, Tensors, choose};
-use sus_oracle::file::{FileError, ProblemFile};
+use sus_oracle::analysis::{IncreaseTarget, Tensors, choose};
+use sus_oracle::files::{FileError, ProblemFile};
 use sus_oracle::sus::{Rule, Sampler};
 
 /// The smallest c whose relative variance increase meets a target, and what it costs
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         .iter()
         .map(|path| Ok(ProblemFile::read(path, command.clone())?.problem))
         .collect::<Result<Vec<_>, FileError>>()?;
-    let question = Question { target, of, relative_to, rule, sampler, plain };
+    let question = IncreaseTarget { target, of, relative_to, rule, sampler, plain };
     let last = paths.last().map_or_else(PathBuf::new, Clone::clone);
     let choice = choose(problems, &question).map_err(|e| FileError::new(&last, e))?;
     progress.finish_and_clear();

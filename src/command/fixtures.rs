@@ -7,12 +7,12 @@ use serde_json::json;
 use std::fmt::Write as _;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
-use sus_oracle::file::FileError;
-use sus_oracle::file::tensor_file::write_atomically;
-use sus_oracle::fixture::blind::Salt;
-use sus_oracle::fixture::manifest::Manifest;
-use sus_oracle::fixture::suite::{Progress, export};
-use sus_oracle::fixture::{Selection, Tier, Verification, verify_answers, verify_cases};
+use sus_oracle::files::FileError;
+use sus_oracle::files::tensor_file::write_atomically;
+use sus_oracle::fixtures::blind::Salt;
+use sus_oracle::fixtures::manifest::Manifest;
+use sus_oracle::fixtures::suite::{ExportProgress, export};
+use sus_oracle::fixtures::{Selection, Tier, Verification, verify_answers, verify_cases};
 
 /// Fixtures: attention problems with their answers, as safetensors files with a manifest
 #[derive(Args)]
@@ -126,7 +126,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
 /// Shows the cases on a bar while somebody watches.
 struct Bar(ProgressBar);
 
-impl Progress for Bar {
+impl ExportProgress for Bar {
     fn case(&self, done: usize, cases: usize, name: &str) {
         self.0.set_length(cases as u64);
         self.0.set_position(done as u64);
@@ -234,7 +234,7 @@ fn list(tier: Option<Tier>, json: bool) -> String {
         rows.extend(
             cases
                 .filter(|(_, case)| {
-                    !rows.iter().any(|(_, listed): &(Tier, &sus_oracle::fixture::Case)| {
+                    !rows.iter().any(|(_, listed): &(Tier, &sus_oracle::fixtures::Fixture)| {
                         listed.name == case.name
                     })
                 })

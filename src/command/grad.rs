@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sus_oracle::evaluation::{KeptCounts, relative_errors, visible_count};
-use sus_oracle::fast::{Evaluated, Passes, Paths};
-use sus_oracle::file::gradient_file::{Stored, to_tensors};
-use sus_oracle::file::{FileError, Pass, ProblemFile, Settings, TensorFile};
+use sus_oracle::fast::{Backends, Evaluated, Passes};
+use sus_oracle::files::gradient_file::{Stored, to_tensors};
+use sus_oracle::files::{FileError, Pass, ProblemFile, Settings, TensorFile};
 use sus_oracle::problem::Problem;
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::Draw;
@@ -81,7 +81,7 @@ const COMPARED_ENTRIES: u64 = 1 << 26;
 /// A run and how long its parts took.
 struct Run {
     file: TensorFile,
-    paths: Paths,
+    paths: Backends,
     kept: Option<KeptCounts>,
     errors: Option<Vec<(&'static str, f64)>>,
     seconds: f64,
@@ -113,15 +113,25 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         (Arithmetic::F64, false) => {
             compute(&Passes::<f64>::fast(), problem, given, draw_ref, &settings, Stored::F64)
         }
-        (Arithmetic::F64, true) => {
-            compute(&Passes::<f64>::asked_plain(), problem, given, draw_ref, &settings, Stored::F64)
-        }
+        (Arithmetic::F64, true) => compute(
+            &Passes::<f64>::reference_requested(),
+            problem,
+            given,
+            draw_ref,
+            &settings,
+            Stored::F64,
+        ),
         (Arithmetic::F32, false) => {
             compute(&Passes::<f32>::fast(), problem, given, draw_ref, &settings, Stored::F32)
         }
-        (Arithmetic::F32, true) => {
-            compute(&Passes::<f32>::asked_plain(), problem, given, draw_ref, &settings, Stored::F32)
-        }
+        (Arithmetic::F32, true) => compute(
+            &Passes::<f32>::reference_requested(),
+            problem,
+            given,
+            draw_ref,
+            &settings,
+            Stored::F32,
+        ),
         (Arithmetic::Dd, _) => {
             compute(&Passes::<Dd>::plain(), problem, given, draw_ref, &settings, Stored::F64)
         }

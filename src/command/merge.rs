@@ -2,7 +2,7 @@
 
 use clap::Args;
 use std::path::PathBuf;
-use sus_oracle::file::{FileError, TensorFile};
+use sus_oracle::files::{FileError, TensorFile};
 use sus_oracle::verdict::merge::merge;
 
 /// Put the runs of several files into one candidate, in their order

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use sus_oracle::Error;
-use sus_oracle::file::{Pass, Settings};
+use sus_oracle::files::{Pass, Settings};
 use sus_oracle::mask::{Alignment, Window};
 use sus_oracle::sus::{Budget, Layout, Rule, Sampler, UniformBits};
 

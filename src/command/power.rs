@@ -4,8 +4,8 @@ use crate::command::options::{DrawOptions, ProblemOptions};
 use crate::command::terminal::spinner;
 use clap::Args;
 use std::path::{Path, PathBuf};
-use sus_oracle::file::{FileError, Pass};
-use sus_oracle::precision::Recipe;
+use sus_oracle::bounds::Recipe;
+use sus_oracle::files::{FileError, Pass};
 use sus_oracle::verdict::{Case, statistical};
 
 /// How many runs of a kernel a statistical verdict needs, before anybody runs it

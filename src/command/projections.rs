@@ -4,7 +4,7 @@ use crate::command::options::{DrawOptions, ProblemOptions};
 use crate::command::terminal::spinner;
 use clap::Args;
 use std::path::{Path, PathBuf};
-use sus_oracle::file::{FileError, Pass};
+use sus_oracle::files::{FileError, Pass};
 use sus_oracle::verdict::{Case, statistical};
 
 /// The directions of a case, for runs too many to store

@@ -5,11 +5,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use sus_laws::LAWS;
-use sus_oracle::file::FileError;
-use sus_oracle::file::tensor_file::write_atomically;
-use sus_oracle::gallery::matrix::{Matrix, QUICK, RECIPES};
-use sus_oracle::gallery::{cases, kernels};
+use sus_oracle::files::FileError;
+use sus_oracle::files::tensor_file::write_atomically;
+use sus_oracle::mutants::matrix::{Matrix, QUICK, RECIPES};
+use sus_oracle::mutants::{cases, kernels};
+use sus_properties::PROPERTIES;
 
 /// Prove the laws of the specification again on this machine, and tell the wrong kernels of the gallery from the right
 /// ones
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
     if arguments.gallery {
         return Ok((matrix.gallery_markdown(), code(matrix.mistakes().is_empty())));
     }
-    let results: Vec<_> = LAWS.iter().map(|law| (law.name, (law.prove)())).collect();
+    let results: Vec<_> = PROPERTIES.iter().map(|law| (law.name, (law.prove)())).collect();
     let mistakes = matrix.mistakes();
     let good = mistakes.is_empty() && results.iter().all(|(_, result)| result.is_ok());
     if arguments.json {

@@ -1,7 +1,7 @@
 //! A right kernel of a recipe, on the host: every operation rounded to the accumulator, and what is stored to its format.
 
-use sus_oracle::file::{Array, TensorFile};
-use sus_oracle::precision::{Delta, Format, Gqa, Recipe};
+use sus_oracle::bounds::{Delta, Format, Gqa, Recipe};
+use sus_oracle::files::{Array, TensorFile};
 use sus_oracle::problem::{Problem, Row};
 use sus_oracle::sus::Sample;
 use sus_oracle::tensor::Tensor;

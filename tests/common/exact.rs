@@ -100,12 +100,12 @@ impl Exact {
 }
 
 /// A law over the masks of one row: probabilities and kept indices.
-pub type RowLaw = Vec<(Rational, Vec<usize>)>;
+pub type RowDistribution = Vec<(Rational, Vec<usize>)>;
 
 /// All masks of a row of independent entries with these probabilities.
-pub fn bernoulli_law(q: &[Rational]) -> RowLaw {
+pub fn bernoulli_law(q: &[Rational]) -> RowDistribution {
     let (zero, one) = (Rational::zero(), Rational::one());
-    let mut law: RowLaw = vec![(one, Vec::new())];
+    let mut law: RowDistribution = vec![(one, Vec::new())];
     for (n, &q) in q.iter().enumerate() {
         let drop = law.clone().into_iter().map(|(p, mask)| (p * (one - q), mask));
         let keep = law.into_iter().map(|(p, mut mask)| {
@@ -119,7 +119,7 @@ pub fn bernoulli_law(q: &[Rational]) -> RowLaw {
 
 /// All masks of a row under systematic sampling: the mask is constant between the fractional parts of the running
 /// sums, so one draw in the middle of each piece stands for the piece.
-pub fn systematic_law(q: &[Rational], most: Rational) -> RowLaw {
+pub fn systematic_law(q: &[Rational], most: Rational) -> RowDistribution {
     let mut cuts = vec![Rational::zero(), Rational::one()];
     let mut sum = Rational::zero();
     for &q in q.iter().filter(|&&q| q < Rational::one()) {
@@ -137,7 +137,7 @@ pub fn systematic_law(q: &[Rational], most: Rational) -> RowLaw {
 }
 
 /// Calls `visit` with every combination of the rows' masks and its probability.
-pub fn for_each_mask(laws: &[RowLaw], mut visit: impl FnMut(Rational, &[Vec<usize>])) {
+pub fn for_each_mask(laws: &[RowDistribution], mut visit: impl FnMut(Rational, &[Vec<usize>])) {
     let mut at = vec![0; laws.len()];
     loop {
         let picked = laws.iter().zip(&at);
@@ -153,7 +153,7 @@ pub fn for_each_mask(laws: &[RowLaw], mut visit: impl FnMut(Rational, &[Vec<usiz
 }
 
 /// The number of combinations that [`for_each_mask`] visits.
-pub fn mask_count(laws: &[RowLaw]) -> u128 {
+pub fn mask_count(laws: &[RowDistribution]) -> u128 {
     laws.iter().map(|law| law.len() as u128).product()
 }
 

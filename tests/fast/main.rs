@@ -4,14 +4,14 @@ mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod masks;
-mod own_error;
+mod reference_error;
 mod threads;
 
 use bounds::{Bounds, Errors};
 use common::{Shape, eighths, shapes};
 use proptest::prelude::*;
 use sus_oracle::backward::{Gradients, backward};
-use sus_oracle::fast::{self, Dispatch, Path, Real, Reason, Workspace};
+use sus_oracle::fast::{self, Backend, Dispatch, Fallback, Real, Workspace};
 use sus_oracle::forward::{Saved, forward};
 use sus_oracle::mask::{Segments, Window};
 use sus_oracle::problem::{Options, Problem};
@@ -64,8 +64,8 @@ fn check<T: Real>(
         Some(sample) => fast::sus_backward(&small, &saved, sample, &mut workspace),
     };
     let expected_path = match problem.inputs().bias {
-        Some(_) => Path::Plain(Reason::BiasGradient),
-        None => Path::Fast,
+        Some(_) => Backend::Reference(Fallback::BiasGradient),
+        None => Backend::Fast,
     };
     if path != expected_path {
         return Err(format!("path {path}"));
@@ -194,7 +194,7 @@ fn rows_that_see_nothing_give_zeros_and_minus_infinity() {
     let mut workspace = Workspace::default();
     let saved = fast::forward(&problem, &mut workspace);
     let (gradients, path) = fast::backward(&problem, &saved, &mut workspace);
-    assert_eq!(path, Path::Fast);
+    assert_eq!(path, Backend::Fast);
     assert!(saved.lse.as_slice()[..50].iter().all(|&lse| lse == f64::NEG_INFINITY));
     assert!(saved.o.as_slice()[..50 * 2].iter().all(|&o| o == 0.0));
     assert!(gradients.dq.as_slice()[..50 * 3].iter().all(|&dq| dq == 0.0));

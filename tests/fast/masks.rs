@@ -3,7 +3,7 @@
 use crate::common::{Shape, eighths, shapes};
 use crate::large_shapes;
 use proptest::prelude::*;
-use sus_oracle::fast::{self, Dispatch, Path, Real, Reason, Workspace};
+use sus_oracle::fast::{self, Backend, Dispatch, Fallback, Real, Workspace};
 use sus_oracle::forward::forward;
 use sus_oracle::mask::{Segments, Window};
 use sus_oracle::problem::{Inputs, Options, Problem};
@@ -27,7 +27,7 @@ fn same_mask<T: Real>(exact: &Problem<f64>, draw: &Draw, dispatch: Dispatch) -> 
     let mut workspace = Workspace::new(dispatch);
     let (_, drawn, path) = fast::forward_and_sample(exact, &problem, draw, &mut workspace)
         .map_err(|e| e.to_string())?;
-    if path != Path::Fast {
+    if path != Backend::Fast {
         return Err(format!("path {path}"));
     }
     let plain = sample(exact, &forward(exact), draw).map_err(|e| e.to_string())?;
@@ -145,16 +145,16 @@ fn what_needs_whole_rows_or_is_decided_by_rounding_goes_to_the_plain_path_and_sa
         ..Shape::plain(40, 50)
     };
     let cases = [
-        (&problem, Draw { rule: Rule::Calibrated, ..plain }, Reason::CalibratedRule),
-        (&problem, Draw { sampler: Sampler::Systematic, ..plain }, Reason::SystematicSampler),
-        (&problem, Draw { c: Budget::new(f64::INFINITY).unwrap(), ..plain }, Reason::LargeBudget),
-        (&large.problem(), plain, Reason::LargeScores),
+        (&problem, Draw { rule: Rule::Calibrated, ..plain }, Fallback::CalibratedRule),
+        (&problem, Draw { sampler: Sampler::Systematic, ..plain }, Fallback::SystematicSampler),
+        (&problem, Draw { c: Budget::new(f64::INFINITY).unwrap(), ..plain }, Fallback::LargeBudget),
+        (&large.problem(), plain, Fallback::LargeScores),
     ];
     for (exact, draw, reason) in cases {
         let problem: Problem<f32> = exact.cast().unwrap();
         let (_, drawn, path) =
             fast::forward_and_sample(exact, &problem, &draw, &mut Workspace::default()).unwrap();
-        assert_eq!(path, Path::Plain(reason));
+        assert_eq!(path, Backend::Reference(reason));
         assert_eq!(drawn, sample(exact, &forward(exact), &draw).unwrap());
     }
 }

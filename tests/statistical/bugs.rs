@@ -1,10 +1,10 @@
 //! Every wrong sampler fails after as many runs as were predicted, and not because it had to.
 
 use super::{Keep, case, drawn, judge, right, right_value, settings, uniform};
-use sus_oracle::file::{Array, TensorFile};
-use sus_oracle::gallery::arithmetic::Arithmetic;
-use sus_oracle::gallery::{self, Family, Launch};
-use sus_oracle::precision::Recipe;
+use sus_oracle::bounds::Recipe;
+use sus_oracle::files::{Array, TensorFile};
+use sus_oracle::mutants::arithmetic::Arithmetic;
+use sus_oracle::mutants::{self, Family, RunConfig};
 use sus_oracle::sus::{Rule, Sampler};
 use sus_oracle::verdict::statistical::bugs;
 use sus_oracle::verdict::{Case, Outcome};
@@ -23,17 +23,17 @@ const OTHERS: [(&str, Keep); 5] = [
 
 /// Runs of a kernel of the gallery, with the seeds `first, first + 1, ...`; `None` where its bug cannot occur.
 fn gallery_runs(case: &Case, name: &str, first: u64, count: usize) -> Option<TensorFile> {
-    let kernel = gallery::named(name).expect("a kernel of the gallery");
+    let kernel = mutants::named(name).expect("a kernel of the gallery");
     let arithmetic = Arithmetic::named("f64").unwrap();
     let mut draw = case.draw().unwrap().unwrap();
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); 3];
     let mut shapes = Vec::new();
     for run in 0..count {
         draw.seed = first + run as u64;
-        let file = (kernel.run)(&Launch::new(&case.problem, arithmetic, Some(&draw)))?;
+        let file = (kernel.run)(&RunConfig::new(&case.problem, arithmetic, Some(&draw)))?;
         shapes.clear();
         for (all, name) in all.iter_mut().zip(["dq", "dk", "dv"]) {
-            let sus_oracle::file::tensor_file::Numbers::Float(x) = &file.arrays[name].numbers
+            let sus_oracle::files::tensor_file::Numbers::Float(x) = &file.arrays[name].numbers
             else {
                 panic!("{name} has no floats")
             };
@@ -94,7 +94,7 @@ fn every_wrong_weight_and_mask_of_the_gallery_fails() {
         for rule in [Rule::Paper, Rule::Calibrated] {
             let case = Case::new(super::problem(8), settings(sampler, rule, None));
             let mut missed = Vec::new();
-            for kernel in gallery::kernels() {
+            for kernel in mutants::kernels() {
                 let of_sus = [Family::SusWeights, Family::SusMasks].contains(&kernel.family);
                 // That one is a matter of many runs: see the predictions.
                 if !of_sus || kernel.name == "threshold_of_8_bits" {

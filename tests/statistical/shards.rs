@@ -3,10 +3,10 @@
 use super::{case, edit, judge, problem, right, run_command, settings, write_problem};
 use std::collections::BTreeMap;
 use sus_oracle::backward::backward;
-use sus_oracle::file::tensor_file::Numbers;
-use sus_oracle::file::{Array, Settings, TensorFile};
+use sus_oracle::bounds::Recipe;
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{Array, Settings, TensorFile};
 use sus_oracle::forward::forward;
-use sus_oracle::precision::Recipe;
 use sus_oracle::sus::{Budget, Rule, Sampler};
 use sus_oracle::verdict::merge::merge;
 use sus_oracle::verdict::statistical::directions;

@@ -1,7 +1,7 @@
 //! Keep or drop: the exact proportion, the lazy second word, and what a kernel may decide differently.
 
 use proptest::prelude::*;
-use sus_oracle::sus::uniform::{Forced, forced, keep32, keep64, margin};
+use sus_oracle::sus::uniform::{ForcedDecision, forced_decision, keep32, keep64, margin};
 
 const GRID: f64 = 4_294_967_296.0;
 
@@ -83,20 +83,20 @@ proptest! {
         let own = s * libm::exp(part * delta);
         for threshold in [libm::floor(own * GRID), own * GRID, libm::ceil(own * GRID)] {
             let kept = own >= 1.0 || f64::from(x) < threshold;
-            match forced(s, x, delta) {
-                Forced::Keep => prop_assert!(kept),
-                Forced::Drop => prop_assert!(!kept),
-                Forced::Either => {}
+            match forced_decision(s, x, delta) {
+                ForcedDecision::MustKeep => prop_assert!(kept),
+                ForcedDecision::MustDrop => prop_assert!(!kept),
+                ForcedDecision::Ambiguous => {}
             }
         }
     }
 
     #[test]
     fn the_exact_decision_is_never_against_what_is_forced(q in probability(), x: u32, delta in 0.0..1.0f64) {
-        match forced(q, x, delta) {
-            Forced::Keep => prop_assert!(keep32(q, x)),
-            Forced::Drop => prop_assert!(!keep32(q, x)),
-            Forced::Either => {}
+        match forced_decision(q, x, delta) {
+            ForcedDecision::MustKeep => prop_assert!(keep32(q, x)),
+            ForcedDecision::MustDrop => prop_assert!(!keep32(q, x)),
+            ForcedDecision::Ambiguous => {}
         }
     }
 
@@ -106,7 +106,7 @@ proptest! {
     ) {
         // One step of the grid changes ln x by about 1/x.
         if x > 0 && margin(q, x) > delta + 2.0 / f64::from(x) {
-            prop_assert_ne!(forced(q, x, delta), Forced::Either);
+            prop_assert_ne!(forced_decision(q, x, delta), ForcedDecision::Ambiguous);
         }
     }
 }
@@ -117,52 +117,52 @@ fn nothing_is_kept_at_zero_or_below_or_nan_and_everything_from_one_on() {
         for q in [0.0, -0.0, -1e-300, -0.5, -1.0, f64::NEG_INFINITY, f64::NAN] {
             assert!(!keep32(q, x), "{q} {x}");
             assert!(!keep64(q, x, || 0), "{q} {x}");
-            assert_eq!(forced(q, x, 0.1), Forced::Drop, "{q} {x}");
+            assert_eq!(forced_decision(q, x, 0.1), ForcedDecision::MustDrop, "{q} {x}");
             assert!(margin(q, x).is_infinite(), "{q} {x}");
         }
         for q in [1.0, 1.0 + f64::EPSILON, 30.0, f64::INFINITY] {
             assert!(keep32(q, x), "{q} {x}");
             assert!(keep64(q, x, || unreachable!("no tie")), "{q} {x}");
-            assert_eq!(forced(q, x, 0.0), Forced::Keep, "{q} {x}");
+            assert_eq!(forced_decision(q, x, 0.0), ForcedDecision::MustKeep, "{q} {x}");
         }
     }
 }
 
 #[test]
 fn what_is_forced_changes_exactly_where_the_specification_says() {
-    use Forced::{Drop, Either, Keep};
+    use ForcedDecision::{Ambiguous, MustDrop, MustKeep};
     let steps = |threshold: f64| threshold / GRID;
     let double = 2f64.ln(); // e^delta is 2 to the last bit or so
     let cases = [
         // On the grid, no error: one undecided word.
-        (steps(5.0), 4, 0.0, Keep),
-        (steps(5.0), 5, 0.0, Either),
-        (steps(5.0), 6, 0.0, Drop),
+        (steps(5.0), 4, 0.0, MustKeep),
+        (steps(5.0), 5, 0.0, Ambiguous),
+        (steps(5.0), 6, 0.0, MustDrop),
         // Between two points of it: two.
-        (steps(5.5), 4, 0.0, Keep),
-        (steps(5.5), 5, 0.0, Either),
-        (steps(5.5), 6, 0.0, Either),
-        (steps(5.5), 7, 0.0, Drop),
+        (steps(5.5), 4, 0.0, MustKeep),
+        (steps(5.5), 5, 0.0, Ambiguous),
+        (steps(5.5), 6, 0.0, Ambiguous),
+        (steps(5.5), 7, 0.0, MustDrop),
         // A factor of two either way: from 500 - 1 to 2000 + 1.
-        (steps(1000.1), 498, double, Keep),
-        (steps(1000.1), 500, double, Either),
-        (steps(1000.1), 2001, double, Either),
-        (steps(1000.1), 2002, double, Drop),
+        (steps(1000.1), 498, double, MustKeep),
+        (steps(1000.1), 500, double, Ambiguous),
+        (steps(1000.1), 2001, double, Ambiguous),
+        (steps(1000.1), 2002, double, MustDrop),
         // Below one step of the grid even word 0 may go either way, and word 2 may not.
-        (steps(0.5), 0, 0.0, Either),
-        (steps(0.5), 1, 0.0, Either),
-        (steps(0.5), 2, 0.0, Drop),
+        (steps(0.5), 0, 0.0, Ambiguous),
+        (steps(0.5), 1, 0.0, Ambiguous),
+        (steps(0.5), 2, 0.0, MustDrop),
         // At 1 and above: kept outright once no error brings it below 1.
-        (1.0, u32::MAX, 0.0, Keep),
-        (1.0, u32::MAX, 1e-6, Either),
-        (1.01, u32::MAX, 0.02, Either),
-        (1.01, u32::MAX, 0.009, Keep),
-        (1.01, 1 << 31, 0.02, Keep),
-        (f64::INFINITY, u32::MAX, 1.0, Keep),
+        (1.0, u32::MAX, 0.0, MustKeep),
+        (1.0, u32::MAX, 1e-6, Ambiguous),
+        (1.01, u32::MAX, 0.02, Ambiguous),
+        (1.01, u32::MAX, 0.009, MustKeep),
+        (1.01, 1 << 31, 0.02, MustKeep),
+        (f64::INFINITY, u32::MAX, 1.0, MustKeep),
     ];
     for (s, x, delta, expected) in cases {
         assert_eq!(
-            forced(s, x, delta),
+            forced_decision(s, x, delta),
             expected,
             "s {s:e} ({} steps) x {x} delta {delta}",
             s * GRID
@@ -182,6 +182,6 @@ fn the_margin_is_the_log_distance_to_the_threshold() {
 #[test]
 fn a_delta_that_is_no_error_bound_panics() {
     for delta in [-1e-9, f64::NAN, f64::INFINITY] {
-        std::panic::catch_unwind(|| forced(0.5, 7, delta)).expect_err("no bound");
+        std::panic::catch_unwind(|| forced_decision(0.5, 7, delta)).expect_err("no bound");
     }
 }

@@ -9,7 +9,7 @@ use super::passes::{self, Passed};
 use super::scan::scan_entries;
 use super::spread::{self, Spread};
 use super::totals::{PerGradient, Setting, Totals};
-use sus_fast::Paths;
+use sus_fast::Backends;
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
@@ -20,10 +20,10 @@ use sus_reference::sus::{Budget, Rule, Sampler};
 ///
 /// # Examples
 /// ```
-/// use sus_analysis::choose::{PRECISION, Question, RelativeTo, Tensors, choose};
+/// use sus_analysis::choose::{PRECISION, IncreaseTarget, RelativeTo, Tensors, choose};
 /// use sus_reference::sus::{Rule, Sampler};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let question = Question {
+/// let question = IncreaseTarget {
 ///     target: 0.05, of: Tensors::Dv, relative_to: RelativeTo::Norm,
 ///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
 /// };
@@ -88,11 +88,11 @@ impl std::str::FromStr for Tensors {
 ///
 /// # Examples
 /// ```
-/// use sus_analysis::choose::{Question, RelativeTo, Tensors, choose};
+/// use sus_analysis::choose::{IncreaseTarget, RelativeTo, Tensors, choose};
 /// use sus_reference::sus::{Rule, Sampler};
 /// let problem = sus_corpus::named("sink").unwrap().problem;
 /// let one = sus_corpus::named("deep").unwrap().problem; // of one sequence
-/// let question = |relative_to| Question {
+/// let question = |relative_to| IncreaseTarget {
 ///     target: 0.05, of: Tensors::Max, relative_to,
 ///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
 /// };
@@ -114,19 +114,19 @@ pub enum RelativeTo {
 ///
 /// # Examples
 /// ```
-/// use sus_analysis::choose::{Question, RelativeTo, Tensors, choose};
+/// use sus_analysis::choose::{IncreaseTarget, RelativeTo, Tensors, choose};
 /// use sus_reference::sus::{Rule, Sampler};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let strict = Question {
+/// let strict = IncreaseTarget {
 ///     target: 0.01, of: Tensors::Max, relative_to: RelativeTo::Norm,
 ///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
 /// };
-/// let lax = Question { target: 0.1, ..strict };
+/// let lax = IncreaseTarget { target: 0.1, ..strict };
 /// assert!(choose(vec![problem.clone()], &lax)?.c < choose(vec![problem], &strict)?.c);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Question {
+pub struct IncreaseTarget {
     /// The largest relative increase allowed, above 0.
     pub target: f64,
     /// Of which gradients.
@@ -145,10 +145,10 @@ pub struct Question {
 ///
 /// # Examples
 /// ```
-/// use sus_analysis::choose::{Choice, Question, RelativeTo, Tensors, choose};
+/// use sus_analysis::choose::{Choice, IncreaseTarget, RelativeTo, Tensors, choose};
 /// use sus_reference::sus::{Rule, Sampler};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let question = |rule| Question {
+/// let question = |rule| IncreaseTarget {
 ///     target: 0.05, of: Tensors::Max, relative_to: RelativeTo::Norm,
 ///     rule, sampler: Sampler::Bernoulli, plain: true,
 /// };
@@ -168,14 +168,14 @@ pub struct Choice {
     pub totals: Totals,
     /// The paths that the forward and dense backward passes took: of the first problem, or of the first that the kernels
     /// do not serve.
-    pub paths: Option<Paths>,
+    pub paths: Option<Backends>,
 }
 
 /// Every sequence with its forward pass, and how the sequences differ.
 struct Set {
     problems: Vec<(Problem<f64>, Saved<f64>)>,
     spread: PerGradient<Spread>,
-    paths: Option<Paths>,
+    paths: Option<Backends>,
     plain: bool,
 }
 
@@ -201,8 +201,8 @@ impl Set {
     }
 
     /// The choice that each of these budgets would be.
-    fn evaluate(&self, question: &Question, budgets: &[f64]) -> Result<Vec<Choice>, Error> {
-        let Question { rule, sampler, .. } = *question;
+    fn evaluate(&self, question: &IncreaseTarget, budgets: &[f64]) -> Result<Vec<Choice>, Error> {
+        let IncreaseTarget { rule, sampler, .. } = *question;
         let settings = budgets
             .iter()
             .map(|&c| Ok(Setting { c: Budget::new(c)?, rule, sampler }))
@@ -273,9 +273,9 @@ impl Choice {
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_analysis::choose::{Question, RelativeTo, Tensors, choose};
+/// use sus_analysis::choose::{IncreaseTarget, RelativeTo, Tensors, choose};
 /// use sus_reference::sus::{Rule, Sampler};
-/// let question = Question {
+/// let question = IncreaseTarget {
 ///     target: 0.05,
 ///     of: Tensors::Max,
 ///     relative_to: RelativeTo::Norm,
@@ -287,7 +287,7 @@ impl Choice {
 /// assert!(choice.of(Tensors::Max).unwrap() <= 0.05);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
-pub fn choose(problems: Vec<Problem<f64>>, question: &Question) -> Result<Choice, Error> {
+pub fn choose(problems: Vec<Problem<f64>>, question: &IncreaseTarget) -> Result<Choice, Error> {
     if !(question.target > 0.0 && question.target.is_finite()) {
         return Err(Error::option("target", "a finite number above 0", question.target));
     }
@@ -314,7 +314,7 @@ pub fn choose(problems: Vec<Problem<f64>>, question: &Question) -> Result<Choice
 /// A budget that fails and the next of the powers of 2 from which on all meet the target.
 fn coarse(
     set: &Set,
-    question: &Question,
+    question: &IncreaseTarget,
     meets: &impl Fn(&Choice) -> bool,
 ) -> Result<(Option<Choice>, Choice), Error> {
     let infinite = set.evaluate(question, &[f64::INFINITY])?[0];

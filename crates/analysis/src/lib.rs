@@ -15,12 +15,12 @@ pub mod scan;
 pub mod spread;
 mod totals;
 
-pub use choose::{Choice, Question, Tensors, choose};
+pub use choose::{Choice, IncreaseTarget, Tensors, choose};
 pub use spread::Spread;
 pub use totals::{PerGradient, Setting, Totals};
 
 use passes::Passed;
-use sus_fast::{Paths, Reason};
+use sus_fast::{Backends, Fallback};
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::evaluation::visible_count;
@@ -102,7 +102,7 @@ pub struct Analysis {
     pub sizes: Option<Sizes>,
     /// The paths that the forward and dense backward passes took: of the first problem, or of the first that the kernels
     /// do not serve.
-    pub paths: Option<Paths>,
+    pub paths: Option<Backends>,
     plain: bool,
     features_of_x: Option<usize>,
 }
@@ -200,7 +200,7 @@ impl Analysis {
             .saturating_mul(self.settings.len() as u64);
         if work <= QUICK_IN_DD {
             let problem = problem.cast::<Dd>()?;
-            let passed = passes::plain(&problem, Reason::Arithmetic);
+            let passed = passes::plain(&problem, Fallback::Arithmetic);
             let source = scan::Definition::new(&problem, &passed.saved);
             self.add_in(&problem, &passed, &source, x.map(|x| x.map(Dd::from)).as_ref())?;
         } else {

@@ -1,6 +1,6 @@
 //! An analysis as JSON and as a table.
 
-use super::choose::{Choice, Question, RelativeTo};
+use super::choose::{Choice, IncreaseTarget, RelativeTo};
 use super::spread::Spread;
 use super::totals::{PerGradient, Setting, Totals};
 use super::{Analysis, choose};
@@ -293,10 +293,10 @@ impl Choice {
     ///
     /// # Examples
     /// ```
-    /// use sus_analysis::choose::{Question, RelativeTo, Tensors, choose};
+    /// use sus_analysis::choose::{IncreaseTarget, RelativeTo, Tensors, choose};
     /// use sus_reference::sus::{Rule, Sampler};
     /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let question = Question {
+    /// let question = IncreaseTarget {
     ///     target: 0.05, of: Tensors::Max, relative_to: RelativeTo::Norm,
     ///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
     /// };
@@ -306,8 +306,8 @@ impl Choice {
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn to_json(&self, question: &Question) -> Value {
-        let Question { target, of, relative_to, rule, sampler, .. } = question;
+    pub fn to_json(&self, question: &IncreaseTarget) -> Value {
+        let IncreaseTarget { target, of, relative_to, rule, sampler, .. } = question;
         json!({
             "spec": "sus-oracle-choice/1",
             "target": target,
@@ -330,10 +330,10 @@ impl Choice {
     ///
     /// # Examples
     /// ```
-    /// use sus_analysis::choose::{Question, RelativeTo, Tensors, choose};
+    /// use sus_analysis::choose::{IncreaseTarget, RelativeTo, Tensors, choose};
     /// use sus_reference::sus::{Rule, Sampler};
     /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let question = Question {
+    /// let question = IncreaseTarget {
     ///     target: 0.05, of: Tensors::Dv, relative_to: RelativeTo::Norm,
     ///     rule: Rule::Paper, sampler: Sampler::Bernoulli, plain: true,
     /// };
@@ -343,8 +343,8 @@ impl Choice {
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn to_text(&self, question: &Question) -> String {
-        let Question { target, of, relative_to, rule, sampler, .. } = question;
+    pub fn to_text(&self, question: &IncreaseTarget) -> String {
+        let IncreaseTarget { target, of, relative_to, rule, sampler, .. } = question;
         let of = if of.to_string() == "max" { "dq, dk and dv".into() } else { of.to_string() };
         let against = match relative_to {
             RelativeTo::Sequences => "the between-sequence variance",

@@ -12,7 +12,9 @@ use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
 use sus_reference::scalar::Scalar;
-use sus_reference::sus::moments::{Entry, ROWS_PER_TASK, RowLaw, entries_into, squared_norms};
+use sus_reference::sus::moments::{
+    Entry, ROWS_PER_TASK, RowDistribution, entries_into, squared_norms,
+};
 use sus_reference::sus::optimum::least_variance;
 use sus_reference::sus::{Rule, Sampler};
 use sus_reference::tensor::{Tensor, dot};
@@ -211,7 +213,8 @@ impl<T: Scalar> Scan<'_, T> {
             Rule::Calibrated => entries.iter().map(|entry| entry.w.to_f64()).collect(),
         };
         let lambda = T::from_f64(setting.rule.lambda(setting.c, &w));
-        let law = RowLaw::new(setting.sampler, lambda, entries.iter().map(|entry| entry.w));
+        let law =
+            RowDistribution::new(setting.sampler, lambda, entries.iter().map(|entry| entry.w));
         let first = (row.b * sizes.key_heads + p.key_head(row.h)) * sizes.keys;
         let traces = law.traces(p, row, entries, |j| self.k_squared[first + j]);
         let expected = traces.expected.to_f64();
@@ -243,7 +246,7 @@ impl<T: Scalar> Scan<'_, T> {
         &self,
         row: Row,
         entries: &[Entry<T>],
-        law: &RowLaw<T>,
+        law: &RowDistribution<T>,
         dq: T,
     ) -> PerGradient<f64> {
         let Some((x, x_squared)) = &self.x else {

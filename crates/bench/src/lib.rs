@@ -7,7 +7,7 @@ mod patterns;
 mod report;
 
 pub use memory::{Memory, Uncounted};
-pub use patterns::Pattern;
+pub use patterns::Workload;
 pub use report::{Ceilings, Gather, Op, Report, Timing};
 
 use std::time::Instant;
@@ -52,10 +52,10 @@ pub enum Dtype {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Pattern, Plan, Uncounted, run};
+/// use sus_bench::{Workload, Plan, Uncounted, run};
 /// let plan = Plan {
 ///     sizes: vec![1 << 12, 1 << 14], c: sus_reference::sus::Budget::new(30.0)?, dtypes: vec![],
-///     patterns: vec![Pattern::Random, Pattern::Local], causal: true, repetitions: 3,
+///     patterns: vec![Workload::Random, Workload::Local], causal: true, repetitions: 3,
 /// };
 /// // Every size of every pattern in every arithmetic: without one of these, nothing is measured.
 /// let report = run(&plan, &Uncounted, |what| unreachable!("{what}"))?;
@@ -71,7 +71,7 @@ pub struct Plan {
     /// Arithmetics.
     pub dtypes: Vec<Dtype>,
     /// Patterns of attention.
-    pub patterns: Vec<Pattern>,
+    pub patterns: Vec<Workload>,
     /// Whether queries see earlier keys only.
     pub causal: bool,
     /// At least this many repetitions of what is quick.
@@ -85,12 +85,12 @@ pub struct Plan {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Dtype, Pattern, Plan, Uncounted, run};
+/// use sus_bench::{Dtype, Workload, Plan, Uncounted, run};
 /// let plan = Plan {
 ///     sizes: vec![32],
 ///     c: sus_reference::sus::Budget::new(4.0)?,
 ///     dtypes: vec![Dtype::F64],
-///     patterns: vec![Pattern::Random],
+///     patterns: vec![Workload::Random],
 ///     causal: true,
 ///     repetitions: 1,
 /// };

@@ -14,9 +14,9 @@ use sus_reference::tensor::Tensor;
 ///
 /// # Examples
 /// ```
-/// use sus_bench::Pattern;
+/// use sus_bench::Workload;
 /// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
-/// let expected = |pattern: Pattern| {
+/// let expected = |pattern: Workload| {
 ///     let problem = pattern.problem(128, 64, true)?;
 ///     let saved = sus_reference::forward::forward(&problem);
 ///     let law = Law::new(&problem, &saved, Budget::new(30.0)?, Rule::Paper, Sampler::Bernoulli);
@@ -27,40 +27,40 @@ use sus_reference::tensor::Tensor;
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pattern {
+pub enum Workload {
     /// Scores are independent, of standard deviation 2: weight is spread, with peaks anywhere.
     Random,
     /// Scores fall off with the distance from the diagonal: about eight entries a row are kept when causal.
     Local,
 }
 
-impl fmt::Display for Pattern {
+impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Pattern::Random => "random",
-            Pattern::Local => "local",
+            Workload::Random => "random",
+            Workload::Local => "local",
         })
     }
 }
 
-impl Serialize for Pattern {
+impl Serialize for Workload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl FromStr for Pattern {
+impl FromStr for Workload {
     type Err = Error;
     fn from_str(name: &str) -> Result<Self, Error> {
         match name {
-            "random" => Ok(Pattern::Random),
-            "local" => Ok(Pattern::Local),
+            "random" => Ok(Workload::Random),
+            "local" => Ok(Workload::Local),
             _ => Err(Error::option("pattern", "'random' or 'local'", format!("'{name}'"))),
         }
     }
 }
 
-impl Pattern {
+impl Workload {
     /// One head of `n` queries and keys; every number is an `f32`, so that both arithmetics see the same.
     ///
     /// # Errors
@@ -68,8 +68,8 @@ impl Pattern {
     ///
     /// # Examples
     /// ```
-    /// use sus_bench::Pattern;
-    /// let problem = Pattern::Random.problem(16, 8, true)?;
+    /// use sus_bench::Workload;
+    /// let problem = Workload::Random.problem(16, 8, true)?;
     /// assert_eq!(problem.inputs().q.shape(), [1, 1, 16, 8]);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
@@ -81,8 +81,8 @@ impl Pattern {
         };
         let (v, g) = (normal(1.0), normal(1.0));
         let (q, k) = match self {
-            Pattern::Random => (normal(2.0), normal(1.0)),
-            Pattern::Local => {
+            Workload::Random => (normal(2.0), normal(1.0)),
+            Workload::Local => {
                 let waves = waves(n, features, &mut rng);
                 (waves.clone(), waves)
             }

@@ -1,6 +1,6 @@
 //! What a benchmark found: rows for machines, a table for people.
 
-use super::Pattern;
+use super::Workload;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -42,9 +42,9 @@ impl fmt::Display for Op {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Op, Pattern, Timing};
+/// use sus_bench::{Op, Workload, Timing};
 /// let timing = Timing {
-///     op: Op::Forward, dtype: "f32".into(), n: 16, c: 30.0, pattern: Pattern::Local, causal: true,
+///     op: Op::Forward, dtype: "f32".into(), n: 16, c: 30.0, pattern: Workload::Local, causal: true,
 ///     threads: 1, seconds: 1e-3, kept: 0, peak_bytes: None,
 /// };
 /// let json = serde_json::to_value(timing)?;
@@ -62,7 +62,7 @@ pub struct Timing {
     /// The budget.
     pub c: f64,
     /// Where the weight lies.
-    pub pattern: Pattern,
+    pub pattern: Workload,
     /// Whether queries see earlier keys only.
     pub causal: bool,
     /// Threads.
@@ -99,8 +99,8 @@ pub struct Ceilings {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Ceilings, Gather, Pattern, Report};
-/// let gather = Gather { dtype: "f32".into(), n: 4096, pattern: Pattern::Random, bytes_per_second: 2.5e10 };
+/// use sus_bench::{Ceilings, Gather, Workload, Report};
+/// let gather = Gather { dtype: "f32".into(), n: 4096, pattern: Workload::Random, bytes_per_second: 2.5e10 };
 /// let ceilings = Ceilings { gather: vec![gather], ..Ceilings::default() };
 /// let table = Report { spec: String::new(), rows: vec![], ceilings }.table();
 /// assert!(table.contains("gather, f32, random, n = 4096: 25.0 GB/s"));
@@ -112,7 +112,7 @@ pub struct Gather {
     /// Queries, and keys.
     pub n: usize,
     /// Where the weight lies.
-    pub pattern: Pattern,
+    pub pattern: Workload,
     /// Bytes per second, all threads.
     pub bytes_per_second: f64,
 }
@@ -121,9 +121,9 @@ pub struct Gather {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Ceilings, Op, Pattern, Report, Timing};
+/// use sus_bench::{Ceilings, Op, Workload, Report, Timing};
 /// let timing = |op, seconds| Timing {
-///     op, dtype: "f32".into(), n: 64, c: 30.0, pattern: Pattern::Random, causal: true,
+///     op, dtype: "f32".into(), n: 64, c: 30.0, pattern: Workload::Random, causal: true,
 ///     threads: 1, seconds, kept: 0, peak_bytes: None,
 /// };
 /// let rows = vec![timing(Op::DenseBackward, 0.6), timing(Op::SparseBackward, 0.2)];
@@ -191,9 +191,9 @@ impl Report {
     ///
     /// # Examples
     /// ```
-    /// use sus_bench::{Ceilings, Op, Pattern, Report, Timing};
+    /// use sus_bench::{Ceilings, Op, Workload, Report, Timing};
     /// let timing = |n: usize| Timing {
-    ///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Pattern::Random, causal: true,
+    ///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Workload::Random, causal: true,
     ///     threads: 1, seconds: (n * n) as f64 * 1e-6, kept: 0, peak_bytes: None,
     /// };
     /// let report = Report { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };

@@ -1,7 +1,6 @@
 //! The bound of every element of every result.
 
 use super::entry::{Arithmetic, Term};
-use super::equal::most_equal;
 use super::progress::{Progress, Silent};
 use super::recipe::Recipe;
 use super::row::{Mode, RowErrors, row_errors_packed};
@@ -9,6 +8,7 @@ use super::rows::{OfRows, rows_of};
 use super::score::{EntryError, Packed};
 use super::stage::Stage;
 use super::sums::{Element, Sums, Tail, Terms};
+use super::ties::most_equal;
 use super::vectors::TERMS;
 use rayon::prelude::*;
 use sus_reference::backward::Gradients;
@@ -21,19 +21,19 @@ use sus_reference::sus::Sample;
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, bounds};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds};
 /// let truth = Truth::exact(&problem)?;
-/// let question = Question {
+/// let question = BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("f32").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &truth.saved(),
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &truth.gradients(None),
 /// };
 /// let dq = bounds(&question).dq;
-/// assert!(dq.decides.iter().zip(&dq.worst).all(|(decides, worst)| decides <= worst));
+/// assert!(dq.threshold.iter().zip(&dq.worst_case).all(|(threshold, worst_case)| threshold <= worst_case));
 /// assert!((dq.stages[0].iter().sum::<f32>() - 1.0).abs() < 1e-5); // shares of a whole
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -41,9 +41,9 @@ use sus_reference::sus::Sample;
 pub struct Bound {
     /// The bound that decides: by stage the smaller of the worst case and of what independent roundings exceed with
     /// the stated probability.
-    pub decides: Vec<f64>,
+    pub threshold: Vec<f64>,
     /// The worst case.
-    pub worst: Vec<f64>,
+    pub worst_case: Vec<f64>,
     /// The share of each stage in the bound that decides.
     pub stages: Vec<[f32; Stage::COUNT]>,
 }
@@ -53,19 +53,19 @@ pub struct Bound {
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, bounds};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds};
 /// let truth = Truth::exact(&problem)?;
-/// let question = Question {
+/// let question = BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("f32").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &truth.saved(),
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &truth.gradients(None),
 /// };
 /// let bounds = bounds(&question);
-/// assert_eq!(bounds.lse.decides.len(), problem.row_count());
+/// assert_eq!(bounds.lse.threshold.len(), problem.row_count());
 /// assert!(bounds.dbias.is_none()); // the problem has no bias
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -94,24 +94,24 @@ pub struct Bounds {
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, bounds};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds};
 /// let truth = Truth::exact(&problem)?;
-/// let question = Question {
+/// let question = BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("f32").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &truth.saved(),
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &truth.gradients(None),
 /// };
-/// let (exact, given) = (bounds(&question), bounds(&Question { mode: Mode::Given, ..question }));
+/// let (exact, given) = (bounds(&question), bounds(&BoundsInput { mode: Mode::Given, ..question }));
 /// // Where the stored forward pass is data, its errors do not count.
-/// assert!(given.dq.decides.iter().sum::<f64>() < exact.dq.decides.iter().sum::<f64>());
+/// assert!(given.dq.threshold.iter().sum::<f64>() < exact.dq.threshold.iter().sum::<f64>());
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct BoundsInput<'a> {
     /// The problem, its inputs rounded to the recipe's input format.
     pub problem: &'a Problem<f64>,
     /// The recipe.
@@ -123,7 +123,7 @@ pub struct Question<'a> {
     /// The mask, for SUS.
     pub sample: Option<&'a Sample>,
     /// Entries, by row, that a kernel may keep or drop against the mask.
-    pub borderline: Option<&'a [Vec<u32>]>,
+    pub ambiguous: Option<&'a [Vec<u32>]>,
     /// The truth of the gradients.
     pub gradients: &'a Gradients<f64>,
 }
@@ -143,32 +143,32 @@ pub const ELEMENTWISE_FALSE_ALARM: f64 = 2.5e-10;
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, bounds};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds};
 /// let truth = Truth::exact(&problem)?;
 /// let (saved, gradients) = (truth.saved(), truth.gradients(None));
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let bounds = bounds(&Question {
+/// let bounds = bounds(&BoundsInput {
 ///     problem: &problem,
 ///     recipe: &recipe,
 ///     mode: Mode::Exact,
 ///     saved: &saved,
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &gradients,
 /// });
-/// let bound = &bounds.dq.decides;
+/// let bound = &bounds.dq.threshold;
 /// assert!(bound.len() == gradients.dq.as_slice().len() && bound.iter().all(|&b| 0.0 < b && b < 1e-3));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
-pub fn bounds(question: &Question<'_>) -> Bounds {
+pub fn bounds(question: &BoundsInput<'_>) -> Bounds {
     let (rows, of_rows, _) = rows_of(question, &Silent, |_, _| ());
     bounds_of(question, &Silent, &rows, of_rows)
 }
 
 /// The same, given the rows; without `o` and `lse` where these are.
 pub fn bounds_of(
-    question: &Question<'_>,
+    question: &BoundsInput<'_>,
     progress: &dyn Progress,
     rows: &[RowErrors],
     of_rows: OfRows,
@@ -204,27 +204,27 @@ pub fn bounds_of(
 /// let saved = sus_reference::forward::forward(&problem);
 /// let draw = Draw::paper(Budget::new(4.0)?, 7);
 /// let mask = sample(&problem, &saved, &draw)?;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, kept_weights};
-/// let weights = kept_weights(&Question {
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, kept_weights};
+/// let weights = kept_weights(&BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("f32").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &saved,
 ///     sample: Some(&mask),
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &Truth::exact(&problem)?.gradients(Some(&mask)),
 /// });
 /// assert!(weights.len() == mask.pattern.count() && weights.iter().all(|w| 0.0 < w.1 && w.1 < w.0));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
-pub fn kept_weights(question: &Question<'_>) -> Vec<(f64, f64)> {
+pub fn kept_weights(question: &BoundsInput<'_>) -> Vec<(f64, f64)> {
     let (rows, _) = Core::new(question).each_row(|_, _| ());
     kept_weights_of(question, &rows)
 }
 
 /// The same, given the rows.
-pub fn kept_weights_of(question: &Question<'_>, rows: &[RowErrors]) -> Vec<(f64, f64)> {
+pub fn kept_weights_of(question: &BoundsInput<'_>, rows: &[RowErrors]) -> Vec<(f64, f64)> {
     let core = Core::new(question);
     let (p, all) = (question.problem, 0..question.problem.sizes().keys);
     let weights = |(at, errors): (usize, &RowErrors)| -> Vec<(f64, f64)> {
@@ -234,7 +234,7 @@ pub fn kept_weights_of(question: &Question<'_>, rows: &[RowErrors]) -> Vec<(f64,
     rows.par_iter().enumerate().map(weights).collect::<Vec<_>>().concat()
 }
 
-/// Hoeffding's factor: a sub-Gaussian variable of parameter `tau` exceeds `lambda tau` in magnitude with probability at
+/// Hoeffding's factor: a sub-Gaussian variable of parameter `sub_gaussian` exceeds `lambda sub_gaussian` in magnitude with probability at
 /// most `2 exp(-lambda^2 / 2)`; every stage of every element is one of them.
 fn lambda(problem: &Problem<f64>) -> f64 {
     let inputs = problem.inputs();
@@ -254,16 +254,16 @@ impl Bound {
     pub(super) fn from_elements(elements: impl IntoIterator<Item = Element>) -> Self {
         let mut bound = Bound::default();
         for element in elements {
-            bound.decides.push(element.decides);
-            bound.worst.push(element.worst);
+            bound.threshold.push(element.threshold);
+            bound.worst_case.push(element.worst_case);
             bound.stages.push(element.shares());
         }
         bound
     }
 
     pub(super) fn extend(&mut self, other: Bound) {
-        self.decides.extend(other.decides);
-        self.worst.extend(other.worst);
+        self.threshold.extend(other.threshold);
+        self.worst_case.extend(other.worst_case);
         self.stages.extend(other.stages);
     }
 
@@ -285,7 +285,7 @@ fn only(stage: Stage, term: Term) -> Terms {
 
 /// The operands that all bounds share.
 pub(super) struct Core<'a> {
-    pub(super) q: &'a Question<'a>,
+    pub(super) q: &'a BoundsInput<'a>,
     pub(super) a: Arithmetic<'a>,
     pub(super) lambda: f64,
     pub(super) calibrated: bool,
@@ -295,7 +295,7 @@ pub(super) struct Core<'a> {
 }
 
 impl<'a> Core<'a> {
-    pub(super) fn new(q: &'a Question<'a>) -> Self {
+    pub(super) fn new(q: &'a BoundsInput<'a>) -> Self {
         Core {
             q,
             a: Arithmetic::new(q.recipe),
@@ -307,7 +307,7 @@ impl<'a> Core<'a> {
     }
 
     pub(super) fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
-        let Question { problem, saved, recipe, .. } = *self.q;
+        let BoundsInput { problem, saved, recipe, .. } = *self.q;
         let mut errors = row_errors_packed(problem, saved, recipe, mode, row, self.packed.as_ref());
         if self.known && mode == Mode::Exact {
             self.single_weight(row, &mut errors);
@@ -331,7 +331,8 @@ impl<'a> Core<'a> {
             x.clear();
             x.extend(entries.iter().map(|e| p.v(row, e.j)));
             if a.is_narrow(recipe.p) {
-                let of_p = |e: &EntryError| Term::certain(a.narrow_scaled(recipe.p, e.w) * amplify);
+                let of_p =
+                    |e: &EntryError| Term::deterministic(a.narrow_scaled(recipe.p, e.w) * amplify);
                 terms.clear();
                 terms.extend(entries.iter().map(|e| only(Stage::P, of_p(e))));
                 sums.add_errors(&terms, &x);
@@ -339,14 +340,16 @@ impl<'a> Core<'a> {
             terms.clear();
             for e in entries {
                 let log = e.log.plus(errors.rescale);
-                let relative =
-                    Term { worst: libm::expm1(log.worst + e.log_stored) * amplify, ..log };
+                let relative = Term {
+                    worst_case: libm::expm1(log.worst_case + e.log_stored) * amplify,
+                    ..log
+                };
                 let mut of_score = relative.times(e.w);
-                of_score.worst -= e.w * e.log_stored;
-                let first = log.decides(self.lambda) + e.log_stored;
-                of_score.certain += e.w * (libm::expm1(first) - first);
+                of_score.worst_case -= e.w * e.log_stored;
+                let first = log.threshold(self.lambda) + e.log_stored;
+                of_score.deterministic += e.w * (libm::expm1(first) - first);
                 let mut of_entry = only(Stage::Score, of_score);
-                of_entry[Stage::ScoreStore as usize] = Term::certain(e.w * e.log_stored);
+                of_entry[Stage::ScoreStore as usize] = Term::deterministic(e.w * e.log_stored);
                 terms.push(of_entry);
             }
             away.clear();
@@ -367,20 +370,20 @@ impl<'a> Core<'a> {
                 let mut element = sums.element(d, a, tail, more);
                 // The denominator's sum, and the division.
                 let of_sum = Term {
-                    worst: a.gamma(errors.forward_roundings) * amplify,
-                    tau: a.u * libm::sqrt(errors.forward_roundings as f64),
-                    certain: 0.0,
+                    worst_case: a.gamma(errors.forward_roundings) * amplify,
+                    sub_gaussian: a.u * libm::sqrt(errors.forward_roundings as f64),
+                    deterministic: 0.0,
                 };
                 let of_sum = of_sum.times(o[d].abs());
-                element.add(Stage::Sum as usize, of_sum.worst, self.decides(of_sum));
+                element.add(Stage::Sum as usize, of_sum.worst_case, self.threshold(of_sum));
                 element.store(o[d], |x| recipe.o.rounding_error(x, recipe.flush_to_zero));
                 element
             })
             .collect()
     }
 
-    fn decides(&self, term: Term) -> f64 {
-        term.decides(self.lambda)
+    fn threshold(&self, term: Term) -> f64 {
+        term.threshold(self.lambda)
     }
 
     /// Section "lse".
@@ -390,13 +393,17 @@ impl<'a> Core<'a> {
         if errors.lse == f64::NEG_INFINITY {
             return element;
         }
-        element.add(Stage::Lse as usize, errors.lse_error.worst, self.decides(errors.lse_error));
+        element.add(
+            Stage::Lse as usize,
+            errors.lse_error.worst_case,
+            self.threshold(errors.lse_error),
+        );
         element.store(errors.lse, |x| recipe.lse.rounding_error(x, recipe.flush_to_zero));
         element
     }
 }
 
-impl Question<'_> {
+impl BoundsInput<'_> {
     /// Whether `lambda` depends on the weights: it differs from row to row.
     pub(super) fn is_calibrated(&self) -> bool {
         self.sample.is_some_and(|sample| sample.lambda.windows(2).any(|pair| pair[0] != pair[1]))

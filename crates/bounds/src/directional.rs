@@ -5,9 +5,9 @@
 //! the sum is linear in the roundings, and its limit is derived as that of the mean: `docs/verdict.md`.
 
 use super::bound::{Bound, Core};
-use super::drawn::{Drawn, Entry, add};
-use super::functional::{DIRECTIONAL_FALSE_ALARM, Weights, stored_parameter};
+use super::error_statistics::{DIRECTIONAL_FALSE_ALARM, Weights, stored_parameter};
 use super::recipe::Delta;
+use super::rounding_model::{Drawn, Entry, add};
 use super::row::Mode;
 use super::stage::Stage;
 use rayon::prelude::*;
@@ -46,15 +46,15 @@ pub struct Direction {
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, bounds, limits};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds, limits};
 /// let truth = Truth::exact(&problem)?;
-/// let question = Question {
+/// let question = BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &truth.saved(),
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &truth.gradients(None),
 /// };
 /// let all = sus_mutants::directions(&problem, None, question.recipe);
@@ -81,15 +81,15 @@ pub struct Along {
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, bounds, limits};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds, limits};
 /// let truth = Truth::exact(&problem)?;
-/// let question = Question {
+/// let question = BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &truth.saved(),
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &truth.gradients(None),
 /// };
 /// let all = sus_mutants::directions(&problem, None, question.recipe);
@@ -454,10 +454,10 @@ fn along_bias(
     let followed = [Stage::P, Stage::Ds, Stage::Store, Stage::StoredO];
     let (mut weights, mut stored, mut rest) = (Vec::new(), 0.0, 0.0);
     for (at, (&truth, &m)) in truth.as_slice().iter().zip(&direction.tensors[3]).enumerate() {
-        let decides = bound.decides[at];
-        let share = |stage: Stage| f64::from(bound.stages[at][stage as usize]) * decides;
+        let threshold = bound.threshold[at];
+        let share = |stage: Stage| f64::from(bound.stages[at][stage as usize]) * threshold;
         let random: f64 = followed.iter().map(|&of| share(of)).sum();
-        let of_rest = ((decides - random) + 1e-6 * decides).max(0.0);
+        let of_rest = ((threshold - random) + 1e-6 * threshold).max(0.0);
         let store = recipe.output.rounding_error(truth.abs(), recipe.flush_to_zero);
         let store = store.max(share(Stage::Store));
         let of_store = stored_parameter(recipe.output, truth) * store * store;

@@ -5,8 +5,8 @@ use super::recipe::Recipe;
 
 /// The error of one quantity.
 ///
-/// `worst` is never exceeded. Under the model of independent roundings of mean zero the error also is a sum of a part
-/// that is sub-Gaussian with parameter `tau` and a part, biased or shared between entries, of at most `certain`.
+/// `worst_case` is never exceeded. Under the model of independent roundings of mean zero the error also is a sum of a part
+/// that is sub-Gaussian with parameter `sub_gaussian` and a part, biased or shared between entries, of at most `deterministic`.
 ///
 /// # Examples
 /// ```
@@ -16,41 +16,44 @@ use super::recipe::Recipe;
 /// let recipe = Recipe::built_in("f32").unwrap();
 /// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
 /// let log = errors.entries[0].log;
-/// assert!(0.0 < log.tau && log.tau <= log.worst && log.certain <= log.worst);
+/// assert!(0.0 < log.sub_gaussian && log.sub_gaussian <= log.worst_case && log.deterministic <= log.worst_case);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Term {
     /// Bound of the whole.
-    pub worst: f64,
+    pub worst_case: f64,
     /// Sub-Gaussian parameter of the random part.
-    pub tau: f64,
+    pub sub_gaussian: f64,
     /// Bound of the rest.
-    pub certain: f64,
+    pub deterministic: f64,
 }
 
 impl Term {
     /// One rounding of mean zero, of at most `x`.
     pub(super) fn rounding(x: f64) -> Self {
-        Term { worst: x, tau: x, certain: 0.0 }
+        Term { worst_case: x, sub_gaussian: x, deterministic: 0.0 }
     }
 
     /// What may be biased.
-    pub fn certain(x: f64) -> Self {
-        Term { worst: x, tau: 0.0, certain: x }
+    pub fn deterministic(x: f64) -> Self {
+        Term { worst_case: x, sub_gaussian: 0.0, deterministic: x }
     }
 
     /// The error of a sum of dependent errors.
     pub fn plus(self, other: Self) -> Self {
         Term {
-            worst: self.worst + other.worst,
-            tau: self.tau + other.tau,
-            certain: self.certain + other.certain,
+            worst_case: self.worst_case + other.worst_case,
+            sub_gaussian: self.sub_gaussian + other.sub_gaussian,
+            deterministic: self.deterministic + other.deterministic,
         }
     }
 
     /// The error of a sum of two that are independent.
     pub(super) fn beside(self, other: Self) -> Self {
-        Term { tau: libm::hypot(self.tau, other.tau), ..self.plus(other) }
+        Term {
+            sub_gaussian: libm::hypot(self.sub_gaussian, other.sub_gaussian),
+            ..self.plus(other)
+        }
     }
 
     /// The error times a number.
@@ -59,13 +62,17 @@ impl Term {
         if factor == 0.0 {
             return Term::default();
         }
-        Term { worst: self.worst * factor, tau: self.tau * factor, certain: self.certain * factor }
+        Term {
+            worst_case: self.worst_case * factor,
+            sub_gaussian: self.sub_gaussian * factor,
+            deterministic: self.deterministic * factor,
+        }
     }
 
     /// What decides: the smaller of the worst case and the random bound with tail factor `lambda`.
-    pub fn decides(self, lambda: f64) -> f64 {
-        let drawn = lambda * self.tau + self.certain;
-        if drawn < self.worst { drawn } else { self.worst }
+    pub fn threshold(self, lambda: f64) -> f64 {
+        let drawn = lambda * self.sub_gaussian + self.deterministic;
+        if drawn < self.worst_case { drawn } else { self.worst_case }
     }
 }
 
@@ -139,9 +146,9 @@ impl<'a> Arithmetic<'a> {
         let eta = n as f64 * self.eta;
         let drawn = self.partial_sums(n + more, products.partial);
         Term {
-            worst: self.gamma(n + more) * products.abs + eta,
-            tau: drawn.tau,
-            certain: drawn.certain + eta,
+            worst_case: self.gamma(n + more) * products.abs + eta,
+            sub_gaussian: drawn.sub_gaussian,
+            deterministic: drawn.deterministic + eta,
         }
     }
 
@@ -149,7 +156,7 @@ impl<'a> Arithmetic<'a> {
     /// to nearest, of one sign where they are truncated.
     pub(super) fn partial_sums(&self, n: usize, partial: f64) -> Term {
         if self.recipe.tensor_cores {
-            Term::certain(n as f64 * self.product_u * partial)
+            Term::deterministic(n as f64 * self.product_u * partial)
         } else {
             Term::rounding(libm::sqrt(n as f64) * self.u * partial)
         }

@@ -48,7 +48,7 @@ impl Core<'_> {
             of_delta.clear();
             for e in entries {
                 let k = p.k(row, e.j);
-                if let Some((of_ds, _)) = self.borderline(row, errors, e) {
+                if let Some((of_ds, _)) = self.ambiguous(row, errors, e) {
                     dq.add_errors(&[of_ds], &[k]);
                 }
                 let Some(kept) = self.kept(errors, e, number) else { continue };
@@ -62,7 +62,7 @@ impl Core<'_> {
             dq.share([&of_lse, &of_delta], &batch.x);
             batch.add_to(&mut dq);
         }
-        let stored = Term::certain(errors.delta_stored);
+        let stored = Term::deterministic(errors.delta_stored);
         dq.settle([
             (Stage::Lse, errors.lse_error, 0),
             (Stage::Delta, errors.delta_error, 1),
@@ -200,7 +200,7 @@ impl Core<'_> {
             None => scores.entries(row, seen, errors.lse),
             Some(sample) => {
                 let number = p.row_number(row);
-                let either = self.q.borderline.map_or(&[][..], |all| &all[number]);
+                let either = self.q.ambiguous.map_or(&[][..], |all| &all[number]);
                 let mut found = Vec::new();
                 for keys in [sample.pattern.row(number), either] {
                     let first = keys.partition_point(|&j| (j as usize) < seen.start);
@@ -228,7 +228,7 @@ impl Core<'_> {
         key: &mut KeyTerms<'a>,
     ) {
         let (p, a) = (self.q.problem, &self.a);
-        if let Some((of_ds, of_w)) = self.borderline(row, errors, e) {
+        if let Some((of_ds, of_w)) = self.ambiguous(row, errors, e) {
             dk.add_errors(&[of_ds], &[p.q(row)]);
             dv.add_errors(&[of_w], &[p.g(row)]);
         }
@@ -242,24 +242,24 @@ impl Core<'_> {
         // Ranges treat the rounding of P apart.
         if !self.follows_p() {
             let of_p = a.narrow_scaled(self.q.recipe.p, kept.w * (1.0 + r));
-            of_dv[Stage::P as usize] = Term::certain(of_p);
+            of_dv[Stage::P as usize] = Term::deterministic(of_p);
         }
         key.dk.push(dz, &of_dk, p.q(row));
         key.dv.push(kept.w, &of_dv, p.g(row));
     }
 
     /// What an entry that a kernel may keep or drop adds to the errors of `dS` and of `W~`: itself.
-    fn borderline(&self, row: Row, errors: &RowErrors, e: &EntryError) -> Option<(Terms, Terms)> {
+    fn ambiguous(&self, row: Row, errors: &RowErrors, e: &EntryError) -> Option<(Terms, Terms)> {
         let number = self.q.problem.row_number(row);
-        let (all, sample) = (self.q.borderline?, self.q.sample?);
+        let (all, sample) = (self.q.ambiguous?, self.q.sample?);
         all[number].binary_search(&(e.j as u32)).ok()?;
         let kept = self.sampled(errors, e, sample.lambda[number]);
         let (ds, terms, r) = self.ds_terms(row, errors, e, &kept);
-        let spread = ds.abs() + terms.iter().map(|term| term.worst).sum::<f64>();
+        let spread = ds.abs() + terms.iter().map(|term| term.worst_case).sum::<f64>();
         let mut of_ds = Terms::default();
-        of_ds[Stage::Mask as usize] = Term::certain(spread * (e.slope.abs() + e.slope_error));
+        of_ds[Stage::Mask as usize] = Term::deterministic(spread * (e.slope.abs() + e.slope_error));
         let mut of_w = Terms::default();
-        of_w[Stage::Mask as usize] = Term::certain(kept.w * (1.0 + r));
+        of_w[Stage::Mask as usize] = Term::deterministic(kept.w * (1.0 + r));
         Some((of_ds, of_w))
     }
 
@@ -269,8 +269,8 @@ impl Core<'_> {
         let scale = 2.0 * self.a.u * truth.abs();
         element.add(Stage::Sum as usize, scale, scale);
         element.store(truth, |x| recipe.output.rounding_error(x, recipe.flush_to_zero));
-        if truth.abs() + element.worst >= recipe.output.overflow() {
-            (element.worst, element.decides) = (f64::INFINITY, f64::INFINITY);
+        if truth.abs() + element.worst_case >= recipe.output.overflow() {
+            (element.worst_case, element.threshold) = (f64::INFINITY, f64::INFINITY);
         }
     }
 }
@@ -315,7 +315,7 @@ impl KeyTerms<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::score::Packed;
-    use super::super::{Mode, Question, Recipe, Truth};
+    use super::super::{BoundsInput, Mode, Recipe, Truth};
     use super::*;
     use sus_corpus as cases;
     use sus_reference::sus::{Budget, Draw, Rule, Sampler, sample};
@@ -383,13 +383,13 @@ mod tests {
                 for draw in [None, Some(paper), Some(other)] {
                     let mask = draw.map(|draw| sample(p, &saved, &draw).unwrap());
                     let ambiguous = mask.is_some().then(|| every_fifth_entry(p));
-                    let question = Question {
+                    let question = BoundsInput {
                         problem: p,
                         recipe: &recipe,
                         mode: if draw.is_none() { Mode::Given } else { Mode::Exact },
                         saved: &saved,
                         sample: mask.as_ref(),
-                        borderline: ambiguous.as_deref(),
+                        ambiguous: ambiguous.as_deref(),
                         gradients: &Truth::given(p, &saved).unwrap().gradients(mask.as_ref()),
                     };
                     let core = Core { packed: None, ..Core::new(&question) };
@@ -417,6 +417,6 @@ mod tests {
                 }
             }
         }
-        assert!(compared > 100 && either > 10, "{compared} heads, {either} borderline entries");
+        assert!(compared > 100 && either > 10, "{compared} heads, {either} ambiguous entries");
     }
 }

@@ -5,10 +5,10 @@
 //! half a spacing to either side. The same holds of what is stored on the way: a weight known to a few units of the
 //! accumulator has one rounding, unless it is near a tie. `docs/bounds.md` derives each line, in its section "Ranges".
 
-use super::bound::{Core, Question};
+use super::bound::{BoundsInput, Core};
 use super::entry::{Arithmetic, Term};
+use super::error_statistics::LARGEST_HEAD;
 use super::format::Format;
-use super::functional::LARGEST_HEAD;
 use super::recipe::{Delta, Gqa, Recipe};
 use super::row::RowErrors;
 use super::score::EntryError;
@@ -67,15 +67,15 @@ impl Range {
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Format, Mode, Question, Recipe, Truth, ranges};
+/// use sus_bounds::{Format, Mode, BoundsInput, Recipe, Truth, ranges};
 /// let truth = Truth::exact(&problem)?;
-/// let question = Question {
+/// let question = BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &truth.saved(),
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &truth.gradients(None),
 /// };
 /// let (ranges, dq) = (ranges(&question).unwrap(), &question.gradients.dq);
@@ -127,16 +127,16 @@ impl Ranges {
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("one_key").unwrap().problem;
-/// use sus_bounds::{Mode, Question, Recipe, Truth, ranges};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, ranges};
 /// let truth = Truth::exact(&problem)?;
 /// let gradients = truth.gradients(None);
-/// let ranges = ranges(&Question {
+/// let ranges = ranges(&BoundsInput {
 ///     problem: &problem,
 ///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
 ///     mode: Mode::Exact,
 ///     saved: &truth.saved(),
 ///     sample: None,
-///     borderline: None,
+///     ambiguous: None,
 ///     gradients: &gradients,
 /// });
 /// // With one key every weight is 1, and nearly every dv one number.
@@ -145,7 +145,7 @@ impl Ranges {
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
-pub fn ranges(question: &Question<'_>) -> Option<Ranges> {
+pub fn ranges(question: &BoundsInput<'_>) -> Option<Ranges> {
     let p = question.problem;
     let s = p.sizes();
     let work = s.queries.saturating_mul(s.keys).saturating_mul(p.group());
@@ -214,7 +214,7 @@ impl Core<'_> {
     /// What `P` is stored as for `dv`.
     fn stored_weight(&self, errors: &RowErrors, e: &EntryError, kept: &Kept) -> [f64; 2] {
         let (a, format) = (&self.a, self.q.recipe.p);
-        let of_w = libm::expm1(e.log.worst + e.log_stored + errors.lse_error.worst);
+        let of_w = libm::expm1(e.log.worst_case + e.log_stored + errors.lse_error.worst_case);
         let of_lambda = kept.constant + 2.0 * a.u;
         let relative = match self.q.sample {
             None => of_w,
@@ -242,7 +242,7 @@ impl Core<'_> {
             return;
         }
         let amplify = 1.0 / (1.0 - errors.weight_error);
-        let of_w = libm::expm1(e.log.worst + e.log_stored + errors.lse_error.worst);
+        let of_w = libm::expm1(e.log.worst_case + e.log_stored + errors.lse_error.worst_case);
         let mut of_p = 0.0;
         if a.is_narrow(recipe.p) {
             of_p = a.narrow_scaled(recipe.p, e.w).min(distance(recipe.p, 1.0, of_w));
@@ -319,7 +319,7 @@ impl Rounded {
     ) {
         let (p, number) = (core.q.problem, core.q.problem.row_number(row));
         let (g, key) = (p.g(row), e.j - self.first_key);
-        if let (Some(all), Some(sample)) = (core.q.borderline, core.q.sample)
+        if let (Some(all), Some(sample)) = (core.q.ambiguous, core.q.sample)
             && all[number].binary_search(&(e.j as u32)).is_ok()
         {
             let kept = core.sampled(errors, e, sample.lambda[number]);
@@ -329,7 +329,8 @@ impl Rounded {
         let Some(kept) = core.kept(errors, e, number) else { return };
         let [least, most] = core.stored_weight(errors, e, &kept);
         let mut terms = Terms::default();
-        terms[Stage::P as usize] = Term::certain((least - kept.w).abs().max((most - kept.w).abs()));
+        terms[Stage::P as usize] =
+            Term::deterministic((least - kept.w).abs().max((most - kept.w).abs()));
         self.sums[key].add(&[kept.w], &[terms], &[g]);
         self.add(key, [least, most], g);
     }

@@ -3,9 +3,9 @@
 //! `docs/bounds.md` derives each line; the names of its sections stand beside them.
 
 use super::entry::{Arithmetic, Products, Term};
-use super::equal::most_equal;
 use super::recipe::{Delta, Recipe};
 use super::score::{EntryError, Packed, Scores, exponential};
+use super::ties::most_equal;
 use super::vectors::{Running, TERMS};
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
@@ -106,12 +106,12 @@ impl RowErrors {
     /// let saved = sus_reference::forward::forward(&problem);
     /// let recipe = Recipe::built_in("f32").unwrap();
     /// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
-    /// let of_entries = errors.entries.iter().map(|e| e.log.worst);
+    /// let of_entries = errors.entries.iter().map(|e| e.log.worst_case);
     /// assert!(of_entries.fold(0.0, f64::max) < errors.largest_log() && errors.largest_log() < 1e-4);
     /// ```
     #[must_use]
     pub fn largest_log(&self) -> f64 {
-        self.largest_entry + self.lse_error.worst
+        self.largest_entry + self.lse_error.worst_case
     }
 }
 
@@ -125,7 +125,7 @@ impl RowErrors {
 /// let recipe = Recipe::built_in("f32").unwrap();
 /// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
 /// let given = row_errors(&problem, &saved, &recipe, Mode::Given, problem.row(0));
-/// assert!(given.lse_error.worst < errors.lse_error.worst); // but for its conversion, it is data
+/// assert!(given.lse_error.worst_case < errors.lse_error.worst_case); // but for its conversion, it is data
 /// ```
 #[must_use]
 pub fn row_errors(
@@ -156,7 +156,7 @@ pub fn row_errors_packed(
     for entry in &mut entries {
         entry.log = entry.log.plus(exponential(&arithmetic, entry.s, lse, largest));
     }
-    let most = |most: f64, e: &EntryError| most.max(e.log.worst + e.log_stored);
+    let most = |most: f64, e: &EntryError| most.max(e.log.worst_case + e.log_stored);
     let mut errors = RowErrors {
         largest_score: largest,
         largest_entry: entries.iter().fold(0.0, most),
@@ -209,9 +209,13 @@ impl RowArithmetic<'_> {
         let one = (2.0 * recipe.exp_ulp + 2.0) * u;
         let arguments = if tiles > 0 { 6.0 * u * largest } else { 0.0 };
         errors.rescale = Term {
-            worst: tiles as f64 * one + arguments,
-            tau: if tiles > 0 { one * libm::sqrt(1.0 + rescaled(&errors.entries)) } else { 0.0 },
-            certain: arguments,
+            worst_case: tiles as f64 * one + arguments,
+            sub_gaussian: if tiles > 0 {
+                one * libm::sqrt(1.0 + rescaled(&errors.entries))
+            } else {
+                0.0
+            },
+            deterministic: arguments,
         };
         errors.forward_roundings = n + tiles + 3;
         if errors.entries.is_empty() && errors.sink.is_none() {
@@ -220,22 +224,22 @@ impl RowArithmetic<'_> {
         let mut weights = Term::default();
         let mut squares = 0.0;
         for e in &errors.entries {
-            weights.worst += e.w * libm::expm1(e.log.worst + e.log_stored);
-            weights.certain += e.w * (e.log.certain + libm::expm1(e.log_stored));
-            squares += (e.w * e.log.tau) * (e.w * e.log.tau);
+            weights.worst_case += e.w * libm::expm1(e.log.worst_case + e.log_stored);
+            weights.deterministic += e.w * (e.log.deterministic + libm::expm1(e.log_stored));
+            squares += (e.w * e.log.sub_gaussian) * (e.w * e.log.sub_gaussian);
         }
         if let Some((w, log)) = errors.sink {
-            weights.worst += w * libm::expm1(log.worst);
-            squares += (w * log.tau) * (w * log.tau);
+            weights.worst_case += w * libm::expm1(log.worst_case);
+            squares += (w * log.sub_gaussian) * (w * log.sub_gaussian);
         }
-        weights.tau = libm::sqrt(squares * errors.multiplicity);
+        weights.sub_gaussian = libm::sqrt(squares * errors.multiplicity);
         let total = weights.plus(errors.rescale);
         let of_sum = a.gamma(errors.forward_roundings);
-        errors.weight_error = total.worst + of_sum;
+        errors.weight_error = total.worst_case + of_sum;
         // The conversion of lse or m for the exponent is shared by the row.
         let conversion = 3.0 * u * (errors.lse.abs() + largest);
         if mode == Mode::Given {
-            errors.lse_error = Term::certain(conversion);
+            errors.lse_error = Term::deterministic(conversion);
             return;
         }
         let of_sum_tau = u * libm::sqrt(errors.forward_roundings as f64);
@@ -246,9 +250,9 @@ impl RowArithmetic<'_> {
         let divisor = (1.0 - errors.weight_error).max(0.0);
         let relative = if divisor > 0.0 { errors.weight_error / divisor } else { f64::INFINITY };
         errors.lse_error = Term {
-            worst: relative + logarithm + stored,
-            tau: (total.tau + of_sum_tau) / divisor,
-            certain: total.certain / divisor + of_function + logarithm + stored,
+            worst_case: relative + logarithm + stored,
+            sub_gaussian: (total.sub_gaussian + of_sum_tau) / divisor,
+            deterministic: total.deterministic / divisor + of_function + logarithm + stored,
         };
     }
 
@@ -271,9 +275,9 @@ impl RowArithmetic<'_> {
         let (mut squares, mut absolute, mut rounded, mut shared) = (0.0, 0.0, 0.0, 0.0);
         for e in &errors.entries {
             let away = (e.dp - errors.delta).abs();
-            weights.worst += e.w * away * libm::expm1(e.log.worst + e.log_stored);
-            weights.certain += e.w * away * e.log.certain;
-            squares += (e.w * away * e.log.tau) * (e.w * away * e.log.tau);
+            weights.worst_case += e.w * away * libm::expm1(e.log.worst_case + e.log_stored);
+            weights.deterministic += e.w * away * e.log.deterministic;
+            squares += (e.w * away * e.log.sub_gaussian) * (e.w * away * e.log.sub_gaussian);
             absolute += e.w * e.dp_abs;
             shared += e.w * away;
             rounded += a.narrow_scaled(recipe.p, e.w) * e.dp.abs()
@@ -282,25 +286,25 @@ impl RowArithmetic<'_> {
         if let Some((w, log)) = errors.sink {
             weights = weights.plus(log.times(w * errors.delta));
         }
-        weights.tau += libm::sqrt(squares * errors.multiplicity);
+        weights.sub_gaussian += libm::sqrt(squares * errors.multiplicity);
         weights = weights.plus(errors.rescale.times(shared));
         weights = weights.times(amplify);
         let of_o = a.gamma(errors.forward_roundings) * (absolute + product.abs) * amplify;
         let of_o_tau = a.u * libm::sqrt(errors.forward_roundings as f64);
         errors.delta_error = weights.plus(own_sum);
-        errors.delta_error.worst += of_o;
+        errors.delta_error.worst_case += of_o;
         if recipe.delta == Delta::Weights {
             for e in &errors.entries {
-                let dp = e.dp_sum.times(e.w).plus(Term::certain(e.w * e.dp_stored));
-                errors.delta_error.worst += dp.worst;
-                errors.delta_error.certain += dp.worst;
+                let dp = e.dp_sum.times(e.w).plus(Term::deterministic(e.w * e.dp_stored));
+                errors.delta_error.worst_case += dp.worst_case;
+                errors.delta_error.deterministic += dp.worst_case;
                 rounded += a.elementwise(e.w) * e.dp.abs();
             }
-            errors.delta_error.tau += of_o_tau * absolute;
+            errors.delta_error.sub_gaussian += of_o_tau * absolute;
         } else {
             let drawn = self.sums_of_o(errors);
-            errors.delta_error.tau += drawn.tau + of_o_tau * errors.delta.abs();
-            errors.delta_error.certain += drawn.certain;
+            errors.delta_error.sub_gaussian += drawn.sub_gaussian + of_o_tau * errors.delta.abs();
+            errors.delta_error.deterministic += drawn.deterministic;
         }
         let square = |e: &EntryError| {
             let x = a.narrow_scaled(recipe.p, e.w) * e.dp;
@@ -314,8 +318,8 @@ impl RowArithmetic<'_> {
                 g.iter().zip(o).map(|(&g, &o)| (g * store(o)) * (g * store(o))).sum::<f64>();
             rounded +=
                 g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * (1.0 + 1e-3);
-            errors.delta_error.worst += a.u * product.abs;
-            errors.delta_error.tau += a.u * product.partial;
+            errors.delta_error.worst_case += a.u * product.abs;
+            errors.delta_error.sub_gaussian += a.u * product.partial;
         }
         errors.delta_stored_norms = [libm::sqrt(of_p), libm::sqrt(of_stored)];
         errors.delta_stored = rounded * amplify;

@@ -1,6 +1,6 @@
 //! What the rows of a problem may err, each computed once, and the bounds that need all entries of a row.
 
-use super::bound::{Bound, Core, Question};
+use super::bound::{Bound, BoundsInput, Core};
 use super::progress::Progress;
 use super::row::{Mode, RowErrors, with_own_forward};
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ pub struct OfRows {
 ///
 /// No mask plays a part in the first.
 pub fn rows_of<T: Send>(
-    question: &Question<'_>,
+    question: &BoundsInput<'_>,
     progress: &dyn Progress,
     visit: impl Fn(Row, &RowErrors) -> T + Sync,
 ) -> (Vec<RowErrors>, OfRows, Vec<T>) {
@@ -60,7 +60,7 @@ impl Core<'_> {
     }
 
     fn of_row(&self, row: Row, errors: &RowErrors) -> OfRows {
-        let Question { problem, saved, recipe, mode, sample, .. } = *self.q;
+        let BoundsInput { problem, saved, recipe, mode, sample, .. } = *self.q;
         let own = match mode {
             Mode::Exact => Cow::Borrowed(errors),
             Mode::Given => Cow::Owned(with_own_forward(problem, saved, recipe, row, errors)),

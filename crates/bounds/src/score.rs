@@ -125,10 +125,10 @@ impl<'a> Scores<'a> {
         let features = p.sizes().features;
         let z = self.scale * qk.sum;
         // Eight roundings: the scale, its product, its square root on both sides, log2(e) and its product.
-        let shared = Term::certain(2.5 * u * z.abs());
+        let shared = Term::deterministic(2.5 * u * z.abs());
         let mut error = a.sum(qk, features, 8).times(self.scale).plus(shared);
         // q . k and its scaled value are stored.
-        let mut stored = a.scaled(z.abs() + error.worst, self.scale);
+        let mut stored = a.scaled(z.abs() + error.worst_case, self.scale);
         let (mut s, mut slope, mut slope_error) = (z, self.scale, 2.0 * u * self.scale.abs());
         if let Some(cap) = p.options().softcap {
             let y = z / cap;
@@ -137,18 +137,18 @@ impl<'a> Scores<'a> {
             s = cap * libm::tanh(y);
             // tanh is Lipschitz with constant sech^2 y at y, and e^{2|x|} sech^2 y within x of it.
             let at_most = |x: f64| (sech2 * libm::exp(2.0 * x / cap)).min(1.0);
-            let spacing = cap * a.elementwise(y.abs() + (error.worst + stored) / cap);
-            let lipschitz = at_most(error.worst + stored + spacing);
+            let spacing = cap * a.elementwise(y.abs() + (error.worst_case + stored) / cap);
+            let lipschitz = at_most(error.worst_case + stored + spacing);
             error = error.times(lipschitz);
             // z / cap, its tanh and the capped score are stored, each with the spacing of its own size.
-            let size = s.abs() + error.worst + stored;
+            let size = s.abs() + error.worst_case + stored;
             stored = (stored + spacing) * lipschitz
                 + cap * a.elementwise(size / cap)
                 + a.elementwise(size);
             let function = (2.0 * a.recipe.tanh_ulp + 4.0) * u * s.abs();
             error = error.plus(Term::rounding(function));
             // 1 - tanh^2 from the rounded tanh: the error of its square, and two roundings of numbers up to 1.
-            let of_tanh = (error.worst + stored) / cap;
+            let of_tanh = (error.worst_case + stored) / cap;
             let square = 2.0 * (s / cap).abs() * of_tanh + of_tanh * of_tanh;
             slope_error = self.scale.abs() * (square + 4.0 * u + 2.0 * a.elementwise(1.0));
             slope = self.scale * sech2;
@@ -156,7 +156,7 @@ impl<'a> Scores<'a> {
         if let Some(bias) = p.bias(row) {
             s += bias[j];
             error = error.beside(Term::rounding(u * s.abs()));
-            stored += a.elementwise(s.abs() + error.worst);
+            stored += a.elementwise(s.abs() + error.worst_case);
         }
         let dp_sum = a.sum(dp, p.sizes().value_features, 1);
         EntryError {
@@ -169,7 +169,7 @@ impl<'a> Scores<'a> {
             log_stored: stored,
             slope_error,
             dp_sum,
-            dp_stored: a.elementwise(dp.sum.abs() + dp_sum.worst),
+            dp_stored: a.elementwise(dp.sum.abs() + dp_sum.worst_case),
             dp_abs: dp.abs,
         }
     }
@@ -183,8 +183,8 @@ pub(super) fn exponential(arithmetic: &Arithmetic<'_>, s: f64, lse: f64, largest
     let function = (2.0 * arithmetic.recipe.exp_ulp + 1.0) * u;
     let argument = libm::hypot(2.0 * s.abs(), (s - lse).abs()) * u;
     Term {
-        worst: 3.0 * u * (s.abs() + largest) + function,
-        tau: libm::hypot(argument, function),
-        certain: 0.0,
+        worst_case: 3.0 * u * (s.abs() + largest) + function,
+        sub_gaussian: libm::hypot(argument, function),
+        deterministic: 0.0,
     }
 }

@@ -85,7 +85,7 @@ impl Stage {
             Stage::Ds => "rounding of dS",
             Stage::Sum => "sum",
             Stage::Store => "store",
-            Stage::Mask => "borderline mask entries",
+            Stage::Mask => "ambiguous mask entries",
         }
     }
 }

@@ -10,8 +10,8 @@ pub(super) type Terms = [Term; Stage::COUNT];
 /// What an element of a result may err.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Element {
-    pub worst: f64,
-    pub decides: f64,
+    pub worst_case: f64,
+    pub threshold: f64,
     /// What decides before the result is rounded to its format, the truth's own error included.
     pub before: f64,
     pub stages: [f64; Stage::COUNT],
@@ -23,9 +23,9 @@ pub(super) struct Sums {
     width: usize,
     terms: usize,
     /// By stage, then by element.
-    worst: Vec<f64>,
+    worst_case: Vec<f64>,
     squares: Vec<f64>,
-    certain: Vec<f64>,
+    deterministic: Vec<f64>,
     used: [bool; Stage::COUNT],
     values: Running,
     /// `sum c x` for errors that all terms share, for `lse` and for `delta`.
@@ -44,9 +44,9 @@ impl Sums {
         Sums {
             width,
             terms: 0,
-            worst: by_stage(),
+            worst_case: by_stage(),
             squares: by_stage(),
-            certain: by_stage(),
+            deterministic: by_stage(),
             used: [false; Stage::COUNT],
             values: Running::new(width),
             shared: [Vec::new(), Vec::new()],
@@ -72,25 +72,26 @@ impl Sums {
     /// Adds errors alone.
     pub(super) fn add_errors(&mut self, terms: &[Terms], x: &[&[f64]]) {
         for stage in 0..Stage::COUNT {
-            if terms.iter().all(|terms| terms[stage].worst == 0.0) {
+            if terms.iter().all(|terms| terms[stage].worst_case == 0.0) {
                 continue;
             }
             self.used[stage] = true;
             let at = stage * self.width..(stage + 1) * self.width;
-            let [worst, squares, certain] = [&mut self.worst, &mut self.squares, &mut self.certain];
+            let [worst_case, squares, deterministic] =
+                [&mut self.worst_case, &mut self.squares, &mut self.deterministic];
             self.errors.clear();
             let none = Term::default();
             self.errors.extend(
                 terms.iter().map(
                     |terms| {
-                        if terms[stage].worst == 0.0 { none } else { terms[stage] }
+                        if terms[stage].worst_case == 0.0 { none } else { terms[stage] }
                     },
                 ),
             );
             add_errors(
                 &self.errors,
                 x,
-                [&mut worst[at.clone()], &mut squares[at.clone()], &mut certain[at]],
+                [&mut worst_case[at.clone()], &mut squares[at.clone()], &mut deterministic[at]],
             );
         }
     }
@@ -111,16 +112,16 @@ impl Sums {
     /// Turns what the terms share into errors of the elements, given those of `lse` and `delta`.
     pub(super) fn settle(&mut self, of: [(Stage, Term, usize); 3]) {
         for (stage, term, which) in of {
-            if term.worst == 0.0 || self.shared[which].is_empty() {
+            if term.worst_case == 0.0 || self.shared[which].is_empty() {
                 continue;
             }
             self.used[stage as usize] = true;
             for d in 0..self.width {
                 let at = stage as usize * self.width + d;
                 let term = term.times(self.shared[which][d]);
-                self.worst[at] += term.worst;
-                self.squares[at] += term.tau * term.tau;
-                self.certain[at] += term.certain;
+                self.worst_case[at] += term.worst_case;
+                self.squares[at] += term.sub_gaussian * term.sub_gaussian;
+                self.deterministic[at] += term.deterministic;
             }
         }
     }
@@ -149,20 +150,24 @@ impl Sums {
         let mut element = Element::default();
         for stage in (0..Stage::COUNT).filter(|&stage| self.used[stage]) {
             let at = stage * self.width + d;
-            let worst = self.worst[at];
-            let tau = libm::sqrt(self.squares[at] * tail.multiplicity);
-            let decides = worst.min(tail.lambda * tau + self.certain[at]) * (1.0 + tail.rho);
-            element.add(stage, worst, decides);
+            let worst_case = self.worst_case[at];
+            let sub_gaussian = libm::sqrt(self.squares[at] * tail.multiplicity);
+            let threshold = worst_case.min(tail.lambda * sub_gaussian + self.deterministic[at])
+                * (1.0 + tail.rho);
+            element.add(stage, worst_case, threshold);
         }
         let n = self.terms;
         let gamma = arithmetic.gamma(n + more);
         let eta = n as f64 * arithmetic.eta;
-        let worst = gamma * (self.values.abs(d) + element.worst) + eta;
+        let worst_case = gamma * (self.values.abs(d) + element.worst_case) + eta;
         let drawn = arithmetic.partial_sums(n + more, self.values.partial(d));
-        let decides = tail.lambda * drawn.tau + drawn.certain + gamma * element.decides + eta;
-        let decides = worst.min(decides);
-        element.add(Stage::Sum as usize, worst, decides);
-        element.decides = element.decides.min(element.worst);
+        let threshold = tail.lambda * drawn.sub_gaussian
+            + drawn.deterministic
+            + gamma * element.threshold
+            + eta;
+        let threshold = worst_case.min(threshold);
+        element.add(Stage::Sum as usize, worst_case, threshold);
+        element.threshold = element.threshold.min(element.worst_case);
         element
     }
 
@@ -187,10 +192,10 @@ pub(super) struct Tail {
 
 impl Element {
     /// Adds an error of one stage.
-    pub(super) fn add(&mut self, stage: usize, worst: f64, decides: f64) {
-        self.worst += worst;
-        self.decides += decides;
-        self.stages[stage] += decides;
+    pub(super) fn add(&mut self, stage: usize, worst_case: f64, threshold: f64) {
+        self.worst_case += worst_case;
+        self.threshold += threshold;
+        self.stages[stage] += threshold;
     }
 
     /// What part of the bound each stage is.
@@ -203,12 +208,12 @@ impl Element {
     /// Adds the rounding of the result, which is about `truth`, and the error of the truth.
     pub(super) fn store(&mut self, truth: f64, rounding: impl Fn(f64) -> f64) {
         let own = super::Truth::RELATIVE_ERROR * truth.abs();
-        let worst = rounding(truth.abs() + self.worst) + own;
-        let decides = rounding(truth.abs() + self.decides) + own;
-        self.before = self.decides + own;
-        self.add(Stage::Store as usize, worst, decides);
-        if self.decides.is_nan() {
-            (self.worst, self.decides) = (f64::INFINITY, f64::INFINITY);
+        let worst_case = rounding(truth.abs() + self.worst_case) + own;
+        let threshold = rounding(truth.abs() + self.threshold) + own;
+        self.before = self.threshold + own;
+        self.add(Stage::Store as usize, worst_case, threshold);
+        if self.threshold.is_nan() {
+            (self.worst_case, self.threshold) = (f64::INFINITY, f64::INFINITY);
         }
     }
 }

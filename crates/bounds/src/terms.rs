@@ -32,7 +32,7 @@ impl Core<'_> {
     /// Section "SUS": `max(W, 1 / lambda)`.
     pub(super) fn sampled(&self, errors: &RowErrors, e: &EntryError, lambda: f64) -> Kept {
         let least = 1.0 / lambda;
-        let log = e.log.worst + e.log_stored + errors.lse_error.worst;
+        let log = e.log.worst_case + e.log_stored + errors.lse_error.worst_case;
         let w = e.w.max(least);
         let varies = e.w * libm::exp(log) >= least * (1.0 - 8.0 * self.a.u);
         // The calibrated lambda is a ratio whose error is that of the row's weights.
@@ -51,7 +51,7 @@ impl Core<'_> {
     ) -> Option<(f64, f64)> {
         let kept = self.kept(errors, e, number)?;
         let (terms, lse, r) = self.weight_terms(errors, e, &kept);
-        let of_weight: f64 = terms.iter().map(|term| term.worst).sum::<f64>() + lse.worst;
+        let of_weight: f64 = terms.iter().map(|term| term.worst_case).sum::<f64>() + lse.worst_case;
         let size = kept.w * (1.0 + r);
         let stored = self.a.narrow_scaled(self.q.recipe.p, size) + 4.0 * self.a.u * size;
         Some((kept.w, of_weight + stored))
@@ -67,19 +67,19 @@ impl Core<'_> {
         kept: &Kept,
     ) -> (Terms, Term, f64) {
         let lse = errors.lse_error;
-        let r = libm::expm1(e.log.worst + e.log_stored + lse.worst);
+        let r = libm::expm1(e.log.worst_case + e.log_stored + lse.worst_case);
         let mut terms = Terms::default();
-        let first = e.log.decides(self.lambda) + e.log_stored + lse.decides(self.lambda);
+        let first = e.log.threshold(self.lambda) + e.log_stored + lse.threshold(self.lambda);
         let score = Term {
-            worst: r - lse.worst - e.log_stored,
-            certain: e.log.certain + libm::expm1(first) - first,
+            worst_case: r - lse.worst_case - e.log_stored,
+            deterministic: e.log.deterministic + libm::expm1(first) - first,
             ..e.log
         };
         let constant =
             if kept.w > kept.varies || self.q.sample.is_some() { kept.constant } else { 0.0 };
         terms[Stage::Score as usize] =
-            score.times(kept.varies).plus(Term::certain(constant * kept.w));
-        terms[Stage::ScoreStore as usize] = Term::certain(kept.varies * e.log_stored);
+            score.times(kept.varies).plus(Term::deterministic(constant * kept.w));
+        terms[Stage::ScoreStore as usize] = Term::deterministic(kept.varies * e.log_stored);
         (terms, lse.times(kept.varies), r)
     }
 
@@ -100,21 +100,23 @@ impl Core<'_> {
         }
         let w = kept.w;
         terms[Stage::P as usize] =
-            Term::certain(t.abs() * a.narrow_scaled(self.q.recipe.p_in_ds, w * (1.0 + r)));
-        let mut dp = e.dp_sum.times(w).plus(Term::certain(w * e.dp_stored));
-        dp.worst = dp.worst * (1.0 + r) + w * r * (errors.delta_error.worst + errors.delta_stored);
+            Term::deterministic(t.abs() * a.narrow_scaled(self.q.recipe.p_in_ds, w * (1.0 + r)));
+        let mut dp = e.dp_sum.times(w).plus(Term::deterministic(w * e.dp_stored));
+        dp.worst_case = dp.worst_case * (1.0 + r)
+            + w * r * (errors.delta_error.worst_case + errors.delta_stored);
         // The same, second order, of the bound that decides.
-        let log = e.log.decides(self.lambda) + e.log_stored + errors.lse_error.decides(self.lambda);
-        let of_delta = errors.delta_error.decides(self.lambda) + errors.delta_stored;
-        dp.certain +=
-            w * libm::expm1(log) * (of_delta + e.dp_sum.decides(self.lambda) + e.dp_stored);
+        let log =
+            e.log.threshold(self.lambda) + e.log_stored + errors.lse_error.threshold(self.lambda);
+        let of_delta = errors.delta_error.threshold(self.lambda) + errors.delta_stored;
+        dp.deterministic +=
+            w * libm::expm1(log) * (of_delta + e.dp_sum.threshold(self.lambda) + e.dp_stored);
         let size = e.dp.abs() + errors.delta.abs() + dlse.abs();
         let ds = w * t;
-        let before = terms.iter().map(|term| term.worst).sum::<f64>() + dp.worst;
+        let before = terms.iter().map(|term| term.worst_case).sum::<f64>() + dp.worst_case;
         // Two subtractions and two products.
         let difference = Term::rounding(a.u * (3.0 * w * size + 2.0 * ds.abs()));
         terms[Stage::Dp as usize] = dp.beside(difference);
-        terms[Stage::Ds as usize] = Term::certain(a.elementwise(ds.abs() + before));
+        terms[Stage::Ds as usize] = Term::deterministic(a.elementwise(ds.abs() + before));
         (ds, terms, r)
     }
 
@@ -128,17 +130,18 @@ impl Core<'_> {
         mut terms: Terms,
     ) -> (f64, Terms) {
         let dz = ds * e.slope;
-        let before: f64 = terms.iter().map(|term| term.worst).sum();
+        let before: f64 = terms.iter().map(|term| term.worst_case).sum();
         for term in &mut terms {
             *term = term.times(e.slope);
         }
-        let shared = kept.w * (errors.delta_error.worst + errors.delta_stored) * e.slope.abs();
+        let shared = kept.w * (errors.delta_error.worst_case + errors.delta_stored) * e.slope.abs();
         let rounded = dz.abs() + before * e.slope.abs() + shared;
         let slope = e.slope_error * (ds.abs() + before);
         let slope = if self.q.problem.options().softcap.is_some() { slope } else { 0.0 };
         let stored = self.dz_rounding(rounded + slope);
-        terms[Stage::Score as usize] = terms[Stage::Score as usize].plus(Term::certain(slope));
-        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::certain(stored));
+        terms[Stage::Score as usize] =
+            terms[Stage::Score as usize].plus(Term::deterministic(slope));
+        terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::deterministic(stored));
         (dz, terms)
     }
 
@@ -178,5 +181,5 @@ pub(super) fn add_row_terms(
     let by_weight = kept.w * slope;
     terms[Stage::Lse as usize] = errors.lse_error.times(kept.varies * t * slope);
     terms[Stage::Delta as usize] = errors.delta_error.times(by_weight);
-    terms[Stage::StoredO as usize] = Term::certain(errors.delta_stored).times(by_weight);
+    terms[Stage::StoredO as usize] = Term::deterministic(errors.delta_stored).times(by_weight);
 }

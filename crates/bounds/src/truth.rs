@@ -1,6 +1,9 @@
 //! The truth that bounds are centred on.
 
-use sus_fast::{self as fast, OwnError, Workspace, has_own_error, own_error};
+use sus_fast::{
+    self as fast, ReferenceErrorBounds, Workspace, has_reference_error_bounds,
+    reference_error_bounds,
+};
 use sus_reference::backward::{Gradients, backward};
 use sus_reference::error::Error;
 use sus_reference::forward::{Saved, forward};
@@ -10,7 +13,7 @@ use sus_reference::sus::{Draw, Sample, sus_backward};
 use sus_reference::tensor::Tensor;
 
 /// A forward pass, or one that somebody stored, and the gradients that follow from it: in double-double arithmetic, or in `f64` by
-/// the kernels of [`fast`](sus_fast), whose [own error](Truth::own_error) is then part of every bound.
+/// the kernels of [`fast`](sus_fast), whose [own error](Truth::reference_error_bounds) is then part of every bound.
 ///
 /// # Examples
 /// ```
@@ -92,21 +95,21 @@ impl Truth {
         Ok(Truth(Kind::Exact { problem: problem.cast()?, saved: saved.cast() }))
     }
 
-    /// In `f64` by the kernels; `None` where their error has no derived bound ([`has_own_error`]).
+    /// In `f64` by the kernels; `None` where their error has no derived bound ([`has_reference_error_bounds`]).
     ///
     /// # Examples
     /// ```
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_bounds::Truth;
     /// let (blocked, exact) = (Truth::blocked(&problem).unwrap(), Truth::exact(&problem)?);
-    /// let own = blocked.own_error(None).unwrap();
+    /// let own = blocked.reference_error_bounds(None).unwrap();
     /// let (found, exact) = (blocked.gradients(None).dk, exact.gradients(None).dk);
     /// assert!((found.as_slice()[0] - exact.as_slice()[0]).abs() <= own.gradients.dk.as_slice()[0]);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
     pub fn blocked(problem: &Problem<f64>) -> Option<Self> {
-        has_own_error(problem).then(|| {
+        has_reference_error_bounds(problem).then(|| {
             let saved = fast::forward(problem, &mut Workspace::default());
             Truth(Kind::Blocked { problem: problem.clone(), saved, given: false })
         })
@@ -131,7 +134,7 @@ impl Truth {
         problem: &Problem<f64>,
         draw: &Draw,
     ) -> Result<Option<(Self, Sample)>, Error> {
-        if !has_own_error(problem) {
+        if !has_reference_error_bounds(problem) {
             return Ok(None);
         }
         let mut workspace = Workspace::default();
@@ -156,7 +159,7 @@ impl Truth {
     /// ```
     #[must_use]
     pub fn blocked_given(problem: &Problem<f64>, saved: &Saved<f64>) -> Option<Self> {
-        has_own_error(problem).then(|| {
+        has_reference_error_bounds(problem).then(|| {
             let (problem, saved) = (problem.clone(), saved.clone());
             Truth(Kind::Blocked { problem, saved, given: true })
         })
@@ -169,14 +172,16 @@ impl Truth {
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_bounds::Truth;
     /// let [exact, blocked] = [Truth::exact(&problem)?, Truth::blocked(&problem).unwrap()];
-    /// assert!(exact.own_error(None).is_none() && blocked.own_error(None).is_some());
+    /// assert!(exact.reference_error_bounds(None).is_none() && blocked.reference_error_bounds(None).is_some());
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn own_error(&self, sample: Option<&Sample>) -> Option<OwnError> {
+    pub fn reference_error_bounds(&self, sample: Option<&Sample>) -> Option<ReferenceErrorBounds> {
         match &self.0 {
             Kind::Exact { .. } => None,
-            Kind::Blocked { problem, saved, given } => own_error(problem, saved, sample, *given),
+            Kind::Blocked { problem, saved, given } => {
+                reference_error_bounds(problem, saved, sample, *given)
+            }
         }
     }
 

@@ -227,7 +227,7 @@ impl WithSimd for AddProducts<'_> {
     }
 }
 
-/// Adds the errors of some terms of a sum, one after the other: `worst |x|`, `(tau x)^2` and `certain |x|`, to each element.
+/// Adds the errors of some terms of a sum, one after the other: `worst_case |x|`, `(sub_gaussian x)^2` and `deterministic |x|`, to each element.
 pub(super) fn add_errors(terms: &[Term], x: &[&[f64]], sums: [&mut [f64]; 3]) {
     Arch::new().dispatch(AddErrors { terms, x, sums });
 }
@@ -244,26 +244,29 @@ impl WithSimd for AddErrors<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let AddErrors { terms, x, mut sums } = self;
-        let (tau, certain) =
-            (terms.iter().any(|term| term.tau > 0.0), terms.iter().any(|term| term.certain > 0.0));
+        let (sub_gaussian, deterministic) = (
+            terms.iter().any(|term| term.sub_gaussian > 0.0),
+            terms.iter().any(|term| term.deterministic > 0.0),
+        );
         let width = sums[0].len();
         let lanes = size_of::<S::f64s>() / size_of::<f64>();
         let mut first = 0;
         while first + 4 * lanes <= width {
-            errors_of::<S, 4>(simd, first, (tau, certain), terms, x, &mut sums);
+            errors_of::<S, 4>(simd, first, (sub_gaussian, deterministic), terms, x, &mut sums);
             first += 4 * lanes;
         }
         while first + lanes <= width {
-            errors_of::<S, 1>(simd, first, (tau, certain), terms, x, &mut sums);
+            errors_of::<S, 1>(simd, first, (sub_gaussian, deterministic), terms, x, &mut sums);
             first += lanes;
         }
-        let [worst, squares, certain] = sums;
+        let [worst_case, squares, deterministic] = sums;
         for d in first..width {
             for (term, x) in terms.iter().zip(x) {
-                let (tau, certainly) = (term.tau.max(0.0), term.certain.max(0.0));
-                worst[d] += term.worst * x[d].abs();
-                squares[d] += (tau * x[d]) * (tau * x[d]);
-                certain[d] += certainly * x[d].abs();
+                let (sub_gaussian, certainly) =
+                    (term.sub_gaussian.max(0.0), term.deterministic.max(0.0));
+                worst_case[d] += term.worst_case * x[d].abs();
+                squares[d] += (sub_gaussian * x[d]) * (sub_gaussian * x[d]);
+                deterministic[d] += certainly * x[d].abs();
             }
         }
     }
@@ -301,19 +304,21 @@ fn some_errors<S: Simd, const N: usize, const TAU: bool, const CERTAIN: bool>(
     }
     for (term, x) in terms.iter().zip(x) {
         let x = &S::as_simd_f64s(&x[first..]).0[..N];
-        let worst = simd.splat_f64s(term.worst);
+        let worst_case = simd.splat_f64s(term.worst_case);
         // As in a comparison with zero, a NaN is none.
-        let (tau, certain) =
-            (simd.splat_f64s(term.tau.max(0.0)), simd.splat_f64s(term.certain.max(0.0)));
+        let (sub_gaussian, deterministic) = (
+            simd.splat_f64s(term.sub_gaussian.max(0.0)),
+            simd.splat_f64s(term.deterministic.max(0.0)),
+        );
         for n in 0..N {
             let magnitude = simd.abs_f64s(x[n]);
-            local[0][n] = simd.add_f64s(local[0][n], simd.mul_f64s(worst, magnitude));
+            local[0][n] = simd.add_f64s(local[0][n], simd.mul_f64s(worst_case, magnitude));
             if TAU {
-                let error = simd.mul_f64s(tau, x[n]);
+                let error = simd.mul_f64s(sub_gaussian, x[n]);
                 local[1][n] = simd.add_f64s(local[1][n], simd.mul_f64s(error, error));
             }
             if CERTAIN {
-                local[2][n] = simd.add_f64s(local[2][n], simd.mul_f64s(certain, magnitude));
+                local[2][n] = simd.add_f64s(local[2][n], simd.mul_f64s(deterministic, magnitude));
             }
         }
     }
@@ -355,16 +360,19 @@ mod tests {
             let x: Vec<&[f64]> = x.chunks_exact(width).collect();
             let values: Vec<f64> = (0..9).map(|n| libm::cos(f64::from(n))).collect();
             let factors: Vec<f64> = values.iter().map(|x| x / 3.0).collect();
-            let term =
-                |x: f64| Term { worst: x.abs(), tau: x.abs() / 7.0, certain: (0.2 - x).max(0.0) };
+            let term = |x: f64| Term {
+                worst_case: x.abs(),
+                sub_gaussian: x.abs() / 7.0,
+                deterministic: (0.2 - x).max(0.0),
+            };
             let terms: Vec<Term> = factors.iter().map(|&x| term(x)).collect();
             let mut products = vec![0.0; width];
             // In two parts, of which the second goes on where the first ended.
             for part in [0..4, 4..9] {
                 running.add(&values[part.clone()], &x[part.clone()]);
                 add_products(&factors[part.clone()], &x[part.clone()], &mut products);
-                let [worst, squares, certain] = &mut sums[..] else { panic!("three") };
-                add_errors(&terms[part.clone()], &x[part], [worst, squares, certain]);
+                let [worst_case, squares, deterministic] = &mut sums[..] else { panic!("three") };
+                add_errors(&terms[part.clone()], &x[part], [worst_case, squares, deterministic]);
             }
             for ((&value, &factor), x) in values.iter().zip(&factors).zip(&x) {
                 for ((plain, errors), x) in plain.iter_mut().zip(&mut errors).zip(*x) {
@@ -375,9 +383,9 @@ mod tests {
                     plain[3] = plain[3].min(plain[0]);
                     plain[4] = plain[4].max(plain[0]);
                     let term = term(factor);
-                    errors[0] += term.worst * x.abs();
-                    errors[1] += (term.tau * x) * (term.tau * x);
-                    errors[2] += term.certain * x.abs();
+                    errors[0] += term.worst_case * x.abs();
+                    errors[1] += (term.sub_gaussian * x) * (term.sub_gaussian * x);
+                    errors[2] += term.deterministic * x.abs();
                     errors[3] += factor * x;
                 }
             }

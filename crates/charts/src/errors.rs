@@ -15,13 +15,13 @@ const LEAST: f64 = 1e-3;
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::{Case, Judge, report};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
 /// let case = Case::new(case.problem.clone(), case.settings.clone());
 /// let verdict = sus_mutants::judge(&case, &recipe).build()?.check(&wrong);
 /// assert!(sus_charts::errors(&verdict).starts_with("<svg"));

@@ -42,10 +42,9 @@ pub fn kill_matrix(matrix: &Matrix) -> String {
     let colours = [COLOURS[0], COLOURS[1], COLOURS[3]];
     let mut series = Vec::new();
     for ((name, belongs), colour) in groups.into_iter().zip(colours) {
-        let runs = matrix
-            .kernels
-            .iter()
-            .flat_map(|kernel| matrix.row(kernel).filter(|(_, cell)| belongs(kernel.wrong, cell)));
+        let runs = matrix.kernels.iter().flat_map(|kernel| {
+            matrix.row(kernel).filter(|(_, cell)| belongs(kernel.is_mutant, cell))
+        });
         let used: Vec<f64> = runs.map(|(_, cell)| cell.used).collect();
         let name = format!("{name}: {}", used.len());
         series.push(Series { name, colour, stroke: Stroke::Solid, points: steps(&used) });

@@ -2,15 +2,15 @@
 
 use crate::axis::Axis;
 use crate::chart::{COLOURS, Chart, Series, Stroke};
-use sus_bench::{Pattern, Report, Timing};
+use sus_bench::{Report, Timing, Workload};
 
 /// The plot of a report: a colour for each pass, a stroke for each arithmetic and pattern.
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Ceilings, Op, Pattern, Report, Timing};
+/// use sus_bench::{Ceilings, Op, Workload, Report, Timing};
 /// let timing = |n: usize| Timing {
-///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Pattern::Random, causal: true,
+///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Workload::Random, causal: true,
 ///     threads: 1, seconds: n as f64 * 1e-3, kept: 0, peak_bytes: None,
 /// };
 /// let report = Report { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
@@ -42,9 +42,9 @@ pub fn passes(report: &Report) -> String {
 
 fn stroke(row: &Timing) -> Stroke {
     match (row.dtype == "f64", row.pattern) {
-        (true, Pattern::Random) => Stroke::Solid,
-        (false, Pattern::Random) => Stroke::Dashed,
-        (true, Pattern::Local) => Stroke::Dotted,
-        (false, Pattern::Local) => Stroke::Points,
+        (true, Workload::Random) => Stroke::Solid,
+        (false, Workload::Random) => Stroke::Dashed,
+        (true, Workload::Local) => Stroke::Dotted,
+        (false, Workload::Local) => Stroke::Points,
     }
 }

@@ -27,7 +27,7 @@ use sus_reference::tensor::Tensor;
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Case {
+pub struct NamedProblem {
     /// Its name.
     pub name: &'static str,
     /// What it is for.
@@ -144,7 +144,7 @@ impl Recipe {
     }
 
     /// Draws the numbers of the case with this index, which is their stream.
-    fn case(self, index: u64) -> Case {
+    fn case(self, index: u64) -> NamedProblem {
         let mut rng = ChaCha8Rng::from_seed(*b"sus-oracle gallery of kernels v1");
         rng.set_stream(index);
         rng.set_word_pos(0);
@@ -165,7 +165,13 @@ impl Recipe {
         let options = self.settings.options().expect("a built-in case");
         let problem = Problem::new(inputs, options).expect("a built-in case");
         let draw = self.settings.draw().expect("a built-in case");
-        Case { name: self.name, purpose: self.purpose, problem, settings: self.settings, draw }
+        NamedProblem {
+            name: self.name,
+            purpose: self.purpose,
+            problem,
+            settings: self.settings,
+            draw,
+        }
     }
 }
 
@@ -211,7 +217,7 @@ fn shape_numbers(inputs: &mut Inputs<f64>, numbers: Numbers) {
 /// assert!(cases.iter().any(|case| case.name == "primes" && case.draw.is_none()));
 /// ```
 #[must_use]
-pub fn all() -> Vec<Case> {
+pub fn all() -> Vec<NamedProblem> {
     dense()
         .into_iter()
         .chain(sampled())
@@ -229,7 +235,7 @@ pub fn all() -> Vec<Case> {
 /// assert!(named("no such case").is_none());
 /// ```
 #[must_use]
-pub fn named(name: &str) -> Option<Case> {
+pub fn named(name: &str) -> Option<NamedProblem> {
     dense()
         .into_iter()
         .chain(sampled())

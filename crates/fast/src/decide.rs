@@ -4,11 +4,11 @@
 //! same decision, it is the plain path's. Elsewhere the plain path is asked.
 
 use super::forward::head;
-use super::lanes::private::Vectors;
-use super::lanes::{Dispatch, Real};
-use super::magnitude::Magnitude;
 use super::product_rows::dot;
+use super::score_error::Magnitude;
 use super::scores::{LANES, Scoring, largest};
+use super::simd::private::Vectors;
+use super::simd::{Dispatch, Real};
 use pulp::{Simd, WithSimd};
 use sus_reference::forward::log_sum_exp;
 use sus_reference::problem::{Problem, Row};

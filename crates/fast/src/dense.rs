@@ -8,10 +8,10 @@
 //! The terms of `dq_r` are therefore added in the order of `t`, those of `dk, dv` likewise, and no sum is split.
 
 use super::forward::{head, pack_heads, tile};
-use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{RowTerms, Scoring, weights_and_slopes};
+use super::simd::{Dispatch, Real};
 use super::visible::{Share, Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};

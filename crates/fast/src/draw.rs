@@ -1,10 +1,10 @@
 //! The draw of the mask, beside the running rows of the forward pass.
 
 use super::decide::{Candidate, Decider};
-use super::floor::Floors;
 use super::forward::Running;
-use super::lanes::Real;
-use super::magnitude::{Magnitude, norm, norm_of_chain};
+use super::lse_lower_bound::Floors;
+use super::score_error::{Magnitude, norm, norm_of_chain};
+use super::simd::Real;
 use std::ops::Range;
 use sus_reference::problem::Row;
 

@@ -1,11 +1,11 @@
 //! The visible entries of rows for the [laws](sus_reference::sus::moments) of a mask: `W`, `t` and `f`, a few rows at a time.
 
 use super::forward::{head, pack_heads, tile};
-use super::lanes::Dispatch;
-use super::lanes::private::Vectors;
 use super::panels::Panels;
 use super::product::{BLOCK, Left, Store, multiply, pack_left};
 use super::scores::{Scoring, weights_and_factors};
+use super::simd::Dispatch;
+use super::simd::private::Vectors;
 use super::visible::{Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
@@ -139,8 +139,8 @@ impl WithSimd for RowTask<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::magnitude::Magnitude;
-    use crate::path::largest_magnitude;
+    use crate::backend::largest_magnitude;
+    use crate::score_error::Magnitude;
     use sus_corpus as cases;
     use sus_reference::forward::forward;
     use sus_reference::sus::moments::Law;

@@ -1,7 +1,7 @@
 //! One evaluation end to end, by the fast path where it serves.
 
-use super::lanes::Real;
-use super::path::{Path, Paths, Reason};
+use super::backend::{Backend, Backends, Fallback};
+use super::simd::Real;
 use super::{Workspace, backward, forward, forward_and_sample, sus_backward};
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
@@ -15,10 +15,10 @@ use sus_reference::sus::{Draw, sample, sampled_values};
 ///
 /// # Examples
 /// ```
-/// use sus_fast::{Evaluated, Path, Reason, evaluate};
+/// use sus_fast::{Evaluated, Backend, Fallback, evaluate};
 /// let problem = sus_corpus::named("bias_broadcast").unwrap().problem;
 /// let Evaluated { evaluation, paths } = evaluate::<f32>(&problem, None, None)?;
-/// assert_eq!((paths.forward, paths.backward), (Some(Path::Fast), Path::Plain(Reason::BiasGradient)));
+/// assert_eq!((paths.forward, paths.backward), (Some(Backend::Fast), Backend::Reference(Fallback::BiasGradient)));
 /// assert!(evaluation.gradients.dbias.is_some());
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -27,7 +27,7 @@ pub struct Evaluated<T> {
     /// The results.
     pub evaluation: Evaluation<T>,
     /// How they came about.
-    pub paths: Paths,
+    pub paths: Backends,
 }
 
 /// [`evaluate`](sus_reference::evaluation::evaluate) by the fast path where it serves: the same mask, and numbers within rounding.
@@ -52,7 +52,7 @@ pub fn evaluate<T: Real>(
     let mut workspace = Workspace::default();
     let (saved, sample, mask_path) = match (given, draw) {
         (Some(given), Some(draw)) => {
-            let path = Path::Plain(Reason::GivenForward);
+            let path = Backend::Reference(Fallback::GivenForward);
             (given.cast(), Some(sample(exact, given, draw)?), Some(path))
         }
         (Some(given), None) => (given.cast(), None, None),
@@ -73,8 +73,8 @@ pub fn evaluate<T: Real>(
             (gradients, path, Some(SampledMask { sample, values }))
         }
     };
-    let forward = given.is_none().then_some(Path::Fast);
-    let paths = Paths { forward, mask: mask_path, backward };
+    let forward = given.is_none().then_some(Backend::Fast);
+    let paths = Backends { forward, mask: mask_path, backward };
     Ok(Evaluated { evaluation: Evaluation { saved, gradients, mask }, paths })
 }
 
@@ -141,14 +141,15 @@ impl<T: Scalar> Passes<T> {
     /// ```
     /// use sus_fast::Passes;
     /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let found = (Passes::<f64>::asked_plain().evaluate)(&problem, None, None)?;
+    /// let found = (Passes::<f64>::reference_requested().evaluate)(&problem, None, None)?;
     /// assert_eq!(found.paths.to_string(), "forward plain (asked for), backward plain (asked for)");
     /// assert_eq!(found.evaluation, sus_reference::evaluation::evaluate(&problem, None, None)?);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn asked_plain() -> Self {
-        let evaluate: Evaluate<T> = |p, given, draw| evaluate_plain(p, given, draw, Reason::Asked);
+    pub fn reference_requested() -> Self {
+        let evaluate: Evaluate<T> =
+            |p, given, draw| evaluate_plain(p, given, draw, Fallback::Asked);
         Passes { evaluate, backward: sus_reference::backward::backward }
     }
 
@@ -156,17 +157,17 @@ impl<T: Scalar> Passes<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_fast::{Passes, Path, Reason};
+    /// use sus_fast::{Passes, Backend, Fallback};
     /// use sus_reference::scalar::Dd;
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// let found = (Passes::<Dd>::plain().evaluate)(&problem, None, None)?; // there are no kernels in double-double
-    /// assert_eq!(found.paths.backward, Path::Plain(Reason::Arithmetic));
+    /// assert_eq!(found.paths.backward, Backend::Reference(Fallback::Arithmetic));
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
     pub fn plain() -> Self {
         let evaluate: Evaluate<T> =
-            |p, given, draw| evaluate_plain(p, given, draw, Reason::Arithmetic);
+            |p, given, draw| evaluate_plain(p, given, draw, Fallback::Arithmetic);
         Passes { evaluate, backward: sus_reference::backward::backward }
     }
 }
@@ -175,11 +176,11 @@ fn evaluate_plain<T: Scalar>(
     problem: &Problem<f64>,
     given: Option<&Saved<f64>>,
     draw: Option<&Draw>,
-    reason: Reason,
+    reason: Fallback,
 ) -> Result<Evaluated<T>, Error> {
     let evaluation = sus_reference::evaluation::evaluate(problem, given, draw)?;
-    let path = Path::Plain(reason);
-    let paths = Paths {
+    let path = Backend::Reference(reason);
+    let paths = Backends {
         forward: given.is_none().then_some(path),
         mask: draw.is_some().then_some(path),
         backward: path,

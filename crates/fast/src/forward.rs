@@ -8,11 +8,11 @@
 //! least is added to `l` there, see [`search`](super::search).
 
 use super::draw::{Drawing, TileDraw};
-use super::lanes::{Dispatch, Real};
 use super::panels::Panels;
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{Scoring, exponentials, largest};
 use super::search::{GROUP, Memory, TileSearch};
+use super::simd::{Dispatch, Real};
 use super::visible::{Share, Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};

@@ -8,10 +8,10 @@
 //! - **Results do not depend on the number of threads**: every sum belongs to one task at a time, in a fixed order.
 //! - **Elsewhere it rounds differently.** Sums run in tiles, exponentials are polynomials; the last bits depend on the
 //!   machine's vectors ([`Dispatch`]). Nothing that is stored for others to compare with comes from here.
-//! - What it does not cover goes to the plain path, and the caller is told: [`Path`].
+//! - What it does not cover goes to the plain path, and the caller is told: [`Backend`].
 //!
 //! ```
-//! use sus_fast::{self as fast, Path, Workspace};
+//! use sus_fast::{self as fast, Backend, Workspace};
 //! use sus_reference::problem::{Inputs, Options, Problem};
 //! use sus_reference::sus::{Budget, Draw, sample};
 //! use sus_reference::forward::forward;
@@ -25,41 +25,45 @@
 //! let mut workspace = Workspace::default();
 //! let draw = Draw::paper(Budget::new(5.0)?, 42);
 //! let (saved, mask, path) = fast::forward_and_sample(&problem, &problem, &draw, &mut workspace)?;
-//! assert_eq!(path, Path::Fast);
+//! assert_eq!(path, Backend::Fast);
 //! assert_eq!(mask.pattern, sample(&problem, &forward(&problem), &draw)?.pattern);
 //! let (gradients, _) = fast::sus_backward(&problem, &saved, &mask, &mut workspace);
 //! # Ok::<(), sus_reference::Error>(())
 //! ```
 
+mod backend;
 mod decide;
 mod dense;
 mod draw;
 pub mod entries;
 mod evaluate;
 mod exp;
-mod floor;
 mod forward;
-mod lanes;
-mod magnitude;
-mod own_error;
+mod lse_lower_bound;
 mod panels;
-mod path;
+mod philox_simd;
 mod product;
 mod product_rows;
+mod reference_error;
 pub mod roofline;
 mod sampling;
+mod score_error;
 mod scores;
 mod search;
+mod simd;
 mod sparse;
 mod visible;
-mod words;
 
+use backend::largest_magnitude;
+pub use backend::{
+    Backend, Backends, Fallback, backward_backend, sample_backend, sus_backward_backend,
+};
 pub use evaluate::{Evaluate, Evaluated, Passes, evaluate};
-pub use lanes::{Dispatch, Real};
-pub use own_error::{OwnError, has_own_error, own_error};
-use path::largest_magnitude;
-pub use path::{Path, Paths, Reason, backward_path, sample_path, sus_backward_path};
+pub use reference_error::{
+    ReferenceErrorBounds, has_reference_error_bounds, reference_error_bounds,
+};
 pub use sampling::forward_and_sample;
+pub use simd::{Dispatch, Real};
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -173,7 +177,7 @@ pub fn backward<T: Real>(
     problem: &Problem<T>,
     saved: &Saved<T>,
     workspace: &mut Workspace<T>,
-) -> (Gradients<T>, Path) {
+) -> (Gradients<T>, Backend) {
     let mut gradients = blank_gradients(problem);
     let path = backward_into(problem, saved, &mut gradients, workspace);
     (gradients, path)
@@ -186,13 +190,13 @@ pub fn backward<T: Real>(
 ///
 /// # Examples
 /// ```
-/// use sus_fast::{Path, Workspace, backward, backward_into, blank_gradients, forward};
+/// use sus_fast::{Backend, Workspace, backward, backward_into, blank_gradients, forward};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let mut workspace = Workspace::default();
 /// let saved = forward(&problem, &mut workspace);
 /// let mut gradients = blank_gradients(&problem);
 /// gradients.dk.as_mut_slice().fill(f64::NAN); // every element is written
-/// assert_eq!(backward_into(&problem, &saved, &mut gradients, &mut workspace), Path::Fast);
+/// assert_eq!(backward_into(&problem, &saved, &mut gradients, &mut workspace), Backend::Fast);
 /// assert_eq!(gradients, backward(&problem, &saved, &mut workspace).0);
 /// ```
 pub fn backward_into<T: Real>(
@@ -200,9 +204,9 @@ pub fn backward_into<T: Real>(
     saved: &Saved<T>,
     gradients: &mut Gradients<T>,
     workspace: &mut Workspace<T>,
-) -> Path {
-    let path = backward_path(problem);
-    if path != Path::Fast {
+) -> Backend {
+    let path = backward_backend(problem);
+    if path != Backend::Fast {
         *gradients = sus_reference::backward::backward(problem, saved);
         return path;
     }
@@ -238,7 +242,7 @@ pub fn sus_backward<T: Real>(
     saved: &Saved<T>,
     sample: &Sample,
     workspace: &mut Workspace<T>,
-) -> (Gradients<T>, Path) {
+) -> (Gradients<T>, Backend) {
     let mut gradients = blank_gradients(problem);
     let path = sus_backward_into(problem, saved, sample, &mut gradients, workspace);
     (gradients, path)
@@ -251,7 +255,7 @@ pub fn sus_backward<T: Real>(
 ///
 /// # Examples
 /// ```
-/// use sus_fast::{self as fast, Path, Workspace, blank_gradients};
+/// use sus_fast::{self as fast, Backend, Workspace, blank_gradients};
 /// use sus_reference::sus::{Budget, Draw, sample};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let saved = sus_reference::forward::forward(&problem);
@@ -260,7 +264,7 @@ pub fn sus_backward<T: Real>(
 /// let mut gradients = blank_gradients(&problem);
 /// gradients.dv.as_mut_slice().fill(f64::NAN); // every element is written, those without a kept entry too
 /// let path = fast::sus_backward_into(&problem, &saved, &mask, &mut gradients, &mut workspace);
-/// assert_eq!(path, Path::Fast);
+/// assert_eq!(path, Backend::Fast);
 /// assert_eq!(gradients, fast::sus_backward(&problem, &saved, &mask, &mut workspace).0);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -270,9 +274,9 @@ pub fn sus_backward_into<T: Real>(
     sample: &Sample,
     gradients: &mut Gradients<T>,
     workspace: &mut Workspace<T>,
-) -> Path {
-    let path = sus_backward_path(problem, sample);
-    if path != Path::Fast {
+) -> Backend {
+    let path = sus_backward_backend(problem, sample);
+    if path != Backend::Fast {
         *gradients = sus_reference::sus::sus_backward(problem, saved, sample);
         return path;
     }

@@ -1,8 +1,8 @@
 //! Keys (or values) of one head, transposed and cut into panels: in a panel, the same feature of neighbouring keys lies side by
 //! side, which is how the scores of one query and many keys are computed in vectors.
 
-use super::lanes::Real;
 use super::product::Right;
+use super::simd::Real;
 use aligned_vec::AVec;
 use rayon::prelude::*;
 

@@ -12,7 +12,7 @@
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
 )]
 
-use super::lanes::Real;
+use super::simd::Real;
 use pulp::Simd;
 use std::array::from_fn;
 

@@ -6,7 +6,7 @@
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
 )]
 
-use super::lanes::Real;
+use super::simd::Real;
 use prefetch_index::prefetch_index;
 use pulp::{Simd, WithSimd};
 

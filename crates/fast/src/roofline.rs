@@ -1,7 +1,7 @@
 //! What the machine could do at best: the yardsticks of the benchmark, measured with this module's own vectors.
 
-use super::lanes::{Dispatch, Real};
 use super::product_rows::{ByLength, OnRows, Rows, add_rows};
+use super::simd::{Dispatch, Real};
 use aligned_vec::avec;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;

@@ -1,12 +1,12 @@
 //! The forward pass and the draw of the mask in one pass.
 
+use super::backend::{Backend, largest_magnitude, sample_backend};
 use super::decide::Decider;
 use super::draw::{Drawing, TileDraw};
-use super::floor::Floors;
 use super::forward::run;
-use super::lanes::Real;
-use super::magnitude::norm;
-use super::path::{Path, largest_magnitude, sample_path};
+use super::lse_lower_bound::Floors;
+use super::score_error::norm;
+use super::simd::Real;
 use super::{Workspace, blank_saved, forward, in_pool};
 use rayon::prelude::*;
 use sus_reference::error::Error;
@@ -43,10 +43,10 @@ pub fn forward_and_sample<T: Real>(
     problem: &Problem<T>,
     draw: &Draw,
     workspace: &mut Workspace<T>,
-) -> Result<(Saved<T>, Sample, Path), Error> {
+) -> Result<(Saved<T>, Sample, Backend), Error> {
     assert_eq!(exact.sizes(), problem.sizes(), "the same problem in two types");
-    let path = sample_path::<T>(exact, draw);
-    if path == Path::Fast {
+    let path = sample_backend::<T>(exact, draw);
+    if path == Backend::Fast {
         let (saved, sample) = in_pool(|| one_pass(exact, problem, draw, 1.0, workspace))?;
         return Ok((saved, sample, path));
     }

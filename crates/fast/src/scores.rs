@@ -4,7 +4,7 @@
     reason = "a function that is not inlined is not compiled for the vectors"
 )]
 
-use super::lanes::Real;
+use super::simd::Real;
 use pulp::Simd;
 
 /// Running sums and maxima of a row; a row of a tile is a whole number of them.

@@ -3,12 +3,12 @@
 
 use super::decide::{Candidate, GRID};
 use super::draw::{Drawing, TileDraw, decide_rows};
-use super::floor::Floor;
 use super::forward::{MAX_TILE, ROWS, Running};
-use super::lanes::{MARKS, MAX_LANES, Real};
+use super::lse_lower_bound::Floor;
+use super::philox_simd::{SPARE, Words, fill};
 use super::scores::LANES;
+use super::simd::{MARKS, MAX_LANES, Real};
 use super::visible::{Visible, within};
-use super::words::{SPARE, Words, fill};
 use aligned_vec::{AVec, avec};
 use pulp::Simd;
 use std::array::from_fn;

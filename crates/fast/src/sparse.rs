@@ -15,9 +15,9 @@ mod keys;
 mod rows;
 
 use super::forward::head;
-use super::lanes::{Dispatch, Real};
 use super::product_rows::{ByLength, Rows};
 use super::scores::Scoring;
+use super::simd::{Dispatch, Real};
 use keys::{SortTask, SumTask};
 use rayon::prelude::*;
 use rows::{RowTask, ValueTask};

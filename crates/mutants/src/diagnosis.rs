@@ -7,7 +7,7 @@
 mod head;
 
 use super::arithmetic::Arithmetic;
-use super::{Family, Launch, kernels, right_kernel};
+use super::{Family, RunConfig, control_kernel, kernels};
 use head::worst_head;
 use rayon::prelude::*;
 use std::fmt;
@@ -26,10 +26,10 @@ const EXPLAINED: f64 = 0.1;
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic, diagnosis::diagnose};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic, diagnosis::diagnose};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
-/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&config).unwrap();
 /// let found = diagnose(&problem, None, &wrong, &["dq", "dk"]).unwrap();
 /// assert!(found.to_string().starts_with("dq, dk match") && found.outputs.len() == 2);
 /// ```
@@ -52,10 +52,10 @@ pub struct Diagnosis {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic, diagnosis::diagnose};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic, diagnosis::diagnose};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
-/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&config).unwrap();
 /// let found = diagnose(&problem, None, &wrong, &["dq", "dk"]).unwrap();
 /// assert!(found.outputs.iter().all(|fit| fit.residual < 1e-5 && fit.unexplained < 1e-4));
 /// ```
@@ -156,10 +156,10 @@ fn fit(
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic, diagnosis::diagnose};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic, diagnosis::diagnose};
 /// let case = sus_corpus::named("primes").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::named("f32").unwrap(), None);
-/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&case.problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&config).unwrap();
 /// let found = diagnose(&case.problem, None, &wrong, &["dq", "dk"]).unwrap();
 /// assert_eq!(found.kernel, "delta_halved");
 /// ```
@@ -173,17 +173,17 @@ pub fn diagnose(
     let deviates: Vec<&'static str> =
         OUTPUTS.into_iter().filter(|output| deviates.contains(output)).collect();
     let arithmetic = Arithmetic::named("f64").expect("a built-in recipe");
-    let launch = Launch::new(problem, arithmetic, draw);
-    let stages = launch.all_stages();
-    let launch = launch.sharing(&stages);
-    let right = right_kernel(&launch);
+    let config = RunConfig::new(problem, arithmetic, draw);
+    let stages = config.all_stages();
+    let config = config.sharing(&stages);
+    let right = control_kernel(&config);
     let mut found: Vec<_> = kernels()
         .into_par_iter()
         .filter(|kernel| {
-            kernel.wrong && kernel.family != Family::Rounding || kernel.name.contains("percent")
+            kernel.is_mutant && kernel.family != Family::Rounding || kernel.name.contains("percent")
         })
         .filter_map(|kernel| {
-            let wrong = (kernel.run)(&launch)?;
+            let wrong = (kernel.run)(&config)?;
             let outputs = fit(candidate, &right, &wrong, &deviates)?;
             let worst = outputs.iter().map(|fit| fit.unexplained).fold(0.0, f64::max);
             Some((worst, kernel, outputs, wrong))
@@ -215,10 +215,10 @@ pub fn diagnose(
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic, diagnosis::line};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic, diagnosis::line};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
-/// let wrong = (gallery::named("delta_halved").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let wrong = (gallery::named("delta_halved").unwrap().run)(&config).unwrap();
 /// assert!(line(&problem, None, &wrong, &["dq", "dk"]).contains("delta_halved"));
 /// assert!(line(&problem, None, &wrong, &["dv"]).starts_with("none of the known bugs"));
 /// ```

@@ -5,8 +5,8 @@
 //! left out: right kernels make it too.
 
 use super::arithmetic::{Arithmetic, Format};
-use super::machine::{Plan, Stage};
-use super::{Launch, named, right_kernel};
+use super::simulated_kernel::{Schedule, Stage};
+use super::{RunConfig, control_kernel, named};
 use rayon::prelude::*;
 use sus_bounds::{Direction, Recipe};
 use sus_files::TensorFile;
@@ -47,9 +47,10 @@ pub fn directions(problem: &Problem<f64>, draw: Option<&Draw>, recipe: &Recipe) 
     }
     let exact = Arithmetic { operand: recipe.input, ..Arithmetic::exact() };
     let rounded = Arithmetic { gradient: Format::F64, ..Arithmetic::of(recipe) };
-    let launch = |arithmetic| Launch { unfinished: true, ..Launch::new(problem, arithmetic, draw) };
-    let (exact, rounded) = (launch(exact), launch(rounded));
-    let rights = [exact, rounded].map(|launch| launch.run(Plan::default()));
+    let config =
+        |arithmetic| RunConfig { unfinished: true, ..RunConfig::new(problem, arithmetic, draw) };
+    let (exact, rounded) = (config(exact), config(rounded));
+    let rights = [exact, rounded].map(|config| config.run(Schedule::default()));
     let all = FORMULAS.iter().map(|name| (name, 0)).chain(SUMS.iter().map(|name| (name, 1)));
     let mut found: Vec<Direction> = all
         .collect::<Vec<_>>()
@@ -83,9 +84,9 @@ pub fn control_result(
     draw: Option<&Draw>,
     recipe: &Recipe,
 ) -> Option<[Vec<f64>; 4]> {
-    let launch = Launch::new(problem, Arithmetic::of(recipe), draw);
+    let config = RunConfig::new(problem, Arithmetic::of(recipe), draw);
     are_used(problem, recipe).then(|| {
-        let right = right_kernel(&launch);
+        let right = control_kernel(&config);
         TENSORS.map(|tensor| floats(&right, tensor))
     })
 }
@@ -129,11 +130,11 @@ fn are_used(problem: &Problem<f64>, recipe: &Recipe) -> bool {
 }
 
 /// The exact kernel, with the error that rounding adds to the `delta` of the recipe.
-fn delta_in_bf16(exact: &Launch<'_>, rounded: &Launch<'_>) -> TensorFile {
+fn delta_in_bf16(exact: &RunConfig<'_>, rounded: &RunConfig<'_>) -> TensorFile {
     let mut delta = Vec::new();
-    rounded.edit(Stage::Delta, |work| delta.clone_from(&work.delta));
-    exact.edit(Stage::Delta, |work| {
-        for (to, delta) in work.delta.iter_mut().zip(delta) {
+    rounded.mutate(Stage::Delta, |state| delta.clone_from(&state.delta));
+    exact.mutate(Stage::Delta, |state| {
+        for (to, delta) in state.delta.iter_mut().zip(delta) {
             *to += Format::Bf16.round(delta) - delta;
         }
     })

@@ -4,24 +4,24 @@
 //! where the scale goes), a wrong one is the right one with one edit between two of its stages.
 //!
 //! ```
-//! use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+//! use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 //! let case = sus_corpus::named("primes").expect("a built-in case");
-//! let launch = Launch::new(&case.problem, Arithmetic::named("flash-bf16").unwrap(), None);
+//! let config = RunConfig::new(&case.problem, Arithmetic::named("flash-bf16").unwrap(), None);
 //! let kernel = gallery::named("delta_missing").expect("a kernel of the gallery");
-//! let (wrong, right) = ((kernel.run)(&launch).unwrap(), gallery::right_kernel(&launch));
+//! let (wrong, right) = ((kernel.run)(&config).unwrap(), gallery::control_kernel(&config));
 //! assert!(wrong.arrays["dq"] != right.arrays["dq"] && wrong.arrays["dv"] == right.arrays["dv"]);
 //! ```
 
 pub mod arithmetic;
 pub use sus_corpus as cases;
+pub mod baseline_tolerances;
 pub mod catalogue;
+mod controls;
 pub mod diagnosis;
 mod directions;
-pub mod machine;
 pub mod matrix;
-mod right;
-pub mod rivals;
-mod wrong;
+mod mutations;
+pub mod simulated_kernel;
 
 pub use directions::{RoundingBugs, control_result, directions, judge};
 
@@ -90,14 +90,14 @@ impl fmt::Display for Family {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
-/// let dense = |name: &str| (gallery::named(name).unwrap().run)(&launch);
+/// let config = RunConfig::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let dense = |name: &str| (gallery::named(name).unwrap().run)(&config);
 /// assert!(dense("delta_missing").is_some() && dense("equal_word_is_kept").is_none()); // no mask is drawn
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Launch<'a> {
+pub struct RunConfig<'a> {
     /// The problem.
     pub problem: &'a Problem<f64>,
     /// Where the kernel rounds.
@@ -105,34 +105,34 @@ pub struct Launch<'a> {
     /// How a SUS kernel draws its mask; `None` for the dense pass.
     pub draw: Option<&'a Draw>,
     /// The plainest right kernel after each of its stages, if somebody kept it.
-    stages: Option<&'a [machine::Work<'a>]>,
+    stages: Option<&'a [simulated_kernel::State<'a>]>,
     /// Running totals in a narrow format end with an addition that is not rounded to it.
     unfinished: bool,
 }
 
-impl<'a> Launch<'a> {
+impl<'a> RunConfig<'a> {
     /// A launch.
     ///
     /// # Examples
     /// ```
-    /// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+    /// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
     /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
-    /// let exact = Launch::new(&problem, Arithmetic::named("f64").unwrap(), None);
-    /// let [f32, f64] = [launch, exact].map(|launch| gallery::right_kernel(&launch));
+    /// let config = RunConfig::new(&problem, Arithmetic::named("f32").unwrap(), None);
+    /// let exact = RunConfig::new(&problem, Arithmetic::named("f64").unwrap(), None);
+    /// let [f32, f64] = [config, exact].map(|config| gallery::control_kernel(&config));
     /// assert_ne!(f32.arrays["dq"].numbers, f64.arrays["dq"].numbers); // it rounds
     /// ```
     #[must_use]
     pub fn new(problem: &'a Problem<f64>, arithmetic: Arithmetic, draw: Option<&'a Draw>) -> Self {
-        Launch { problem, arithmetic, draw, stages: None, unfinished: false }
+        RunConfig { problem, arithmetic, draw, stages: None, unfinished: false }
     }
 
     /// The same launch for many kernels: what they share is computed once.
-    fn sharing<'b>(self, stages: &'b [machine::Work<'b>]) -> Launch<'b>
+    fn sharing<'b>(self, stages: &'b [simulated_kernel::State<'b>]) -> RunConfig<'b>
     where
         'a: 'b,
     {
-        Launch { stages: Some(stages), ..self }
+        RunConfig { stages: Some(stages), ..self }
     }
 
     fn sizes(&self) -> Sizes {
@@ -146,7 +146,7 @@ impl<'a> Launch<'a> {
 /// ```
 /// use sus_mutants::named;
 /// let kernel = named("delta_of_row_mod_tile").unwrap();
-/// assert!(kernel.wrong && kernel.touches.contains("dq"));
+/// assert!(kernel.is_mutant && kernel.touches.contains("dq"));
 /// assert!(kernel.upstream().unwrap().contains("b3f1b6a5"));
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -156,7 +156,7 @@ pub struct Kernel {
     /// What kind of mistake it makes.
     pub family: Family,
     /// Whether it is wrong.
-    pub wrong: bool,
+    pub is_mutant: bool,
     /// What it does, in one line.
     pub what: &'static str,
     /// The entries of the [`catalogue`] that it copies.
@@ -164,7 +164,7 @@ pub struct Kernel {
     /// The outputs that it can get wrong, separated by spaces.
     pub touches: &'static str,
     /// Runs it; `None` where the bug cannot occur.
-    pub run: fn(&Launch<'_>) -> Option<TensorFile>,
+    pub run: fn(&RunConfig<'_>) -> Option<TensorFile>,
 }
 
 impl Kernel {
@@ -189,11 +189,11 @@ impl Kernel {
 /// # Examples
 /// ```
 /// let kernels = sus_mutants::kernels();
-/// assert!(kernels.iter().any(|kernel| kernel.wrong) && kernels.iter().any(|kernel| !kernel.wrong));
+/// assert!(kernels.iter().any(|kernel| kernel.is_mutant) && kernels.iter().any(|kernel| !kernel.is_mutant));
 /// ```
 #[must_use]
 pub fn kernels() -> Vec<&'static Kernel> {
-    wrong::FAMILIES.iter().flat_map(|kernels| kernels.iter()).chain(right::KERNELS).collect()
+    mutations::FAMILIES.iter().flat_map(|kernels| kernels.iter()).chain(controls::KERNELS).collect()
 }
 
 /// The kernel of this name.
@@ -214,20 +214,20 @@ pub fn named(name: &str) -> Option<&'static Kernel> {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let launch = Launch::new(&problem, Arithmetic::named("f32").unwrap(), None);
-/// let plain = gallery::plain_kernel(&launch, None);
+/// let config = RunConfig::new(&problem, Arithmetic::named("f32").unwrap(), None);
+/// let plain = gallery::unfused_kernel(&config, None);
 /// assert_eq!(plain.arrays["dk"].shape, problem.inputs().k.shape());
 /// ```
 #[must_use]
-pub fn plain_kernel(launch: &Launch<'_>, mask: Option<&Sample>) -> TensorFile {
-    let arithmetic = Arithmetic::plain(launch.arithmetic.gradient);
-    let launch = Launch::new(launch.problem, arithmetic, launch.draw);
-    launch.edit(machine::Stage::Drawn, |work| {
+pub fn unfused_kernel(config: &RunConfig<'_>, mask: Option<&Sample>) -> TensorFile {
+    let arithmetic = Arithmetic::plain(config.arithmetic.gradient);
+    let config = RunConfig::new(config.problem, arithmetic, config.draw);
+    config.mutate(simulated_kernel::Stage::Drawn, |state| {
         if let Some(mask) = mask {
-            work.sample = Some(mask.clone());
-            work.spread();
+            state.sample = Some(mask.clone());
+            state.spread();
         }
     })
 }
@@ -241,29 +241,29 @@ fn only_if(condition: bool) -> Option<()> {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{Launch, arithmetic::Arithmetic, right_kernel};
+/// use sus_mutants::{RunConfig, arithmetic::Arithmetic, control_kernel};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let launch = Launch::new(&problem, Arithmetic::named("f64").unwrap(), None);
-/// assert_eq!(right_kernel(&launch).arrays["dq"].shape, problem.inputs().q.shape());
+/// let config = RunConfig::new(&problem, Arithmetic::named("f64").unwrap(), None);
+/// assert_eq!(control_kernel(&config).arrays["dq"].shape, problem.inputs().q.shape());
 /// ```
 #[must_use]
-pub fn right_kernel(launch: &Launch<'_>) -> TensorFile {
-    launch.run(machine::Plan::default())
+pub fn control_kernel(config: &RunConfig<'_>) -> TensorFile {
+    config.run(simulated_kernel::Schedule::default())
 }
 
 /// A family of kernels: for each its doc line, the bugs of the catalogue that it copies, the outputs that it gets
 /// wrong, and its function.
 macro_rules! family {
-    ($family:ident $wrong:literal; $(
+    ($family:ident $is_mutant:literal; $(
         #[doc = $what:literal]
         [$($bug:literal),*] $touches:literal
-        fn $name:ident($launch:ident) $body:block
+        fn $name:ident($config:ident) $body:block
     )+) => {
         pub(crate) const KERNELS: &[$crate::Kernel] = &[$(
             $crate::Kernel {
                 name: stringify!($name),
                 family: $crate::Family::$family,
-                wrong: $wrong,
+                is_mutant: $is_mutant,
                 what: $what.trim_ascii(),
                 bugs: &[$($bug),*],
                 touches: $touches,
@@ -273,7 +273,7 @@ macro_rules! family {
         $(
             #[doc = $what]
             #[allow(clippy::unnecessary_wraps, reason = "kernels that always apply have the type of the others")]
-            fn $name($launch: &$crate::Launch<'_>) -> Option<sus_files::TensorFile> $body
+            fn $name($config: &$crate::RunConfig<'_>) -> Option<sus_files::TensorFile> $body
         )+
     };
 }

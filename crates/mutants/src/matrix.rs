@@ -4,15 +4,15 @@ mod cell;
 mod report;
 mod tally;
 
-pub use cell::{Cell, Outputs, RightErrors};
+pub use cell::{Cell, ControlErrors, Outputs};
 pub use tally::{PASSED, Survivor, Tally};
 
 use super::arithmetic::{Arithmetic, Format};
-use super::rivals::{Compared, RIVALS, Rival};
-use super::{Kernel, Launch, plain_kernel};
+use super::baseline_tolerances::{BASELINE_TOLERANCES, BaselineTolerance, Compared};
+use super::{Kernel, RunConfig, unfused_kernel};
 use rayon::prelude::*;
 use sus_bounds::Recipe;
-use sus_corpus::Case;
+use sus_corpus::NamedProblem;
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::{Saved, forward};
@@ -45,7 +45,7 @@ pub const QUICK: [&str; 3] = ["primes", "square_causal", "sus"];
 /// ```
 /// use sus_corpus as cases;
 /// use sus_mutants::{kernels, matrix::Matrix, named};
-/// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+/// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
 /// let kernels = right.chain(named("delta_missing")).collect();
 /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
 /// let column = &matrix.columns[0];
@@ -98,11 +98,11 @@ impl Matrix {
     /// ```
     pub fn run(
         kernels: Vec<&'static Kernel>,
-        cases: &[Case],
+        cases: &[NamedProblem],
         recipes: &[&'static str],
     ) -> Result<Self, Error> {
         let of_case = |case| recipes.iter().map(move |&recipe| (case, recipe));
-        let pairs: Vec<(&Case, &'static str)> = cases
+        let pairs: Vec<(&NamedProblem, &'static str)> = cases
             .iter()
             .flat_map(of_case)
             .filter(|(case, recipe)| case.draw.is_none() || !recipe.starts_with("eager"))
@@ -118,7 +118,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// let cells: Vec<_> = matrix.row(named("delta_missing").unwrap()).collect();
@@ -132,11 +132,11 @@ impl Matrix {
 }
 
 /// One column.
-fn column(kernels: &[&Kernel], case: &Case, recipe: &'static str) -> Result<Column, Error> {
+fn column(kernels: &[&Kernel], case: &NamedProblem, recipe: &'static str) -> Result<Column, Error> {
     let recipe = Recipe::built_in(recipe).expect("a built-in recipe");
-    let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
-    let stages = launch.all_stages();
-    let launch = launch.sharing(&stages);
+    let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
+    let stages = config.all_stages();
+    let config = config.sharing(&stages);
     let judged = verdict::Case::new(case.problem.clone(), case.settings.clone());
     let judge = super::judge(&judged, &recipe).build()?;
     let saved = forward(&case.problem);
@@ -145,11 +145,11 @@ fn column(kernels: &[&Kernel], case: &Case, recipe: &'static str) -> Result<Colu
         None => None,
     };
     let truth = truth(&saved, judge.gradients());
-    let plain = Outputs::of_file(&plain_kernel(&launch, mask.as_ref()));
-    let mut errors = RightErrors::default();
-    let run = |kernel: &Kernel| (kernel.run)(&launch).map(|run| (Outputs::of_file(&run), run));
+    let plain = Outputs::of_file(&unfused_kernel(&config, mask.as_ref()));
+    let mut errors = ControlErrors::default();
+    let run = |kernel: &Kernel| (kernel.run)(&config).map(|run| (Outputs::of_file(&run), run));
     let runs: Vec<_> = kernels.iter().map(|kernel| (*kernel, run(kernel))).collect();
-    for (_, run) in runs.iter().filter(|(kernel, _)| !kernel.wrong) {
+    for (_, run) in runs.iter().filter(|(kernel, _)| !kernel.is_mutant) {
         if let Some((outputs, _)) = run {
             errors.include(outputs, &truth);
         }
@@ -157,7 +157,7 @@ fn column(kernels: &[&Kernel], case: &Case, recipe: &'static str) -> Result<Colu
     let cells = runs.iter().map(|(_, run)| {
         let (outputs, candidate) = run.as_ref()?;
         let verdict = judge.check(candidate);
-        let compare = Comparison { outputs, truth: &truth, plain: &plain, launch: &launch };
+        let compare = Comparison { outputs, truth: &truth, plain: &plain, config: &config };
         let led = verdict.findings.iter().filter(|finding| finding.outcome == verdict.outcome);
         Some(Cell {
             outcome: verdict.outcome,
@@ -169,7 +169,7 @@ fn column(kernels: &[&Kernel], case: &Case, recipe: &'static str) -> Result<Colu
                 .map(|w| w.ratio)
                 .fold(0.0, f64::max),
             visible: errors.shows(outputs, &truth),
-            rivals: RIVALS.iter().map(|rival| compare.passes(rival)).collect(),
+            rivals: BASELINE_TOLERANCES.iter().map(|rival| compare.passes(rival)).collect(),
         })
     });
     Ok(Column { case: case.name, recipe: recipe_name(&recipe), cells: cells.collect() })
@@ -196,13 +196,13 @@ struct Comparison<'a> {
     outputs: &'a Outputs,
     truth: &'a Outputs,
     plain: &'a Outputs,
-    launch: &'a Launch<'a>,
+    config: &'a RunConfig<'a>,
 }
 
 impl Comparison<'_> {
     /// Whether every gradient that the rule judges passes; `None` if it judges none, or knows no `f64`.
-    fn passes(&self, rival: &Rival) -> Option<bool> {
-        let format = self.launch.arithmetic.gradient;
+    fn passes(&self, rival: &BaselineTolerance) -> Option<bool> {
+        let format = self.config.arithmetic.gradient;
         if format == Format::F64 {
             return None;
         }
@@ -214,7 +214,7 @@ impl Comparison<'_> {
                 reference,
                 plain: &self.plain.0[tensor],
                 format,
-                softcap: self.launch.problem.options().softcap.is_some(),
+                softcap: self.config.problem.options().softcap.is_some(),
             })
         });
         judged.reduce(|a, b| a && b)

@@ -1,6 +1,6 @@
 //! The tensors of a candidate: which are there, and whether they have the shapes and types that they must have.
 
-use super::{Rule, Verdict};
+use super::{Criterion, Verdict};
 use safetensors::Dtype;
 use sus_files::tensor_file::Numbers;
 use sus_files::{Array, TensorFile};
@@ -62,7 +62,7 @@ pub(super) fn results<'a>(
         let known = known || (sampled && OTHERS.contains(&name.as_str()));
         if !known {
             let why = "expected no such tensor for this case";
-            verdict.fail(&printable(name), Rule::Extra, why);
+            verdict.fail(&printable(name), Criterion::Extra, why);
         }
     }
     let mut found = Vec::new();
@@ -70,7 +70,11 @@ pub(super) fn results<'a>(
         let Some(shape) = shape_of(problem, name) else { continue };
         let Some(array) = file.arrays.get(name) else {
             if ["dq", "dk", "dv"].contains(&name) {
-                verdict.fail(name, Rule::Missing, format!("expected shape {shape:?}, found none"));
+                verdict.fail(
+                    name,
+                    Criterion::Missing,
+                    format!("expected shape {shape:?}, found none"),
+                );
             } else {
                 verdict.notes.push(format!("{name}: not in the candidate, not judged"));
             }
@@ -124,7 +128,7 @@ pub(super) fn float_numbers<'a>(
 ) -> Option<&'a [f64]> {
     let Numbers::Float(data) = &array.numbers else {
         let message = format!("expected F64, F32, F16 or BF16, found {:?}", array.dtype);
-        verdict.fail(name, Rule::Dtype, message);
+        verdict.fail(name, Criterion::Dtype, message);
         return None;
     };
     Some(data)
@@ -142,12 +146,12 @@ fn floats<'a>(
     let with_one = [shape, &[1]].concat();
     if array.shape != shape && !(name == "lse" && array.shape == with_one) {
         let message = format!("expected shape {shape:?}, found {:?}", array.shape);
-        verdict.fail(name, Rule::Shape, message);
+        verdict.fail(name, Criterion::Shape, message);
         return None;
     }
     if data.len() != shape.iter().product::<usize>() {
         let message = format!("expected {shape:?}, found {} elements", data.len());
-        verdict.fail(name, Rule::Shape, message);
+        verdict.fail(name, Criterion::Shape, message);
         return None;
     }
     Some(data)

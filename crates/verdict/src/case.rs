@@ -56,7 +56,7 @@ impl Case {
     /// use sus_verdict::Case;
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// let case = Case::new(problem, Settings::from_json(r#"{"pass":"sus","c":4,"seed":7}"#)?);
-    /// assert!(case.names_the_words());
+    /// assert!(case.has_seed());
     /// # Ok::<(), sus_files::error::Reason>(())
     /// ```
     #[must_use]
@@ -175,11 +175,11 @@ impl Case {
     /// use sus_verdict::Case;
     /// let c = Some(Budget::new(4.0)?);
     /// let case = |seed| Case::new(problem.clone(), Settings { c, seed, ..Settings::default() });
-    /// assert!(case(Some(7)).names_the_words() && !case(None).names_the_words());
+    /// assert!(case(Some(7)).has_seed() && !case(None).has_seed());
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn names_the_words(&self) -> bool {
+    pub fn has_seed(&self) -> bool {
         self.settings.seed.is_some()
     }
 }

@@ -1,20 +1,20 @@
 //! One tensor, element by element.
 
 use super::statistics::{self, StatisticResult};
-use super::{Finding, Outcome, Rule, Verdict};
+use super::{Criterion, Finding, Outcome, Verdict};
 use sus_bounds::{Bound, Limits, Range, Stage};
 
 /// The comparison of one tensor.
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::{Case, Judge};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
 /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
 /// let verdict = judge.check(&wrong);
 /// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
@@ -49,17 +49,17 @@ pub struct TensorResult {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::{Case, Judge};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
 /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
 /// let verdict = judge.check(&wrong);
 /// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
-/// let worst = dq.worst.as_ref().unwrap();
+/// let worst = dq.worst_case.as_ref().unwrap();
 /// assert!((worst.found - worst.expected).abs() > worst.bound && worst.bound <= worst.worst_case);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -104,14 +104,14 @@ pub(super) fn compare(
     let Expected { name, shape, truth, bound, .. } = expected;
     let before = verdict.findings.len();
     let ratios: Vec<f64> =
-        (0..truth.len()).map(|at| ratio(found[at], truth[at], bound.decides[at])).collect();
+        (0..truth.len()).map(|at| ratio(found[at], truth[at], bound.threshold[at])).collect();
     let squares = |x: &[f64]| x.iter().filter(|x| x.is_finite()).map(|x| x * x).sum::<f64>();
     let n = truth.len().max(1) as f64;
-    let (of_bound, of_truth) = (squares(&bound.decides), squares(truth));
+    let (of_bound, of_truth) = (squares(&bound.threshold), squares(truth));
     let features = shape.last().copied().unwrap_or(1).max(1);
     let below = |row: usize| {
         let at = row * features..(row + 1) * features;
-        at.clone().all(|at| truth[at].abs() <= bound.decides[at])
+        at.clone().all(|at| truth[at].abs() <= bound.threshold[at])
     };
     let worst = (0..truth.len())
         .max_by(|&a, &b| ratios[a].total_cmp(&ratios[b]).then(b.cmp(&a)))
@@ -131,7 +131,7 @@ pub(super) fn compare(
     special(&expected, found, &result, verdict);
     if result.outside > 0 {
         let share = format!("{} of {} elements outside their bounds", result.outside, truth.len());
-        verdict.fail(name, Rule::Bound, share);
+        verdict.fail(name, Criterion::Bound, share);
     } else {
         ranges(&expected, found, verdict);
     }
@@ -157,7 +157,7 @@ fn ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
             worst.index,
             worst.found,
         );
-        verdict.fail(expected.name, Rule::Rounded, message);
+        verdict.fail(expected.name, Criterion::Rounded, message);
     }
 }
 
@@ -190,8 +190,8 @@ fn worst_at(expected: &Expected<'_>, at: usize, found: f64, ratio: f64) -> Worst
         index,
         found,
         expected: expected.truth[at],
-        bound: bound.decides[at],
-        worst_case: bound.worst[at],
+        bound: bound.threshold[at],
+        worst_case: bound.worst_case[at],
         ratio,
         stages,
     }
@@ -209,10 +209,10 @@ fn special(expected: &Expected<'_>, found: &[f64], result: &TensorResult, verdic
             bad.len(),
             found.len()
         );
-        verdict.fail(name, Rule::NotANumber, message);
+        verdict.fail(name, Criterion::NotANumber, message);
         let same = bad.iter().all(|&at| found[at].to_bits() == found[first].to_bits());
         if bad.len() == found.len() && same {
-            verdict.fail(name, Rule::Unwritten, "every element is the same NaN or infinity");
+            verdict.fail(name, Criterion::Unwritten, "every element is the same NaN or infinity");
         }
     }
     if result.outside == 0 || found.len() < 2 {
@@ -224,12 +224,12 @@ fn special(expected: &Expected<'_>, found: &[f64], result: &TensorResult, verdic
         let largest = truth.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
         if huge > 0 && largest < 1e25 {
             let message = format!("{huge} elements above 1e30: memory that was never written");
-            verdict.fail(name, Rule::Unwritten, message);
+            verdict.fail(name, Criterion::Unwritten, message);
         }
     } else if first == 0.0 {
-        verdict.fail(name, Rule::Zero, "every element is zero");
+        verdict.fail(name, Criterion::Zero, "every element is zero");
     } else {
-        verdict.fail(name, Rule::Constant, format!("every element is {first:e}"));
+        verdict.fail(name, Criterion::Constant, format!("every element is {first:e}"));
     }
 }
 
@@ -241,7 +241,7 @@ fn vacuous(
     of_bound: f64,
     verdict: &mut Verdict,
 ) {
-    let unbounded = expected.bound.decides.iter().any(|b| !b.is_finite());
+    let unbounded = expected.bound.threshold.iter().any(|b| !b.is_finite());
     // A truth of zero, up to the truth's own error, is its own noise: that the candidate's is noise too is checked.
     let zero = of_truth <= 1e-24 * of_bound;
     if expected.truth.is_empty() || (!unbounded && (zero || result.width <= 0.5)) {
@@ -257,7 +257,7 @@ fn vacuous(
     };
     verdict.find(Finding {
         tensor: expected.name.to_owned(),
-        rule: Rule::Vacuous,
+        rule: Criterion::Vacuous,
         outcome: Outcome::Refused,
         message,
     });

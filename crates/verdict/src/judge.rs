@@ -7,14 +7,14 @@ mod seeds;
 
 use super::candidate::{is_projected, results, runs, shape_of};
 use super::elements::{Expected, compare};
-use super::forced::ForcedMask;
 use super::mask::{self, CandidateMask};
+use super::mask_constraints::MaskConstraints;
 use super::statistics::judge_directions;
-use super::{Case, Finding, KnownBugs, Mode, Outcome, Rule, Verdict, statistical};
+use super::{Case, Criterion, Finding, KnownBugs, Mode, Outcome, Verdict, statistical};
 use expectation::{Expectation, Judged};
 use std::borrow::Cow;
 use sus_bounds::{
-    Bounds, OfRows, Progress, Question, Recipe, Silent, kept_weights_of, widen_weights,
+    Bounds, BoundsInput, OfRows, Progress, Recipe, Silent, kept_weights_of, widen_weights,
 };
 use sus_files::TensorFile;
 use sus_reference::backward::Gradients;
@@ -30,15 +30,15 @@ pub use reference::{LARGE, Reference};
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::{Case, Judge, Outcome};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
 /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-/// let right = gallery::plain_kernel(&launch, None);
+/// let right = gallery::unfused_kernel(&config, None);
 /// assert_eq!([&right, &wrong].map(|candidate| judge.check(candidate).outcome), [Outcome::Pass, Outcome::Fail]);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -52,7 +52,7 @@ pub struct Judge {
     reference: Reference,
     known_bugs: Option<&'static dyn KnownBugs>,
     draw: Option<Draw>,
-    words_known: bool,
+    seed_known: bool,
     exact: Expectation,
 }
 
@@ -129,7 +129,7 @@ impl Judge {
     /// let case = Case::new(problem, Settings::default());
     /// let bound = |recipe| {
     ///     let judge = sus_mutants::judge(&case, &Recipe::built_in(recipe).unwrap()).build().unwrap();
-    ///     judge.bounds().dq.decides[0]
+    ///     judge.bounds().dq.threshold[0]
     /// };
     /// assert!(bound("f32") < bound("flash-bf16"));
     /// ```
@@ -145,16 +145,16 @@ impl Judge {
     ///
     /// # Examples
     /// ```
-    /// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+    /// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
     /// use sus_bounds::{Mode, Recipe};
     /// use sus_verdict::{Case, Judge, Outcome};
     /// let case = sus_corpus::named("primes").unwrap();
     /// let recipe = Recipe::built_in("flash-bf16").unwrap();
     /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
     ///
-    /// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
-    /// assert_eq!(judge.check(&gallery::right_kernel(&launch)).outcome, Outcome::Pass);
-    /// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+    /// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
+    /// assert_eq!(judge.check(&gallery::control_kernel(&config)).outcome, Outcome::Pass);
+    /// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
     /// assert_eq!(judge.check(&wrong).outcome, Outcome::Fail);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
@@ -171,13 +171,13 @@ impl Judge {
     ///
     /// # Examples
     /// ```
-    /// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+    /// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
     /// use sus_bounds::{Mode, Recipe};
     /// use sus_verdict::{Case, Judge, Outcome, Silent};
     /// let case = sus_corpus::named("primes").unwrap();
     /// let recipe = Recipe::built_in("flash-bf16").unwrap();
     /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-    /// let right = gallery::right_kernel(&Launch::new(&case.problem, Arithmetic::of(&recipe), None));
+    /// let right = gallery::control_kernel(&RunConfig::new(&case.problem, Arithmetic::of(&recipe), None));
     /// assert_eq!(judge.check_with_progress(&right, &Silent).outcome, Outcome::Pass);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
@@ -196,7 +196,11 @@ impl Judge {
         }
         let results = results(&self.problem, self.draw.is_some(), candidate, &mut verdict);
         if results.is_empty() {
-            verdict.fail("candidate", Rule::Missing, "expected at least one result, found none");
+            verdict.fail(
+                "candidate",
+                Criterion::Missing,
+                "expected at least one result, found none",
+            );
             return verdict;
         }
         let given = match self.mode {
@@ -206,7 +210,7 @@ impl Judge {
                 Err(message) => {
                     verdict.find(Finding {
                         tensor: "o".into(),
-                        rule: Rule::Unjudged,
+                        rule: Criterion::Unjudged,
                         outcome: Outcome::Refused,
                         message,
                     });
@@ -218,7 +222,7 @@ impl Judge {
         let own = self.own_mask(reference, candidate, &mut verdict, progress);
         let judged = own.as_deref().unwrap_or(&reference.judged);
         verdict.notes.extend(judged.notes());
-        let unknown_mask = self.draw.is_some() && !self.words_known && own.is_none();
+        let unknown_mask = self.draw.is_some() && !self.seed_known && own.is_none();
         if unknown_mask {
             self.inconclusive(
                 "the case names no seed and the candidate brings no mask",
@@ -252,7 +256,7 @@ impl Judge {
             verdict.tensors.push(result);
         }
         // They look for what hides below the bounds: an error above them goes along any direction.
-        let above = verdict.findings.iter().any(|finding| finding.rule == Rule::Bound);
+        let above = verdict.findings.iter().any(|finding| finding.rule == Criterion::Bound);
         if !unknown_mask
             && !above
             && let Some((_, along)) = &judged.limits
@@ -298,10 +302,10 @@ impl Judge {
             self.inconclusive(&message, verdict);
             return;
         };
-        if self.words_known && !is_projected(candidate) {
+        if self.seed_known && !is_projected(candidate) {
             match self.check_seeds(draw, runs, candidate, verdict, progress) {
                 Ok(()) => {}
-                Err(message) => verdict.fail("seeds", Rule::Extra, message),
+                Err(message) => verdict.fail("seeds", Criterion::Extra, message),
             }
             return;
         }
@@ -313,7 +317,7 @@ impl Judge {
             return;
         }
         let truth = self.exact.truth.gradients(None);
-        let question = statistical::Question {
+        let question = statistical::StatisticalInput {
             problem: &self.problem,
             stored: self.stored.as_ref().unwrap_or(&self.problem),
             saved: &self.exact.saved,
@@ -332,7 +336,7 @@ impl Judge {
     fn inconclusive(&self, message: &str, verdict: &mut Verdict) {
         verdict.find(Finding {
             tensor: "mask".into(),
-            rule: Rule::Unjudged,
+            rule: Criterion::Unjudged,
             outcome: Outcome::Inconclusive,
             message: message.into(),
         });
@@ -375,41 +379,42 @@ impl Judge {
         progress: &dyn Progress,
     ) -> Option<Cow<'a, Judged>> {
         let drawn = reference.mask.as_ref()?;
-        verdict.borderline = drawn.forced.either.iter().map(Vec::len).sum();
+        verdict.ambiguous = drawn.constraints.ambiguous.iter().map(Vec::len).sum();
         let own = mask::read(&self.problem, candidate, verdict).ok().flatten();
         let rows = 0..self.problem.row_count();
         let counts: Vec<(usize, usize)> = if let Some(own) = &own {
             rows.map(|at| own.pattern.row(at).len()).map(|n| (n, n)).collect()
         } else {
-            let ForcedMask { keep, either } = &drawn.forced;
-            rows.map(|at| (keep[at].len(), keep[at].len() + either[at].len())).collect()
+            let MaskConstraints { must_keep, ambiguous } = &drawn.constraints;
+            rows.map(|at| (must_keep[at].len(), must_keep[at].len() + ambiguous[at].len()))
+                .collect()
         };
         if let Some(nnz) = candidate.arrays.get("nnz") {
             mask::check_counts(&self.problem, nnz, &counts, verdict);
         }
         let CandidateMask { pattern, values } = own?;
-        mask::check(&self.problem, &pattern, &drawn.forced, self.words_known, verdict);
-        if !self.words_known {
+        mask::check(&self.problem, &pattern, &drawn.constraints, self.seed_known, verdict);
+        if !self.seed_known {
             self.inconclusive("the case names no seed, and one mask does not tell a law", verdict);
         }
         let sample = mask::sample(&self.problem, &pattern, &drawn.sample.lambda);
-        let usual =
-            sample.pattern == drawn.sample.pattern && drawn.forced.either.iter().all(Vec::is_empty);
+        let usual = sample.pattern == drawn.sample.pattern
+            && drawn.constraints.ambiguous.iter().all(Vec::is_empty);
         let gradients = if usual {
             reference.judged.gradients.clone()
         } else {
             reference.truth.gradients(Some(&sample))
         };
-        let question = Question {
+        let question = BoundsInput {
             problem: &self.problem,
             recipe: &self.recipe,
             mode: self.mode,
             saved: &reference.saved,
             sample: Some(&sample),
-            borderline: None,
+            ambiguous: None,
             gradients: &gradients,
         };
-        let own = || reference.truth.own_error(Some(&sample));
+        let own = || reference.truth.reference_error_bounds(Some(&sample));
         if let Some(values) = values.filter(|_| sample.pattern == pattern) {
             let mut weights = kept_weights_of(&question, &drawn.rows);
             if let Some(lse) = &reference.own_lse {

@@ -7,10 +7,10 @@
 mod candidate;
 mod case;
 mod elements;
-mod forced;
 mod judge;
 mod known_bugs;
 mod mask;
+mod mask_constraints;
 pub mod merge;
 pub mod report;
 pub mod statistical;
@@ -19,9 +19,9 @@ mod statistics;
 pub use candidate::{is_projected, recipe_of};
 pub use case::Case;
 pub use elements::{TensorResult, Worst};
-pub use forced::{ForcedMask, forced_mask};
 pub use judge::{Judge, JudgeBuilder, LARGE, Reference};
 pub use known_bugs::KnownBugs;
+pub use mask_constraints::{MaskConstraints, mask_constraints};
 pub use statistics::{DirectionResult, SetResult, StatisticResult};
 
 pub use sus_bounds::{Mode, Progress, Silent};
@@ -95,13 +95,13 @@ impl Outcome {
 /// let recipe = Recipe::built_in("f32").unwrap();
 /// let judge = sus_mutants::judge(&Case::new(problem, Settings::default()), &recipe).build()?;
 /// use sus_files::TensorFile;
-/// use sus_verdict::Rule;
+/// use sus_verdict::Criterion;
 /// let nothing = TensorFile { arrays: Default::default(), metadata: None };
-/// assert!(judge.check(&nothing).findings.iter().any(|finding| finding.rule == Rule::Missing));
+/// assert!(judge.check(&nothing).findings.iter().any(|finding| finding.rule == Criterion::Missing));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rule {
+pub enum Criterion {
     /// A tensor that must be there is not.
     Missing,
     /// A tensor that has no place in a candidate of this case.
@@ -144,37 +144,37 @@ pub enum Rule {
     Unjudged,
 }
 
-impl Rule {
+impl Criterion {
     /// The name in reports.
     ///
     /// # Examples
     /// ```
-    /// use sus_verdict::Rule;
-    /// assert_eq!((Rule::NotANumber.name(), Rule::Counts.name()), ("not-a-number", "nnz"));
+    /// use sus_verdict::Criterion;
+    /// assert_eq!((Criterion::NotANumber.name(), Criterion::Counts.name()), ("not-a-number", "nnz"));
     /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Rule::Missing => "missing",
-            Rule::Extra => "extra",
-            Rule::Shape => "shape",
-            Rule::Dtype => "dtype",
-            Rule::NotANumber => "not-a-number",
-            Rule::Unwritten => "unwritten",
-            Rule::Zero => "zero",
-            Rule::Constant => "constant",
-            Rule::Bound => "bound",
-            Rule::Rounded => "rounded",
-            Rule::Mean => "mean",
-            Rule::Slope => "slope",
-            Rule::Rms => "rms",
-            Rule::Direction => "direction",
-            Rule::Vacuous => "vacuous",
-            Rule::Mask => "mask",
-            Rule::Values => "values",
-            Rule::Counts => "nnz",
-            Rule::Law => "law",
-            Rule::Unjudged => "unjudged",
+            Criterion::Missing => "missing",
+            Criterion::Extra => "extra",
+            Criterion::Shape => "shape",
+            Criterion::Dtype => "dtype",
+            Criterion::NotANumber => "not-a-number",
+            Criterion::Unwritten => "unwritten",
+            Criterion::Zero => "zero",
+            Criterion::Constant => "constant",
+            Criterion::Bound => "bound",
+            Criterion::Rounded => "rounded",
+            Criterion::Mean => "mean",
+            Criterion::Slope => "slope",
+            Criterion::Rms => "rms",
+            Criterion::Direction => "direction",
+            Criterion::Vacuous => "vacuous",
+            Criterion::Mask => "mask",
+            Criterion::Values => "values",
+            Criterion::Counts => "nnz",
+            Criterion::Law => "law",
+            Criterion::Unjudged => "unjudged",
         }
     }
 }
@@ -183,16 +183,16 @@ impl Rule {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge, Outcome, Rule};
+/// use sus_verdict::{Case, Judge, Outcome, Criterion};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
 /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
 /// let findings = judge.check(&wrong).findings;
-/// let of_dq = findings.iter().find(|found| found.tensor == "dq" && found.rule == Rule::Bound);
+/// let of_dq = findings.iter().find(|found| found.tensor == "dq" && found.rule == Criterion::Bound);
 /// assert_eq!(of_dq.unwrap().outcome, Outcome::Fail);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -201,7 +201,7 @@ pub struct Finding {
     /// The tensor.
     pub tensor: String,
     /// The rule.
-    pub rule: Rule,
+    pub rule: Criterion,
     /// What it makes of the verdict.
     pub outcome: Outcome,
     /// What was expected and what was found.
@@ -227,7 +227,7 @@ pub struct Verdict {
     /// Everything that was found wrong or could not be told.
     pub findings: Vec<Finding>,
     /// Entries of the mask that either decision would have been right for.
-    pub borderline: usize,
+    pub ambiguous: usize,
     /// What is worth knowing and changes nothing.
     pub notes: Vec<String>,
 }
@@ -240,7 +240,7 @@ impl Verdict {
     }
 
     /// A finding that fails the candidate.
-    pub(crate) fn fail(&mut self, tensor: &str, rule: Rule, message: impl Into<String>) {
+    pub(crate) fn fail(&mut self, tensor: &str, rule: Criterion, message: impl Into<String>) {
         let (tensor, message) = (tensor.to_owned(), message.into());
         self.find(Finding { tensor, rule, outcome: Outcome::Fail, message });
     }

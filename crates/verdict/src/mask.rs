@@ -1,8 +1,8 @@
 //! A candidate's own mask: read, checked against what every right kernel decides, and turned into a sample.
 
 use super::candidate::printable;
-use super::forced::ForcedMask;
-use super::{Rule, Verdict};
+use super::mask_constraints::MaskConstraints;
+use super::{Criterion, Verdict};
 use sus_files::TensorFile;
 use sus_files::tensor_file::{Array, Numbers};
 use sus_reference::problem::Problem;
@@ -34,7 +34,7 @@ pub(super) fn read(
     match found {
         Ok((pattern, values)) => Ok(Some(CandidateMask { pattern, values })),
         Err(message) => {
-            verdict.fail("mask", Rule::Mask, message);
+            verdict.fail("mask", Criterion::Mask, message);
             Err(())
         }
     }
@@ -106,8 +106,8 @@ fn csr_pattern(
 pub(super) fn check(
     problem: &Problem<f64>,
     pattern: &Pattern,
-    forced: &ForcedMask,
-    words_known: bool,
+    forced: &MaskConstraints,
+    seed_known: bool,
     verdict: &mut Verdict,
 ) {
     let (mut missing, mut extra, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
@@ -118,15 +118,15 @@ pub(super) fn check(
         for &j in kept {
             if !visible.contains(&(j as usize)) {
                 hidden.push((row, j));
-            } else if words_known
-                && forced.keep[at].binary_search(&j).is_err()
-                && forced.either[at].binary_search(&j).is_err()
+            } else if seed_known
+                && forced.must_keep[at].binary_search(&j).is_err()
+                && forced.ambiguous[at].binary_search(&j).is_err()
             {
                 extra.push((row, j));
             }
         }
-        if words_known {
-            let lost = forced.keep[at].iter().filter(|j| kept.binary_search(j).is_err());
+        if seed_known {
+            let lost = forced.must_keep[at].iter().filter(|j| kept.binary_search(j).is_err());
             missing.extend(lost.map(|&j| (row, j)));
         }
     }
@@ -139,7 +139,7 @@ pub(super) fn check(
         if let Some((row, j)) = entries.first() {
             let at = [row.b, row.h, row.i, *j as usize];
             let message = format!("{} {what}, the first at {at:?}", entries.len());
-            verdict.fail("mask", Rule::Mask, message);
+            verdict.fail("mask", Criterion::Mask, message);
         }
     }
 }
@@ -160,7 +160,7 @@ pub(super) fn check_values(expected: &[(f64, f64)], found: &[f64], verdict: &mut
             expected.len(),
             found[at]
         );
-        verdict.fail("mask/values", Rule::Values, message);
+        verdict.fail("mask/values", Criterion::Values, message);
     }
 }
 
@@ -175,7 +175,7 @@ pub(super) fn check_counts(
     let shape = [s.batch, s.query_heads, s.queries];
     if array.shape != shape {
         let message = format!("expected shape {shape:?}, found {:?}", array.shape);
-        verdict.fail("nnz", Rule::Shape, message);
+        verdict.fail("nnz", Criterion::Shape, message);
         return;
     }
     let found: Vec<f64> = match &array.numbers {
@@ -197,7 +197,7 @@ pub(super) fn check_counts(
             [row.b, row.h, row.i],
             printable(&found[at].to_string())
         );
-        verdict.fail("nnz", Rule::Counts, message);
+        verdict.fail("nnz", Criterion::Counts, message);
     }
 }
 

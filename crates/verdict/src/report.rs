@@ -16,10 +16,10 @@ use sus_bounds::Statistic;
 ///
 /// # Examples
 /// ```
-/// use sus_verdict::{Finding, Outcome, Rule, Verdict, report};
+/// use sus_verdict::{Finding, Outcome, Criterion, Verdict, report};
 /// let finding = Finding {
 ///     tensor: "dq".into(),
-///     rule: Rule::Zero,
+///     rule: Criterion::Zero,
 ///     outcome: Outcome::Fail,
 ///     message: "all < 1e-9".into(),
 /// };
@@ -63,13 +63,13 @@ const SHOWN: usize = 12;
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::{Case, Judge, report};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&launch).unwrap();
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
 /// let case = Case::new(case.problem.clone(), case.settings.clone());
 /// let verdict = sus_mutants::judge(&case, &recipe).build()?.check(&wrong);
 /// let report = report::Report {
@@ -114,13 +114,10 @@ pub fn text(report: &Report<'_>) -> String {
     for note in &verdict.notes {
         line("note", note);
     }
-    if verdict.borderline > 0 {
+    if verdict.ambiguous > 0 {
         line(
             "note",
-            &format!(
-                "{} mask entries are borderline: either decision is right",
-                verdict.borderline
-            ),
+            &format!("{} mask entries are ambiguous: either decision is right", verdict.ambiguous),
         );
     }
     let failed = verdict.tensors.iter().filter(|t| t.outcome == Outcome::Fail);

@@ -5,34 +5,35 @@
 //! limit holds for finitely many runs, and a right kernel fails with probability at most [`FALSE_ALARM`].
 //! `docs/statistics.md` proves it.
 
+mod battery;
 mod bits;
 mod bugs;
 mod capacity;
 mod counts;
-mod decode;
-mod directions;
 mod entries;
 mod enumeration;
 mod grid;
 mod joint;
+mod mask_recovery;
 mod masks;
 mod model;
 mod pairs;
 mod plan;
+mod projection_vectors;
 mod projections;
 mod runs;
 mod streams;
 mod tails;
-mod tests;
 
 pub use bugs::{Prediction, bugs, bugs_to_text};
-pub(super) use directions::DIGEST;
-pub use directions::{Directions, directions};
 pub use plan::{Plan, plan};
+pub(super) use projection_vectors::DIGEST;
+pub use projection_vectors::{Directions, directions};
 
 use super::candidate::{is_projected, shape_of};
-use super::{Finding, Outcome, Rule, Verdict};
-use decode::{Decoder, Residual};
+use super::{Criterion, Finding, Outcome, Verdict};
+use battery::Tests;
+use mask_recovery::{Decoder, Residual};
 use masks::Masks;
 use model::Model;
 use runs::{Projected, Runs};
@@ -43,7 +44,6 @@ use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
-use tests::Tests;
 
 /// The share of false alarms of all tests of one invocation.
 ///
@@ -53,11 +53,11 @@ use tests::Tests;
 /// // A right kernel that is judged every second for a year fails with a probability of some percent.
 /// assert!((0.01..0.05).contains(&(FALSE_ALARM * 365.0 * 86_400.0)));
 /// ```
-pub const FALSE_ALARM: f64 = tests::FALSE_ALARM;
+pub const FALSE_ALARM: f64 = battery::FALSE_ALARM;
 
 /// What runs are judged by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Question<'a> {
+pub(super) struct StatisticalInput<'a> {
     pub problem: &'a Problem<f64>,
     /// The problem before any rounding of its inputs: what the directions are made of.
     pub stored: &'a Problem<f64>,
@@ -77,7 +77,7 @@ const SHOWN: usize = 8;
 
 /// Judges the runs of a candidate.
 pub(super) fn check(
-    question: &Question<'_>,
+    question: &StatisticalInput<'_>,
     count: usize,
     file: &TensorFile,
     verdict: &mut Verdict,
@@ -96,11 +96,11 @@ pub(super) fn check(
         return Ok(());
     }
     if let Some(places) = outside(&model, &runs) {
-        verdict.fail("gradients", Rule::Bound, places);
+        verdict.fail("gradients", Criterion::Bound, places);
     }
     let with_bias = !runs.gradients[3].is_empty();
     let Some(decoder) = Decoder::new(&model, with_bias, runs.masks.is_some()) else {
-        verdict.notes.push("the masks are not told by the gradients".into());
+        verdict.notes.push("the masks are not recovered by the gradients".into());
         let directions = directions(question.stored, question.draw)?;
         let projected = projections::project(&directions, &runs);
         by_projections(&model, &directions, &projected, runs.counts.as_deref(), verdict);
@@ -115,7 +115,7 @@ pub(super) fn check(
 
 /// Judges the projections of runs.
 fn check_projected(
-    question: &Question<'_>,
+    question: &StatisticalInput<'_>,
     count: usize,
     file: &TensorFile,
     verdict: &mut Verdict,
@@ -153,14 +153,19 @@ fn in_doubt(model: &Model<'_>, runs: usize, verdict: &mut Verdict) -> bool {
 fn inconclusive(message: &str, verdict: &mut Verdict) {
     verdict.find(Finding {
         tensor: "runs".into(),
-        rule: Rule::Unjudged,
+        rule: Criterion::Unjudged,
         outcome: Outcome::Inconclusive,
         message: message.into(),
     });
 }
 
 /// `o`, `lse` and `dsink` do not depend on the mask: every run has the same truth.
-fn exact_results(question: &Question<'_>, count: usize, file: &TensorFile, verdict: &mut Verdict) {
+fn exact_results(
+    question: &StatisticalInput<'_>,
+    count: usize,
+    file: &TensorFile,
+    verdict: &mut Verdict,
+) {
     let none = sus_bounds::Bound::default();
     let bounds = question.bounds;
     let dsink = question.truth.dsink.as_deref().unwrap_or(&[]);
@@ -189,7 +194,7 @@ fn exact_results(question: &Question<'_>, count: usize, file: &TensorFile, verdi
         let length = truth.len().max(1);
         let wrong = |&at: &usize| {
             let n = at % length;
-            (data[at] - truth[n]).abs() > bound.worst[n]
+            (data[at] - truth[n]).abs() > bound.worst_case[n]
         };
         let wrong: Vec<usize> = (0..data.len()).filter(wrong).collect();
         if let Some(&at) = wrong.first() {
@@ -200,7 +205,7 @@ fn exact_results(question: &Question<'_>, count: usize, file: &TensorFile, verdi
                 data[at],
                 truth[at % length]
             );
-            verdict.fail(name, Rule::Bound, message);
+            verdict.fail(name, Criterion::Bound, message);
         }
     }
 }
@@ -242,14 +247,14 @@ fn by_masks(
     verdict.notes.push(format!(
         "the mask of each of the {} runs was {}: {undecided} undecided entries",
         runs.count,
-        if runs.masks.is_some() { "given" } else { "told by its gradients" }
+        if runs.masks.is_some() { "given" } else { "recovered by its gradients" }
     ));
     for (Residual { run, tensor, index, found, expected, ratio }, count) in &decoded.wrong {
         let message = format!(
             "no mask explains {count} of {} runs; the worst, run {run}, flat index {index}: found {found:e}, expected {expected:e} ({ratio:.3e} of its bound)",
             runs.count
         );
-        verdict.fail(GRADIENTS[*tensor], Rule::Bound, message);
+        verdict.fail(GRADIENTS[*tensor], Criterion::Bound, message);
     }
     if let Some((count, unknown, found)) = decoded.unsupported {
         let row = model.rows[unknown.row].row;
@@ -259,7 +264,7 @@ fn by_masks(
             [row.b, row.h, row.i, j],
             unknown.kept
         );
-        verdict.fail("mask", Rule::Values, message);
+        verdict.fail("mask", Criterion::Values, message);
     }
     let masks = Masks::new(model, decoder, &decoded, runs.count);
     if let Some(counts) = &runs.counts {
@@ -286,7 +291,7 @@ fn check_counts(masks: &Masks<'_>, counts: &[f64], verdict: &mut Verdict) {
                     [at.b, at.h, at.i],
                     always + drawn
                 );
-                verdict.fail("nnz", Rule::Counts, message);
+                verdict.fail("nnz", Criterion::Counts, message);
                 return;
             }
         }
@@ -327,7 +332,7 @@ fn report(tests: &Tests, verdict: &mut Verdict) {
             test.log_p / std::f64::consts::LN_10,
             tests.level(test.kind) / std::f64::consts::LN_10
         );
-        verdict.fail("law", Rule::Law, message);
+        verdict.fail("law", Criterion::Law, message);
     }
     if failed.len() > SHOWN {
         verdict.notes.push(format!("{} tests of the law failed", failed.len()));

@@ -1,21 +1,21 @@
 //! The mean, the slope and the root mean square of a tensor's errors, by row, by head and as a whole.
 
 use super::elements::Expected;
-use super::{Rule, Verdict};
+use super::{Criterion, Verdict};
 use sus_bounds::{Along, Limits, SetLimits, Statistic, WithO};
 
 /// One statistic of a tensor, against its limits.
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::{Case, Judge};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
 /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-/// let verdict = judge.check(&gallery::plain_kernel(&launch, None));
+/// let verdict = judge.check(&gallery::unfused_kernel(&config, None));
 /// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
 /// assert_eq!(dq.statistics.len(), 3);
 /// assert!(dq.statistics.iter().all(|of| of.all.ratio() <= 1.0 && of.row.1.ratio() <= 1.0));
@@ -68,14 +68,14 @@ impl SetResult {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, Launch, arithmetic::Arithmetic};
+/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::{Case, Judge};
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("flash-bf16").unwrap();
-/// let launch = Launch::new(&case.problem, Arithmetic::of(&recipe), None);
+/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
 /// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-/// let directions = judge.check(&gallery::right_kernel(&launch)).directions;
+/// let directions = judge.check(&gallery::control_kernel(&config)).directions;
 /// assert!(!directions.is_empty() && directions.iter().all(|along| along.sum.ratio() <= 1.0));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -123,7 +123,7 @@ pub(super) fn judge_directions(
             let message = format!(
                 "errors along {bug}: found {found:.3e}, limit {limit:.3e}, the bug itself {expected:.3e}"
             );
-            verdict.fail("gradients", Rule::Direction, message);
+            verdict.fail("gradients", Criterion::Direction, message);
         }
     }
 }
@@ -245,9 +245,9 @@ fn one(
 
 fn report(name: &str, result: &StatisticResult, verdict: &mut Verdict) {
     let (rule, what) = match result.statistic {
-        Statistic::Mean => (Rule::Mean, "mean of error / scale"),
-        Statistic::Slope => (Rule::Slope, "slope of the error on the truth"),
-        Statistic::Rms => (Rule::Rms, "root mean square of error / scale"),
+        Statistic::Mean => (Criterion::Mean, "mean of error / scale"),
+        Statistic::Slope => (Criterion::Slope, "slope of the error on the truth"),
+        Statistic::Rms => (Criterion::Rms, "root mean square of error / scale"),
     };
     let sets = [
         ("the tensor".to_owned(), result.all),

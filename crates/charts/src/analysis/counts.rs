@@ -8,8 +8,8 @@ use sus_reference::backward::DenseWeights;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
-use sus_reference::sus::moments::RowLaw;
-use sus_reference::sus::moments::count::CountLaw;
+use sus_reference::sus::moments::RowDistribution;
+use sus_reference::sus::moments::count::CountDistribution;
 use sus_reference::sus::sampler::{bernoulli, row_uniform, systematic};
 use sus_reference::sus::uniform::Grid;
 use sus_reference::sus::{Budget, Layout, Rule, Sampler, UniformBits, Uniforms};
@@ -34,7 +34,7 @@ pub(super) fn plot(
     let w = |row: Row| -> Vec<f64> {
         problem.mask().visible(row.i).map(|j| weights.at(row, j).w).collect()
     };
-    let law = |row: Row, sampler| RowLaw::new(sampler, c.get(), w(row).into_iter());
+    let law = |row: Row, sampler| RowDistribution::new(sampler, c.get(), w(row).into_iter());
     let variances: Vec<f64> = (0..sizes.query_heads * sizes.queries)
         .into_par_iter()
         .map(|at| law(problem.row(at), Sampler::Bernoulli).count_variance())
@@ -66,7 +66,7 @@ pub(super) fn plot(
         };
         let drawn: Vec<usize> =
             (0..DRAWS).into_par_iter().map(draw).collect::<Result<Vec<_>, Error>>()?;
-        series.extend(law_and_draws(&law.count_law(), &drawn, sampler, n));
+        series.extend(law_and_draws(&law.count_distribution(), &drawn, sampler, n));
     }
     let points = || series.iter().flat_map(|series| &series.points);
     let (low, high) =
@@ -87,7 +87,12 @@ pub(super) fn plot(
 }
 
 /// The draws as bars and the law as points.
-fn law_and_draws(law: &CountLaw<f64>, drawn: &[usize], sampler: Sampler, n: usize) -> [Series; 2] {
+fn law_and_draws(
+    law: &CountDistribution<f64>,
+    drawn: &[usize],
+    sampler: Sampler,
+    n: usize,
+) -> [Series; 2] {
     let most = drawn.iter().copied().max().unwrap_or(0);
     let mut histogram = vec![0_u32; most + 1];
     for &count in drawn {

@@ -1,8 +1,8 @@
 //! What the sparse backward pass does by keys: the entries in their order, then two passes over them.
 
 use super::{Entry, KEYS, sum_up};
-use crate::lanes::Real;
 use crate::product_rows::{OnRows, Rows, add_rows, ask_for};
+use crate::simd::Real;
 use pulp::Simd;
 
 /// How many entries ahead the entries themselves are asked for.

@@ -1,9 +1,9 @@
 //! The two passes over rows of the sparse backward pass.
 
 use super::{Entry, KEYS, Shared, sum_up};
-use crate::lanes::Real;
 use crate::product_rows::{Held, OnRows, Rows, add_rows, ask_for};
 use crate::scores::{LANES, RowTerms, kept_weights_and_slopes};
+use crate::simd::Real;
 use pulp::Simd;
 use std::array::from_fn;
 use std::ops::Range;

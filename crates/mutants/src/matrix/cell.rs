@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
-use sus_verdict::{Outcome, Rule};
+use sus_verdict::{Criterion, Outcome};
 
 /// What became of a kernel.
 ///
@@ -11,7 +11,7 @@ use sus_verdict::{Outcome, Rule};
 /// ```
 /// use sus_corpus as cases;
 /// use sus_mutants::{kernels, matrix::Matrix, named};
-/// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+/// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
 /// let kernels = right.chain(named("delta_missing")).collect();
 /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
 /// use sus_verdict::Outcome;
@@ -24,7 +24,7 @@ pub struct Cell {
     /// Our verdict.
     pub outcome: Outcome,
     /// The first of the rules that led to it.
-    pub rule: Option<Rule>,
+    pub rule: Option<Criterion>,
     /// The largest `|error| / bound`.
     pub used: f64,
     /// It changes some output by more than twice what the right kernels err there.
@@ -37,9 +37,9 @@ pub struct Cell {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::matrix::{Outputs, RightErrors};
+/// use sus_mutants::matrix::{Outputs, ControlErrors};
 /// let outputs = |x| Outputs([("dq", vec![x])].into());
-/// assert!(RightErrors::default().shows(&outputs(1.5), &outputs(1.0)));
+/// assert!(ControlErrors::default().shows(&outputs(1.5), &outputs(1.0)));
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outputs(pub BTreeMap<&'static str, Vec<f64>>);
@@ -72,14 +72,14 @@ impl Outputs {
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::matrix::{Outputs, RightErrors};
+/// use sus_mutants::matrix::{Outputs, ControlErrors};
 /// let outputs = |x| Outputs([("dq", vec![x])].into());
-/// let mut right = RightErrors::default();
+/// let mut right = ControlErrors::default();
 /// right.include(&outputs(1.25), &outputs(1.0));
-/// assert_ne!(right, RightErrors::default());
+/// assert_ne!(right, ControlErrors::default());
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct RightErrors(BTreeMap<&'static str, [f64; 2]>);
+pub struct ControlErrors(BTreeMap<&'static str, [f64; 2]>);
 
 /// The largest difference of two outputs and the norm of all; infinite if a NaN meets a number.
 fn distance(a: &[f64], b: &[f64]) -> [f64; 2] {
@@ -93,14 +93,14 @@ fn distance(a: &[f64], b: &[f64]) -> [f64; 2] {
     [largest, libm::sqrt(squares)]
 }
 
-impl RightErrors {
+impl ControlErrors {
     /// Counts in one right kernel.
     ///
     /// # Examples
     /// ```
-    /// use sus_mutants::matrix::{Outputs, RightErrors};
+    /// use sus_mutants::matrix::{Outputs, ControlErrors};
     /// let outputs = |x| Outputs([("dq", vec![x])].into());
-    /// let mut right = RightErrors::default();
+    /// let mut right = ControlErrors::default();
     /// right.include(&outputs(1.25), &outputs(1.0));
     /// let before = right.clone();
     /// right.include(&outputs(1.125), &outputs(1.0)); // a smaller error
@@ -118,9 +118,9 @@ impl RightErrors {
     ///
     /// # Examples
     /// ```
-    /// use sus_mutants::matrix::{Outputs, RightErrors};
+    /// use sus_mutants::matrix::{Outputs, ControlErrors};
     /// let outputs = |x| Outputs([("dq", vec![x])].into());
-    /// let mut right = RightErrors::default();
+    /// let mut right = ControlErrors::default();
     /// right.include(&outputs(1.25), &outputs(1.0));
     /// assert!(right.shows(&outputs(1.75), &outputs(1.0)));
     /// assert!(!right.shows(&outputs(1.5), &outputs(1.0))); // twice as much, not more

@@ -3,7 +3,7 @@
 use super::Matrix;
 use super::cell::Cell;
 use super::tally::{Says, Survivor, Tally};
-use crate::rivals::RIVALS;
+use crate::baseline_tolerances::BASELINE_TOLERANCES;
 use crate::{cases, catalogue, kernels};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -16,7 +16,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// assert!(matrix.markdown().contains("| **sus-oracle** | 0 of 1 | 0 of 1 | 0 of "));
@@ -25,7 +25,7 @@ impl Matrix {
     #[must_use]
     pub fn markdown(&self) -> String {
         let ours = self.ours();
-        let right = kernels().iter().filter(|kernel| !kernel.wrong).count();
+        let right = kernels().iter().filter(|kernel| !kernel.is_mutant).count();
         let mut text = format!(
             "# The kill matrix\n\n\
              Made by `sus-oracle selftest --matrix`; `tests/kill_matrix.rs` makes it again and compares. [The gallery](gallery.md) says what\n\
@@ -49,7 +49,7 @@ impl Matrix {
             );
         };
         row("**sus-oracle**", ours, "a derived bound for every element");
-        for (at, rival) in RIVALS.iter().enumerate() {
+        for (at, rival) in BASELINE_TOLERANCES.iter().enumerate() {
             let tally = self.tally(&|cell| cell.rivals[at]);
             let rule = format!("{}; {}", rival.rule, rival.source).replace('|', "\\|");
             row(rival.name, tally, &rule);
@@ -103,13 +103,13 @@ impl Matrix {
     /// One line for each wrong kernel: how many of its runs each rule passes.
     fn write_kernels(&self, text: &mut String) {
         text.push_str("\n## Kernels\n\nRuns that show, and how many of them each rule passes: `.` none, `-` not judged.\n\n| kernel | shows | ours |");
-        for rival in RIVALS {
+        for rival in BASELINE_TOLERANCES {
             let _ = write!(text, " {} |", rival.name);
         }
         text.push_str("\n|---|---|---|");
-        text.push_str(&"---|".repeat(RIVALS.len()));
+        text.push_str(&"---|".repeat(BASELINE_TOLERANCES.len()));
         text.push('\n');
-        for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+        for kernel in kernels().into_iter().filter(|kernel| kernel.is_mutant) {
             let shown: Vec<&Cell> =
                 self.row(kernel).map(|(_, cell)| cell).filter(|cell| cell.visible).collect();
             let count = |says: Says<'_>| {
@@ -127,7 +127,7 @@ impl Matrix {
                 shown.len(),
                 count(&|cell| Some(cell.outcome == Outcome::Pass))
             );
-            for at in 0..RIVALS.len() {
+            for at in 0..BASELINE_TOLERANCES.len() {
                 let _ = write!(text, " {} |", count(&|cell| cell.rivals[at]));
             }
             text.push('\n');
@@ -140,7 +140,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// assert!(matrix.gallery_markdown().contains("`delta_missing`"));
@@ -155,7 +155,7 @@ impl Matrix {
              which rules catch which.\n\n## Wrong kernels\n\n\
              | kernel | family | what is wrong | outputs | seen in | shows on |\n|---|---|---|---|---|---|\n",
         );
-        for kernel in kernels().into_iter().filter(|kernel| kernel.wrong) {
+        for kernel in kernels().into_iter().filter(|kernel| kernel.is_mutant) {
             let cases = self.shows_on(kernel);
             let shown = match cases.len() {
                 0 => catalogue::equivalent(kernel.name).unwrap_or("nowhere").to_owned(),
@@ -173,7 +173,7 @@ impl Matrix {
             );
         }
         text.push_str("\n## Right kernels\n\n| kernel | what it does |\n|---|---|\n");
-        for kernel in kernels().into_iter().filter(|kernel| !kernel.wrong) {
+        for kernel in kernels().into_iter().filter(|kernel| !kernel.is_mutant) {
             let _ = writeln!(text, "| `{}` | {} |", kernel.name, kernel.what);
         }
         text.push_str(
@@ -217,7 +217,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// assert_eq!(matrix.json()["rules"][0]["wrong_judged"], 1);
@@ -231,7 +231,7 @@ impl Matrix {
                 "right_rejected": t.rejected, "kernels": t.kernels, "never_caught": t.never_caught,
             })
         };
-        let rivals = RIVALS
+        let rivals = BASELINE_TOLERANCES
             .iter()
             .enumerate()
             .map(|(at, rival)| tally(rival.name, self.tally(&|cell| cell.rivals[at])));

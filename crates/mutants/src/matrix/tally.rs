@@ -11,7 +11,7 @@ use sus_verdict::Outcome;
 /// ```
 /// use sus_corpus as cases;
 /// use sus_mutants::{kernels, matrix::Matrix, named};
-/// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+/// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
 /// let kernels = right.chain(named("delta_missing")).collect();
 /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
 /// let ours = matrix.ours();
@@ -84,11 +84,11 @@ impl Matrix {
         for &kernel in &self.kernels {
             let runs: Vec<bool> = self
                 .row(kernel)
-                .filter(|(_, cell)| !kernel.wrong || cell.visible)
+                .filter(|(_, cell)| !kernel.is_mutant || cell.visible)
                 .filter_map(|(_, cell)| says(cell))
                 .collect();
             let passed = runs.iter().filter(|&&passes| passes).count();
-            if kernel.wrong {
+            if kernel.is_mutant {
                 tally.judged += runs.len();
                 tally.passed += passed;
                 tally.kernels += usize::from(!runs.is_empty());
@@ -107,7 +107,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// let ours = matrix.ours();
@@ -129,7 +129,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// assert!(matrix.refusals().is_empty());
@@ -139,7 +139,8 @@ impl Matrix {
     pub fn refusals(&self) -> Vec<String> {
         let mut refusals = Vec::new();
         for column in &self.columns {
-            let cells = self.kernels.iter().zip(&column.cells).filter(|(kernel, _)| !kernel.wrong);
+            let cells =
+                self.kernels.iter().zip(&column.cells).filter(|(kernel, _)| !kernel.is_mutant);
             let refused =
                 |cell: &Cell| matches!(cell.outcome, Outcome::Refused | Outcome::Inconclusive);
             if cells.filter_map(|(_, cell)| cell.as_ref()).any(refused) {
@@ -155,7 +156,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// assert!(matrix.mistakes().is_empty());
@@ -164,7 +165,7 @@ impl Matrix {
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
-        for &kernel in self.kernels.iter().filter(|kernel| !kernel.wrong) {
+        for &kernel in self.kernels.iter().filter(|kernel| !kernel.is_mutant) {
             for (column, _) in self.row(kernel).filter(|(_, cell)| cell.outcome == Outcome::Fail) {
                 mistakes
                     .push(format!("{} on {} at {} fails", kernel.name, column.case, column.recipe));
@@ -194,7 +195,7 @@ impl Matrix {
     #[must_use]
     pub fn survivors(&self) -> Vec<Survivor> {
         let mut survivors = Vec::new();
-        for &kernel in self.kernels.iter().filter(|kernel| kernel.wrong) {
+        for &kernel in self.kernels.iter().filter(|kernel| kernel.is_mutant) {
             for recipe in self.recipes() {
                 let shows =
                     |(column, cell): &(&Column, &Cell)| column.recipe == recipe && cell.visible;
@@ -222,7 +223,7 @@ impl Matrix {
     /// ```
     #[must_use]
     pub fn tightness(&self, recipe: &str) -> Option<(f64, &'static str, &'static str)> {
-        let right = self.kernels.iter().filter(|kernel| !kernel.wrong);
+        let right = self.kernels.iter().filter(|kernel| !kernel.is_mutant);
         let used = right.flat_map(|kernel| {
             let cells = self.row(kernel).filter(|(column, _)| column.recipe == recipe);
             cells.map(|(column, cell)| (cell.used, kernel.name, column.case)).collect::<Vec<_>>()
@@ -247,7 +248,7 @@ impl Matrix {
     /// ```
     /// use sus_corpus as cases;
     /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.wrong);
+    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
     /// let kernels = right.chain(named("delta_missing")).collect();
     /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
     /// assert_eq!(matrix.shows_on(named("delta_missing").unwrap()), ["primes"]);
@@ -269,8 +270,8 @@ impl Matrix {
 mod tests {
     use super::*;
     use crate::arithmetic::{Arithmetic, Format};
-    use crate::{Launch, cases, named, right_kernel};
-    use sus_bounds::{Mode, Question, Recipe, Stage, Truth, bounds};
+    use crate::{RunConfig, cases, control_kernel, named};
+    use sus_bounds::{BoundsInput, Mode, Recipe, Stage, Truth, bounds};
     use sus_files::TensorFile;
     use sus_files::tensor_file::Numbers;
 
@@ -287,9 +288,9 @@ mod tests {
         let [(kernel, recipe, case)] = PASSED;
         let recipe = Recipe::built_in(recipe).unwrap();
         let problem = cases::named(case).unwrap().problem;
-        let launch = Launch::new(&problem, Arithmetic::of(&recipe), None);
+        let config = RunConfig::new(&problem, Arithmetic::of(&recipe), None);
         let (passed, right) =
-            ((named(kernel).unwrap().run)(&launch).unwrap(), right_kernel(&launch));
+            ((named(kernel).unwrap().run)(&config).unwrap(), control_kernel(&config));
         let different: Vec<_> = ["o", "lse", "dq", "dk", "dv"]
             .into_iter()
             .flat_map(|name| (0..floats(&right, name).len()).map(move |at| (name, at)))
@@ -299,18 +300,18 @@ mod tests {
 
         let truth = Truth::exact(&problem).unwrap();
         let gradients = truth.gradients(None);
-        let bound = bounds(&Question {
+        let bound = bounds(&BoundsInput {
             problem: &problem,
             recipe: &recipe,
             mode: Mode::Exact,
             saved: &truth.saved(),
             sample: None,
-            borderline: None,
+            ambiguous: None,
             gradients: &gradients,
         })
         .dv;
         let exact = gradients.dv.as_slice()[3];
-        let share = |stage: Stage| f64::from(bound.stages[3][stage as usize]) * bound.decides[3];
+        let share = |stage: Stage| f64::from(bound.stages[3][stage as usize]) * bound.threshold[3];
         let may_err = share(Stage::Score) + share(Stage::Lse) + share(Stage::Sum);
         let found = floats(&passed, "dv")[3];
         // Past the middle between what the run and what the other right kernels store.

@@ -22,8 +22,8 @@ pub mod pieces;
 pub mod row;
 
 pub use elementwise::variances;
-pub use functional::{Functional, FunctionalLaw, covariance, functional_law};
-pub use row::{RowLaw, Traces};
+pub use functional::{Functional, FunctionalDistribution, covariance, functional_distribution};
+pub use row::{RowDistribution, Traces};
 
 use super::rule::{Budget, Rule};
 use super::sampler::Sampler;
@@ -40,10 +40,10 @@ use rayon::prelude::*;
 /// # Examples
 /// ```
 /// use num_rational::Ratio;
-/// use sus_reference::sus::{Sampler, moments::{Field, RowLaw}};
+/// use sus_reference::sus::{Sampler, moments::{Field, RowDistribution}};
 /// /// The standard error of a kept weight, squared, over the weight squared.
 /// fn relative_variance<T: Field>(lambda: T, w: T) -> T {
-///     RowLaw::new(Sampler::Bernoulli, lambda, [w].into_iter()).variance(0) / (w * w)
+///     RowDistribution::new(Sampler::Bernoulli, lambda, [w].into_iter()).variance(0) / (w * w)
 /// }
 /// let third = Ratio::new(1_i128, 3);
 /// assert_eq!(relative_variance(Ratio::from(2), third), Ratio::new(1, 2)); // (1 - q) / q with q = 2/3, exactly
@@ -182,9 +182,9 @@ impl<T: Field, W: Weights<T>> Law<'_, T, W> {
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn row(&self, row: Row) -> RowLaw<T> {
+    pub fn row(&self, row: Row) -> RowDistribution<T> {
         let lambda = self.lambda[self.problem.row_number(row)];
-        RowLaw::new(self.sampler, lambda, self.entries(row).iter().map(|entry| entry.w))
+        RowDistribution::new(self.sampler, lambda, self.entries(row).iter().map(|entry| entry.w))
     }
 
     /// Variances of each gradient summed over its elements, and the count of kept entries, over all rows.
@@ -215,7 +215,7 @@ impl<T: Field, W: Weights<T>> Law<'_, T, W> {
                     entries.clear();
                     let delta = self.delta[at];
                     entries_into(self.problem, &self.weights, delta, row, &mut entries);
-                    let law = RowLaw::new(
+                    let law = RowDistribution::new(
                         self.sampler,
                         self.lambda[at],
                         entries.iter().map(|entry| entry.w),

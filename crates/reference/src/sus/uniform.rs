@@ -26,7 +26,7 @@ mod philox;
 mod row;
 mod threefry;
 
-pub use decision::{Forced, forced, keep32, keep64, margin};
+pub use decision::{ForcedDecision, forced_decision, keep32, keep64, margin};
 pub use layout::{Grid, Layout};
 pub use philox::{philox4x32, philox4x32_10};
 pub use threefry::threefry2x32;

@@ -66,7 +66,7 @@ impl<'a> JudgeBuilder<'a> {
             reference,
             known_bugs,
             draw,
-            words_known: case.names_the_words(),
+            seed_known: case.has_seed(),
             exact,
             problem,
         })

@@ -1,13 +1,13 @@
 //! The truth of a case for one forward pass and one mask, and what a right kernel may err from it.
 
 use crate::KnownBugs;
-use crate::forced::{Deciding, ForcedMask};
+use crate::mask_constraints::{Deciding, MaskConstraints};
 use crate::statistics::along_sum;
 use sus_bounds::{
-    AllLimits, Bound, Bounds, Direction, LARGEST_HEAD, Mode, OfRows, Progress, Question, Ranges,
+    AllLimits, Bound, Bounds, BoundsInput, Direction, LARGEST_HEAD, Mode, OfRows, Progress, Ranges,
     Recipe, RowErrors, Truth, bounds_of, has_ranges, limits, ranges, rows_of,
 };
-use sus_fast::OwnError;
+use sus_fast::ReferenceErrorBounds;
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
@@ -43,7 +43,7 @@ pub(super) struct Judged {
 #[derive(Debug, Clone)]
 pub(super) struct DrawnMask {
     pub(super) sample: Sample,
-    pub(super) forced: ForcedMask,
+    pub(super) constraints: MaskConstraints,
     /// The errors of the rows, without their entries, whatever the mask.
     pub(super) rows: Vec<RowErrors>,
 }
@@ -51,9 +51,9 @@ pub(super) struct DrawnMask {
 impl Judged {
     /// Bounds and limits, about a truth that errs itself by `own`.
     pub(super) fn new(
-        question: &Question<'_>,
+        question: &BoundsInput<'_>,
         (rows, of_rows): (&[RowErrors], OfRows),
-        own: Option<&OwnError>,
+        own: Option<&ReferenceErrorBounds>,
         directions: &[Direction],
         progress: &dyn Progress,
     ) -> Self {
@@ -70,14 +70,14 @@ impl Judged {
 
     /// With the directions of a case, but for those along which the plainest right kernel errs much.
     fn of_case(
-        question: &Question<'_>,
+        question: &BoundsInput<'_>,
         rows: (&[RowErrors], OfRows),
-        own: Option<&OwnError>,
+        own: Option<&ReferenceErrorBounds>,
         draw: Option<&Draw>,
         known_bugs: Option<&dyn KnownBugs>,
         progress: &dyn Progress,
     ) -> Self {
-        let Question { problem, recipe, .. } = *question;
+        let BoundsInput { problem, recipe, .. } = *question;
         let directions = known_bugs.map(|bugs| bugs.directions(problem, draw, recipe));
         let directions = directions.unwrap_or_default();
         let mut judged = Judged::new(question, rows, own, &directions, progress);
@@ -149,16 +149,16 @@ impl Expectation {
             (Some(draw), None) => Some(sample(problem, &saved, draw)?),
             (_, drawn) => drawn,
         };
-        let own = truth.own_error(drawn.as_ref());
+        let own = truth.reference_error_bounds(drawn.as_ref());
         let own_lse = own.as_ref().map(|own| own.saved.lse.as_slice().to_vec());
         let gradients = truth.gradients(drawn.as_ref());
-        let question = Question {
+        let question = BoundsInput {
             problem,
             recipe,
             mode,
             saved: &saved,
             sample: drawn.as_ref(),
-            borderline: None,
+            ambiguous: None,
             gradients: &gradients,
         };
         let deciding = match (draw, &drawn) {
@@ -169,12 +169,12 @@ impl Expectation {
         };
         let decide = |row, errors: &_| deciding.as_ref().map(|deciding| deciding.row(row, errors));
         let (rows, of_rows, decided) = rows_of(&question, progress, decide);
-        let forced = ForcedMask::of_rows(decided.into_iter().flatten().collect());
-        let borderline = deciding.is_some().then_some(forced.either.as_slice());
-        let question = Question { borderline, ..question };
+        let constraints = MaskConstraints::of_rows(decided.into_iter().flatten().collect());
+        let ambiguous = deciding.is_some().then_some(constraints.ambiguous.as_slice());
+        let question = BoundsInput { ambiguous, ..question };
         let judged =
             Judged::of_case(&question, (&rows, of_rows), own.as_ref(), draw, known_bugs, progress);
-        let mask = drawn.map(|sample| DrawnMask { sample, forced, rows });
+        let mask = drawn.map(|sample| DrawnMask { sample, constraints, rows });
         Ok(Expectation { truth, saved, mask, judged, own_lse })
     }
 

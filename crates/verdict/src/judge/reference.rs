@@ -1,7 +1,7 @@
 //! By what the truth of a case is computed.
 
 use sus_bounds::{Format, Recipe, Truth};
-use sus_fast::has_own_error;
+use sus_fast::has_reference_error_bounds;
 use sus_reference::error::Error;
 use sus_reference::evaluation::visible_count;
 use sus_reference::forward::Saved;
@@ -41,7 +41,7 @@ pub const LARGE: u64 = 1 << 27;
 
 impl Reference {
     /// Whether the truth is computed by blocks: the recipe's arithmetic is that of 32 bits or fewer, beside which the error of `f64`
-    /// is next to nothing, and that error [has a bound](has_own_error).
+    /// is next to nothing, and that error [has a bound](has_reference_error_bounds).
     ///
     /// # Examples
     /// ```
@@ -62,7 +62,7 @@ impl Reference {
             Reference::BlockedF64 => true,
         };
         let coarse = recipe.accumulator.precision() <= Format::F32.precision();
-        asked && coarse && has_own_error(problem)
+        asked && coarse && has_reference_error_bounds(problem)
     }
 
     /// The stage in which the truth is computed.

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json as value};
 ///
 /// # Examples
 /// ```
-/// use sus_verdict::{Finding, Outcome, Rule, Verdict, report};
+/// use sus_verdict::{Finding, Outcome, Criterion, Verdict, report};
 /// let finding = Finding {
 ///     tensor: "dq".into(),
-///     rule: Rule::Zero,
+///     rule: Criterion::Zero,
 ///     outcome: Outcome::Fail,
 ///     message: "all < 1e-9".into(),
 /// };
@@ -62,7 +62,7 @@ pub fn json(report: &Report<'_>) -> String {
         "pass": report.pass,
         "command": report.command,
         "diagnosis": report.diagnosis,
-        "borderline_mask_entries": verdict.borderline,
+        "borderline_mask_entries": verdict.ambiguous,
         "tensors": tensors,
         "directions": directions,
         "findings": findings,

@@ -8,10 +8,10 @@ use std::fmt::Write;
 ///
 /// # Examples
 /// ```
-/// use sus_verdict::{Finding, Outcome, Rule, Verdict, report};
+/// use sus_verdict::{Finding, Outcome, Criterion, Verdict, report};
 /// let finding = Finding {
 ///     tensor: "dq".into(),
-///     rule: Rule::Zero,
+///     rule: Criterion::Zero,
 ///     outcome: Outcome::Fail,
 ///     message: "all < 1e-9".into(),
 /// };

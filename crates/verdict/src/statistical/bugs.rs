@@ -3,19 +3,19 @@
 //! A test's p-value falls as its statistic grows. Under a bug the statistic has a mean and a standard deviation that are
 //! known too; a number of runs is enough if the test still fails four of those below the mean.
 
-use super::decode::{Decoded, Decoder};
+use super::battery::{ALPHA_SHARES, AlphaClass, FALSE_ALARM};
 use super::grid::{cut, middle, neighbours, raised, rounded};
+use super::mask_recovery::{Decoded, Decoder};
 use super::masks::Masks;
 use super::model::Model;
 use super::pairs::{families, pair_atoms};
-use super::tails::{Atom, Tally};
-use super::tests::{FALSE_ALARM, Kind, SHARES};
+use super::tails::{BoundedVariable, IndependentSum};
 use std::collections::BTreeMap;
 use sus_bounds::Recipe;
 use sus_reference::error::Error;
 use sus_reference::forward::forward;
 use sus_reference::problem::Problem;
-use sus_reference::sus::moments::RowLaw;
+use sus_reference::sus::moments::RowDistribution;
 use sus_reference::sus::{Draw, Sampler};
 
 /// A bug, and the runs that it needs.
@@ -119,21 +119,21 @@ const BUGS: &[(&str, &str, Effect)] = &[
 ];
 
 /// At most so many tests of each kind are made of a problem with `n` undecided entries.
-fn level(kind: Kind, n: usize) -> f64 {
+fn level(kind: AlphaClass, n: usize) -> f64 {
     let count = match kind {
-        Kind::Main => 2.0,
-        Kind::First => 64.0,
-        Kind::Aimed => 1024.0,
-        Kind::Single => 1e5 + 10.0 * (n * n) as f64,
+        AlphaClass::Main => 2.0,
+        AlphaClass::First => 64.0,
+        AlphaClass::Aimed => 1024.0,
+        AlphaClass::Single => 1e5 + 10.0 * (n * n) as f64,
     };
-    libm::log(FALSE_ALARM * SHARES[kind as usize] / count)
+    libm::log(FALSE_ALARM * ALPHA_SHARES[kind as usize] / count)
 }
 
 /// The largest deviation of a statistic from what a bug makes of it that is reckoned with, in standard deviations.
 const MARGIN: f64 = 4.0;
 
 /// The smallest number of runs at which a statistic of this law in one run fails, if a bug gives it this mean and variance.
-fn runs_for(tally: &Tally<'_>, mean: f64, variance: f64, level: f64) -> Option<usize> {
+fn runs_for(tally: &IndependentSum<'_>, mean: f64, variance: f64, level: f64) -> Option<usize> {
     let fails = |runs: usize| {
         let n = runs as f64;
         let least = n * mean.abs() - MARGIN * libm::sqrt(n * variance);
@@ -167,8 +167,8 @@ fn largest_power(right: &[f64], wrong: &[f64], runs: f64, level: f64) -> f64 {
     // What is never or always kept under the wrong law has no variance there.
     let varies = with().filter(|(_, p)| **p > 0.0 && **p < 1.0);
     let ratio = |p: f64, q: f64| libm::log(p / q) - libm::log((1.0 - p) / (1.0 - q));
-    let atoms = varies.map(|(&q, &p)| Atom::entry(p, ratio(p, q), 0.0)).collect();
-    let (tally, mean) = (Tally::of(atoms, runs), divergence * runs);
+    let atoms = varies.map(|(&q, &p)| BoundedVariable::entry(p, ratio(p, q), 0.0)).collect();
+    let (tally, mean) = (IndependentSum::of(atoms, runs), divergence * runs);
     let of = |tau: f64| {
         let above = tau - mean;
         let beyond = if above > 0.0 { tally.log_tail_one_sided(above) } else { 0.0 };
@@ -266,7 +266,7 @@ impl Masks<'_> {
             }
             Effect::Shared(word) => self.predict_shared(*word),
             Effect::Constant => {
-                let level = level(Kind::Aimed, self.q.len());
+                let level = level(AlphaClass::Aimed, self.q.len());
                 if self.log_equal() < level {
                     return Some((Some(2), "pairs of runs with the same mask".into()));
                 }
@@ -274,7 +274,7 @@ impl Masks<'_> {
                 let pairs: Vec<(usize, usize)> = (0..self.q.len()).map(|at| (at, at)).collect();
                 let least = |&q: &f64| q.min(1.0 - q) * q.min(1.0 - q);
                 let mean = self.q.iter().map(least).sum();
-                let tally = Tally::of(pair_atoms(self, &pairs), 1.0);
+                let tally = IndependentSum::of(pair_atoms(self, &pairs), 1.0);
                 let runs = runs_for(&tally, mean, 0.0, level).map(|n| 2 * n + 2);
                 Some((runs, "entries and themselves, 1 runs later".into()))
             }
@@ -294,7 +294,7 @@ impl Masks<'_> {
             }
             let variance = with().map(|(a, (_, p))| a * a * p * (1.0 - p)).sum();
             let all: Vec<usize> = (0..self.q.len()).collect();
-            let tally = Tally::of(self.atoms(&all, |at| a[at]), 1.0);
+            let tally = IndependentSum::of(self.atoms(&all, |at| a[at]), 1.0);
             let runs = runs_for(&tally, mean, variance, level(kind, self.q.len()));
             if runs.is_some_and(|runs| best.0.is_none_or(|best| runs < best)) {
                 best = (runs, name);
@@ -333,8 +333,8 @@ impl Masks<'_> {
                 continue;
             }
             let variance = groups.values().map(|sum| sum * sum).sum();
-            let tally = Tally::of(pair_atoms(self, &pairs), 1.0);
-            let runs = runs_for(&tally, mean, variance, level(Kind::Aimed, self.q.len()));
+            let tally = IndependentSum::of(pair_atoms(self, &pairs), 1.0);
+            let runs = runs_for(&tally, mean, variance, level(AlphaClass::Aimed, self.q.len()));
             if runs.is_some_and(|n| best.as_ref().and_then(|best| best.0).is_none_or(|m| n < m)) {
                 best = Some((runs, name));
             }
@@ -353,8 +353,9 @@ impl Masks<'_> {
             let right = self.squares(group, 0.0).0;
             let model = &self.model.rows[row];
             let lambda = self.model.lambda[row];
-            let law = RowLaw::new(other, lambda, model.entries.iter().map(|entry| entry.w));
-            let law = law.count_law();
+            let law =
+                RowDistribution::new(other, lambda, model.entries.iter().map(|entry| entry.w));
+            let law = law.count_distribution();
             let all =
                 || law.probability.iter().enumerate().map(|(n, &p)| (p, (law.least + n) as f64));
             let center: f64 = all().map(|(p, n)| p * n).sum();
@@ -365,8 +366,12 @@ impl Masks<'_> {
                 all().map(|(p, n)| p * (square(n) - second) * (square(n) - second)).sum::<f64>();
             atoms.push(right);
         }
-        let runs =
-            runs_for(&Tally::of(atoms, 1.0), mean, variance, level(Kind::Aimed, self.q.len()));
+        let runs = runs_for(
+            &IndependentSum::of(atoms, 1.0),
+            mean,
+            variance,
+            level(AlphaClass::Aimed, self.q.len()),
+        );
         (runs, "how the numbers of kept entries of the rows vary".into())
     }
 }

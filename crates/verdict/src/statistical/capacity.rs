@@ -1,9 +1,9 @@
 //! How many rows and keys have more than so many kept entries: what has room for a number of them, and drops the rest, shows
 //! in the tail of a count long before it shows in its mean or variance.
 
+use super::battery::{AlphaClass, Tests};
 use super::masks::Masks;
-use super::tails::{Atom, Tally};
-use super::tests::{Kind, Tests};
+use super::tails::{BoundedVariable, IndependentSum};
 
 /// Tests how often the counts of rows, and of the keys of a head, reach each number. All entries count, also those always kept.
 pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
@@ -44,7 +44,7 @@ fn reached(masks: &Masks<'_>, tests: &mut Tests, name: &str, groups: &[(usize, V
         }
     }
     let laws: Vec<Vec<f64>> =
-        groups.iter().map(|(_, group)| masks.count_law(group).probability).collect();
+        groups.iter().map(|(_, group)| masks.count_distribution(group).probability).collect();
     for number in 1..=most {
         let found: f64 = found[number..].iter().sum();
         let (mut atoms, mut expected) = (Vec::new(), 0.0);
@@ -60,13 +60,13 @@ fn reached(masks: &Masks<'_>, tests: &mut Tests, name: &str, groups: &[(usize, V
             } else {
                 group.iter().map(|&at| masks.slack[at]).sum()
             };
-            atoms.push(Atom::entry(p, 1.0, slack));
+            atoms.push(BoundedVariable::entry(p, 1.0, slack));
             expected += p;
         }
         let runs = masks.runs as f64;
-        let tally = Tally::of(atoms, runs);
+        let tally = IndependentSum::of(atoms, runs);
         let log_p = tally.log_tail(found - runs * expected);
-        tests.add(Kind::Aimed, log_p, || {
+        tests.add(AlphaClass::Aimed, log_p, || {
             let what = format!("how many {name} have {number} kept entries or more");
             (what, [found, runs * expected, libm::sqrt(tally.variance())])
         });

@@ -1,15 +1,15 @@
 //! Kept counts that a candidate says, where its masks are not decoded: each row's against its exact law.
 
+use super::battery::{AlphaClass, Tests};
 use super::model::Model;
-use super::tails::{Atom, Tally};
-use super::tests::{Kind, Tests};
-use sus_reference::sus::moments::count::{CountLaw, sum_law};
+use super::tails::{BoundedVariable, IndependentSum};
+use sus_reference::sus::moments::count::{CountDistribution, sum_distribution};
 
 /// Rows whose counts together have an exact law that is worth its convolution.
 const LARGEST: usize = 1024;
 
 /// The outcomes of a count of at most `entries`, its mean and its variance. The first and the last can be of probability zero.
-fn moments(law: &CountLaw<f64>, entries: usize) -> (Vec<(f64, f64)>, f64, f64) {
+fn moments(law: &CountDistribution<f64>, entries: usize) -> (Vec<(f64, f64)>, f64, f64) {
     let all = law.probability.iter().enumerate();
     let mut all: Vec<(f64, f64)> = all.map(|(n, &p)| (p, (law.least + n) as f64)).collect();
     all.extend([(0.0, 0.0), (0.0, entries as f64)]);
@@ -22,7 +22,8 @@ fn moments(law: &CountLaw<f64>, entries: usize) -> (Vec<(f64, f64)>, f64, f64) {
 pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut Tests) {
     let rows = model.rows.len();
     let of = |row: usize| (0..runs).map(move |run| counts[run * rows + row]);
-    let laws: Vec<CountLaw<f64>> = model.rows.iter().map(|row| row.law.count_law()).collect();
+    let laws: Vec<CountDistribution<f64>> =
+        model.rows.iter().map(|row| row.law.count_distribution()).collect();
     let (mut means, mut squares, mut excess, mut spread) = (Vec::new(), Vec::new(), 0.0, 0.0);
     for (at, law) in laws.iter().enumerate() {
         let (all, mean, variance) = moments(law, model.rows[at].law.q.len());
@@ -41,14 +42,15 @@ pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut T
             x if x > most => f64::NEG_INFINITY,
             _ => 0.0,
         };
-        tests.add(Kind::Single, log_p, || {
+        tests.add(AlphaClass::Single, log_p, || {
             (format!("counts of row {place:?} that no mask has"), [outside, most, libm::sqrt(most)])
         });
         let sum: f64 = of(at).map(|n| n - mean).sum();
-        let atom = Atom { outcomes: all.iter().map(|(p, n)| (*p, n - mean)).collect(), slack };
+        let atom =
+            BoundedVariable { outcomes: all.iter().map(|(p, n)| (*p, n - mean)).collect(), slack };
         if variance > 0.0 {
-            let tally = Tally::of(vec![atom.clone()], runs as f64);
-            tests.add(Kind::Single, tally.log_tail(sum), || {
+            let tally = IndependentSum::of(vec![atom.clone()], runs as f64);
+            tests.add(AlphaClass::Single, tally.log_tail(sum), || {
                 let found = [sum, 0.0, libm::sqrt(tally.variance())];
                 (format!("the mean count of row {place:?}"), found)
             });
@@ -57,14 +59,17 @@ pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut T
         spread += of(at).map(square).sum::<f64>();
         excess += sum;
         means.push(atom);
-        squares.push(Atom { outcomes: all.iter().map(|(p, n)| (*p, square(*n))).collect(), slack });
+        squares.push(BoundedVariable {
+            outcomes: all.iter().map(|(p, n)| (*p, square(*n))).collect(),
+            slack,
+        });
     }
     let slack: f64 = means.iter().map(|atom| atom.slack).sum();
     for (kind, what, atoms, found) in [
-        (Kind::First, "the mean count of all rows", means, excess),
-        (Kind::Aimed, "how the counts of the rows vary from run to run", squares, spread),
+        (AlphaClass::First, "the mean count of all rows", means, excess),
+        (AlphaClass::Aimed, "how the counts of the rows vary from run to run", squares, spread),
     ] {
-        let tally = Tally::of(atoms, runs as f64);
+        let tally = IndependentSum::of(atoms, runs as f64);
         tests.add(kind, tally.log_tail(found), || {
             (what.into(), [found, 0.0, libm::sqrt(tally.variance())])
         });
@@ -73,13 +78,13 @@ pub(super) fn test(model: &Model<'_>, counts: &[f64], runs: usize, tests: &mut T
         return;
     }
     let entries = model.rows.iter().map(|row| row.law.q.len()).sum();
-    let (all, mean, variance) = moments(&sum_law(&laws), entries);
+    let (all, mean, variance) = moments(&sum_distribution(&laws), entries);
     let square = |n: f64| (n - mean) * (n - mean) - variance;
     let outcomes = all.iter().map(|(p, n)| (*p, square(*n))).collect();
-    let tally = Tally::of(vec![Atom { outcomes, slack }], runs as f64);
+    let tally = IndependentSum::of(vec![BoundedVariable { outcomes, slack }], runs as f64);
     let total = |run: usize| counts[run * rows..(run + 1) * rows].iter().sum::<f64>();
     let found: f64 = (0..runs).map(|run| square(total(run))).sum();
-    tests.add(Kind::Aimed, tally.log_tail(found), || {
+    tests.add(AlphaClass::Aimed, tally.log_tail(found), || {
         let what = "how the count of all rows varies from run to run".into();
         (what, [found, 0.0, libm::sqrt(tally.variance())])
     });

@@ -4,8 +4,8 @@
 //! its exponential's mean over a binomial law is convex in the probability (Bernstein), and largest at an end of what rounding
 //! allows. That mean is summed over all `n`, and the entries are independent: Chernoff's bound with it is a valid p-value.
 
+use super::battery::Tests;
 use super::masks::Masks;
-use super::tests::Tests;
 
 /// The exponents that are tried.
 const THETAS: [f64; 8] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];

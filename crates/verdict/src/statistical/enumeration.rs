@@ -5,8 +5,8 @@
 //! "Finite-sample concentration of the multinomial in relative entropy", 2020); independent rows multiply. Hence, by Markov's
 //! inequality at the best `t`, `P(G >= x) <= exp(-x) (e x / d)^d` for `x > d`, with `d` the sum of all `K - 1`.
 
+use super::battery::{AlphaClass, Tests};
 use super::masks::Masks;
-use super::tests::{Kind, Tests};
 use std::collections::HashMap;
 
 /// Undecided entries whose masks are enumerated, if they are independent.
@@ -40,7 +40,7 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
         };
         let (g, d) = divergence(masks, &law);
         let place = masks.model.rows[row].row;
-        tests.add(Kind::Single, log_tail(g, d), || {
+        tests.add(AlphaClass::Single, log_tail(g, d), || {
             let what = format!(
                 "how often row {:?} keeps each of its sets, the divergence",
                 [place.b, place.h, place.i]
@@ -51,13 +51,13 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
         freedom += d;
         whole = whole.and_then(|whole| together(&whole, &law));
     }
-    tests.add(Kind::Aimed, log_tail(all, freedom), || {
+    tests.add(AlphaClass::Aimed, log_tail(all, freedom), || {
         let what = "how often the rows keep each of their sets, the divergence".into();
         (what, [all, freedom / 2.0, libm::sqrt(freedom / 2.0)])
     });
     if let Some(whole) = whole.filter(|whole| whole.masks.len() > 1) {
         let (g, d) = divergence(masks, &whole);
-        tests.add(Kind::First, log_tail(g, d), || {
+        tests.add(AlphaClass::First, log_tail(g, d), || {
             let what = "how often each mask is drawn, the divergence".into();
             (what, [g, d / 2.0, libm::sqrt(d / 2.0)])
         });

@@ -1,9 +1,9 @@
 //! Tests of decoded masks as wholes: wrong probabilities, the spread of counts, sets of systematic rows, equal masks.
 
+use super::battery::{AlphaClass, Tests};
 use super::grid::{cut, float, middle, neighbours, raised, rounded};
 use super::masks::{Masks, Piece};
-use super::tails::{Atom, Tally};
-use super::tests::{Kind, Tests};
+use super::tails::{BoundedVariable, IndependentSum};
 use std::collections::HashMap;
 
 /// The largest log-likelihood ratio of one entry or set: what is impossible under an alternative is held to be this seldom.
@@ -16,43 +16,44 @@ fn log_odds(p: f64, q: f64) -> f64 {
 
 impl Masks<'_> {
     /// Likelihood ratios `sum a (m - q)`, `a = ln q'/(1 - q') - ln q/(1 - q)`, for wrong probabilities `q'`: kind, name, `a`.
-    pub(super) fn likelihood_ratios(&self) -> Vec<(Kind, String, Vec<f64>)> {
+    pub(super) fn likelihood_ratios(&self) -> Vec<(AlphaClass, String, Vec<f64>)> {
         let mut all = Vec::new();
-        let mut aim = |kind: Kind, name: String, wrong: &dyn Fn(f64) -> f64| {
+        let mut aim = |kind: AlphaClass, name: String, wrong: &dyn Fn(f64) -> f64| {
             let ratio = |&q: &f64| log_odds(wrong(q).clamp(0.0, 1.0), q);
             let ratios: Vec<f64> = self.q.iter().map(ratio).collect();
             if ratios.iter().any(|&a| a != 0.0) {
                 all.push((kind, name, ratios));
             }
         };
-        aim(Kind::First, "c too large".into(), &|q| q * 1.01);
-        aim(Kind::First, "c too small".into(), &|q| q * 0.99);
-        aim(Kind::Aimed, "q squared".into(), &|q| q * q);
-        aim(Kind::Aimed, "the root of q".into(), &|q| libm::sqrt(q));
+        aim(AlphaClass::First, "c too large".into(), &|q| q * 1.01);
+        aim(AlphaClass::First, "c too small".into(), &|q| q * 0.99);
+        aim(AlphaClass::Aimed, "q squared".into(), &|q| q * q);
+        aim(AlphaClass::Aimed, "the root of q".into(), &|q| libm::sqrt(q));
         for (name, bits) in [("bf16", 8), ("f16", 11)] {
-            aim(Kind::Aimed, format!("q of {name}"), &|q| float(q, bits));
-            aim(Kind::Aimed, format!("uniforms cut to {name}"), &|q| neighbours(q, bits)[1]);
-            aim(Kind::Aimed, format!("uniforms rounded to {name}"), &|q| {
+            aim(AlphaClass::Aimed, format!("q of {name}"), &|q| float(q, bits));
+            aim(AlphaClass::Aimed, format!("uniforms cut to {name}"), &|q| neighbours(q, bits)[1]);
+            aim(AlphaClass::Aimed, format!("uniforms rounded to {name}"), &|q| {
                 middle(neighbours(q, bits))
             });
         }
         for bits in 1..=16 {
             let steps = libm::exp2(f64::from(bits));
-            let first = if [6, 7, 8, 10].contains(&bits) { Kind::First } else { Kind::Aimed };
-            let main = if bits == 8 && !self.is_systematic() { Kind::Main } else { first };
+            let first =
+                if [6, 7, 8, 10].contains(&bits) { AlphaClass::First } else { AlphaClass::Aimed };
+            let main = if bits == 8 && !self.is_systematic() { AlphaClass::Main } else { first };
             aim(main, format!("q cut to {bits} bits"), &|q| cut(q, bits));
             aim(main, format!("uniforms of {bits} bits"), &|q| raised(q, bits));
             aim(first, format!("q rounded to {bits} bits"), &|q| rounded(q, bits));
-            aim(Kind::Aimed, format!("uniforms of {bits} bits from 1"), &|q| {
+            aim(AlphaClass::Aimed, format!("uniforms of {bits} bits from 1"), &|q| {
                 (libm::floor(q * steps) + 1.0) / (steps + 1.0)
             });
-            aim(Kind::Aimed, format!("uniforms of {bits} bits to 1"), &|q| {
+            aim(AlphaClass::Aimed, format!("uniforms of {bits} bits to 1"), &|q| {
                 libm::ceil(q * (steps - 1.0)) / steps
             });
-            aim(Kind::Aimed, format!("no q below 2^-{bits}"), &|q| {
+            aim(AlphaClass::Aimed, format!("no q below 2^-{bits}"), &|q| {
                 if q * steps < 1.0 { 0.0 } else { q }
             });
-            aim(Kind::Aimed, format!("no q below 2^-{bits} but 0"), &|q| q.max(1.0 / steps));
+            aim(AlphaClass::Aimed, format!("no q below 2^-{bits} but 0"), &|q| q.max(1.0 / steps));
         }
         all
     }
@@ -63,7 +64,7 @@ impl Masks<'_> {
         for (kind, name, a) in self.likelihood_ratios() {
             let of = |at: &usize| a[*at] * (self.count(*at) - self.runs as f64 * self.q[*at]);
             let excess: f64 = all.iter().map(of).sum();
-            let tally = Tally::of(self.atoms(&all, |at| a[at]), self.runs as f64);
+            let tally = IndependentSum::of(self.atoms(&all, |at| a[at]), self.runs as f64);
             let log_p = if excess > 0.0 { tally.log_tail_one_sided(excess) } else { 0.0 };
             tests.add(kind, log_p, || {
                 let what = format!("{name}, a likelihood ratio whose mean is 0 if right");
@@ -77,7 +78,7 @@ impl Masks<'_> {
         &self,
         counts: &[Vec<f64>],
         tests: &mut Tests,
-        (kind, one_sided): (Kind, bool),
+        (kind, one_sided): (AlphaClass, bool),
         what: impl Fn() -> String,
         f: impl Fn(&Piece) -> f64,
     ) {
@@ -87,10 +88,10 @@ impl Masks<'_> {
             let with = || pieces.iter().zip(&values);
             let mean: f64 = with().map(|(piece, x)| piece.p * x).sum();
             let outcomes = with().map(|(piece, x)| (piece.p, x - mean)).collect();
-            atoms.push(Atom { outcomes, slack: self.row_slack[row] });
+            atoms.push(BoundedVariable { outcomes, slack: self.row_slack[row] });
             found += values.iter().zip(&counts[row]).map(|(x, n)| (x - mean) * n).sum::<f64>();
         }
-        let tally = Tally::of(atoms, self.runs as f64);
+        let tally = IndependentSum::of(atoms, self.runs as f64);
         let log_p = match found {
             x if x <= 0.0 && one_sided => 0.0,
             x if one_sided => tally.log_tail_one_sided(x),
@@ -109,9 +110,9 @@ impl Masks<'_> {
                     libm::floor(to * steps + shift) - libm::floor(from * steps + shift)
                 };
                 let kind = match bits {
-                    8 if shift == 0.0 => Kind::Main,
-                    6..=10 => Kind::First,
-                    _ => Kind::Aimed,
+                    8 if shift == 0.0 => AlphaClass::Main,
+                    6..=10 => AlphaClass::First,
+                    _ => AlphaClass::Aimed,
                 };
                 let what =
                     || format!("row uniforms of {bits} bits from {from}, a likelihood ratio");
@@ -124,7 +125,7 @@ impl Masks<'_> {
         // The mean over a set's uniforms of the derivative of `integral`.
         let mut mean = |name: String, integral: &dyn Fn(f64) -> f64| {
             let what = || format!("the mean of {name} of the row uniforms u");
-            self.sets(counts, tests, (Kind::First, false), what, |piece| {
+            self.sets(counts, tests, (AlphaClass::First, false), what, |piece| {
                 let sum: f64 = piece.spans.iter().map(|&(a, b)| integral(b) - integral(a)).sum();
                 if piece.p > 0.0 { sum / piece.p } else { 0.0 }
             });
@@ -155,16 +156,16 @@ impl Masks<'_> {
             atoms.push(atom);
             found += sum;
         }
-        let tally = Tally::of(atoms, self.runs as f64);
-        tests.add(Kind::Aimed, tally.log_tail(found), || {
+        let tally = IndependentSum::of(atoms, self.runs as f64);
+        tests.add(AlphaClass::Aimed, tally.log_tail(found), || {
             let what = "how the numbers of kept entries of the rows vary from run to run".into();
             (what, [found, 0.0, libm::sqrt(tally.variance())])
         });
     }
 
     /// The squared deviation of a group's count, less its mean: as an atom, and summed over the runs.
-    pub(super) fn squares(&self, group: &[usize], slack: f64) -> (Atom, f64) {
-        let law = self.count_law(group);
+    pub(super) fn squares(&self, group: &[usize], slack: f64) -> (BoundedVariable, f64) {
+        let law = self.count_distribution(group);
         let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
         let mean: f64 = all().map(|(n, p)| n * p).sum();
         let square = |x: f64| (x - mean) * (x - mean);
@@ -174,12 +175,12 @@ impl Masks<'_> {
             .map(|run| square(group.iter().filter(|&&at| self.bit(at, run)).count() as f64))
             .map(|x| x - variance)
             .sum();
-        (Atom { outcomes, slack }, found)
+        (BoundedVariable { outcomes, slack }, found)
     }
 
     /// The variance of a group's count.
     pub(super) fn count_variance(&self, group: &[usize]) -> f64 {
-        let law = self.count_law(group);
+        let law = self.count_distribution(group);
         let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
         let mean: f64 = all().map(|(n, p)| n * p).sum();
         all().map(|(n, p)| p * (n - mean) * (n - mean)).sum()
@@ -194,7 +195,7 @@ impl Masks<'_> {
             let slack = group.iter().map(|&at| self.slack[at]).sum::<f64>()
                 + if self.is_systematic() { self.row_slacks(&group) } else { 0.0 };
             let (atom, found) = self.squares(&group, slack);
-            let tally = Tally::of(vec![atom], self.runs as f64);
+            let tally = IndependentSum::of(vec![atom], self.runs as f64);
             tests.add(kind, tally.log_tail(found), || {
                 let what =
                     format!("how the number of kept entries of {name} varies from run to run");
@@ -223,15 +224,18 @@ impl Masks<'_> {
             } else {
                 0.0
             };
-            tests.add(Kind::Single, log_p, || {
+            tests.add(AlphaClass::Single, log_p, || {
                 let what = format!("sets kept by row {at:?} that no uniform keeps");
                 (what, [outside, most, libm::sqrt(most)])
             });
             for (piece, count) in pieces.iter().zip(counts) {
                 let p = piece.p.clamp(0.0, 1.0);
-                let tally = Tally::of(vec![Atom::entry(p, 1.0, slack)], self.runs as f64);
+                let tally = IndependentSum::of(
+                    vec![BoundedVariable::entry(p, 1.0, slack)],
+                    self.runs as f64,
+                );
                 let expected = p * self.runs as f64;
-                tests.add(Kind::Single, tally.log_tail(count - expected), || {
+                tests.add(AlphaClass::Single, tally.log_tail(count - expected), || {
                     let what = format!("how often row {at:?} keeps one of its sets");
                     (what, [*count, expected, libm::sqrt(tally.variance())])
                 });
@@ -286,7 +290,7 @@ impl Masks<'_> {
         // Markov's inequality for the number of equal pairs.
         let log_p =
             if pairs > 0.0 { (libm::log(all) + same - libm::log(pairs)).min(0.0) } else { 0.0 };
-        tests.add(Kind::Aimed, log_p, || {
+        tests.add(AlphaClass::Aimed, log_p, || {
             ("pairs of runs with the same mask".into(), [pairs, expected, libm::sqrt(expected)])
         });
     }

@@ -1,13 +1,13 @@
 //! The law of decoded masks: every bit of every run is known, and so is its exact law.
 
+use super::battery::{AlphaClass, Tests};
 use super::bits::count;
-use super::decode::{Decoded, Decoder, Unknown};
+use super::mask_recovery::{Decoded, Decoder, Unknown};
 use super::model::{Model, ModelRow};
-use super::tails::{Atom, Tally};
-use super::tests::{Kind, Tests};
+use super::tails::{BoundedVariable, IndependentSum};
 use std::collections::HashMap;
 use sus_reference::sus::Sampler;
-use sus_reference::sus::moments::count::{CountLaw, poisson_binomial, sum_law};
+use sus_reference::sus::moments::count::{CountDistribution, poisson_binomial, sum_distribution};
 
 /// The decoded masks with their law.
 pub(super) struct Masks<'a> {
@@ -81,11 +81,11 @@ impl<'a> Masks<'a> {
     }
 
     /// `sum a (m - q)` over some unknowns, in one run, as independent atoms.
-    pub(super) fn atoms(&self, group: &[usize], a: impl Fn(usize) -> f64) -> Vec<Atom> {
+    pub(super) fn atoms(&self, group: &[usize], a: impl Fn(usize) -> f64) -> Vec<BoundedVariable> {
         if !self.is_systematic() {
             return group
                 .iter()
-                .map(|&at| Atom::entry(self.q[at], a(at), self.slack[at]))
+                .map(|&at| BoundedVariable::entry(self.q[at], a(at), self.slack[at]))
                 .collect();
         }
         let mut by_row: HashMap<usize, f64> = HashMap::new();
@@ -111,7 +111,7 @@ impl<'a> Masks<'a> {
                     let sum: f64 = weights.iter().map(|&a| pick(a, 0.0)).sum();
                     outcomes.push((0.0, sum - mean));
                 }
-                Atom { outcomes, slack: self.row_slack[row] }
+                BoundedVariable { outcomes, slack: self.row_slack[row] }
             })
             .collect()
     }
@@ -120,7 +120,7 @@ impl<'a> Masks<'a> {
     pub(super) fn sum(
         &self,
         tests: &mut Tests,
-        kind: Kind,
+        kind: AlphaClass,
         group: &[usize],
         a: impl Fn(usize) -> f64,
         what: impl FnOnce() -> String,
@@ -128,7 +128,7 @@ impl<'a> Masks<'a> {
         let runs = self.runs as f64;
         let found: f64 = group.iter().map(|&at| a(at) * self.count(at)).sum();
         let expected: f64 = group.iter().map(|&at| a(at) * self.q[at] * runs).sum();
-        let tally = Tally::of(self.atoms(group, &a), runs);
+        let tally = IndependentSum::of(self.atoms(group, &a), runs);
         let log_p = tally.log_tail(found - expected);
         tests.add(kind, log_p, || (what(), [found, expected, libm::sqrt(tally.variance())]));
     }
@@ -153,7 +153,7 @@ impl<'a> Masks<'a> {
         for at in 0..self.q.len() {
             self.sum(
                 tests,
-                Kind::Single,
+                AlphaClass::Single,
                 &[at],
                 |_| 1.0,
                 || format!("how often entry {:?} is kept", self.place(at)),
@@ -174,7 +174,7 @@ impl<'a> Masks<'a> {
             if !group.is_empty() {
                 self.sum(
                     tests,
-                    Kind::Aimed,
+                    AlphaClass::Aimed,
                     &group,
                     |_| 1.0,
                     || format!("how many entries with q < 2^-{power} are kept"),
@@ -184,10 +184,10 @@ impl<'a> Masks<'a> {
     }
 
     /// All; heads; lanes of rows and keys; rows; keys of a head.
-    pub(super) fn groups(&self) -> Vec<(Kind, String, Vec<usize>)> {
-        let mut groups: Vec<(Kind, String, Vec<usize>)> =
-            vec![(Kind::First, "the whole mask".into(), (0..self.q.len()).collect())];
-        let mut by = |kind: Kind, name: &str, key: &dyn Fn([usize; 4]) -> Vec<usize>| {
+    pub(super) fn groups(&self) -> Vec<(AlphaClass, String, Vec<usize>)> {
+        let mut groups: Vec<(AlphaClass, String, Vec<usize>)> =
+            vec![(AlphaClass::First, "the whole mask".into(), (0..self.q.len()).collect())];
+        let mut by = |kind: AlphaClass, name: &str, key: &dyn Fn([usize; 4]) -> Vec<usize>| {
             let mut found: std::collections::BTreeMap<Vec<usize>, Vec<usize>> =
                 std::collections::BTreeMap::new();
             for at in 0..self.q.len() {
@@ -197,13 +197,13 @@ impl<'a> Masks<'a> {
                 groups.extend(found.into_iter().map(|(k, g)| (kind, format!("{name} {k:?}"), g)));
             }
         };
-        by(Kind::Aimed, "batch and head", &|[b, h, ..]| vec![b, h]);
+        by(AlphaClass::Aimed, "batch and head", &|[b, h, ..]| vec![b, h]);
         for step in [2, 4, 8] {
-            by(Kind::Aimed, &format!("rows modulo {step},"), &|[_, _, i, _]| vec![i % step]);
-            by(Kind::Aimed, &format!("keys modulo {step},"), &|[.., j]| vec![j % step]);
+            by(AlphaClass::Aimed, &format!("rows modulo {step},"), &|[_, _, i, _]| vec![i % step]);
+            by(AlphaClass::Aimed, &format!("keys modulo {step},"), &|[.., j]| vec![j % step]);
         }
-        by(Kind::Single, "row", &|[b, h, i, _]| vec![b, h, i]);
-        by(Kind::Single, "batch, head and key", &|[b, h, _, j]| vec![b, h, j]);
+        by(AlphaClass::Single, "row", &|[b, h, i, _]| vec![b, h, i]);
+        by(AlphaClass::Single, "batch, head and key", &|[b, h, _, j]| vec![b, h, j]);
         groups
     }
 
@@ -220,7 +220,7 @@ impl<'a> Masks<'a> {
     }
 
     /// The law of the number of kept entries of a group.
-    pub(super) fn count_law(&self, group: &[usize]) -> CountLaw<f64> {
+    pub(super) fn count_distribution(&self, group: &[usize]) -> CountDistribution<f64> {
         if !self.is_systematic() {
             return poisson_binomial(&group.iter().map(|&at| self.q[at]).collect::<Vec<_>>());
         }
@@ -229,7 +229,7 @@ impl<'a> Masks<'a> {
         for &at in group {
             rows.entry(self.unknowns[at].row).or_default().push(at);
         }
-        let laws: Vec<CountLaw<f64>> = rows
+        let laws: Vec<CountDistribution<f64>> = rows
             .into_iter()
             .map(|(row, inside)| {
                 let mut probability = vec![0.0; inside.len() + 1];
@@ -238,10 +238,10 @@ impl<'a> Masks<'a> {
                     let kept = kept.filter(|(at, m)| **m && inside.contains(at)).count();
                     probability[kept] += p;
                 }
-                CountLaw { least: 0, probability }
+                CountDistribution { least: 0, probability }
             })
             .collect();
-        sum_law(&laws)
+        sum_distribution(&laws)
     }
 }
 
@@ -249,7 +249,7 @@ impl<'a> Masks<'a> {
 fn pieces(model: &Model<'_>, row: usize) -> Vec<Piece> {
     let law = &model.rows[row].law;
     let Some(pieces) = &law.pieces else { return Vec::new() };
-    let undecided: Vec<usize> = (0..law.q.len()).filter(|&n| law.is_undecided(n)).collect();
+    let undecided: Vec<usize> = (0..law.q.len()).filter(|&n| law.is_stochastic(n)).collect();
     let slot = |n: usize| undecided.binary_search(&n).expect("a step is at an undecided entry");
     let mut mask = vec![false; undecided.len()];
     pieces.start.iter().for_each(|&n| mask[slot(n)] = true);

@@ -1,12 +1,12 @@
 //! What the law says of a case: rows, probabilities, and what every gradient is made of.
 
-use crate::forced::{LARGEST_LOG, own_error};
-use sus_bounds::{Mode, Question, Recipe, RowErrors, bounds, row_errors};
+use crate::mask_constraints::{LARGEST_LOG, reference_error_bounds};
+use sus_bounds::{BoundsInput, Mode, Recipe, RowErrors, bounds, row_errors};
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row, bias_row};
-use sus_reference::sus::moments::{Entry, Law, RowLaw};
+use sus_reference::sus::moments::{Entry, Law, RowDistribution};
 use sus_reference::sus::{Draw, Pattern, Rule, Sample};
 use sus_reference::tensor::Tensor;
 
@@ -15,7 +15,7 @@ use sus_reference::tensor::Tensor;
 pub(super) struct ModelRow {
     pub row: Row,
     pub entries: Vec<Entry<f64>>,
-    pub law: RowLaw<f64>,
+    pub law: RowDistribution<f64>,
     /// How far rounding can move `ln (lambda W)` of each entry.
     pub log_errors: Vec<f64>,
     /// The roundoff of a kernel's sums.
@@ -121,7 +121,7 @@ impl<'a> Model<'a> {
 impl ModelRow {
     /// How far the probability of entry `n` can be from `q`: rounding of the weight, and the grid of the words.
     pub(super) fn slack(&self, n: usize) -> f64 {
-        if self.law.is_undecided(n) {
+        if self.law.is_stochastic(n) {
             let moved = self.law.q[n] * libm::expm1(self.log_errors[n]);
             (moved + 1.0 / 4_294_967_296.0).min(1.0)
         } else {
@@ -137,7 +137,7 @@ impl ModelRow {
     pub(super) fn row_slack(&self) -> f64 {
         let grid = 1.0 / 4_294_967_296.0;
         let (mut sum, mut error, mut slack, mut count) = (0.0, 0.0, 2.0 * grid, 0.0);
-        for n in (0..self.law.q.len()).filter(|&n| self.law.is_undecided(n)) {
+        for n in (0..self.law.q.len()).filter(|&n| self.law.is_stochastic(n)) {
             sum += self.law.q[n];
             count += 1.0;
             error += self.law.q[n] * libm::expm1(self.log_errors[n]);
@@ -155,17 +155,17 @@ fn log_errors(
     rule: Rule,
     errors: &RowErrors,
     entries: &[Entry<f64>],
-    law: &RowLaw<f64>,
+    law: &RowDistribution<f64>,
 ) -> Vec<f64> {
     let own = |entry: &Entry<f64>| {
         let at = errors.entries.binary_search_by_key(&entry.j, |e| e.j);
-        at.map_or(0.0, |at| own_error(recipe, &errors.entries[at]).worst)
+        at.map_or(0.0, |at| reference_error_bounds(recipe, &errors.entries[at]).worst_case)
     };
     let own: Vec<f64> = entries.iter().map(own).collect();
     let shared = match rule {
-        Rule::Paper => errors.lse_error.worst,
+        Rule::Paper => errors.lse_error.worst_case,
         Rule::Calibrated => {
-            let undecided = (0..own.len()).filter(|&n| law.is_undecided(n));
+            let undecided = (0..own.len()).filter(|&n| law.is_stochastic(n));
             let largest = undecided.map(|n| own[n]).fold(0.0, f64::max);
             largest + own.len() as f64 * recipe.accumulator.unit_roundoff()
         }
@@ -198,12 +198,12 @@ fn bounds_of_any_mask(
         columns.extend(row.entries.iter().map(|e| e.j as u32));
         offsets.push(columns.len());
         let errors = row_errors(problem, saved, recipe, Mode::Exact, row.row);
-        let of_delta = errors.delta_error.worst + errors.delta_stored;
+        let of_delta = errors.delta_error.worst_case + errors.delta_stored;
         for (n, entry) in row.entries.iter().enumerate() {
             let kept = row.law.kept[n];
             let slope = errors.entries.iter().find(|e| e.j == entry.j).map_or(0.0, |e| e.slope);
-            let of_row =
-                errors.lse_error.worst * (entry.f * kept).abs() + of_delta * (slope * kept).abs();
+            let of_row = errors.lse_error.worst_case * (entry.f * kept).abs()
+                + of_delta * (slope * kept).abs();
             let mut tensors = slices_mut(&mut sizes);
             for_each_part(problem, row.row, entry, |tensor, at, x| {
                 tensors[tensor][at] += (kept * x).abs();
@@ -217,18 +217,18 @@ fn bounds_of_any_mask(
     let pattern = Pattern::new(rows.len(), problem.sizes().keys, offsets, columns)?;
     let expected = vec![0.0; rows.len()];
     let sample = Sample { pattern, lambda: lambda.to_vec(), expected };
-    let question = Question {
+    let question = BoundsInput {
         problem,
         recipe,
         mode: Mode::Exact,
         saved,
         sample: Some(&sample),
-        borderline: None,
+        ambiguous: None,
         gradients: &sizes,
     };
     let bounds = bounds(&question);
-    let dbias = bounds.dbias.as_ref().map_or(&[][..], |bound| &bound.worst);
-    let all = [&bounds.dq.worst[..], &bounds.dk.worst, &bounds.dv.worst, dbias];
+    let dbias = bounds.dbias.as_ref().map_or(&[][..], |bound| &bound.worst_case);
+    let all = [&bounds.dq.worst_case[..], &bounds.dk.worst_case, &bounds.dv.worst_case, dbias];
     for (out, worst) in slices_mut(&mut shared).into_iter().zip(all) {
         // The prediction is itself computed in f64: at worst like a kernel of the recipe `f64`, and that is nothing beside
         // the roundings of a coarser one.
@@ -241,7 +241,7 @@ fn bounds_of_any_mask(
 #[cfg(test)]
 mod slack {
     use super::Model;
-    use crate::forced::own_error;
+    use crate::mask_constraints::reference_error_bounds;
     use sus_bounds::{Mode, Recipe, row_errors};
     use sus_reference::forward::forward;
     use sus_reference::sus::{Budget, Draw, Rule};
@@ -261,9 +261,13 @@ mod slack {
                 let mut nearest = 0.0_f64;
                 for row in &model.rows {
                     let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, row.row);
-                    let shared = if rule == Rule::Paper { errors.lse_error.worst } else { 0.0 };
-                    let own: Vec<f64> =
-                        errors.entries.iter().map(|e| own_error(&recipe, e).worst).collect();
+                    let shared =
+                        if rule == Rule::Paper { errors.lse_error.worst_case } else { 0.0 };
+                    let own: Vec<f64> = errors
+                        .entries
+                        .iter()
+                        .map(|e| reference_error_bounds(&recipe, e).worst_case)
+                        .collect();
                     for pattern in 0..6 {
                         let moved: Vec<f64> = (0..row.entries.len())
                             .map(|n| match pattern {
@@ -279,7 +283,7 @@ mod slack {
                         let w = row.law.w.iter().zip(&moved);
                         let w: Vec<f64> = w.map(|(w, moved)| w * moved.exp()).collect();
                         let lambda = rule.lambda(budget, &w);
-                        for n in (0..w.len()).filter(|&n| row.law.is_undecided(n)) {
+                        for n in (0..w.len()).filter(|&n| row.law.is_stochastic(n)) {
                             let error = ((lambda * w[n]).min(1.0) - row.law.q[n]).abs();
                             let place = (name, rule, pattern, row.row, n);
                             assert!(error <= row.slack(n), "{place:?} {error} {}", row.slack(n));

@@ -1,9 +1,9 @@
 //! Independence: pairs of entries, of one run and of runs some steps apart.
 
+use super::battery::{AlphaClass, Tests};
 use super::bits::{Together, alternate, count, counts_in_both, earlier, select};
 use super::masks::{Masks, Piece};
-use super::tails::{Atom, Tally};
-use super::tests::{Kind, Tests};
+use super::tails::{BoundedVariable, IndependentSum};
 use std::collections::{BTreeMap, HashMap};
 
 /// The largest number of unknowns whose pairs are all tested.
@@ -21,10 +21,10 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
     for (name, pairs) in families(masks) {
         let back = pairs.iter().map(|&(a, b)| (b, a)).collect();
         let [forth, back] = [pairs, back].map(|pairs| Pooled::new(masks, name.clone(), pairs));
-        forth.test(masks, tests, Kind::Aimed, 0);
+        forth.test(masks, tests, AlphaClass::Aimed, 0);
         for lag in [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64].into_iter().filter(|&n| n < masks.runs) {
-            forth.test(masks, tests, Kind::Single, lag);
-            back.test(masks, tests, Kind::Single, lag);
+            forth.test(masks, tests, AlphaClass::Single, lag);
+            back.test(masks, tests, AlphaClass::Single, lag);
         }
     }
     let own = Pooled::own(masks);
@@ -32,7 +32,7 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
     lags.retain(|&lag| lag > 0 && lag < masks.runs);
     lags.dedup();
     for lag in lags {
-        own.test(masks, tests, Kind::Aimed, lag);
+        own.test(masks, tests, AlphaClass::Aimed, lag);
     }
 }
 
@@ -74,9 +74,10 @@ fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
                     tests.skip(1);
                     continue;
                 }
-                let atom = Atom::product(p, q, masks.entry_slack(a) + masks.entry_slack(b));
-                let log_p = Tally::of(vec![atom], runs).log_tail(found);
-                tests.add(Kind::Single, log_p, || {
+                let atom =
+                    BoundedVariable::product(p, q, masks.entry_slack(a) + masks.entry_slack(b));
+                let log_p = IndependentSum::of(vec![atom], runs).log_tail(found);
+                tests.add(AlphaClass::Single, log_p, || {
                     let later =
                         if lag == 0 { String::new() } else { format!(", {lag} runs later") };
                     let what = format!(
@@ -147,12 +148,12 @@ pub(super) struct Pooled {
     name: String,
     pairs: Vec<(usize, usize)>,
     /// Its law in one run.
-    law: Tally<'static>,
+    law: IndependentSum<'static>,
 }
 
 impl Pooled {
     pub(super) fn new(masks: &Masks<'_>, name: String, pairs: Vec<(usize, usize)>) -> Self {
-        let law = Tally::of(pair_atoms(masks, &pairs), 1.0);
+        let law = IndependentSum::of(pair_atoms(masks, &pairs), 1.0);
         Pooled { name, pairs, law }
     }
 
@@ -163,7 +164,7 @@ impl Pooled {
     }
 
     /// Tests it, the second entry of each pair `lag` runs later, all terms independent.
-    pub(super) fn test(&self, masks: &Masks<'_>, tests: &mut Tests, kind: Kind, lag: usize) {
+    pub(super) fn test(&self, masks: &Masks<'_>, tests: &mut Tests, kind: AlphaClass, lag: usize) {
         let runs = masks.runs - lag;
         let own = self.pairs.iter().any(|(a, b)| a == b);
         // An entry and itself: disjoint pairs of runs.
@@ -197,11 +198,13 @@ impl Pooled {
 }
 
 /// The products of the deviations of pairs, as independent atoms; systematic rows as wholes.
-pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<Atom> {
+pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<BoundedVariable> {
     if !masks.is_systematic() {
         return pairs
             .iter()
-            .map(|&(a, b)| Atom::product(masks.q[a], masks.q[b], masks.slack[a] + masks.slack[b]))
+            .map(|&(a, b)| {
+                BoundedVariable::product(masks.q[a], masks.q[b], masks.slack[a] + masks.slack[b])
+            })
             .collect();
     }
     let mut by_rows: BTreeMap<(usize, usize), Vec<(usize, usize)>> = BTreeMap::new();
@@ -229,7 +232,7 @@ pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<Ato
                     outcomes.push((p * r, value));
                 }
             }
-            Atom { outcomes, slack: masks.row_slack[first] + masks.row_slack[second] }
+            BoundedVariable { outcomes, slack: masks.row_slack[first] + masks.row_slack[second] }
         })
         .collect()
 }

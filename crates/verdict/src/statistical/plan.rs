@@ -1,12 +1,12 @@
 //! How small an error a number of runs can see, and how many runs an error needs.
 
+use super::battery::FALSE_ALARM;
 use super::bugs::{Prediction, smallest};
-use super::decode::Decoder;
-use super::directions::{Directions, directions};
 use super::inconclusive;
+use super::mask_recovery::Decoder;
 use super::model::{Model, ModelRow};
+use super::projection_vectors::{Directions, directions};
 use super::projections::{Functional, Joint};
-use super::tests::FALSE_ALARM;
 use crate::Verdict;
 use sus_bounds::Recipe;
 use sus_reference::error::Error;
@@ -117,7 +117,7 @@ pub fn plan(problem: &Problem<f64>, recipe: &Recipe, draw: &Draw) -> Result<Plan
 }
 
 fn undecided(model: &Model<'_>) -> usize {
-    let of = |row: &ModelRow| (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n)).count();
+    let of = |row: &ModelRow| (0..row.law.q.len()).filter(|&n| row.law.is_stochastic(n)).count();
     model.rows.iter().map(of).sum()
 }
 
@@ -159,7 +159,7 @@ fn of_counts(model: &Model<'_>) -> Measured {
     let (mut mean, mut variance, mut fourth, mut pairs) = (0.0, 0.0, 0.0, [0.0; 2]);
     let mut rows = [0.0_f64; 3];
     for row in &model.rows {
-        let law = row.law.count_law();
+        let law = row.law.count_distribution();
         let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
         let center: f64 = all().map(|(n, p)| n * p).sum();
         let moment = |k: i32| -> f64 { all().map(|(n, p)| p * (n - center).powi(k)).sum() };
@@ -167,13 +167,13 @@ fn of_counts(model: &Model<'_>) -> Measured {
         rows[1] += (moment(4) - moment(2) * moment(2)).max(0.0);
         let far = all().filter(|x| x.1 > 0.0).map(|(n, _)| (n - center) * (n - center));
         rows[2] = far.fold(rows[2], f64::max);
-        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n));
+        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_stochastic(n));
         for v in undecided.map(|n| row.law.q[n] * (1.0 - row.law.q[n])) {
             fourth += v * (1.0 - 6.0 * v);
             pairs[0] += v / 2.0;
             pairs[1] += v * v / 2.0;
         }
-        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_undecided(n));
+        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_stochastic(n));
         mean += undecided.map(|n| row.law.q[n]).sum::<f64>();
         variance += row.law.count_variance();
     }
@@ -271,12 +271,12 @@ impl Plan {
     /// use sus_verdict::statistical::plan;
     /// let draw = Draw::paper(Budget::new(4.0)?, 0);
     /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-    /// let runs = plan.runs(|seen| plan.decides(seen)).unwrap();
-    /// assert!(!plan.decides(plan.sensitivity(runs / 2)));
+    /// let runs = plan.runs(|seen| plan.threshold(seen)).unwrap();
+    /// assert!(!plan.threshold(plan.sensitivity(runs / 2)));
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn decides(&self, s: Sensitivity) -> bool {
+    pub fn passes_with(&self, s: Sensitivity) -> bool {
         s.bias <= DECIDES_BIAS
             && s.variance <= DECIDES_VARIANCE
             && (!self.decoded || s.correlation <= DECIDES_CORRELATION)
@@ -292,8 +292,8 @@ impl Plan {
             100.0 * s.variance,
             s.correlation
         ));
-        if !self.decides(s) {
-            let needed = self.runs(|s| self.decides(s));
+        if !self.passes_with(s) {
+            let needed = self.runs(|s| self.passes_with(s));
             let needed = needed.map_or("more than 2^40".into(), |n| n.to_string());
             inconclusive(&format!("{runs} runs are too few to tell; {needed} would do"), verdict);
         }
@@ -320,10 +320,11 @@ impl Plan {
         let mut out = String::new();
         let mut line = |text: String| out.push_str(&(text + "\n"));
         line(format!("undecided entries   {}", self.undecided));
-        let told = "told by the gradients of a run: a wrong weight or gradient fails at once";
+        let recovered =
+            "recovered by the gradients of a run: a wrong weight or gradient fails at once";
         line(format!(
             "masks               {}",
-            if self.decoded { told } else { "not told by the gradients" }
+            if self.decoded { recovered } else { "not recovered by the gradients" }
         ));
         line(format!(
             "{:>10} {:>12} {:>16} {:>13}",
@@ -339,7 +340,7 @@ impl Plan {
         line(format!("a bias of {} % needs {runs} runs", 100.0 * bias));
         let runs = say(self.runs(|s| s.variance <= variance));
         line(format!("a variance error of {} % needs {runs} runs", 100.0 * variance));
-        line(format!("PASS needs {} runs", say(self.runs(|s| self.decides(s)))));
+        line(format!("PASS needs {} runs", say(self.runs(|s| self.passes_with(s)))));
         out
     }
 
@@ -353,7 +354,7 @@ impl Plan {
     /// use sus_verdict::statistical::plan;
     /// let draw = Draw::paper(Budget::new(4.0)?, 0);
     /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-    /// let runs = plan.runs(|seen| plan.decides(seen)).unwrap();
+    /// let runs = plan.runs(|seen| plan.threshold(seen)).unwrap();
     /// let said = plan.to_json(0.05, 0.5, None);
     /// assert!(said.contains(&format!(r#""pass":{{"runs":{runs}}}"#)) && !said.contains("bugs"));
     /// # Ok::<(), sus_reference::Error>(())
@@ -376,7 +377,7 @@ impl Plan {
             "sensitivity": rows,
             "bias": { "size": bias, "runs": self.runs(|s| s.bias <= bias) },
             "variance": { "size": variance, "runs": self.runs(|s| s.variance <= variance) },
-            "pass": { "runs": self.runs(|s| self.decides(s)) },
+            "pass": { "runs": self.runs(|s| self.passes_with(s)) },
         });
         if let Some(bugs) = bugs {
             let bugs = bugs.iter().map(|Prediction { bug, what, runs, least, test }| {

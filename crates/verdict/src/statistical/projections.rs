@@ -4,11 +4,11 @@
 //! spread, its range, the products of runs some steps apart, and of two functionals of one run, are held against that law.
 
 use super::GRADIENTS;
-use super::directions::Directions;
+use super::battery::{AlphaClass, Tests};
 use super::model::{Model, for_each_part, slices};
+use super::projection_vectors::Directions;
 use super::runs::{Projected, Runs};
-use super::tails::{Atom, Tally};
-use super::tests::{Kind, Tests};
+use super::tails::{BoundedVariable, IndependentSum};
 use rayon::prelude::*;
 use sus_reference::sus::moments::functional::{bernstein_limit, bernstein_tail};
 
@@ -36,7 +36,7 @@ pub(super) struct Joint {
 /// The law of one functional.
 #[derive(Debug, Clone)]
 pub(super) struct Functional {
-    pub tally: Tally<'static>,
+    pub tally: IndependentSum<'static>,
     pub mean: f64,
     pub variance: f64,
     pub fourth: f64,
@@ -64,7 +64,7 @@ impl Joint {
                 });
                 mean = std::array::from_fn(|t| mean[t] + a[t] * law.w[n]);
             }
-            let undecided = || (0..a.len()).filter(|&n| law.is_undecided(n));
+            let undecided = || (0..a.len()).filter(|&n| law.is_stochastic(n));
             let Some(pieces) = &law.pieces else {
                 terms.extend(undecided().map(|n| {
                     let (q, x) = (law.q[n], a[n].map(|a| a * law.kept[n]));
@@ -116,32 +116,34 @@ impl Joint {
     /// The law of the sum over some gradients; `unit` is the roundoff that values were projected with.
     pub(super) fn functional(&self, of: [bool; 4], unit: f64) -> Functional {
         let pick = |x: &[f64; 4]| (0..4).filter(|&t| of[t]).map(|t| x[t]).sum::<f64>();
-        let atoms: Vec<Atom> = self
+        let atoms: Vec<BoundedVariable> = self
             .terms
             .iter()
             .map(|term| {
                 let outcomes = term.outcomes.iter().map(|(p, x)| (*p, pick(x))).collect();
-                Atom { outcomes, slack: term.slack }
+                BoundedVariable { outcomes, slack: term.slack }
             })
             .collect();
-        let moment =
-            |atom: &Atom, n: i32| -> f64 { atom.outcomes.iter().map(|(p, x)| p * x.powi(n)).sum() };
+        let moment = |atom: &BoundedVariable, n: i32| -> f64 {
+            atom.outcomes.iter().map(|(p, x)| p * x.powi(n)).sum()
+        };
         let variance: f64 = atoms.iter().map(|atom| moment(atom, 2)).sum();
         let excess: f64 = atoms
             .iter()
             .map(|atom| moment(atom, 4) - 3.0 * moment(atom, 2) * moment(atom, 2))
             .sum();
-        let deviation = atoms.iter().map(Atom::deviation).fold(0.0, f64::max);
+        let deviation = atoms.iter().map(BoundedVariable::deviation).fold(0.0, f64::max);
         // To move a probability of `s` within a range of `r` moves a mean by `s r`, a variance by `s r^2`.
         let with = |n: i32| atoms.iter().map(move |atom| atom.slack * atom.range().powi(n));
         let (drift, spread) = (with(1).sum::<f64>(), with(2).sum::<f64>());
-        let excess: f64 = atoms.iter().map(Atom::largest_excess).sum::<f64>().max(excess);
+        let excess: f64 =
+            atoms.iter().map(BoundedVariable::largest_excess).sum::<f64>().max(excess);
         let largest = variance + spread;
         let fourth = (3.0 * largest * largest + excess).max(largest * largest);
         let fourth = (fourth.sqrt().sqrt() + drift).powi(4);
         let moved = spread + drift * drift;
         let rounding = pick(&self.rounding) + unit * pick(&self.reach);
-        let tally = Tally::of(atoms, 1.0);
+        let tally = IndependentSum::of(atoms, 1.0);
         let mean = pick(&self.mean);
         Functional { tally, mean, variance, fourth, deviation, rounding, drift, moved }
     }
@@ -263,7 +265,7 @@ fn products(
     // What the mean loses, its square may lose, too.
     let spread = n * variance + 2.0 * covariance.abs() * lost;
     let tail = bernstein_tail(spread, cut * other + covariance.abs(), distance);
-    tests.add(Kind::Aimed, libm::log(tail), || {
+    tests.add(AlphaClass::Aimed, libm::log(tail), || {
         let found = [sum / n, covariance, libm::sqrt(variance / n)];
         (format!("the covariance of {what}"), found)
     });
@@ -276,7 +278,7 @@ impl Functional {
     /// probability times the second moment from the mean of a product. The lower the cut, the narrower is Bernstein's limit.
     pub(super) fn cut(&self, runs: f64) -> (f64, f64) {
         let level = 0.01 / runs;
-        let range = self.tally.atoms.iter().map(Atom::range).fold(0.0, f64::max);
+        let range = self.tally.atoms.iter().map(BoundedVariable::range).fold(0.0, f64::max);
         let mut most = bernstein_limit(self.variance + self.moved, range, level) + self.drift;
         if self.tally.atoms.len() > LARGEST {
             return (most, level);
@@ -297,9 +299,10 @@ impl Functional {
     /// How far the rounding of the keep probabilities can move the mean square of a product with another functional.
     fn largest_moved(&self, other: &Functional) -> f64 {
         let atoms = self.tally.atoms.iter().zip(&*other.tally.atoms);
-        let root =
-            |f: &Functional, atom: &Atom| libm::sqrt(libm::sqrt(f.fourth)) + 2.0 * atom.range();
-        let part = |(a, b): (&Atom, &Atom)| {
+        let root = |f: &Functional, atom: &BoundedVariable| {
+            libm::sqrt(libm::sqrt(f.fourth)) + 2.0 * atom.range()
+        };
+        let part = |(a, b): (&BoundedVariable, &BoundedVariable)| {
             let product = root(self, a) * root(other, b);
             a.slack * product * product
         };
@@ -328,13 +331,13 @@ impl Functional {
             let worst =
                 values.iter().fold(0.0_f64, |most, &x| if x.abs() > most.abs() { x } else { most });
             let log_p = if worst.abs() > noise { f64::NEG_INFINITY } else { 0.0 };
-            tests.add(Kind::First, log_p, || {
+            tests.add(AlphaClass::First, log_p, || {
                 (format!("{name}, which does not vary"), [worst + self.mean, self.mean, 0.0])
             });
             return;
         }
         let total: f64 = values.iter().sum();
-        tests.add(Kind::First, self.tally.times(n).log_tail(clear(total, n * noise)), || {
+        tests.add(AlphaClass::First, self.tally.times(n).log_tail(clear(total, n * noise)), || {
             let found = [total / n + self.mean, self.mean, libm::sqrt(self.variance / n)];
             (format!("the mean of {name}"), found)
         });
@@ -342,7 +345,7 @@ impl Functional {
         let largest = values.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         let log_tail = self.tally.log_tail((largest - noise).max(0.0));
         let log_tail = log_tail.max(self.tally.log_tail(-(largest - noise).max(0.0)));
-        tests.add(Kind::Aimed, (log_tail + libm::log(n)).min(0.0), || {
+        tests.add(AlphaClass::Aimed, (log_tail + libm::log(n)).min(0.0), || {
             (format!("the range of {name}"), [largest, 0.0, libm::sqrt(self.variance)])
         });
         let squares: f64 = values.iter().map(|x| (x * x).min(cut * cut)).sum();
@@ -351,7 +354,7 @@ impl Functional {
         let difference = clear(squares - n * self.variance, blur + lost);
         let spread = n * (self.fourth - self.variance * self.variance) + 2.0 * self.variance * lost;
         let tail = bernstein_tail(spread, cut * cut, difference.abs());
-        tests.add(Kind::Aimed, libm::log(tail), || {
+        tests.add(AlphaClass::Aimed, libm::log(tail), || {
             let found = [squares / n, self.variance, libm::sqrt(spread) / n];
             (format!("the variance of {name}"), found)
         });
@@ -376,7 +379,7 @@ impl Functional {
                 let lost = count * mean * mean + 1e-9 * libm::sqrt(variance);
                 let distance = clear(sum, blur + lost).abs();
                 let tail = bernstein_tail(variance, cut * cut, distance);
-                tests.add(Kind::Aimed, libm::log(tail), || {
+                tests.add(AlphaClass::Aimed, libm::log(tail), || {
                     let found = [sum, 0.0, libm::sqrt(variance)];
                     (format!("the products of {name}, {lag} runs apart"), found)
                 });

@@ -1,9 +1,9 @@
 //! The runs of a candidate: its gradients with a leading axis of runs, or their projections.
 
 use super::GRADIENTS;
-use super::directions::{DIGEST, Directions};
+use super::projection_vectors::{DIGEST, Directions};
 use crate::candidate::{RESULTS, float_numbers, shape_of};
-use crate::{Rule, Verdict};
+use crate::{Criterion, Verdict};
 use safetensors::Dtype;
 use sus_files::TensorFile;
 use sus_files::tensor_file::{Array, Numbers};
@@ -54,7 +54,7 @@ impl Projected {
             if !(gradient || exact || beside) {
                 let name = crate::candidate::printable(name);
                 let why = "expected no such tensor beside projected values";
-                verdict.fail(&name, Rule::Extra, why);
+                verdict.fail(&name, Criterion::Extra, why);
             }
         }
         if let Some(Numbers::Integer(found)) = file.arrays.get(DIGEST).map(|array| &array.numbers) {
@@ -63,7 +63,7 @@ impl Projected {
                 let message = format!(
                     "expected {expected}, the directions of this case, found {found:?}: those of another one"
                 );
-                verdict.fail(DIGEST, Rule::Values, message);
+                verdict.fail(DIGEST, Criterion::Values, message);
             }
         }
         for (at, name) in GRADIENTS.into_iter().enumerate() {
@@ -75,7 +75,7 @@ impl Projected {
                 } else {
                     let message =
                         format!("expected shape [{count}, {}], found none", directions.count());
-                    verdict.fail(&stored, Rule::Missing, message);
+                    verdict.fail(&stored, Criterion::Missing, message);
                 }
                 continue;
             };
@@ -85,7 +85,7 @@ impl Projected {
                 other => {
                     verdict.fail(
                         &stored,
-                        Rule::Dtype,
+                        Criterion::Dtype,
                         format!("expected F64 or F32, found {other:?}"),
                     );
                     continue;
@@ -128,7 +128,11 @@ impl<'a> Runs<'a> {
             let result = RESULTS.contains(&name.as_str()) && shape_of(problem, name).is_some();
             if !result && !BESIDE.contains(&name.as_str()) {
                 let name = crate::candidate::printable(name);
-                verdict.fail(&name, Rule::Extra, "expected no such tensor for runs of this case");
+                verdict.fail(
+                    &name,
+                    Criterion::Extra,
+                    "expected no such tensor for runs of this case",
+                );
             }
         }
         for (at, name) in GRADIENTS.into_iter().enumerate() {
@@ -142,7 +146,7 @@ impl<'a> Runs<'a> {
                 }
                 None => {
                     let message = format!("expected shape [{count}, ...] {shape:?}, found none");
-                    verdict.fail(name, Rule::Missing, message);
+                    verdict.fail(name, Criterion::Missing, message);
                 }
             }
         }
@@ -177,12 +181,12 @@ pub(super) fn floats<'a>(
     let expected = [&[count], shape].concat();
     if array.shape != expected || data.len() != expected.iter().product::<usize>() {
         let message = format!("expected shape {expected:?}, found {:?}", array.shape);
-        verdict.fail(name, Rule::Shape, message);
+        verdict.fail(name, Criterion::Shape, message);
         return None;
     }
     if let Some(at) = data.iter().position(|x| !x.is_finite()) {
         let run = at / (data.len() / count).max(1);
-        verdict.fail(name, Rule::NotANumber, format!("found {} in run {run}", data[at]));
+        verdict.fail(name, Criterion::NotANumber, format!("found {} in run {run}", data[at]));
         return None;
     }
     Some(data)
@@ -196,7 +200,7 @@ fn small_numbers(
 ) -> Option<Vec<f64>> {
     if array.shape != shape {
         let message = format!("expected shape {shape:?}, found {:?}", array.shape);
-        verdict.fail(name, Rule::Shape, message);
+        verdict.fail(name, Criterion::Shape, message);
         return None;
     }
     Some(match &array.numbers {

@@ -1,11 +1,11 @@
 //! What changes from run to run or is taken over from another one: the parts of the runs, and streams that overlap at any
 //! distance.
 
+use super::battery::{AlphaClass, Tests};
 use super::bits::{count, counts_in_both, select};
 use super::masks::Masks;
 use super::pairs::{Pooled, families};
-use super::tails::Tally;
-use super::tests::{Kind, Tests};
+use super::tails::IndependentSum;
 use rayon::prelude::*;
 
 /// The largest number of runs times distances that are looked at.
@@ -20,7 +20,7 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
 /// The whole count of each half, quarter and eighth of the runs, and of every second, third, fourth and eighth run.
 fn parts(masks: &Masks<'_>, tests: &mut Tests) {
     let all: Vec<usize> = (0..masks.q.len()).collect();
-    let atoms = Tally::of(masks.atoms(&all, |_| 1.0), 1.0);
+    let atoms = IndependentSum::of(masks.atoms(&all, |_| 1.0), 1.0);
     let mean: f64 = masks.q.iter().sum();
     let mut part = |name: String, inside: &dyn Fn(usize) -> bool| {
         let inside = select(masks.runs, inside);
@@ -31,7 +31,7 @@ fn parts(masks: &Masks<'_>, tests: &mut Tests) {
         let found: f64 = counts_in_both(masks.bits, &inside).iter().sum();
         let tally = atoms.times(runs);
         let log_p = tally.log_tail(found - runs * mean);
-        tests.add(Kind::Aimed, log_p, || {
+        tests.add(AlphaClass::Aimed, log_p, || {
             let what = format!("how many entries {name} keep");
             (what, [found, runs * mean, libm::sqrt(tally.variance())])
         });
@@ -66,7 +66,7 @@ fn overlaps(masks: &Masks<'_>, tests: &mut Tests) {
             let mut tests = Tests::default();
             for &lag in lags {
                 for pooled in &all {
-                    pooled.test(masks, &mut tests, Kind::Single, lag);
+                    pooled.test(masks, &mut tests, AlphaClass::Single, lag);
                 }
             }
             tests

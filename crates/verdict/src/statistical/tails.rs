@@ -9,17 +9,17 @@ use std::f64::consts::LN_2;
 
 /// One independent variable: its outcomes, and how much probability rounding can move among them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Atom {
+pub(super) struct BoundedVariable {
     /// `(probability, value)`; the mean of the values is zero. One of probability zero is what only rounding can bring about.
     pub outcomes: Vec<(f64, f64)>,
     /// At most this much probability may be moved by the rounding of the keep probabilities.
     pub slack: f64,
 }
 
-impl Atom {
+impl BoundedVariable {
     /// An entry kept with probability `q`, times `scale`, less its mean.
     pub(super) fn entry(q: f64, scale: f64, slack: f64) -> Self {
-        Atom { outcomes: vec![(q, scale * (1.0 - q)), (1.0 - q, -scale * q)], slack }
+        BoundedVariable { outcomes: vec![(q, scale * (1.0 - q)), (1.0 - q, -scale * q)], slack }
     }
 
     /// The product of the deviations of two independent entries.
@@ -30,7 +30,7 @@ impl Atom {
             ((1.0 - a) * b, a * (b - 1.0)),
             ((1.0 - a) * (1.0 - b), a * b),
         ];
-        Atom { outcomes, slack }
+        BoundedVariable { outcomes, slack }
     }
 
     /// The variance.
@@ -93,26 +93,26 @@ impl Atom {
 
 /// Several atoms, all in each of so many runs.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally<'a> {
+pub(super) struct IndependentSum<'a> {
     /// The atoms of one run.
-    pub atoms: Cow<'a, [Atom]>,
+    pub atoms: Cow<'a, [BoundedVariable]>,
     runs: f64,
 }
 
-impl Tally<'_> {
+impl IndependentSum<'_> {
     /// Atoms that occur once in each of `runs` runs.
-    pub(super) fn of(atoms: Vec<Atom>, runs: f64) -> Self {
-        Tally { atoms: atoms.into(), runs }
+    pub(super) fn of(atoms: Vec<BoundedVariable>, runs: f64) -> Self {
+        IndependentSum { atoms: atoms.into(), runs }
     }
 
     /// The same atoms in so many times as many runs.
-    pub(super) fn times(&self, runs: f64) -> Tally<'_> {
-        Tally { atoms: Cow::Borrowed(&self.atoms), runs: runs * self.runs }
+    pub(super) fn times(&self, runs: f64) -> IndependentSum<'_> {
+        IndependentSum { atoms: Cow::Borrowed(&self.atoms), runs: runs * self.runs }
     }
 
     /// The variance of the sum.
     pub(super) fn variance(&self) -> f64 {
-        self.runs * self.atoms.iter().map(Atom::variance).sum::<f64>()
+        self.runs * self.atoms.iter().map(BoundedVariable::variance).sum::<f64>()
     }
 
     /// `ln P(|sum| >= |total|)`, at most; both tails.
@@ -125,14 +125,15 @@ impl Tally<'_> {
         if total == 0.0 {
             return 0.0;
         }
-        let variance = self.runs * self.atoms.iter().map(Atom::largest_variance).sum::<f64>();
+        let variance =
+            self.runs * self.atoms.iter().map(BoundedVariable::largest_variance).sum::<f64>();
         if variance <= 0.0 {
             // Nothing varies but for the rounding of its own sums.
             let noise = self.runs * self.atoms.len() as f64 * 1e-12;
             return if total.abs() > 1.0 + noise { f64::NEG_INFINITY } else { 0.0 };
         }
         let theta = self.tilt(total, total / variance);
-        let log_moment = |atom: &Atom| libm::log1p(atom.moments(theta)[0]);
+        let log_moment = |atom: &BoundedVariable| libm::log1p(atom.moments(theta)[0]);
         let log_p = self.runs * self.atoms.iter().map(log_moment).sum::<f64>() - theta * total;
         if log_p < 0.0 { log_p + self.log_prefactor(theta) } else { 0.0 }
     }
@@ -210,7 +211,7 @@ impl Tally<'_> {
 
 #[cfg(test)]
 mod bounds {
-    use super::{Atom, Tally};
+    use super::{BoundedVariable, IndependentSum};
 
     /// `ln n!`.
     fn log_factorial(n: u32) -> f64 {
@@ -229,7 +230,10 @@ mod bounds {
     fn a_binomial_tail_is_below_its_bound_wherever_rounding_puts_its_probability() {
         for (draws, q) in [(50, 0.3), (4000, 0.5), (4000, 0.004), (4000, 1e-5), (1_000_000, 0.25)] {
             for slack in [0.0, 1e-6 * q, 0.01 * q] {
-                let tally = Tally::of(vec![Atom::entry(q, 1.0, slack)], f64::from(draws));
+                let tally = IndependentSum::of(
+                    vec![BoundedVariable::entry(q, 1.0, slack)],
+                    f64::from(draws),
+                );
                 let mean = q * f64::from(draws);
                 for sign in [-1.0, 1.0] {
                     let p = q + sign * slack;
@@ -268,8 +272,9 @@ mod bounds {
     #[test]
     fn rounding_costs_a_likelihood_ratio_next_to_nothing() {
         let of = |slack: f64| {
-            let atoms = (0..240).map(|n| Atom::entry(0.25, 0.01 + 1e-5 * f64::from(n), slack));
-            let tally = Tally::of(atoms.collect(), 4000.0);
+            let atoms =
+                (0..240).map(|n| BoundedVariable::entry(0.25, 0.01 + 1e-5 * f64::from(n), slack));
+            let tally = IndependentSum::of(atoms.collect(), 4000.0);
             let six = 6.0 * libm::sqrt(tally.variance());
             tally.log_tail_one_sided(six)
         };
@@ -281,8 +286,9 @@ mod bounds {
     /// A count that is constant but for rounding: one deviation is nothing, a deviation in every run is not.
     #[test]
     fn a_constant_that_rounding_moves_now_and_then_is_right() {
-        let constant = Atom { outcomes: vec![(1.0, 0.0), (0.0, 1.0), (0.0, -1.0)], slack: 1e-5 };
-        let tally = Tally::of(vec![constant], 4000.0);
+        let constant =
+            BoundedVariable { outcomes: vec![(1.0, 0.0), (0.0, 1.0), (0.0, -1.0)], slack: 1e-5 };
+        let tally = IndependentSum::of(vec![constant], 4000.0);
         assert!(tally.log_tail_one_sided(2.0) > -9.0);
         assert!(tally.log_tail_one_sided(200.0) < -500.0);
     }

@@ -3,20 +3,20 @@
 //! `bernoulli`: a sum of independent indicators, the Poisson-binomial law. `systematic`: the floor or the ceiling of
 //! `sum q`, the ceiling with probability `frac(sum q)`.
 
-use super::{Field, RowLaw};
+use super::{Field, RowDistribution};
 use crate::scalar::Ring;
 
 /// `P(nnz = least + n)` for `n = 0, 1, ...`; outside, the probability is 0.
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::moments::count::{CountLaw, poisson_binomial};
+/// use sus_reference::sus::moments::count::{CountDistribution, poisson_binomial};
 /// // One entry is kept outright, two with probability one half.
 /// let law = poisson_binomial(&[1.0, 0.5, 0.5]);
-/// assert_eq!(law, CountLaw { least: 1, probability: vec![0.25, 0.5, 0.25] });
+/// assert_eq!(law, CountDistribution { least: 1, probability: vec![0.25, 0.5, 0.25] });
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct CountLaw<T> {
+pub struct CountDistribution<T> {
     /// The smallest possible count.
     pub least: usize,
     /// Probabilities of `least, least + 1, ...`; they add up to 1.
@@ -35,7 +35,7 @@ pub struct CountLaw<T> {
 /// assert_eq!((law.at(1), law.at_least(1), law.at_most(0)), (0.5, 0.75, 0.25));
 /// ```
 #[must_use]
-pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountLaw<T> {
+pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountDistribution<T> {
     let (zero, one) = (T::zero(), T::one());
     let least = q.iter().filter(|&&q| q >= one).count();
     let mut p = vec![one];
@@ -46,26 +46,26 @@ pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountLaw<T> {
         }
         p[0] *= one - q;
     }
-    CountLaw { least, probability: p }
+    CountDistribution { least, probability: p }
 }
 
-impl<T: Field> RowLaw<T> {
+impl<T: Field> RowDistribution<T> {
     /// The exact law of the row's count.
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
-    /// let law = |sampler| RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter()).count_law();
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
+    /// let law = |sampler| RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter()).count_distribution();
     /// assert_eq!(law(Sampler::Bernoulli).probability, [0.25, 0.5, 0.25]);
     /// assert_eq!(law(Sampler::Systematic).at(1), 1.0);
     /// ```
     #[must_use]
-    pub fn count_law(&self) -> CountLaw<T> {
+    pub fn count_distribution(&self) -> CountDistribution<T> {
         let Some(pieces) = &self.pieces else {
             return poisson_binomial(&self.q);
         };
         let outright = self.q.iter().filter(|&&q| q >= T::one()).count();
-        let mut law = CountLaw { least: usize::MAX, probability: Vec::new() };
+        let mut law = CountDistribution { least: usize::MAX, probability: Vec::new() };
         let mut count = outright + pieces.start.len();
         // A step to no entry lowers the count, once at most: from the ceiling to the floor.
         let mut law_of = [(count, T::zero()); 2];
@@ -87,7 +87,7 @@ impl<T: Field> RowLaw<T> {
     }
 }
 
-impl<T: Field> CountLaw<T> {
+impl<T: Field> CountDistribution<T> {
     /// `P(nnz = count)`.
     ///
     /// # Examples
@@ -152,13 +152,13 @@ pub fn chernoff_tail(mean: f64, count: f64) -> f64 {
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::moments::count::{poisson_binomial, sum_law};
+/// use sus_reference::sus::moments::count::{poisson_binomial, sum_distribution};
 /// let row = poisson_binomial(&[0.5]);
-/// assert_eq!(sum_law(&[row.clone(), row]).probability, [0.25, 0.5, 0.25]);
+/// assert_eq!(sum_distribution(&[row.clone(), row]).probability, [0.25, 0.5, 0.25]);
 /// ```
 #[must_use]
-pub fn sum_law(laws: &[CountLaw<f64>]) -> CountLaw<f64> {
-    let one = CountLaw { least: 0, probability: vec![1.0] };
+pub fn sum_distribution(laws: &[CountDistribution<f64>]) -> CountDistribution<f64> {
+    let one = CountDistribution { least: 0, probability: vec![1.0] };
     laws.iter().fold(one, |sum, law| {
         let mut p = vec![0.0; sum.probability.len() + law.probability.len() - 1];
         for (m, &a) in sum.probability.iter().enumerate() {
@@ -166,6 +166,6 @@ pub fn sum_law(laws: &[CountLaw<f64>]) -> CountLaw<f64> {
                 p[m + n] += a * b;
             }
         }
-        CountLaw { least: sum.least + law.least, probability: p }
+        CountDistribution { least: sum.least + law.least, probability: p }
     })
 }

@@ -1,6 +1,6 @@
 //! The full law, by enumeration: every mask with its probability, where at most 20 entries are undecided.
 
-use super::{Field, Law, RowLaw};
+use super::{Field, Law, RowDistribution};
 use crate::backward::{Gradients, Weight, Weights, backward_from_weights};
 use crate::error::Error;
 use crate::problem::Row;
@@ -20,15 +20,15 @@ use std::ops::Range;
 /// assert!(error.to_string().contains("expected fewer than 21"));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
-pub const MOST_UNDECIDED: usize = 20;
+pub const MAX_STOCHASTIC: usize = 20;
 
 /// A mask of one row: its probability and the indices of the entries that it keeps, ascending.
 ///
 /// # Examples
 /// ```
 /// use sus_reference::sus::Sampler;
-/// use sus_reference::sus::moments::{RowLaw, enumerate::{RowMask, row_masks}};
-/// let row = RowLaw::new(Sampler::Systematic, 1.0, [0.25, 0.75].into_iter());
+/// use sus_reference::sus::moments::{RowDistribution, enumerate::{RowMask, row_masks}};
+/// let row = RowDistribution::new(Sampler::Systematic, 1.0, [0.25, 0.75].into_iter());
 /// let first = RowMask { probability: 0.25, kept: vec![0] };
 /// let second = RowMask { probability: 0.75, kept: vec![1] };
 /// assert_eq!(row_masks(&row), [first, second]); // never both, never none
@@ -48,13 +48,13 @@ pub struct RowMask<T> {
 /// # Examples
 /// ```
 /// use sus_reference::sus::Sampler;
-/// use sus_reference::sus::moments::{RowLaw, enumerate::row_masks};
-/// let law = |sampler| RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter());
+/// use sus_reference::sus::moments::{RowDistribution, enumerate::row_masks};
+/// let law = |sampler| RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter());
 /// assert_eq!(row_masks(&law(Sampler::Bernoulli)).len(), 4);
 /// assert_eq!(row_masks(&law(Sampler::Systematic)).len(), 2);
 /// ```
 #[must_use]
-pub fn row_masks<T: Field>(row: &RowLaw<T>) -> Vec<RowMask<T>> {
+pub fn row_masks<T: Field>(row: &RowDistribution<T>) -> Vec<RowMask<T>> {
     let always: Vec<usize> = (0..row.q.len()).filter(|&n| row.q[n] >= T::one()).collect();
     let mut masks = Vec::new();
     let mut push = |probability: T, undecided: &[usize]| {
@@ -76,7 +76,7 @@ pub fn row_masks<T: Field>(row: &RowLaw<T>) -> Vec<RowMask<T>> {
         });
         return masks;
     }
-    let undecided: Vec<usize> = (0..row.q.len()).filter(|&n| row.is_undecided(n)).collect();
+    let undecided: Vec<usize> = (0..row.q.len()).filter(|&n| row.is_stochastic(n)).collect();
     for bits in 0..1_u32 << undecided.len() {
         let (mut probability, mut kept) = (T::one(), Vec::new());
         for (at, &n) in undecided.iter().enumerate() {
@@ -95,7 +95,7 @@ pub fn row_masks<T: Field>(row: &RowLaw<T>) -> Vec<RowMask<T>> {
 /// The weights of one mask.
 struct Masked<'a, T, W> {
     law: &'a Law<'a, T, W>,
-    rows: &'a [RowLaw<T>],
+    rows: &'a [RowDistribution<T>],
     kept: Vec<&'a [usize]>,
 }
 
@@ -115,7 +115,7 @@ impl<T: Field, W: Weights<T>> Weights<T> for Masked<'_, T, W> {
 /// Calls `visit` with the probability and the gradients of every mask.
 ///
 /// # Errors
-/// [`Error::TooLarge`] if more than [`MOST_UNDECIDED`] entries are undecided.
+/// [`Error::TooLarge`] if more than [`MAX_STOCHASTIC`] entries are undecided.
 ///
 /// # Examples
 /// ```
@@ -137,14 +137,14 @@ pub fn for_each_gradient<T: Field, W: Weights<T>>(
     law: &Law<'_, T, W>,
     mut visit: impl FnMut(T, &Gradients<T>),
 ) -> Result<(), Error> {
-    let rows: Vec<RowLaw<T>> =
+    let rows: Vec<RowDistribution<T>> =
         (0..law.problem.row_count()).map(|at| law.row(law.problem.row(at))).collect();
     let undecided: usize =
-        rows.iter().map(|row| (0..row.q.len()).filter(|&n| row.is_undecided(n)).count()).sum();
-    if undecided > MOST_UNDECIDED {
+        rows.iter().map(|row| (0..row.q.len()).filter(|&n| row.is_stochastic(n)).count()).sum();
+    if undecided > MAX_STOCHASTIC {
         return Err(Error::TooLarge {
             what: "undecided entries of an enumeration",
-            limit: (MOST_UNDECIDED + 1).to_string(),
+            limit: (MAX_STOCHASTIC + 1).to_string(),
             found: undecided.to_string(),
         });
     }

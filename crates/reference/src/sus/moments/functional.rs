@@ -6,7 +6,7 @@
 //! Cov(phi, phi') = sum_i Cov(sum_j a_ij W~_ij, sum_j a'_ij W~_ij)
 //! ```
 
-use super::{Entry, Field, Law, RowLaw};
+use super::{Entry, Field, Law, RowDistribution};
 use crate::backward::{Gradients, Weights};
 use crate::problem::{Problem, Row, bias_row};
 use crate::tensor::dot;
@@ -19,14 +19,14 @@ use rayon::prelude::*;
 /// ```
 /// use sus_reference::backward::backward;
 /// use sus_fast::blank_gradients;
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Functional, Law, functional_law, variances}};
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Functional, Law, functional_distribution, variances}};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let saved = sus_reference::forward::forward(&problem);
 /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
 /// // The functional that reads one element of dk has its mean and its variance.
 /// let mut element: Functional<f64> = blank_gradients(&problem);
 /// element.dk.as_mut_slice()[3] = 1.0;
-/// let (found, mean) = (functional_law(&law, &element), backward(&problem, &saved).dk.as_slice()[3]);
+/// let (found, mean) = (functional_distribution(&law, &element), backward(&problem, &saved).dk.as_slice()[3]);
 /// assert!((found.mean / mean - 1.0).abs() < 1e-10);
 /// assert!((found.variance / variances(&law).dk.as_slice()[3] - 1.0).abs() < 1e-12);
 /// # Ok::<(), sus_reference::Error>(())
@@ -37,13 +37,13 @@ pub type Functional<T> = Gradients<T>;
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Law, functional_law}};
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Law, functional_distribution}};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let saved = sus_reference::forward::forward(&problem);
 /// let r = sus_reference::backward::backward(&problem, &saved);
 /// let of = |c| {
 ///     let law = Law::new(&problem, &saved, Budget::new(c)?, Rule::Paper, Sampler::Bernoulli);
-///     Ok::<_, sus_reference::Error>(functional_law(&law, &r))
+///     Ok::<_, sus_reference::Error>(functional_distribution(&law, &r))
 /// };
 /// let (sparse, all) = (of(4.0)?, of(f64::INFINITY)?);
 /// assert_eq!((all.variance, all.deviation, all.range), (0.0, 0.0, 0.0)); // nothing is left to chance
@@ -51,7 +51,7 @@ pub type Functional<T> = Gradients<T>;
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FunctionalLaw<T> {
+pub struct FunctionalDistribution<T> {
     /// `E phi`, which is `phi` of the dense gradients (`dsink` apart).
     pub mean: T,
     /// `Var phi`.
@@ -98,9 +98,9 @@ fn coefficients<T: Field>(
 /// let saved = sus_reference::forward::forward(&problem);
 /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
 /// use sus_reference::backward::backward;
-/// use sus_reference::sus::moments::{covariance, functional_law};
+/// use sus_reference::sus::moments::{covariance, functional_distribution};
 /// let dense = backward(&problem, &saved);
-/// assert_eq!(covariance(&law, &dense, &dense), functional_law(&law, &dense).variance);
+/// assert_eq!(covariance(&law, &dense, &dense), functional_distribution(&law, &dense).variance);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
@@ -135,28 +135,28 @@ pub fn covariance<T: Field, W: Weights<T>>(
 /// let saved = sus_reference::forward::forward(&problem);
 /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
 /// use sus_reference::backward::backward;
-/// use sus_reference::sus::moments::functional::functional_law;
+/// use sus_reference::sus::moments::functional::functional_distribution;
 /// use sus_reference::tensor::dot;
 /// let dense = backward(&problem, &saved);
-/// let found = functional_law(&law, &dense); // along the gradient itself
+/// let found = functional_distribution(&law, &dense); // along the gradient itself
 /// let squared = [&dense.dq, &dense.dk, &dense.dv].map(|g| dot(g.as_slice(), g.as_slice()));
 /// assert!((found.mean / squared.iter().sum::<f64>() - 1.0).abs() < 1e-12 && found.variance > 0.0);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
-pub fn functional_law<T: Field, W: Weights<T>>(
+pub fn functional_distribution<T: Field, W: Weights<T>>(
     law: &Law<'_, T, W>,
     r: &Functional<T>,
-) -> FunctionalLaw<T> {
+) -> FunctionalDistribution<T> {
     expect_shapes(law.problem, r);
-    let rows: Vec<FunctionalLaw<T>> = (0..law.problem.row_count())
+    let rows: Vec<FunctionalDistribution<T>> = (0..law.problem.row_count())
         .into_par_iter()
         .map(|at| {
             let row = law.problem.row(at);
             let entries = law.entries(row);
             let a = coefficients(law.problem, r, row, &entries);
             let row = law.row(row);
-            FunctionalLaw {
+            FunctionalDistribution {
                 mean: dot(&a, &row.w),
                 variance: row.covariance(&a, &a),
                 deviation: deviation(&row, &a),
@@ -165,8 +165,8 @@ pub fn functional_law<T: Field, W: Weights<T>>(
         })
         .collect();
     let zero = T::zero();
-    let start = FunctionalLaw { mean: zero, variance: zero, deviation: zero, range: zero };
-    rows.iter().fold(start, |sum, row| FunctionalLaw {
+    let start = FunctionalDistribution { mean: zero, variance: zero, deviation: zero, range: zero };
+    rows.iter().fold(start, |sum, row| FunctionalDistribution {
         mean: sum.mean + row.mean,
         variance: sum.variance + row.variance,
         deviation: larger(sum.deviation, row.deviation),
@@ -183,14 +183,14 @@ fn magnitude<T: Field>(x: T) -> T {
 }
 
 /// The largest `|a| max(W, 1 / lambda)` of an undecided entry.
-fn range<T: Field>(row: &RowLaw<T>, a: &[T]) -> T {
-    let undecided = (0..a.len()).filter(|&n| row.is_undecided(n));
+fn range<T: Field>(row: &RowDistribution<T>, a: &[T]) -> T {
+    let undecided = (0..a.len()).filter(|&n| row.is_stochastic(n));
     undecided.fold(T::zero(), |most, n| larger(most, magnitude(a[n]) * row.kept[n]))
 }
 
 /// How far an independent term can be from its mean.
-fn deviation<T: Field>(row: &RowLaw<T>, a: &[T]) -> T {
-    let undecided = || (0..a.len()).filter(|&n| row.is_undecided(n));
+fn deviation<T: Field>(row: &RowDistribution<T>, a: &[T]) -> T {
+    let undecided = || (0..a.len()).filter(|&n| row.is_stochastic(n));
     let Some(pieces) = &row.pieces else {
         return undecided().fold(T::zero(), |most, n| {
             // Dropped, a term is W below its mean; kept, 1/lambda - W above.

@@ -12,13 +12,13 @@ use crate::tensor::{add_scaled, dot};
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::{Sampler, moments::RowLaw};
-/// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter());
+/// use sus_reference::sus::{Sampler, moments::RowDistribution};
+/// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter());
 /// assert_eq!((row.q.as_slice(), row.kept.as_slice()), (&[1.0, 0.5][..], &[0.75, 0.5][..]));
 /// assert!((0..2).all(|n| row.q[n] * row.kept[n] == row.w[n])); // unbiased
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct RowLaw<T> {
+pub struct RowDistribution<T> {
     /// `W`.
     pub w: Vec<T>,
     /// `q = min(1, lambda W)`, the probability that an entry is kept.
@@ -104,13 +104,13 @@ impl<T: Ring> Traces<T> {
     }
 }
 
-impl<T: Field> RowLaw<T> {
+impl<T: Field> RowDistribution<T> {
     /// The law of a row with these weights.
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
-    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter());
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
+    /// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter());
     /// assert_eq!(row.q, [1.0, 0.5]);
     /// assert_eq!((row.variance(0), row.variance(1)), (0.0, 0.0625)); // W (1/c - W)
     /// assert_eq!((row.expected(), row.count_variance()), (1.5, 0.25));
@@ -121,19 +121,19 @@ impl<T: Field> RowLaw<T> {
         let q: Vec<T> = w.iter().map(|&w| keep_probability(lambda, w)).collect();
         let kept = w.iter().map(|&w| kept_weight(lambda, w)).collect();
         let pieces = (sampler == Sampler::Systematic).then(|| Pieces::new(&q));
-        RowLaw { w, q, kept, pieces }
+        RowDistribution { w, q, kept, pieces }
     }
 
     /// Whether entry `n` is neither always kept nor never.
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
-    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25, 0.0].into_iter());
-    /// assert_eq!([0, 1, 2].map(|n| row.is_undecided(n)), [false, true, false]);
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
+    /// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.75, 0.25, 0.0].into_iter());
+    /// assert_eq!([0, 1, 2].map(|n| row.is_stochastic(n)), [false, true, false]);
     /// ```
     #[must_use]
-    pub fn is_undecided(&self, n: usize) -> bool {
+    pub fn is_stochastic(&self, n: usize) -> bool {
         T::zero() < self.q[n] && self.q[n] < T::one()
     }
 
@@ -141,13 +141,13 @@ impl<T: Field> RowLaw<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
-    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.25].into_iter());
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
+    /// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.25].into_iter());
     /// assert_eq!(row.variance(0), 0.25 * (0.5 - 0.25));
     /// ```
     #[must_use]
     pub fn variance(&self, n: usize) -> T {
-        if self.is_undecided(n) { self.w[n] * (self.kept[n] - self.w[n]) } else { T::zero() }
+        if self.is_stochastic(n) { self.w[n] * (self.kept[n] - self.w[n]) } else { T::zero() }
     }
 
     /// `Cov(sum_n a_n W~_n, sum_n b_n W~_n)`.
@@ -157,9 +157,9 @@ impl<T: Field> RowLaw<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
     /// // One of the two is kept, never both: the systematic sampler makes them compensate each other.
-    /// let row = RowLaw::new(Sampler::Systematic, 1.0, [0.5, 0.5].into_iter());
+    /// let row = RowDistribution::new(Sampler::Systematic, 1.0, [0.5, 0.5].into_iter());
     /// assert_eq!(row.covariance(&[1.0, 0.0], &[0.0, 1.0]), -0.25);
     /// assert_eq!(row.covariance(&[1.0, 1.0], &[1.0, 1.0]), 0.0);
     /// ```
@@ -180,7 +180,7 @@ impl<T: Field> RowLaw<T> {
 
     /// `sum_n q_n x_n` over the undecided entries.
     fn mean_of(&self, x: &[T]) -> T {
-        let undecided = (0..x.len()).filter(|&n| self.is_undecided(n));
+        let undecided = (0..x.len()).filter(|&n| self.is_stochastic(n));
         undecided.fold(T::zero(), |sum, n| sum + self.q[n] * x[n])
     }
 
@@ -188,9 +188,9 @@ impl<T: Field> RowLaw<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
     /// // W = 1/4 counts as 1/2 half of the time: Var W~ = 1/16, and a vector 2 (3, 0) times W~ has 36/16 and 0.
-    /// let row = RowLaw::new(Sampler::Bernoulli, 2.0, [0.25].into_iter());
+    /// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.25].into_iter());
     /// let mut variances = [0.0; 2];
     /// row.add_variances(|_| 2.0, |_| &[3.0, 0.0], &mut variances);
     /// assert_eq!(variances, [2.25, 0.0]);
@@ -204,7 +204,7 @@ impl<T: Field> RowLaw<T> {
         T: 'v,
     {
         let Some(pieces) = &self.pieces else {
-            for n in (0..self.q.len()).filter(|&n| self.is_undecided(n)) {
+            for n in (0..self.q.len()).filter(|&n| self.is_stochastic(n)) {
                 let factor = self.variance(n) * a(n) * a(n);
                 for (out, &x) in out.iter_mut().zip(vector(n)) {
                     *out += factor * x * x;
@@ -214,7 +214,7 @@ impl<T: Field> RowLaw<T> {
         };
         // The deviation from the mean, on the piece at hand.
         let mut deviation = vec![T::zero(); out.len()];
-        for n in (0..self.q.len()).filter(|&n| self.is_undecided(n)) {
+        for n in (0..self.q.len()).filter(|&n| self.is_stochastic(n)) {
             add_scaled(&mut deviation, -(self.w[n] * a(n)), vector(n));
         }
         let jump = |n: usize| self.kept[n] * a(n);
@@ -238,11 +238,11 @@ impl<T: Field> RowLaw<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
     /// // One of two is kept, as a weight of 1: the vector is (3, 0) or (0, 4), as likely, with mean (1.5, 2).
     /// let vectors = [[3.0, 0.0], [0.0, 4.0]];
     /// let trace = |sampler| {
-    ///     let row = RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter());
+    ///     let row = RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter());
     ///     row.trace(|_| 1.0, |n| &vectors[n], |n| [9.0, 16.0][n], 2)
     /// };
     /// assert_eq!(trace(Sampler::Systematic), 2.25 + 4.0);
@@ -259,7 +259,7 @@ impl<T: Field> RowLaw<T> {
         T: 'v,
     {
         if self.pieces.is_none() {
-            let undecided = (0..self.q.len()).filter(|&n| self.is_undecided(n));
+            let undecided = (0..self.q.len()).filter(|&n| self.is_stochastic(n));
             return undecided
                 .fold(T::zero(), |sum, n| sum + self.variance(n) * a(n) * a(n) * squared(n));
         }
@@ -272,8 +272,8 @@ impl<T: Field> RowLaw<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
-    /// assert_eq!(RowLaw::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter()).expected(), 1.5); // not 2
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
+    /// assert_eq!(RowDistribution::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter()).expected(), 1.5); // not 2
     /// ```
     #[must_use]
     pub fn expected(&self) -> T {
@@ -284,8 +284,8 @@ impl<T: Field> RowLaw<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowLaw};
-    /// let law = |sampler| RowLaw::new(sampler, 1.0, [0.5, 0.5].into_iter());
+    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
+    /// let law = |sampler| RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter());
     /// assert_eq!(law(Sampler::Bernoulli).count_variance(), 0.5);
     /// assert_eq!(law(Sampler::Systematic).count_variance(), 0.0); // always one
     /// ```
@@ -329,7 +329,7 @@ impl<T: Field> RowLaw<T> {
         for (n, entry) in entries.iter().enumerate() {
             let q = self.q[n];
             expected += q;
-            if !self.is_undecided(n) {
+            if !self.is_stochastic(n) {
                 continue;
             }
             count_variance += q * (one - q);

@@ -89,19 +89,19 @@ pub fn margin(s: f64, x: u32) -> f64 {
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::uniform::{Forced, forced};
+/// use sus_reference::sus::uniform::{ForcedDecision, forced_decision};
 /// // A probability of one half, known to a thousandth: words near 2^31 may go either way.
-/// let of = |word| forced(0.5, word, 1e-3);
-/// assert_eq!([of(1 << 30), of(1 << 31), of(3 << 30)], [Forced::Keep, Forced::Either, Forced::Drop]);
+/// let of = |word| forced_decision(0.5, word, 1e-3);
+/// assert_eq!([of(1 << 30), of(1 << 31), of(3 << 30)], [ForcedDecision::MustKeep, ForcedDecision::Ambiguous, ForcedDecision::MustDrop]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Forced {
+pub enum ForcedDecision {
     /// Every kernel within the bound keeps it.
-    Keep,
+    MustKeep,
     /// Every kernel within the bound drops it.
-    Drop,
+    MustDrop,
     /// Borderline: a kernel within the bound may do either.
-    Either,
+    Ambiguous,
 }
 
 /// What a kernel must decide on word `x` when its own `s = c W` may be off by a factor up to `e^±delta`, and
@@ -120,23 +120,23 @@ pub enum Forced {
 /// If `delta` is negative, infinite or NaN.
 ///
 /// ```
-/// use sus_reference::sus::uniform::{Forced, forced};
-/// assert_eq!(forced(0.5, 0x7fff_ffff, 0.0), Forced::Keep);
-/// assert_eq!(forced(0.5, 0x8000_0000, 0.0), Forced::Either); // one step from the threshold
-/// assert_eq!(forced(0.5, 0x8000_0001, 0.0), Forced::Drop);
-/// assert_eq!(forced(0.5, 0x8000_0001, 1e-6), Forced::Either);
+/// use sus_reference::sus::uniform::{ForcedDecision, forced_decision};
+/// assert_eq!(forced_decision(0.5, 0x7fff_ffff, 0.0), ForcedDecision::MustKeep);
+/// assert_eq!(forced_decision(0.5, 0x8000_0000, 0.0), ForcedDecision::Ambiguous); // one step from the threshold
+/// assert_eq!(forced_decision(0.5, 0x8000_0001, 0.0), ForcedDecision::MustDrop);
+/// assert_eq!(forced_decision(0.5, 0x8000_0001, 1e-6), ForcedDecision::Ambiguous);
 /// ```
 #[must_use]
-pub fn forced(s: f64, x: u32, delta: f64) -> Forced {
+pub fn forced_decision(s: f64, x: u32, delta: f64) -> ForcedDecision {
     assert!(delta >= 0.0 && delta.is_finite(), "delta: expected finite and >= 0, found {delta}");
     let x = f64::from(x);
     let (low, high) = (s * libm::exp(-delta), s * libm::exp(delta));
     // Where `low >= 1`, `low * 2^32` is above every word, so this is the first condition too.
     if x + 1.0 <= low * GRID {
-        Forced::Keep
+        ForcedDecision::MustKeep
     } else if s > 0.0 && x - 1.0 < high * GRID {
-        Forced::Either
+        ForcedDecision::Ambiguous
     } else {
-        Forced::Drop
+        ForcedDecision::MustDrop
     }
 }
