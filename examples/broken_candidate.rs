@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let Inputs { q, k, v, g, .. } = problem.inputs();
     let (q, k, v, g) = (cut(q), cut(k), cut(v), cut(g));
-    let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+    let inputs = Inputs::new(q, k, v, g);
     let problem = Problem::new(inputs, problem.options().clone())?;
 
     let folder = Path::new("fixtures/broken");

@@ -33,7 +33,7 @@
 //! let ramp = |[_, _, n, d]: [usize; 4]| (n as f64 - d as f64) / 4.0;
 //! let (q, k) = (Tensor::from_fn([1, 1, 5, 3], ramp), Tensor::from_fn([1, 1, 7, 3], ramp));
 //! let (v, g) = (Tensor::from_fn([1, 1, 7, 2], ramp), Tensor::from_fn([1, 1, 5, 2], ramp));
-//! let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+//! let inputs = Inputs::new(q, k, v, g);
 //! let problem = Problem::new(inputs, Options::default())?;
 //!
 //! let saved = forward(&problem);

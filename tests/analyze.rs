@@ -79,7 +79,7 @@ fn metadata(options: &Options) -> String {
 }
 
 fn batch(batch: usize, seed: u64) -> Problem<f64> {
-    let options = Options { causal: true, ..Options::default() };
+    let options = Options::default().with_causal(true);
     Shape { batch, group: 2, seed, options, ..Shape::plain(12, 12) }.problem()
 }
 
@@ -152,13 +152,12 @@ fn files_and_a_batch_of_the_same_sequences_have_the_same_analysis() {
             let [_, h, n, d] = x.shape();
             sus_oracle::tensor::Tensor::from_fn([1, h, n, d], |[_, h, n, d]| x.row(b, h, n)[d])
         };
-        let inputs = sus_oracle::problem::Inputs {
-            q: cut(&inputs.q),
-            k: cut(&inputs.k),
-            v: cut(&inputs.v),
-            g: cut(&inputs.g),
-            ..inputs.clone()
-        };
+        let inputs = inputs
+            .clone()
+            .with_q(cut(&inputs.q))
+            .with_k(cut(&inputs.k))
+            .with_v(cut(&inputs.v))
+            .with_g(cut(&inputs.g));
         Problem::new(inputs, whole.options().clone()).unwrap()
     };
     let all = write(folder.path(), "all.safetensors", &whole, None);

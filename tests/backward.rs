@@ -101,9 +101,7 @@ proptest! {
 
     #[test]
     fn permuting_the_keys_permutes_dk_and_dv(shape in shapes(4, 5)) {
-        let options = Options {
-            causal: false, window: None, segments: None, ..shape.options.clone()
-        };
+        let options = shape.options.clone().with_causal(false).with_window(None).with_segments(None);
         let problem: Problem<Dd> = Shape { options, ..shape }.problem().cast().unwrap();
         let keys = problem.sizes().keys;
         let permuted = |tensor: &Tensor<Dd>| {
@@ -136,15 +134,7 @@ proptest! {
                 })
             };
             let inputs = problem.inputs();
-            let alone = Inputs {
-                q: part(&inputs.q),
-                k: part(&inputs.k),
-                v: part(&inputs.v),
-                g: part(&inputs.g),
-                dlse: inputs.dlse.as_ref().map(part),
-                bias: None,
-                sink: None,
-            };
+            let alone = Inputs::new(part(&inputs.q), part(&inputs.k), part(&inputs.v), part(&inputs.g)).with_dlse(inputs.dlse.as_ref().map(part));
             let alone = Problem::new(alone, shape.options.clone()).unwrap();
             let alone = backward(&alone, &forward(&alone));
             prop_assert_eq!(part(&whole.dq), alone.dq);
@@ -187,17 +177,9 @@ fn scores_of_ten_thousand_neither_overflow_nor_vanish() {
 fn a_saturated_softcap_keeps_the_relative_accuracy_of_its_slope() {
     use sus_oracle::forward::score;
     use sus_oracle::problem::Row;
-    let options = Options { softcap: Some(1.0), scale: Some(1.0), ..Options::default() };
+    let options = Options::default().with_softcap(1.0).with_scale(1.0);
     let tensor = |x: f64| Tensor::from_fn([1, 1, 1, 1], |_| x);
-    let inputs = Inputs {
-        q: tensor(20.0),
-        k: tensor(1.0),
-        v: tensor(1.0),
-        g: tensor(1.0),
-        dlse: None,
-        bias: None,
-        sink: None,
-    };
+    let inputs = Inputs::new(tensor(20.0), tensor(1.0), tensor(1.0), tensor(1.0));
     let problem = Problem::new(inputs, options).unwrap();
     let slope = score(&problem, Row { b: 0, h: 0, i: 0 }, 0).slope;
     // 4 e^-40 / (1 + e^-40)^2, to 17 digits.

@@ -76,23 +76,7 @@ proptest! {
         shape in shapes(3, 4), c in 1e-3..1e3_f64, seed: u64, stream in 0..1_u32 << 31,
     ) {
         let options = shape.options;
-        let settings = Settings {
-            pass: Some(Pass::Sus),
-            scale: options.scale,
-            softcap: options.softcap,
-            causal: Some(options.causal),
-            alignment: Some(options.alignment),
-            window: options.window,
-            segments_q: options.segments.as_ref().map(|s| s.queries.clone()),
-            segments_k: options.segments.as_ref().map(|s| s.keys.clone()),
-            c: Some(Budget::new(c).unwrap()),
-            rule: Some(sus_oracle::sus::Rule::Calibrated),
-            sampler: Some(sus_oracle::sus::Sampler::Systematic),
-            seed: Some(seed),
-            stream: Some(stream),
-            layout: Some(sus_oracle::sus::Layout::Linear1),
-            uniform_bits: Some(sus_oracle::sus::UniformBits::Bits64),
-        };
+        let settings = Settings::default().with_pass(Some(Pass::Sus)).with_scale(options.scale).with_softcap(options.softcap).with_causal(Some(options.causal)).with_alignment(Some(options.alignment)).with_window(options.window).with_segments_q(options.segments.as_ref().map(|s| s.queries.clone())).with_segments_k(options.segments.as_ref().map(|s| s.keys.clone())).with_c(Some(Budget::new(c).unwrap())).with_rule(Some(sus_oracle::sus::Rule::Calibrated)).with_sampler(Some(sus_oracle::sus::Sampler::Systematic)).with_seed(Some(seed)).with_stream(Some(stream)).with_layout(Some(sus_oracle::sus::Layout::Linear1)).with_uniform_bits(Some(sus_oracle::sus::UniformBits::Bits64));
         prop_assert_eq!(Settings::from_json(&settings.to_json()).unwrap(), settings);
     }
 
@@ -121,7 +105,7 @@ fn results_have_one_key_of_metadata_and_always_the_same_bytes() {
     let problem = shape.problem();
     let draw = Draw::paper(Budget::new(1.5).unwrap(), 3);
     let evaluation = evaluate::<f64>(&problem, None, Some(&draw)).unwrap();
-    let settings = Settings { seed: Some(3), ..Settings::default() };
+    let settings = Settings::default().with_seed(3);
     let file = to_tensors(&evaluation, &settings, Stored::F64).unwrap();
     let bytes = file.to_bytes();
     for _ in 0..8 {
@@ -350,26 +334,20 @@ fn metadata_that_means_nothing_is_refused_by_key() {
 
 #[test]
 fn the_command_may_add_to_the_file_and_never_contradict_it() {
-    let file = Settings {
-        scale: Some(0.5),
-        causal: Some(true),
-        window: Some(Window { left: Some(3), right: None }),
-        ..Settings::default()
-    };
-    let added =
-        Settings { scale: Some(0.5), c: Some(Budget::new(2.0).unwrap()), ..Settings::default() };
+    let file = Settings::default()
+        .with_scale(0.5)
+        .with_causal(true)
+        .with_window(Window { left: Some(3), right: None });
+    let added = Settings::default().with_scale(0.5).with_c(Budget::new(2.0).unwrap());
     let merged = file.clone().merge(added.clone()).unwrap();
-    assert_eq!(merged, Settings { c: added.c, ..file.clone() });
+    assert_eq!(merged, file.clone().with_c(added.c));
     let refused = |command: Settings| file.clone().merge(command).unwrap_err().to_string();
     assert_eq!(
-        refused(Settings { scale: Some(0.25), ..Settings::default() }),
+        refused(Settings::default().with_scale(0.25)),
         "option 'scale': expected 0.5, as the file says, found 0.25"
     );
     assert_eq!(
-        refused(Settings {
-            window: Some(Window { left: Some(3), right: Some(0) }),
-            ..Settings::default()
-        }),
+        refused(Settings::default().with_window(Window { left: Some(3), right: Some(0) })),
         "option 'window': expected [3,null], as the file says, found [3,0]"
     );
 }
@@ -380,7 +358,7 @@ fn absent_settings_mean_the_defaults() {
     assert_eq!(settings.options().unwrap(), Options::default());
     assert_eq!(settings.options().unwrap().alignment, Alignment::BottomRight);
     assert_eq!(settings.draw().unwrap(), Some(Draw::paper(Budget::new(30.0).unwrap(), 0)));
-    let dense = Settings { pass: Some(Pass::Dense), ..settings };
+    let dense = settings.with_pass(Pass::Dense);
     assert_eq!(dense.draw().unwrap(), None);
 }
 

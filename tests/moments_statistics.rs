@@ -215,7 +215,7 @@ const COMPARISONS: f64 = 128.0;
 
 /// Too large to enumerate: some 20 000 undecided entries, grouped heads, a bias, a softcap, a sink and a window.
 fn large() -> Problem<f64> {
-    let options = Options { softcap: Some(2.0), causal: true, ..Options::default() };
+    let options = Options::default().with_softcap(2.0).with_causal(true);
     let shape = Shape {
         batch: 2,
         key_heads: 1,
@@ -294,7 +294,7 @@ impl Drawn {
     fn sums(&self, c: f64, rule: Rule, sampler: Sampler) -> Vec<f64> {
         let mut sums = vec![0.0; self.directions.len()];
         for seed in 0..SEEDS {
-            let draw = Draw { rule, sampler, ..Draw::paper(budget(c), seed) };
+            let draw = Draw::paper(budget(c), seed).with_rule(rule).with_sampler(sampler);
             let mask = sample(&self.problem, &self.saved, &draw).unwrap();
             let g = sus_backward(&self.problem, &self.saved, &mask);
             for (sum, r) in sums.iter_mut().zip(&self.directions) {
@@ -360,7 +360,7 @@ fn the_squared_deviations_of_many_draws_are_the_variance_within_bernsteins_limit
         assert!((law.traces().dv / mean - 1.0).abs() < 1e-11);
         let mut sum = 0.0;
         for seed in 1000..1000 + SEEDS {
-            let draw = Draw { rule, ..Draw::paper(budget(12.0), seed) };
+            let draw = Draw::paper(budget(12.0), seed).with_rule(rule);
             let mask = sample(p, &drawn.saved, &draw).unwrap();
             for (at, row) in rows.iter().enumerate() {
                 let first = p.mask().visible(p.row(at).i).start;

@@ -23,7 +23,7 @@ fn eight_bits(rng: &mut rand_chacha::ChaCha8Rng) -> f64 {
 }
 
 fn dense(problem: &Problem<f64>) -> Case {
-    let settings = Settings { pass: Some(Pass::Dense), ..Settings::default() };
+    let settings = Settings::default().with_pass(Pass::Dense);
     Case::new(problem.clone(), settings)
 }
 
@@ -112,9 +112,7 @@ proptest! {
         let recipe = Recipe::built_in(choices.recipe).unwrap();
         let draw = Draw::paper(Budget::new(f64::from(c) / 2.0).unwrap(), seed);
         let sample = sample(&problem, &forward(&problem), &draw).unwrap();
-        let settings = Settings {
-            pass: Some(Pass::Sus), c: Some(draw.c), seed: Some(seed), ..Settings::default()
-        };
+        let settings = Settings::default().with_pass(Pass::Sus).with_c(draw.c).with_seed(seed);
         let case = Case::new(problem.clone(), settings);
         let judge = sus_oracle::judge(&case, &recipe).build().unwrap();
         let kernel = Kernel { sample: Some(&sample), ..kernel(&problem, &recipe, choices) };

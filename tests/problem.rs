@@ -189,8 +189,7 @@ fn a_given_forward_pass_is_held_to_the_problem() {
 
 #[test]
 fn the_given_lse_of_a_row_that_sees_nothing_may_be_either_infinity_and_reads_as_minus() {
-    let shape =
-        Shape { options: Options { causal: true, ..Options::default() }, ..Shape::plain(3, 1) };
+    let shape = Shape { options: Options::default().with_causal(true), ..Shape::plain(3, 1) };
     let problem = shape.problem();
     let Saved { o, mut lse } = forward(&problem);
     assert_eq!(lse.as_slice()[..2], [f64::NEG_INFINITY; 2]);

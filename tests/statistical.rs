@@ -24,7 +24,7 @@ const RUNS: usize = 4000;
 
 /// 16 queries and keys, two heads, causal: the gradients of a run tell its mask.
 fn problem(features: usize) -> Problem<f64> {
-    let options = Options { causal: true, ..Options::default() };
+    let options = Options::default().with_causal(true);
     let shape =
         Shape { key_heads: 2, features, value_features: features, options, ..Shape::plain(16, 16) };
     shape.fill(|rng| {
@@ -34,14 +34,12 @@ fn problem(features: usize) -> Problem<f64> {
 }
 
 fn settings(sampler: Sampler, rule: Rule, seed: Option<u64>) -> Settings {
-    Settings {
-        pass: Some(Pass::Sus),
-        c: Some(Budget::new(4.0).unwrap()),
-        sampler: Some(sampler),
-        rule: Some(rule),
-        seed,
-        ..Settings::default()
-    }
+    Settings::default()
+        .with_pass(Pass::Sus)
+        .with_c(Budget::new(4.0).unwrap())
+        .with_sampler(sampler)
+        .with_rule(rule)
+        .with_seed(seed)
 }
 
 fn case(sampler: Sampler) -> Case {
@@ -156,7 +154,7 @@ fn a_probability_that_is_1_but_for_rounding_does_not_tell() {
     let zeros = Shape::plain(16, 16).fill(|_| 0.0);
     let case_of = |c: f64| {
         let c = Some(Budget::new(c).unwrap());
-        Case::new(zeros.clone(), Settings { c, ..settings(Sampler::Bernoulli, Rule::Paper, None) })
+        Case::new(zeros.clone(), settings(Sampler::Bernoulli, Rule::Paper, None).with_c(c))
     };
     let file = right(&case_of(16.0), 1 << 40, 100, true);
     let verdict = judge(&case_of(16.0), &file);
@@ -449,7 +447,7 @@ fn right_samplers_never_fail_over_many_seeds_rules_and_features() {
             value_features: 5,
             sink: true,
             dlse: true,
-            options: Options { softcap: Some(2.0), causal: true, ..Options::default() },
+            options: Options::default().with_softcap(2.0).with_causal(true),
             ..Shape::plain(8, 10)
         },
         Shape { group: 2, features: 8, bias: Some([true, true, false]), ..Shape::plain(7, 9) },

@@ -35,14 +35,13 @@ fn draws() -> impl Strategy<Value = Draw> {
         Just((Sampler::Systematic, UniformBits::Bits32)),
     ];
     (budgets(), rules, samplers, any::<u64>(), 0..1_u32 << 31, layouts).prop_map(
-        |(c, rule, (sampler, bits), seed, stream, layout)| Draw {
-            c: Budget::new(c).unwrap(),
-            rule,
-            sampler,
-            seed,
-            stream,
-            layout,
-            bits,
+        |(c, rule, (sampler, bits), seed, stream, layout)| {
+            Draw::paper(Budget::new(c).unwrap(), seed)
+                .with_rule(rule)
+                .with_sampler(sampler)
+                .with_stream(stream)
+                .with_layout(layout)
+                .with_bits(bits)
         },
     )
 }
@@ -101,11 +100,7 @@ proptest! {
     fn an_infinite_budget_is_bitwise_the_dense_backward(shape in shapes(5, 7), rule in 0..2, sampler in 0..2) {
         let problem = shape.problem();
         let saved = forward(&problem);
-        let draw = Draw {
-            rule: [Rule::Paper, Rule::Calibrated][rule as usize],
-            sampler: [Sampler::Bernoulli, Sampler::Systematic][sampler as usize],
-            ..Draw::paper(Budget::new(f64::INFINITY).unwrap(), 7)
-        };
+        let draw = Draw::paper(Budget::new(f64::INFINITY).unwrap(), 7).with_rule([Rule::Paper, Rule::Calibrated][rule as usize]).with_sampler([Sampler::Bernoulli, Sampler::Systematic][sampler as usize]);
         let drawn = sample(&problem, &saved, &draw).unwrap();
         prop_assert_eq!(sus_backward(&problem, &saved, &drawn), backward(&problem, &saved));
     }
@@ -269,16 +264,14 @@ fn a_draw_that_means_nothing_is_refused() {
         );
     }
     let problem = Shape::plain(2, 3).problem();
-    let draw = Draw {
-        sampler: Sampler::Systematic,
-        bits: UniformBits::Bits64,
-        ..Draw::paper(Budget::new(1.0).unwrap(), 0)
-    };
+    let draw = Draw::paper(Budget::new(1.0).unwrap(), 0)
+        .with_sampler(Sampler::Systematic)
+        .with_bits(UniformBits::Bits64);
     assert_eq!(
         sample(&problem, &forward(&problem), &draw).unwrap_err().to_string(),
         "option 'uniform_bits': expected 32 with the systematic sampler, found 64"
     );
-    let draw = Draw { stream: 1 << 31, ..Draw::paper(Budget::new(1.0).unwrap(), 0) };
+    let draw = Draw::paper(Budget::new(1.0).unwrap(), 0).with_stream(1 << 31);
     assert!(matches!(sample(&problem, &forward(&problem), &draw).unwrap_err(), Error::Uniform(_)));
     assert!("gaussian".parse::<Rule>().is_err());
     assert!("gaussian".parse::<Sampler>().is_err());

@@ -18,7 +18,7 @@ use sus_oracle::sus::{Budget, Sampler};
 use sus_oracle::verdict::{Case, Criterion, DirectionResult, Judge, Outcome, Verdict};
 
 fn problem() -> Problem<f64> {
-    let options = Options { causal: true, ..Options::default() };
+    let options = Options::default().with_causal(true);
     let shape =
         Shape { features: 16, value_features: 16, key_heads: 2, options, ..Shape::plain(96, 96) };
     shape.problem()
@@ -33,11 +33,11 @@ fn varied() -> Case {
         let sign = if word >> 31 == 0 { 1.0 } else { -1.0 };
         sign * significand / f64::from(1 << ((word >> 8) % 4))
     });
-    Case::new(problem, Settings { pass: Some(Pass::Dense), ..Settings::default() })
+    Case::new(problem, Settings::default().with_pass(Pass::Dense))
 }
 
 fn dense() -> Case {
-    let settings = Settings { pass: Some(Pass::Dense), ..Settings::default() };
+    let settings = Settings::default().with_pass(Pass::Dense);
     Case::new(problem(), settings)
 }
 
@@ -219,7 +219,7 @@ fn a_tensor_below_the_noise_is_refused_and_a_zero_one_is_not() {
     for x in inputs.v.as_mut_slice() {
         *x = if *x < 0.0 { 1.0 } else { 1.0 + 1.0 / 128.0 };
     }
-    let settings = Settings { pass: Some(Pass::Dense), ..Settings::default() };
+    let settings = Settings::default().with_pass(Pass::Dense);
     let case = Case::new(Problem::new(inputs, Options::default()).unwrap(), settings.clone());
     let verdict = found(&case, "flash-bf16", |_, _| ());
     assert_eq!((verdict.outcome, rules(&verdict)), (Outcome::Refused, vec![Criterion::Vacuous]));
@@ -232,13 +232,11 @@ fn a_tensor_below_the_noise_is_refused_and_a_zero_one_is_not() {
 }
 
 fn sus(seed: Option<u64>, sampler: Sampler) -> Case {
-    let settings = Settings {
-        pass: Some(Pass::Sus),
-        c: Some(Budget::new(4.0).unwrap()),
-        sampler: Some(sampler),
-        seed,
-        ..Settings::default()
-    };
+    let settings = Settings::default()
+        .with_pass(Pass::Sus)
+        .with_c(Budget::new(4.0).unwrap())
+        .with_sampler(sampler)
+        .with_seed(seed);
     Case::new(problem(), settings)
 }
 
@@ -373,7 +371,7 @@ fn the_mode_given_takes_the_stored_forward_pass_as_data() {
 
 /// A recipe that rounds at one point alone.
 fn only(edit: impl FnOnce(&mut Recipe)) -> Recipe {
-    let mut recipe = Recipe { name: "one stage".into(), ..Recipe::built_in("f64").unwrap() };
+    let mut recipe = Recipe::built_in("f64").unwrap().with_name("one stage".into());
     edit(&mut recipe);
     recipe
 }
@@ -394,7 +392,7 @@ fn the_bound_of_each_narrow_stage_is_reached_within_a_factor_of_three() {
         for seed in 0..60 {
             let shape = Shape { features: 1, value_features: 1, seed, ..Shape::plain(1, 2) };
             let problem = shape.fill(|rng| eighths(rng) + 0.0625);
-            let settings = Settings { pass: Some(Pass::Dense), ..Settings::default() };
+            let settings = Settings::default().with_pass(Pass::Dense);
             let judge =
                 sus_oracle::judge(&Case::new(problem.clone(), settings), &recipe).build().unwrap();
             let kernel = Kernel {

@@ -86,7 +86,7 @@ fn a_bias_and_the_recipe_f64_keep_the_truth_in_double_double() {
     assert!(
         !Reference::BlockedF64.blocks(&bias, &f32) && !Reference::BlockedF64.blocks(&plain, &f64)
     );
-    let case = Case::new(bias, Settings { pass: Some(Pass::Dense), ..Settings::default() });
+    let case = Case::new(bias, Settings::default().with_pass(Pass::Dense));
     let of = |by| sus_oracle::judge(&case, &f32).reference(by).build().unwrap();
     assert_eq!(of(Reference::BlockedF64).bounds(), of(Reference::DoubleDouble).bounds());
 }
@@ -108,7 +108,7 @@ fn a_problem_too_large_for_the_statistics_says_that_it_goes_without_them() {
     let problem = shape.fill(|rng| eighths(rng) / 3.0);
     const { assert!(2900 * 2900 > LARGEST_HEAD) };
     let recipe = Recipe::built_in("f32").unwrap();
-    let case = Case::new(problem, Settings { pass: Some(Pass::Dense), ..Settings::default() });
+    let case = Case::new(problem, Settings::default().with_pass(Pass::Dense));
     let judge = sus_oracle::judge(&case, &recipe).reference(Reference::BlockedF64).build().unwrap();
     let right = evaluate::<f32>(&case.problem, None, None).unwrap().evaluation;
     let mut file = to_tensors(&right, &case.settings, Stored::F32).unwrap();

@@ -177,18 +177,16 @@ fn quick_arithmetic(problem: &Problem<f64>) -> Arithmetic {
 fn resolved(settings: &Settings, draw: Option<&Draw>) -> Settings {
     let settings = settings.clone();
     match draw {
-        None => Settings { pass: Some(Pass::Dense), ..settings.without_draw() },
-        Some(draw) => Settings {
-            pass: Some(Pass::Sus),
-            c: Some(draw.c),
-            rule: Some(draw.rule),
-            sampler: Some(draw.sampler),
-            seed: Some(draw.seed),
-            stream: Some(draw.stream),
-            layout: Some(draw.layout),
-            uniform_bits: Some(draw.bits),
-            ..settings
-        },
+        None => settings.without_draw().with_pass(Pass::Dense),
+        Some(draw) => settings
+            .with_pass(Pass::Sus)
+            .with_c(draw.c)
+            .with_rule(draw.rule)
+            .with_sampler(draw.sampler)
+            .with_seed(draw.seed)
+            .with_stream(draw.stream)
+            .with_layout(draw.layout)
+            .with_uniform_bits(draw.bits),
     }
 }
 

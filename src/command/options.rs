@@ -63,33 +63,30 @@ pub(crate) struct DrawOptions {
 impl ProblemOptions {
     /// The options that were given.
     pub(crate) fn settings(self) -> Settings {
-        Settings {
-            scale: self.scale,
-            softcap: self.softcap,
-            causal: self.causal.then_some(true),
-            alignment: self.alignment,
-            window: self.window,
-            segments_q: self.segments_q,
-            segments_k: self.segments_k,
-            ..Settings::default()
-        }
+        Settings::default()
+            .with_scale(self.scale)
+            .with_softcap(self.softcap)
+            .with_causal(self.causal.then_some(true))
+            .with_alignment(self.alignment)
+            .with_window(self.window)
+            .with_segments_q(self.segments_q)
+            .with_segments_k(self.segments_k)
     }
 }
 
 impl DrawOptions {
     /// Adds the options that were given; any of them says that the pass is SUS.
     pub(crate) fn add_to(self, settings: Settings) -> Settings {
-        let settings = Settings {
-            c: self.c,
-            rule: self.rule,
-            sampler: self.sampler,
-            seed: self.seed,
-            stream: self.stream,
-            layout: self.layout,
-            uniform_bits: self.uniform_bits,
-            ..settings
-        };
-        Settings { pass: settings.names_a_draw().then_some(Pass::Sus), ..settings }
+        let settings = settings
+            .with_c(self.c)
+            .with_rule(self.rule)
+            .with_sampler(self.sampler)
+            .with_seed(self.seed)
+            .with_stream(self.stream)
+            .with_layout(self.layout)
+            .with_uniform_bits(self.uniform_bits);
+        let pass = settings.names_a_draw().then_some(Pass::Sus);
+        settings.with_pass(pass)
     }
 }
 

@@ -72,18 +72,18 @@ impl Shape {
         let heads = self.key_heads * self.group;
         let (b, nq, nk) = (self.batch, self.queries, self.keys);
         let mut tensor = |shape| Tensor::from_fn(shape, |_| draw(&mut rng));
-        let inputs = Inputs {
-            q: tensor([b, heads, nq, self.features]),
-            k: tensor([b, self.key_heads, nk, self.features]),
-            v: tensor([b, self.key_heads, nk, self.value_features]),
-            g: tensor([b, heads, nq, self.value_features]),
-            dlse: self.dlse.then(|| tensor([b, heads, nq, 1])),
-            bias: self.bias.map(|broadcast| {
-                let axis = |at: usize, full: usize| if broadcast[at] { 1 } else { full };
-                tensor([axis(0, b), axis(1, heads), axis(2, nq), nk])
-            }),
-            sink: self.sink.then(|| tensor([1, 1, 1, heads]).as_slice().to_vec()),
-        };
+        let inputs = Inputs::new(
+            tensor([b, heads, nq, self.features]),
+            tensor([b, self.key_heads, nk, self.features]),
+            tensor([b, self.key_heads, nk, self.value_features]),
+            tensor([b, heads, nq, self.value_features]),
+        )
+        .with_dlse(self.dlse.then(|| tensor([b, heads, nq, 1])))
+        .with_bias(self.bias.map(|broadcast| {
+            let axis = |at: usize, full: usize| if broadcast[at] { 1 } else { full };
+            tensor([axis(0, b), axis(1, heads), axis(2, nq), nk])
+        }))
+        .with_sink(self.sink.then(|| tensor([1, 1, 1, heads]).as_slice().to_vec()));
         Problem::new(inputs, self.options.clone()).expect("a legal problem")
     }
 
@@ -121,13 +121,14 @@ fn options(queries: usize, keys: usize) -> impl Strategy<Value = Options> {
         window,
         proptest::option::weighted(0.3, segments),
     )
-        .prop_map(|(scale, softcap, causal, alignment, window, segments)| Options {
-            scale,
-            softcap,
-            causal,
-            alignment,
-            window,
-            segments,
+        .prop_map(|(scale, softcap, causal, alignment, window, segments)| {
+            Options::default()
+                .with_scale(scale)
+                .with_softcap(softcap)
+                .with_causal(causal)
+                .with_alignment(alignment)
+                .with_window(window)
+                .with_segments(segments)
         })
 }
 

@@ -125,12 +125,16 @@ fn large_shapes() -> impl Strategy<Value = Shape> {
         |(shape, sizes, [window, segments, bias, _])| {
             let (batch, key_heads, group, queries, keys, features, value_features) = sizes;
             let ends = |n: usize| vec![0, n / 3, n / 3, n];
-            let options = Options {
-                scale: shape.options.scale.map(|scale| scale / 4.0),
-                window: window.then_some(Window { left: Some(queries as u64 / 2), right: Some(9) }),
-                segments: segments.then(|| Segments { queries: ends(queries), keys: ends(keys) }),
-                ..shape.options.clone()
-            };
+            let options = shape
+                .options
+                .clone()
+                .with_scale(shape.options.scale.map(|scale| scale / 4.0))
+                .with_window(
+                    window.then_some(Window { left: Some(queries as u64 / 2), right: Some(9) }),
+                )
+                .with_segments(
+                    segments.then(|| Segments { queries: ends(queries), keys: ends(keys) }),
+                );
             Shape {
                 batch,
                 key_heads,
@@ -176,7 +180,7 @@ proptest! {
 fn scores_of_ten_thousand_neither_overflow_nor_vanish() {
     let shape = Shape {
         features: 8,
-        options: Options { scale: Some(500.0), ..Options::default() },
+        options: Options::default().with_scale(500.0),
         ..Shape::plain(70, 110)
     };
     let problem = shape.problem();
@@ -189,7 +193,7 @@ fn scores_of_ten_thousand_neither_overflow_nor_vanish() {
 
 #[test]
 fn rows_that_see_nothing_give_zeros_and_minus_infinity() {
-    let options = Options { causal: true, ..Options::default() };
+    let options = Options::default().with_causal(true);
     let problem = Shape { options, ..Shape::plain(200, 150) }.problem();
     let mut workspace = Workspace::default();
     let saved = fast::forward(&problem, &mut workspace);

@@ -16,7 +16,10 @@ fn draws() -> impl Strategy<Value = Draw> {
     (c, any::<u64>(), 0..1_u32 << 31, 0..4_usize, bits).prop_map(
         |(c, seed, stream, layout, bits)| {
             let c = Budget::new(c).unwrap();
-            Draw { stream, layout: Layout::ALL[layout], bits, ..Draw::paper(c, seed) }
+            Draw::paper(c, seed)
+                .with_stream(stream)
+                .with_layout(Layout::ALL[layout])
+                .with_bits(bits)
         },
     )
 }
@@ -77,7 +80,7 @@ proptest! {
 
 #[test]
 fn a_mask_of_a_million_decisions_is_identical_in_f32() {
-    let options = Options { scale: Some(0.6), ..Options::default() };
+    let options = Options::default().with_scale(0.6);
     let shape = Shape { features: 16, group: 2, options, ..Shape::plain(512, 1024) };
     let problem = shape.fill(|rng| eighths(rng) / 3.0);
     for seed in 0..3 {
@@ -93,13 +96,11 @@ fn a_mask_of_a_million_decisions_is_identical_in_f32() {
 fn masks_of_segments_whose_keys_differ_in_size_are_identical() {
     let packed = |queries: &[usize], keys: &[usize]| {
         let segments = Segments { queries: queries.to_vec(), keys: keys.to_vec() };
-        Options { segments: Some(segments), scale: Some(1.0), ..Options::default() }
+        Options::default().with_segments(segments).with_scale(1.0)
     };
-    let window = Options {
-        window: Some(Window { left: Some(900), right: Some(300) }),
-        scale: Some(1.0),
-        ..Options::default()
-    };
+    let window = Options::default()
+        .with_window(Window { left: Some(900), right: Some(300) })
+        .with_scale(1.0);
     let cases = [
         (packed(&[0, 2, 5], &[0, 1_500, 4_000]), 5),
         (packed(&[0, 2, 2, 5], &[0, 100, 1_700, 3_000]), 5),
@@ -123,7 +124,7 @@ fn masks_of_segments_whose_keys_differ_in_size_are_identical() {
             let q = Tensor::from_fn([1, 1, queries, 5], |[_, _, i, d]| row(i, d, 1.0));
             let k = Tensor::from_fn([1, 1, keys, 5], |[_, _, j, d]| row(j + 9, d, size(j)));
             let (v, g) = (k.clone(), q.clone());
-            let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+            let inputs = Inputs::new(q, k, v, g);
             let problem = Problem::new(inputs, options.clone()).unwrap();
             for seed in 0..20 {
                 let draw = Draw::paper(Budget::new(20.0).unwrap(), seed);
@@ -140,14 +141,11 @@ fn masks_of_segments_whose_keys_differ_in_size_are_identical() {
 fn what_needs_whole_rows_or_is_decided_by_rounding_goes_to_the_plain_path_and_says_so() {
     let plain = Draw::paper(Budget::new(2.0).unwrap(), 3);
     let problem = Shape::plain(40, 50).problem();
-    let large = Shape {
-        options: Options { scale: Some(1e9), ..Options::default() },
-        ..Shape::plain(40, 50)
-    };
+    let large = Shape { options: Options::default().with_scale(1e9), ..Shape::plain(40, 50) };
     let cases = [
-        (&problem, Draw { rule: Rule::Calibrated, ..plain }, Fallback::CalibratedRule),
-        (&problem, Draw { sampler: Sampler::Systematic, ..plain }, Fallback::SystematicSampler),
-        (&problem, Draw { c: Budget::new(f64::INFINITY).unwrap(), ..plain }, Fallback::LargeBudget),
+        (&problem, plain.with_rule(Rule::Calibrated), Fallback::CalibratedRule),
+        (&problem, plain.with_sampler(Sampler::Systematic), Fallback::SystematicSampler),
+        (&problem, plain.with_c(Budget::new(f64::INFINITY).unwrap()), Fallback::LargeBudget),
         (&large.problem(), plain, Fallback::LargeScores),
     ];
     for (exact, draw, reason) in cases {

@@ -58,7 +58,7 @@ fn all_hold(problem: &Problem<f64>) -> Result<(), String> {
         return Err("another mask".into());
     }
     holds(&again, &exact, Some(&mask))?;
-    let other = Draw { rule: Rule::Calibrated, sampler: Sampler::Systematic, ..paper };
+    let other = paper.with_rule(Rule::Calibrated).with_sampler(Sampler::Systematic);
     let mask = sample(problem, &exact.saved(), &other).unwrap();
     holds(&blocked, &exact, Some(&mask))?;
     // As a kernel of 16 bits would have stored it.
@@ -93,7 +93,7 @@ proptest! {
 
 #[test]
 fn the_own_error_is_above_what_is_found_and_far_below_the_bounds_of_32_bits() {
-    let options = Options { causal: true, ..Options::default() };
+    let options = Options::default().with_causal(true);
     let shape =
         Shape { features: 32, value_features: 24, group: 2, options, ..Shape::plain(300, 300) };
     let problem = shape.fill(|rng| eighths(rng) / 3.0);
@@ -137,7 +137,7 @@ fn the_own_error_is_above_what_is_found_and_far_below_the_bounds_of_32_bits() {
 fn what_has_no_derived_error_has_no_blocked_truth() {
     let bias = Shape { bias: Some([true, true, false]), ..Shape::plain(5, 6) }.problem();
     assert!(Truth::blocked(&bias).is_none() && !fast::has_reference_error_bounds(&bias));
-    let options = Options { scale: Some(1e12), ..Options::default() };
+    let options = Options::default().with_scale(1e12);
     let large = Shape { options, ..Shape::plain(5, 6) }.problem();
     assert!(Truth::blocked(&large).is_none());
     let saved = fast::forward(&large, &mut Workspace::default());

@@ -26,7 +26,7 @@ fn results<T: Real>(exact: &Problem<f64>, threads: usize) -> Results<T> {
 #[test]
 fn one_two_three_and_seven_threads_give_the_same_bits() {
     for (causal, queries, keys) in [(true, 777, 777), (false, 333, 901)] {
-        let options = Options { causal, ..Options::default() };
+        let options = Options::default().with_causal(causal);
         let shape = Shape {
             group: 2,
             features: 20,

@@ -270,9 +270,7 @@ fn shards_that_do_not_belong_together_are_refused() {
         refused(&[&with(&a, name, Array::i64(&[9], vec![0; 9]))], 0, "shape [10]");
     }
     let settings = |file: &TensorFile, c: f64| TensorFile {
-        metadata: Some(
-            Settings { c: Some(Budget::new(c).unwrap()), ..Settings::default() }.to_json(),
-        ),
+        metadata: Some(Settings::default().with_c(Budget::new(c).unwrap()).to_json()),
         ..file.clone()
     };
     refused(&[&settings(&a, 4.0), &settings(&b, 8.0)], 1, "of the case");

@@ -87,8 +87,8 @@ impl Workload {
                 (waves.clone(), waves)
             }
         };
-        let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
-        Problem::new(inputs, Options { causal, ..Options::default() })
+        let inputs = Inputs::new(q, k, v, g);
+        Problem::new(inputs, Options::default().with_causal(causal))
     }
 }
 

@@ -377,7 +377,7 @@ mod tests {
             let p = &case.problem;
             let saved = Truth::exact(p).unwrap().saved();
             let paper = Draw::paper(Budget::new(2.5).unwrap(), 3);
-            let other = Draw { rule: Rule::Calibrated, sampler: Sampler::Systematic, ..paper };
+            let other = paper.with_rule(Rule::Calibrated).with_sampler(Sampler::Systematic);
             for name in ["f32", "flash-bf16", "eager-f16"] {
                 let recipe = Recipe::built_in(name).unwrap();
                 for draw in [None, Some(paper), Some(other)] {

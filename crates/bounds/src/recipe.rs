@@ -3,6 +3,7 @@
 use super::format::Format;
 use serde::Deserialize;
 use std::path::Path;
+use sus_reference::setters;
 
 /// How `dk` and `dv` of a key head are reduced over the query heads that read it.
 ///
@@ -53,11 +54,12 @@ pub enum Delta {
 /// ```
 /// use sus_bounds::{Format, Recipe};
 /// // A kernel as flash-bf16, whose exp errs by 8 units in the last place.
-/// let mine = Recipe { exp_ulp: 8.0, ..Recipe::built_in("flash-bf16").unwrap() };
+/// let mine = Recipe::built_in("flash-bf16").unwrap().with_exp_ulp(8.0);
 /// assert_eq!((mine.accumulator, mine.p), (Format::F32, Format::Bf16));
 /// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Recipe {
     /// The name in reports.
     pub name: String,
@@ -93,6 +95,26 @@ pub struct Recipe {
     pub gqa: Gqa,
     /// Numbers below the normal range of the 16-bit formats become zero.
     pub flush_to_zero: bool,
+}
+
+setters! { Recipe, [];
+    with_name(name: String);
+    with_input(input: Format);
+    with_accumulator(accumulator: Format);
+    with_tensor_cores(tensor_cores: bool);
+    with_elementwise(elementwise: Format);
+    with_p(p: Format);
+    with_p_in_ds(p_in_ds: Format);
+    with_ds(ds: Format);
+    with_o(o: Format);
+    with_lse(lse: Format);
+    with_output(output: Format);
+    with_exp_ulp(exp_ulp: f64);
+    with_tanh_ulp(tanh_ulp: f64);
+    with_tile(tile: usize);
+    with_delta(delta: Delta);
+    with_gqa(gqa: Gqa);
+    with_flush_to_zero(flush_to_zero: bool);
 }
 
 /// A recipe that cannot be had.

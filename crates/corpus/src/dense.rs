@@ -1,7 +1,6 @@
 //! The dense cases.
 
 use super::{Numbers, Recipe, SQUARE, capped, causal, packed, plain, windowed};
-use sus_files::Settings;
 use sus_reference::mask::Alignment;
 
 /// The dense cases.
@@ -14,7 +13,7 @@ pub(super) fn dense() -> Vec<Recipe> {
         {
             let r =
                 causal(plain("top_left", "top-left diagonal; Nq < Nk", [1, 1, 2, 19, 41, 7, 5]));
-            Recipe { settings: Settings { alignment: Some(Alignment::TopLeft), ..r.settings }, ..r }
+            Recipe { settings: r.settings.with_alignment(Alignment::TopLeft), ..r }
         },
         windowed(causal(plain("window_causal", "causal window", SQUARE)), 5, 0),
         windowed(
@@ -88,7 +87,7 @@ pub(super) fn dense() -> Vec<Recipe> {
         {
             let r =
                 plain("given_scale", "a scale that is not the default", [1, 1, 2, 19, 23, 7, 5]);
-            Recipe { settings: Settings { scale: Some(0.75), ..r.settings }, ..r }
+            Recipe { settings: r.settings.with_scale(0.75), ..r }
         },
         causal(plain("whole_tiles", "no tails", [1, 1, 2, 32, 48, 16, 16])),
         plain("one_query", "a single query", [2, 1, 2, 1, 31, 7, 5]),

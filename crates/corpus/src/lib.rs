@@ -76,7 +76,7 @@ struct Recipe {
 const SQUARE: Shape = [1, 1, 2, 37, 37, 8, 8];
 
 fn plain(name: &'static str, purpose: &'static str, shape: Shape) -> Recipe {
-    let settings = Settings { pass: Some(Pass::Dense), ..Settings::default() };
+    let settings = Settings::default().with_pass(Pass::Dense);
     Recipe {
         name,
         purpose,
@@ -90,39 +90,38 @@ fn plain(name: &'static str, purpose: &'static str, shape: Shape) -> Recipe {
 }
 
 fn causal(recipe: Recipe) -> Recipe {
-    let settings = Settings { causal: Some(true), ..recipe.settings };
+    let settings = recipe.settings.with_causal(true);
     Recipe { settings, ..recipe }
 }
 
 fn windowed(recipe: Recipe, left: u64, right: u64) -> Recipe {
     let window = Some(Window { left: Some(left), right: Some(right) });
-    Recipe { settings: Settings { window, ..recipe.settings }, ..recipe }
+    Recipe { settings: recipe.settings.with_window(window), ..recipe }
 }
 
 fn packed(recipe: Recipe, queries: &[usize], keys: &[usize]) -> Recipe {
     let (segments_q, segments_k) = (Some(queries.to_vec()), Some(keys.to_vec()));
     let Recipe { settings, .. } = recipe;
-    Recipe { settings: Settings { segments_q, segments_k, ..settings }, ..recipe }
+    Recipe { settings: settings.with_segments_q(segments_q).with_segments_k(segments_k), ..recipe }
 }
 
 fn capped(recipe: Recipe, cap: f64) -> Recipe {
-    Recipe { settings: Settings { softcap: Some(cap), ..recipe.settings }, ..recipe }
+    Recipe { settings: recipe.settings.with_softcap(cap), ..recipe }
 }
 
 /// SUS with budget `c`, a seed and a layout; `paper` and `bernoulli` unless changed.
 fn sus(recipe: Recipe, c: f64, seed: u64, layout: Layout) -> Recipe {
-    let settings = Settings {
-        pass: Some(Pass::Sus),
-        c: Budget::new(c).ok(),
-        seed: Some(seed),
-        layout: Some(layout),
-        ..recipe.settings
-    };
+    let settings = recipe
+        .settings
+        .with_pass(Pass::Sus)
+        .with_c(Budget::new(c).ok())
+        .with_seed(seed)
+        .with_layout(layout);
     Recipe { settings, ..recipe }
 }
 
 fn by(recipe: Recipe, rule: Rule, sampler: Sampler) -> Recipe {
-    let settings = Settings { rule: Some(rule), sampler: Some(sampler), ..recipe.settings };
+    let settings = recipe.settings.with_rule(rule).with_sampler(sampler);
     Recipe { settings, ..recipe }
 }
 
@@ -160,7 +159,7 @@ impl Recipe {
             tensor([axis(0, b), axis(1, hq), axis(2, nq), nk])
         });
         let sink = self.sink.then(|| tensor([1, 1, 1, hq]).as_slice().to_vec());
-        let mut inputs = Inputs { q, k, v, g, dlse, bias, sink };
+        let mut inputs = Inputs::new(q, k, v, g).with_dlse(dlse).with_bias(bias).with_sink(sink);
         shape_numbers(&mut inputs, numbers);
         let options = self.settings.options().expect("a built-in case");
         let problem = Problem::new(inputs, options).expect("a built-in case");

@@ -1,7 +1,6 @@
 //! The SUS cases.
 
 use super::{Recipe, SQUARE, by, capped, causal, packed, plain, sus, windowed};
-use sus_files::Settings;
 use sus_reference::sus::{Layout, Rule, Sampler};
 
 /// The SUS cases.
@@ -106,7 +105,7 @@ fn with_features() -> Vec<Recipe> {
                 0x1234_5678_9abc,
                 Layout::Linear4,
             );
-            Recipe { settings: Settings { stream: Some(5), ..r.settings }, ..r }
+            Recipe { settings: r.settings.with_stream(5), ..r }
         },
         sus(
             windowed(

@@ -32,8 +32,8 @@ pub enum Backend {
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let paper = Draw::paper(Budget::new(4.0)?, 7);
 /// let path = |draw| sample_backend::<f32>(&problem, &draw);
-/// assert_eq!(path(Draw { rule: Rule::Calibrated, ..paper }), Backend::Reference(Fallback::CalibratedRule));
-/// assert_eq!(path(Draw { sampler: Sampler::Systematic, ..paper }), Backend::Reference(Fallback::SystematicSampler));
+/// assert_eq!(path(paper.with_rule(Rule::Calibrated)), Backend::Reference(Fallback::CalibratedRule));
+/// assert_eq!(path(paper.with_sampler(Sampler::Systematic)), Backend::Reference(Fallback::SystematicSampler));
 /// assert_eq!(path(Draw::paper(Budget::new(f64::INFINITY)?, 7)), Backend::Reference(Fallback::LargeBudget));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```

@@ -263,15 +263,7 @@ mod tests {
     fn weights_off_by_less_than_the_bound_lead_to_the_plain_decision_next_to_the_threshold() {
         let wave = |[_, _, n, d]: [usize; 4]| libm::sin((7 * n + 3 * d) as f64);
         let tensor = || Tensor::from_fn([1, 1, 40, 5], wave);
-        let inputs = Inputs {
-            q: tensor(),
-            k: tensor(),
-            v: tensor(),
-            g: tensor(),
-            dlse: None,
-            bias: None,
-            sink: None,
-        };
+        let inputs = Inputs::new(tensor(), tensor(), tensor(), tensor());
         let exact = Problem::new(inputs, Options::default()).unwrap();
         let saved = forward(&exact);
         let row = Row { b: 0, h: 0, i: 3 };
@@ -287,7 +279,7 @@ mod tests {
         };
         let mut decided = [0, 0];
         for bits in [UniformBits::Bits32, UniformBits::Bits64] {
-            let draw = Draw { bits, ..Draw::paper(Budget::new(3.0).unwrap(), 9) };
+            let draw = Draw::paper(Budget::new(3.0).unwrap(), 9).with_bits(bits);
             let uniforms = uniforms(&exact, &draw).unwrap();
             let off = [(1.0 + 1e-6, 0.0), (1.0 - 1e-6, 0.0), (1.0, 1e-6), (1.0, -1e-6)];
             let off = off.map(|off| (1.0, off)).into_iter().chain([(1e4, (1.0, 0.0))]);

@@ -19,7 +19,7 @@
 //!
 //! let ramp = |[_, _, n, d]: [usize; 4]| (n as f64 - d as f64) / 400.0;
 //! let tensor = || Tensor::from_fn([1, 1, 500, 8], ramp);
-//! let inputs = Inputs { q: tensor(), k: tensor(), v: tensor(), g: tensor(), dlse: None, bias: None, sink: None };
+//! let inputs = Inputs::new(tensor(), tensor(), tensor(), tensor());
 //! let problem = Problem::new(inputs, Options::default())?;
 //!
 //! let mut workspace = Workspace::default();

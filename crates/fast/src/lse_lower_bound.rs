@@ -105,16 +105,8 @@ mod tests {
             move |[_, h, n, d]: [usize; 4]| libm::sin(phase * (7 * n + 3 * d + h + 1) as f64)
         };
         let of = |heads, n, phase| Tensor::from_fn([1, heads, n, 5], wave(phase));
-        let inputs = Inputs {
-            q: of(2, 3, 1.0),
-            k: of(1, 400, 2.0),
-            v: of(1, 400, 3.0),
-            g: of(2, 3, 4.0),
-            dlse: None,
-            bias: None,
-            sink: None,
-        };
-        Problem::new(inputs, Options { scale: Some(size), ..Options::default() }).unwrap()
+        let inputs = Inputs::new(of(2, 3, 1.0), of(1, 400, 2.0), of(1, 400, 3.0), of(2, 3, 4.0));
+        Problem::new(inputs, Options::default().with_scale(size)).unwrap()
     }
 
     #[test]
@@ -161,9 +153,9 @@ mod tests {
                 (0.0, 0.0, 0.0)
             );
         }
-        let options = Options { softcap: Some(3.0), ..plain.options().clone() };
+        let options = plain.options().clone().with_softcap(3.0);
         let capped = Problem::new(plain.inputs().clone(), options).unwrap();
-        let biased = Inputs { bias: Some(Tensor::zeros([1, 1, 1, 400])), ..plain.inputs().clone() };
+        let biased = plain.inputs().clone().with_bias(Tensor::zeros([1, 1, 1, 400]));
         let biased = Problem::new(biased, Options::default()).unwrap();
         for problem in [capped, biased] {
             assert!(Floors::new(&problem, largest_magnitude(&problem)).is_none());

@@ -117,15 +117,8 @@ pub fn reference_error_bounds(
     let mut workspace = Workspace::default();
     let Inputs { q, k, v, g, sink, .. } = problem.inputs();
     let sides = |g: Tensor<f64>| {
-        let inputs = Inputs {
-            q: q.clone(),
-            k: k.clone(),
-            v: beside(k, v, |_| [1.0, 1.0]),
-            g,
-            dlse: None,
-            bias: None,
-            sink: sink.clone(),
-        };
+        let inputs = Inputs::new(q.clone(), k.clone(), beside(k, v, |_| [1.0, 1.0]), g)
+            .with_sink(sink.clone());
         Problem::new(inputs, problem.options().clone())
     };
     // The sums over keys are needed before the cotangents are known.

@@ -109,9 +109,8 @@ mod tests {
     fn a_score_errs_by_nearly_as_much_as_the_bound_of_its_sum_and_not_by_more() {
         let small = libm::exp2(-12.0) * (1.0 + libm::exp2(-10.0));
         let row = || Tensor::from_fn([1, 1, 1, 64], |[.., d]| if d == 0 { 1.0 } else { small });
-        let inputs =
-            Inputs { q: row(), k: row(), v: row(), g: row(), dlse: None, bias: None, sink: None };
-        let exact = Problem::new(inputs, Options { scale: Some(1.0), ..Options::default() });
+        let inputs = Inputs::new(row(), row(), row(), row());
+        let exact = Problem::new(inputs, Options::default().with_scale(1.0));
         let exact = exact.unwrap();
         let q = exact.q(Row { b: 0, h: 0, i: 0 });
         let truth = q.iter().map(|x| x * x).sum::<f64>();

@@ -302,8 +302,7 @@ mod tests {
     fn the_candidates_of_a_row_are_the_keys_that_it_sees_whose_words_are_small() {
         let tensor = |n| Tensor::zeros([1, 1, n, 2]);
         let (k, v) = (tensor(500), tensor(500));
-        let inputs =
-            Inputs { q: tensor(5), k, v, g: tensor(5), dlse: None, bias: None, sink: None };
+        let inputs = Inputs::new(tensor(5), k, v, tensor(5));
         let exact = Problem::new(inputs, Options::default()).unwrap();
         // None, some in most lanes, several in each, all.
         for l in [1e12, 30.0, 6.0, 1.0] {

@@ -24,8 +24,8 @@ const KNOWN: &str = "q, k, v, do, dlse, bias, sink, x, o, lse, expected_nnz, exp
 /// let file = read(Settings::default())?;
 /// assert!(file.problem.options().causal && file.saved.is_none());
 /// // The command may add to what the file says, and may not deny it.
-/// assert_eq!(read(Settings { seed: Some(7), ..Settings::default() })?.settings.seed, Some(7));
-/// assert!(read(Settings { causal: Some(false), ..Settings::default() }).is_err());
+/// assert_eq!(read(Settings::default().with_seed(7))?.settings.seed, Some(7));
+/// assert!(read(Settings::default().with_causal(false)).is_err());
 /// # Ok::<(), sus_files::FileError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -108,7 +108,10 @@ impl ProblemFile {
         let bias = take("bias").map(|array| tensor("bias", array)).transpose()?;
         let sink = take("sink").map(|array| vector("sink", array)).transpose()?;
         let x = take("x").map(layer_input).transpose()?;
-        let problem = Problem::new(Inputs { q, k, v, g, dlse, bias, sink }, settings.options()?)?;
+        let problem = Problem::new(
+            Inputs::new(q, k, v, g).with_dlse(dlse).with_bias(bias).with_sink(sink),
+            settings.options()?,
+        )?;
         let saved = match (take("o"), take("lse")) {
             (None, None) => None,
             (Some(o), Some(lse)) => {

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use sus_reference::error::Error;
 use sus_reference::mask::{Alignment, Segments, Window};
 use sus_reference::problem::Options;
+use sus_reference::setters;
 use sus_reference::sus::{Budget, Draw, Layout, Rule, Sampler, UniformBits};
 
 /// The version of the file format.
@@ -37,7 +38,7 @@ pub const DEFAULT_C: f64 = 30.0;
 /// ```
 /// use sus_files::{Pass, Settings};
 /// assert_eq!(Settings::from_json(r#"{"pass":"dense"}"#)?.pass, Some(Pass::Dense));
-/// let settings = Settings { pass: Some(Pass::Sus), ..Settings::default() };
+/// let settings = Settings::default().with_pass(Pass::Sus);
 /// assert_eq!(settings.to_json(), r#"{"pass":"sus","spec":"sus-oracle/1"}"#);
 /// # Ok::<(), sus_files::error::Reason>(())
 /// ```
@@ -54,11 +55,12 @@ pub enum Pass {
 /// # Examples
 /// ```
 /// use sus_files::{Pass, Settings};
-/// let settings = Settings { pass: Some(Pass::Dense), causal: Some(true), ..Settings::default() };
+/// let settings = Settings::default().with_pass(Pass::Dense).with_causal(true);
 /// assert!(settings.options()?.causal && !settings.names_a_draw());
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Settings {
     /// Dense or SUS.
     pub pass: Option<Pass>,
@@ -90,6 +92,24 @@ pub struct Settings {
     pub layout: Option<Layout>,
     /// 32 or 64.
     pub uniform_bits: Option<UniformBits>,
+}
+
+setters! { Settings, [];
+    with_pass(pass: Option<Pass>);
+    with_scale(scale: Option<f64>);
+    with_softcap(softcap: Option<f64>);
+    with_causal(causal: Option<bool>);
+    with_alignment(alignment: Option<Alignment>);
+    with_window(window: Option<Window>);
+    with_segments_q(segments_q: Option<Vec<usize>>);
+    with_segments_k(segments_k: Option<Vec<usize>>);
+    with_c(c: Option<Budget>);
+    with_rule(rule: Option<Rule>);
+    with_sampler(sampler: Option<Sampler>);
+    with_seed(seed: Option<u64>);
+    with_stream(stream: Option<u32>);
+    with_layout(layout: Option<Layout>);
+    with_uniform_bits(uniform_bits: Option<UniformBits>);
 }
 
 impl Settings {
@@ -163,7 +183,7 @@ impl Settings {
     /// # Examples
     /// ```
     /// use sus_files::Settings;
-    /// let settings = Settings { seed: Some(7), causal: Some(true), ..Settings::default() };
+    /// let settings = Settings::default().with_seed(7).with_causal(true);
     /// assert_eq!(Settings::from_json(&settings.to_json())?, settings);
     /// # Ok::<(), sus_files::error::Reason>(())
     /// ```
@@ -210,10 +230,10 @@ impl Settings {
     /// # Examples
     /// ```
     /// use sus_files::Settings;
-    /// let file = Settings { scale: Some(0.125), ..Settings::default() };
-    /// let command = Settings { seed: Some(7), ..Settings::default() };
+    /// let file = Settings::default().with_scale(0.125);
+    /// let command = Settings::default().with_seed(7);
     /// assert_eq!(file.clone().merge(command)?.seed, Some(7));
-    /// assert!(file.merge(Settings { scale: Some(0.25), ..Settings::default() }).is_err());
+    /// assert!(file.merge(Settings::default().with_scale(0.25)).is_err());
     /// # Ok::<(), sus_files::error::Reason>(())
     /// ```
     pub fn merge(self, command: Self) -> Result<Self, Reason> {
@@ -253,10 +273,10 @@ impl Settings {
     /// # Examples
     /// ```
     /// use sus_files::Settings;
-    /// let settings = Settings { segments_q: Some(vec![0, 2, 5]), ..Settings::default() };
+    /// let settings = Settings::default().with_segments_q(vec![0, 2, 5]);
     /// let error = settings.options().unwrap_err();
     /// assert_eq!(error.to_string(), "option 'segments_k': expected a list, as segments_q is given, found none");
-    /// let both = Settings { segments_k: Some(vec![0, 2, 5]), ..settings };
+    /// let both = settings.with_segments_k(vec![0, 2, 5]);
     /// assert_eq!(both.options()?.segments.unwrap().keys, [0, 2, 5]);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
@@ -273,14 +293,13 @@ impl Settings {
                 return Err(Error::option("segments_q", "a list, as segments_k is given", "none"));
             }
         };
-        Ok(Options {
-            scale: self.scale,
-            softcap: self.softcap,
-            causal: self.causal.unwrap_or_default(),
-            alignment: self.alignment.unwrap_or_default(),
-            window: self.window,
-            segments,
-        })
+        Ok(Options::default()
+            .with_scale(self.scale)
+            .with_softcap(self.softcap)
+            .with_causal(self.causal.unwrap_or_default())
+            .with_alignment(self.alignment.unwrap_or_default())
+            .with_window(self.window)
+            .with_segments(segments))
     }
 
     /// The draw of the mask, or `None` for the dense pass. Where nothing is said of the pass it is SUS.
@@ -300,15 +319,14 @@ impl Settings {
         if self.pass == Some(Pass::Dense) {
             return Ok(None);
         }
-        Ok(Some(Draw {
-            c: self.c.map_or_else(|| Budget::new(DEFAULT_C), Ok)?,
-            rule: self.rule.unwrap_or_default(),
-            sampler: self.sampler.unwrap_or_default(),
-            seed: self.seed.unwrap_or_default(),
-            stream: self.stream.unwrap_or_default(),
-            layout: self.layout.unwrap_or_default(),
-            bits: self.uniform_bits.unwrap_or_default(),
-        }))
+        let c = self.c.map_or_else(|| Budget::new(DEFAULT_C), Ok)?;
+        let draw = Draw::paper(c, self.seed.unwrap_or_default())
+            .with_rule(self.rule.unwrap_or_default())
+            .with_sampler(self.sampler.unwrap_or_default())
+            .with_stream(self.stream.unwrap_or_default())
+            .with_layout(self.layout.unwrap_or_default())
+            .with_bits(self.uniform_bits.unwrap_or_default());
+        Ok(Some(draw))
     }
 
     /// The same settings with nothing said of a draw.

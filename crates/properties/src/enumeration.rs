@@ -19,16 +19,16 @@ pub(super) fn problem(sizes: [usize; 7], stream: u64) -> Problem<f64> {
     rng.set_stream(stream);
     let mut tensor = |shape| Tensor::from_fn(shape, |_| f64::from(rng.next_u32() % 33) / 8.0 - 2.0);
     let hq = hk * group;
-    let inputs = Inputs {
-        q: tensor([b, hq, nq, d]),
-        k: tensor([b, hk, nk, d]),
-        v: tensor([b, hk, nk, e]),
-        g: tensor([b, hq, nq, e]),
-        dlse: Some(tensor([b, hq, nq, 1])),
-        bias: Some(tensor([1, hq, 1, nk])),
-        sink: Some(tensor([1, 1, 1, hq]).as_slice().to_vec()),
-    };
-    let options = Options { causal: true, softcap: Some(1.5), ..Options::default() };
+    let inputs = Inputs::new(
+        tensor([b, hq, nq, d]),
+        tensor([b, hk, nk, d]),
+        tensor([b, hk, nk, e]),
+        tensor([b, hq, nq, e]),
+    )
+    .with_dlse(tensor([b, hq, nq, 1]))
+    .with_bias(tensor([1, hq, 1, nk]))
+    .with_sink(tensor([1, 1, 1, hq]).as_slice().to_vec());
+    let options = Options::default().with_causal(true).with_softcap(1.5);
     Problem::new(inputs, options).expect("a legal problem")
 }
 

@@ -99,12 +99,12 @@ fn dense_gradients() -> Result<String, String> {
     let mut derivatives = Vec::new();
     for at in 0..gradients.len() {
         let dual = exact.map(Dual::constant).expect("finite numbers");
-        let Inputs { mut q, mut k, mut v, g, dlse, mut bias, mut sink } = dual.inputs().clone();
+        let Inputs { mut q, mut k, mut v, g, dlse, mut bias, mut sink, .. } = dual.inputs().clone();
         let tensors = [&mut q, &mut k, &mut v].into_iter().chain(&mut bias);
         let numbers =
             tensors.flat_map(|t| t.as_mut_slice().iter_mut()).chain(sink.iter_mut().flatten());
         numbers.skip(at).take(1).for_each(|x| x.eps = Dd::one());
-        let inputs = Inputs { q, k, v, g, dlse, bias, sink };
+        let inputs = Inputs::new(q, k, v, g).with_dlse(dlse).with_bias(bias).with_sink(sink);
         let moved = Problem::new(inputs, exact.options().clone()).expect("the same problem");
         derivatives.push(loss(&moved).eps);
     }
@@ -115,8 +115,8 @@ fn dense_gradients() -> Result<String, String> {
 fn empty_rows() -> Result<String, String> {
     let shape = |n, d| Tensor::from_fn([1, 1, n, d], |[_, _, n, d]| (n as f64 - d as f64) / 4.0);
     let (q, k, v, g) = (shape(5, 2), shape(2, 2), shape(2, 2), shape(5, 2));
-    let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
-    let options = Options { causal: true, alignment: Alignment::BottomRight, ..Options::default() };
+    let inputs = Inputs::new(q, k, v, g);
+    let options = Options::default().with_causal(true).with_alignment(Alignment::BottomRight);
     let problem = Problem::new(inputs, options).map_err(|e| e.to_string())?;
     let saved = forward(&problem);
     let gradients = backward(&problem, &saved);
@@ -138,15 +138,7 @@ fn empty_rows() -> Result<String, String> {
 fn invariances() -> Result<String, String> {
     let Inputs { q, k, v, g, .. } = problem([1, 1, 2, 3, 4, 2, 3], 1).inputs().clone();
     let gradients = |k: &Tensor<f64>, v: &Tensor<f64>| {
-        let inputs = Inputs {
-            q: q.clone(),
-            k: k.clone(),
-            v: v.clone(),
-            g: g.clone(),
-            dlse: None,
-            bias: None,
-            sink: None,
-        };
+        let inputs = Inputs::new(q.clone(), k.clone(), v.clone(), g.clone());
         let exact: Problem<Dd> = Problem::new(inputs, Options::default())
             .and_then(|p| p.cast())
             .expect("a legal problem");
@@ -240,7 +232,8 @@ fn systematic_counts() -> Result<String, String> {
     for (seed, c) in [1.0, 1.5, 4.0, 7.25].into_iter().enumerate() {
         for rule in [Rule::Paper, Rule::Calibrated] {
             let c = Budget::new(c).map_err(|e| e.to_string())?;
-            let draw = Draw { rule, sampler: Sampler::Systematic, ..Draw::paper(c, seed as u64) };
+            let draw =
+                Draw::paper(c, seed as u64).with_rule(rule).with_sampler(Sampler::Systematic);
             let drawn = sample(&problem, &saved, &draw).map_err(|e| e.to_string())?;
             for (at, &expected) in drawn.expected.iter().enumerate() {
                 let kept = drawn.pattern.row(at).len() as f64;

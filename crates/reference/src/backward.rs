@@ -106,7 +106,7 @@ pub trait Weights<T>: Sync {
 /// // Scores 0 and ln 3: weights 1/4 and 3/4.
 /// let (q, k) = (tensor("q", &[1.0])?, tensor("k", &[0.0, 3.0_f64.ln()])?);
 /// let (v, g) = (tensor("v", &[0.0, 1.0])?, tensor("do", &[1.0])?);
-/// let inputs = Inputs { q, k, v, g, dlse: None, bias: None, sink: None };
+/// let inputs = Inputs::new(q, k, v, g);
 /// let problem = Problem::new(inputs, Options::default())?;
 /// let saved = sus_reference::forward::forward(&problem);
 /// let weights = DenseWeights { problem: &problem, saved: &saved };

@@ -121,7 +121,7 @@ pub fn visible_count(problem: &Problem<f64>) -> u64 {
 /// let saved = sus_reference::forward::forward(&problem);
 /// // The calibrated rule spends the budget in every row, the systematic sampler never exceeds it.
 /// let paper = Draw::paper(Budget::new(4.0)?, 0);
-/// let draw = Draw { rule: Rule::Calibrated, sampler: Sampler::Systematic, ..paper };
+/// let draw = paper.with_rule(Rule::Calibrated).with_sampler(Sampler::Systematic);
 /// let counts = KeptCounts::of(&problem, &sample(&problem, &saved, &draw)?);
 /// assert!((counts.expected / counts.rows as f64 - 4.0).abs() < 1e-12);
 /// assert_eq!(counts.most, 4);

@@ -103,8 +103,8 @@ impl<T: Scalar> Saved<T> {
 /// // q . k = 4 atanh(1/2) with a cap of 4: the score is half of the cap, the slope 1 - (1/2)^2.
 /// let number = |name, x: f64| Tensor::new(name, [1, 1, 1, 1], &[x]);
 /// let (q, k) = (number("q", 4.0)?, number("k", 0.5_f64.atanh())?);
-/// let inputs = Inputs { q, k, v: number("v", 1.0)?, g: number("do", 1.0)?, dlse: None, bias: None, sink: None };
-/// let problem = Problem::new(inputs, Options { softcap: Some(4.0), ..Options::default() })?;
+/// let inputs = Inputs::new(q, k, number("v", 1.0)?, number("do", 1.0)?);
+/// let problem = Problem::new(inputs, Options::default().with_softcap(4.0))?;
 /// let Score { s, slope } = score(&problem, problem.row(0), 0);
 /// assert!((s - 2.0).abs() < 1e-14 && (slope - 0.75).abs() < 1e-14);
 /// # Ok::<(), sus_reference::Error>(())

@@ -4,6 +4,8 @@
 //! [`backward`](mod@backward) the gradients for dense or sampled weights, [`sus`] draws the weights and knows their exact
 //! moments, and [`graph`] has the general theorem. It uses nothing else of the project.
 
+mod setters;
+
 pub mod backward;
 pub mod error;
 pub mod evaluation;
@@ -14,5 +16,7 @@ pub mod problem;
 pub mod scalar;
 pub mod sus;
 pub mod tensor;
+pub mod tensor_name;
 
 pub use error::Error;
+pub use tensor_name::TensorName;

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::mask::{Alignment, Mask, Segments, Window};
 use crate::scalar::{Ring, Scalar};
+use crate::setters;
 use crate::tensor::{Tensor, is_finite};
 
 /// The tensors of a problem, not yet validated. Shapes as in [`Problem`].
@@ -12,13 +13,14 @@ use crate::tensor::{Tensor, is_finite};
 /// use sus_reference::problem::{Inputs, Options, Problem};
 /// use sus_reference::tensor::Tensor;
 /// let one = Tensor::new("q", [1, 1, 1, 1], &[2.0_f64])?;
-/// let inputs = Inputs { q: one.clone(), k: one.clone(), v: one.clone(), g: one, dlse: None, bias: None, sink: Some(vec![4.0]) };
+/// let inputs = Inputs::new(one.clone(), one.clone(), one.clone(), one).with_sink(vec![4.0]);
 /// // The score 2 * 2 and the sink 4 are equal: the key has half of the weight.
 /// let problem = Problem::new(inputs, Options::default())?;
 /// assert!((sus_reference::forward::forward(&problem).o.as_slice()[0] - 1.0).abs() < 1e-15);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Inputs<T> {
     /// Queries `[B, Hq, Nq, D]`.
     pub q: Tensor<T>,
@@ -36,6 +38,24 @@ pub struct Inputs<T> {
     pub sink: Option<Vec<T>>,
 }
 
+impl<T> Inputs<T> {
+    /// The four tensors that every problem has.
+    #[must_use]
+    pub fn new(q: Tensor<T>, k: Tensor<T>, v: Tensor<T>, g: Tensor<T>) -> Self {
+        Inputs { q, k, v, g, dlse: None, bias: None, sink: None }
+    }
+}
+
+setters! { Inputs<T>, [T];
+    with_q(q: Tensor<T>);
+    with_k(k: Tensor<T>);
+    with_v(v: Tensor<T>);
+    with_g(g: Tensor<T>);
+    with_dlse(dlse: Option<Tensor<T>>);
+    with_bias(bias: Option<Tensor<T>>);
+    with_sink(sink: Option<Vec<T>>);
+}
+
 /// The options of a problem.
 ///
 /// # Examples
@@ -43,10 +63,11 @@ pub struct Inputs<T> {
 /// use sus_reference::mask::Window;
 /// use sus_reference::problem::Options;
 /// let window = Some(Window { left: Some(128), right: None });
-/// let options = Options { causal: true, window, softcap: Some(50.0), ..Options::default() };
+/// let options = Options::default().with_causal(true).with_window(window).with_softcap(50.0);
 /// assert_eq!(options.scale, None); // 1 / sqrt(D)
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Options {
     /// Factor of `q . k`; `None` is `1 / sqrt(D)`.
     pub scale: Option<f64>,
@@ -60,6 +81,15 @@ pub struct Options {
     pub window: Option<Window>,
     /// Packed sequences.
     pub segments: Option<Segments>,
+}
+
+setters! { Options, [];
+    with_scale(scale: Option<f64>);
+    with_softcap(softcap: Option<f64>);
+    with_causal(causal: bool);
+    with_alignment(alignment: Alignment);
+    with_window(window: Option<Window>);
+    with_segments(segments: Option<Segments>);
 }
 
 /// The sizes of a problem.
@@ -109,7 +139,7 @@ pub struct Sizes {
 /// // Two equal keys share the weight: the result is the mean of their values.
 /// let zeros = || Tensor::zeros([1, 1, 2, 1]);
 /// let v = Tensor::new("v", [1, 1, 2, 1], &[1.0_f64, 3.0])?;
-/// let inputs = Inputs { q: zeros(), k: zeros(), v, g: zeros(), dlse: None, bias: None, sink: None };
+/// let inputs = Inputs::new(zeros(), zeros(), v, zeros());
 /// let problem = Problem::new(inputs, Options::default())?;
 /// assert!((sus_reference::forward::forward(&problem).o.as_slice()[0] - 2.0).abs() < 1e-15);
 /// # Ok::<(), sus_reference::Error>(())
@@ -154,11 +184,11 @@ impl<T: Ring> Problem<T> {
     /// use sus_reference::tensor::Tensor;
     /// let zeros = Tensor::zeros;
     /// let (q, k, v) = (zeros([1, 4, 5, 8]), zeros([1, 2, 7, 8]), zeros([1, 2, 7, 16]));
-    /// let inputs = Inputs { q, k, v, g: zeros([1, 4, 5, 16]), dlse: None, bias: None, sink: None };
+    /// let inputs = Inputs::new(q, k, v, zeros([1, 4, 5, 16]));
     /// let problem: Problem<f64> = Problem::new(inputs.clone(), Options::default())?;
     /// assert_eq!((problem.group(), problem.row_count()), (2, 20));
     ///
-    /// let error = Problem::new(Inputs { g: zeros([1, 4, 5, 8]), ..inputs }, Options::default()).unwrap_err();
+    /// let error = Problem::new(inputs.with_g(zeros([1, 4, 5, 8])), Options::default()).unwrap_err();
     /// assert_eq!(error.to_string(), "tensor 'do': expected shape [1, 4, 5, 16], found [1, 4, 5, 8]");
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
@@ -195,7 +225,7 @@ impl<T: Ring> Problem<T> {
     /// ```
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_reference::problem::{Options, Problem};
-    /// let causal = Options { causal: true, ..problem.options().clone() };
+    /// let causal = problem.options().clone().with_causal(true);
     /// let problem = Problem::new(problem.inputs().clone(), causal)?;
     /// assert!(problem.options().causal);
     /// # Ok::<(), sus_reference::Error>(())
@@ -224,7 +254,7 @@ impl<T: Ring> Problem<T> {
     /// ```
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_reference::problem::{Options, Problem};
-    /// let causal = Options { causal: true, ..Options::default() };
+    /// let causal = Options::default().with_causal(true);
     /// let problem = Problem::new(problem.inputs().clone(), causal)?;
     /// let last = problem.sizes().queries - 1;
     /// assert_eq!(problem.mask().visible(last).end, problem.sizes().keys);
@@ -366,7 +396,7 @@ impl<T: Ring> Problem<T> {
     /// use sus_reference::problem::{Inputs, Problem};
     /// let [b, h, i, _] = problem.inputs().q.shape();
     /// let dlse = Some(sus_reference::tensor::Tensor::from_fn([b, h, i, 1], |[.., i, _]| i as f64));
-    /// let with = Problem::new(Inputs { dlse, ..problem.inputs().clone() }, problem.options().clone())?;
+    /// let with = Problem::new(problem.inputs().clone().with_dlse(dlse), problem.options().clone())?;
     /// assert_eq!(with.dlse(with.row(1)), 1.0);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
@@ -384,7 +414,7 @@ impl<T: Ring> Problem<T> {
     /// use sus_reference::problem::{Inputs, Problem};
     /// let keys = problem.sizes().keys;
     /// let bias = Some(sus_reference::tensor::Tensor::from_fn([1, 1, 1, keys], |[.., j]| j as f64));
-    /// let with = Problem::new(Inputs { bias, ..problem.inputs().clone() }, problem.options().clone())?;
+    /// let with = Problem::new(problem.inputs().clone().with_bias(bias), problem.options().clone())?;
     /// // One row of biases serves all.
     /// let last = with.row(with.row_count() - 1);
     /// assert_eq!(with.bias(last), with.bias(with.row(0)));

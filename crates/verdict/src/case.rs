@@ -118,7 +118,7 @@ impl Case {
     /// use sus_files::{Pass, Settings};
     /// use sus_reference::sus::Budget;
     /// use sus_verdict::Case;
-    /// let sus = Settings { pass: Some(Pass::Sus), c: Some(Budget::new(4.0)?), seed: Some(7), ..Settings::default() };
+    /// let sus = Settings::default().with_pass(Pass::Sus).with_c(Budget::new(4.0)?).with_seed(7);
     /// assert_eq!(Case::new(problem.clone(), sus).draw()?.unwrap().c.get(), 4.0);
     /// assert_eq!(Case::new(problem, Settings::default()).draw()?, None);
     /// # Ok::<(), sus_reference::Error>(())
@@ -138,7 +138,7 @@ impl Case {
     /// use sus_files::{Pass, Settings};
     /// use sus_reference::sus::Budget;
     /// use sus_verdict::Case;
-    /// let sus = Settings { pass: Some(Pass::Sus), c: Some(Budget::new(4.0)?), ..Settings::default() };
+    /// let sus = Settings::default().with_pass(Pass::Sus).with_c(Budget::new(4.0)?);
     /// let said = Case::new(problem, sus).describe_pass();
     /// assert!(said.starts_with("SUS with c = 4, ") && said.contains("no seed"));
     /// # Ok::<(), sus_reference::Error>(())
@@ -174,7 +174,7 @@ impl Case {
     /// use sus_reference::sus::Budget;
     /// use sus_verdict::Case;
     /// let c = Some(Budget::new(4.0)?);
-    /// let case = |seed| Case::new(problem.clone(), Settings { c, seed, ..Settings::default() });
+    /// let case = |seed| Case::new(problem.clone(), Settings::default().with_c(c).with_seed(seed));
     /// assert!(case(Some(7)).has_seed() && !case(None).has_seed());
     /// # Ok::<(), sus_reference::Error>(())
     /// ```

@@ -38,21 +38,16 @@ pub(super) fn worst_head(problem: &Problem<f64>, candidate: &TensorFile) -> Opti
     };
     let (b, head) = heads.max_by(|a, b| distance(a).total_cmp(&distance(b)))?;
     let cut = |tensor: &Tensor<f64>| part(tensor, sizes.key_heads, b, head);
-    let Inputs { q, k, v, g, dlse, bias, sink } = problem.inputs();
+    let Inputs { q, k, v, g, dlse, bias, sink, .. } = problem.inputs();
     let group = problem.group();
-    let inputs = Inputs {
-        q: cut(q),
-        k: cut(k),
-        v: cut(v),
-        g: cut(g),
-        dlse: dlse.as_ref().map(cut),
-        bias: bias.as_ref().map(|bias| {
+    let inputs = Inputs::new(cut(q), cut(k), cut(v), cut(g))
+        .with_dlse(dlse.as_ref().map(cut))
+        .with_bias(bias.as_ref().map(|bias| {
             let [batch, heads, ..] = bias.shape();
             let b = if batch == 1 { 0 } else { b };
             if heads == 1 { part(bias, 1, b, 0) } else { part(bias, sizes.key_heads, b, head) }
-        }),
-        sink: sink.as_ref().map(|sink| sink[head * group..(head + 1) * group].to_vec()),
-    };
+        }))
+        .with_sink(sink.as_ref().map(|sink| sink[head * group..(head + 1) * group].to_vec()));
     let problem = Problem::new(inputs, problem.options().clone()).ok()?;
     let mut candidate = TensorFile::default();
     for (name, tensor) in ["dq", "dk", "dv"].into_iter().zip(&found) {

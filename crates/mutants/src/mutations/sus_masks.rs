@@ -328,7 +328,7 @@ family! { SusMasks true;
     fn other_sampler(config) {
         let draw = *config.draw?;
         let sampler = if draw.sampler == Sampler::Bernoulli { Sampler::Systematic } else { Sampler::Bernoulli };
-        let other = sus_reference::sus::Draw { sampler, bits: sus_reference::sus::UniformBits::Bits32, ..draw };
+        let other = draw.with_sampler(sampler).with_bits(sus_reference::sus::UniformBits::Bits32);
         Some(RunConfig::new(config.problem, config.arithmetic, Some(&other)).mutate(Stage::Stored, |_| {}))
     }
 }

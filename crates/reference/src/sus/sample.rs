@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
 use crate::scalar::Scalar;
+use crate::setters;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -32,6 +33,7 @@ use std::ops::Range;
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Draw {
     /// Interactions per row, in expectation.
     pub c: Budget,
@@ -55,7 +57,7 @@ impl Draw {
     /// # Examples
     /// ```
     /// use sus_reference::sus::{Budget, Draw, Sampler};
-    /// let draw = Draw { sampler: Sampler::Systematic, ..Draw::paper(Budget::new(30.0)?, 7) };
+    /// let draw = Draw::paper(Budget::new(30.0)?, 7).with_sampler(Sampler::Systematic);
     /// assert_eq!((draw.seed, draw.stream), (7, 0));
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
@@ -71,6 +73,16 @@ impl Draw {
             bits: UniformBits::Bits32,
         }
     }
+}
+
+setters! { Draw, [];
+    with_c(c: Budget);
+    with_rule(rule: Rule);
+    with_sampler(sampler: Sampler);
+    with_seed(seed: u64);
+    with_stream(stream: u32);
+    with_layout(layout: Layout);
+    with_bits(bits: UniformBits);
 }
 
 /// Which entries are kept, by rows in `(b, h, i)` order: compressed sparse rows without the values.
@@ -319,7 +331,7 @@ fn draw_row(
 /// use sus_reference::tensor::Tensor;
 /// // Three equal keys, of which the first and the last were kept with lambda = 2: 1/3 counts as 1/2.
 /// let [one, three] = [1, 3].map(|n| Tensor::from_fn([1, 1, n, 1], |_| 0.0));
-/// let inputs = Inputs { q: one.clone(), k: three.clone(), v: three, g: one, dlse: None, bias: None, sink: None };
+/// let inputs = Inputs::new(one.clone(), three.clone(), three, one);
 /// let problem = Problem::new(inputs, Options::default())?;
 /// let saved = sus_reference::forward::forward(&problem);
 /// let pattern = Pattern::new(1, 3, vec![0, 2], vec![0, 2])?;

@@ -56,10 +56,10 @@ impl FromStr for Sampler {
 /// use sus_reference::sus::{Budget, Draw, Sampler, UniformBits, sample};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let saved = sus_reference::forward::forward(&problem);
-/// let draw = Draw { bits: UniformBits::Bits64, ..Draw::paper(Budget::new(4.0)?, 0) };
+/// let draw = Draw::paper(Budget::new(4.0)?, 0).with_bits(UniformBits::Bits64);
 /// assert!(sample(&problem, &saved, &draw).is_ok());
 /// // One uniform serves a whole systematic row; there is no second word to ask for.
-/// let systematic = Draw { sampler: Sampler::Systematic, ..draw };
+/// let systematic = draw.with_sampler(Sampler::Systematic);
 /// let error = sample(&problem, &saved, &systematic).unwrap_err();
 /// assert_eq!(error.to_string(), "option 'uniform_bits': expected 32 with the systematic sampler, found 64");
 /// # Ok::<(), sus_reference::Error>(())

@@ -75,17 +75,12 @@ impl<'a> JudgeBuilder<'a> {
 
 /// The problem as a kernel of this recipe reads it.
 fn round_inputs(problem: &Problem<f64>, recipe: &Recipe) -> Result<Problem<f64>, Error> {
-    let Inputs { q, k, v, g, dlse, bias, sink } = problem.inputs();
+    let Inputs { q, k, v, g, dlse, bias, sink, .. } = problem.inputs();
     let read = |tensor: &Tensor<f64>| tensor.map(|x| recipe.input.round(x));
     let wide = |x: f64| recipe.accumulator.round(x);
-    let inputs = Inputs {
-        q: read(q),
-        k: read(k),
-        v: read(v),
-        g: read(g),
-        dlse: dlse.as_ref().map(|x| x.map(wide)),
-        bias: bias.as_ref().map(|x| x.map(wide)),
-        sink: sink.as_ref().map(|x| x.iter().map(|&x| wide(x)).collect()),
-    };
+    let inputs = Inputs::new(read(q), read(k), read(v), read(g))
+        .with_dlse(dlse.as_ref().map(|x| x.map(wide)))
+        .with_bias(bias.as_ref().map(|x| x.map(wide)))
+        .with_sink(sink.as_ref().map(|x| x.iter().map(|&x| wide(x)).collect()));
     Problem::new(inputs, problem.options().clone())
 }

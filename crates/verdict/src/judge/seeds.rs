@@ -32,7 +32,7 @@ impl Judge {
         let verdicts: Vec<Result<Verdict, String>> = (0..runs)
             .into_par_iter()
             .map(|run| {
-                let draw = Draw { seed: seeds[run], ..*draw };
+                let draw = draw.with_seed(seeds[run]);
                 let truth = self.exact.truth.clone();
                 let question = (&self.problem, &self.recipe, Mode::Exact);
                 let (truth, bugs) = ((truth, None), self.known_bugs);

@@ -256,7 +256,7 @@ mod slack {
             let recipe = Recipe::built_in(name).unwrap();
             for rule in [Rule::Paper, Rule::Calibrated] {
                 let budget = Budget::new(3.0).unwrap();
-                let draw = Draw { rule, ..Draw::paper(budget, 0) };
+                let draw = Draw::paper(budget, 0).with_rule(rule);
                 let model = Model::new(&problem, &saved, &recipe, &draw).unwrap();
                 let mut nearest = 0.0_f64;
                 for row in &model.rows {

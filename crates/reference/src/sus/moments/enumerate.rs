@@ -124,7 +124,7 @@ impl<T: Field, W: Weights<T>> Weights<T> for Masked<'_, T, W> {
 /// use sus_reference::problem::{Inputs, Options, Problem};
 /// use sus_reference::tensor::Tensor;
 /// let ramp = || Tensor::from_fn([1, 1, 2, 3], |[_, _, n, d]| (n as f64 - d as f64) / 2.0);
-/// let inputs = Inputs { q: ramp(), k: ramp(), v: ramp(), g: ramp(), dlse: None, bias: None, sink: None };
+/// let inputs = Inputs::new(ramp(), ramp(), ramp(), ramp());
 /// let problem = Problem::new(inputs, Options::default())?;
 /// let saved = sus_reference::forward::forward(&problem);
 /// let law = Law::new(&problem, &saved, Budget::new(1.0)?, Rule::Paper, Sampler::Bernoulli);
