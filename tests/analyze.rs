@@ -1,9 +1,7 @@
 //! The commands `analyze` and `choose-c`: what they print, what they refuse, what they write.
 
-mod common;
-
+use crate::common::{Shape, shapes};
 use assert_cmd::Command;
-use common::{Shape, shapes};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::fs;

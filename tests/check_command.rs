@@ -1,8 +1,6 @@
 //! The command `check`, as a process.
 
-mod common;
-
-use common::Shape;
+use crate::common::Shape;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use sus_oracle::files::{Array, TensorFile};

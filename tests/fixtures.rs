@@ -1,14 +1,9 @@
 //! The fixtures: what the table claims, what an export writes, what a verification finds.
 
-#[path = "fixtures/blind.rs"]
 mod blind;
-#[path = "fixtures/decisions.rs"]
 mod decisions;
-#[path = "fixtures/larger.rs"]
 mod larger;
-#[path = "fixtures/schema.rs"]
 mod schema;
-#[path = "fixtures/tampering.rs"]
 mod tampering;
 
 use half::{bf16, f16};

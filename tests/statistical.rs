@@ -1,24 +1,20 @@
 //! Many runs judged by the law alone: right samplers pass, wrong ones fail, few runs do not tell.
 
-#[path = "statistical/bugs.rs"]
 mod bugs;
-mod common;
-#[path = "statistical/samplers.rs"]
 mod samplers;
-#[path = "statistical/shards.rs"]
 mod shards;
 
-use common::{Shape, numbers};
+use crate::common::{Shape, numbers};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use std::ops::Range;
-use sus_oracle::backward::{DenseWeights, Weight, Weights, backward_with};
-use sus_oracle::bounds::{Mode, Recipe};
-use sus_oracle::files::{Array, Pass, Settings, TensorFile};
-use sus_oracle::forward::forward;
-use sus_oracle::problem::{Options, Problem, Row};
-use sus_oracle::sus::{Budget, Rule, Sampler, sample};
-use sus_oracle::verdict::{Case, Finding, Outcome, Verdict};
+use sus_bounds::{Mode, Recipe};
+use sus_files::{Array, Pass, Settings, TensorFile};
+use sus_reference::backward::{DenseWeights, Weight, Weights, backward_with};
+use sus_reference::forward::forward;
+use sus_reference::problem::{Options, Problem, Row};
+use sus_reference::sus::{Budget, Rule, Sampler, sample};
+use sus_verdict::{Case, Finding, Outcome, Verdict};
 
 const RUNS: usize = 4000;
 
@@ -86,7 +82,7 @@ fn runs(
         };
         let first = of(&w[0]);
         all[0].extend_from_slice(first.dq.as_slice());
-        all[3].extend(first.dbias.iter().flat_map(sus_oracle::tensor::Tensor::as_slice));
+        all[3].extend(first.dbias.iter().flat_map(sus_reference::tensor::Tensor::as_slice));
         let second = if w[1] == w[0] { first.clone() } else { of(&w[1]) };
         all[1].extend_from_slice(second.dk.as_slice());
         let third = if w[2] == w[0] { first } else { of(&w[2]) };
@@ -94,7 +90,7 @@ fn runs(
     }
     let inputs = problem.inputs();
     let mut shapes = vec![inputs.q.shape(), inputs.k.shape(), inputs.v.shape()];
-    shapes.extend(inputs.bias.iter().map(sus_oracle::tensor::Tensor::shape));
+    shapes.extend(inputs.bias.iter().map(sus_reference::tensor::Tensor::shape));
     let mut file = TensorFile::default();
     for ((name, shape), data) in ["dq", "dk", "dv", "dbias"].into_iter().zip(shapes).zip(all) {
         let shape = [&[count][..], &shape].concat();
@@ -107,8 +103,8 @@ fn runs(
 }
 
 fn judge(case: &Case, file: &TensorFile) -> Verdict {
-    let recipe = sus_oracle::verdict::recipe_of(file);
-    sus_oracle::judge(case, &Recipe::built_in(recipe).unwrap()).build().unwrap().check(file)
+    let recipe = sus_verdict::recipe_of(file);
+    sus_mutants::judge(case, &Recipe::built_in(recipe).unwrap()).build().unwrap().check(file)
 }
 
 /// One mask for all gradients.
@@ -124,7 +120,7 @@ fn right(case: &Case, first: u64, count: usize, single: bool) -> TensorFile {
     runs(&case.problem, count, single, |run, w| {
         draw.seed = first + run as u64;
         let sample = sample(&case.problem, &saved, &draw).unwrap();
-        let values = sus_oracle::sus::sampled_values(&case.problem, &saved, &sample);
+        let values = sus_reference::sus::sampled_values(&case.problem, &saved, &sample);
         let keys = case.problem.sizes().keys;
         let mut values = values.into_iter();
         for row in 0..case.problem.row_count() {
@@ -303,7 +299,7 @@ fn projections_pass_right_samplers_and_fail_wrong_ones() {
 /// Edits every element of a gradient by its flat index.
 fn edit(file: &mut TensorFile, name: &str, change: impl Fn(usize, f64) -> f64) {
     let array = file.arrays.get_mut(name).unwrap();
-    let sus_oracle::files::tensor_file::Numbers::Float(data) = &mut array.numbers else {
+    let sus_files::tensor_file::Numbers::Float(data) = &mut array.numbers else {
         panic!("{name} has no floats")
     };
     data.iter_mut().enumerate().for_each(|(at, x)| *x = change(at, *x));
@@ -355,7 +351,7 @@ fn the_law_does_not_judge_by_a_stored_forward_pass() {
     let mut case = case(Sampler::Bernoulli);
     let mut file = right(&case, 50, 200, false);
     let check = |case: &Case, file: &TensorFile| {
-        sus_oracle::judge(case, &Recipe::built_in("f64").unwrap())
+        sus_mutants::judge(case, &Recipe::built_in("f64").unwrap())
             .mode(Mode::Given)
             .build()
             .unwrap()

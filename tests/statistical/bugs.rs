@@ -1,13 +1,13 @@
 //! Every wrong sampler fails after as many runs as were predicted, and not because it had to.
 
 use super::{Keep, case, drawn, judge, right, right_value, settings, uniform};
-use sus_oracle::bounds::Recipe;
-use sus_oracle::files::{Array, TensorFile};
-use sus_oracle::mutants::arithmetic::Arithmetic;
-use sus_oracle::mutants::{self, Family, RunConfig};
-use sus_oracle::sus::{Rule, Sampler};
-use sus_oracle::verdict::statistical::bugs;
-use sus_oracle::verdict::{Case, Outcome};
+use sus_bounds::Recipe;
+use sus_files::{Array, TensorFile};
+use sus_mutants::arithmetic::Arithmetic;
+use sus_mutants::{self as mutants, Family, RunConfig};
+use sus_reference::sus::{Rule, Sampler};
+use sus_verdict::statistical::bugs;
+use sus_verdict::{Case, Outcome};
 
 /// Predictions above this are not run here.
 const MOST: usize = 12_000;
@@ -33,8 +33,7 @@ fn gallery_runs(case: &Case, name: &str, first: u64, count: usize) -> Option<Ten
         let file = (kernel.run)(&RunConfig::new(&case.problem, arithmetic, Some(&draw)))?;
         shapes.clear();
         for (all, name) in all.iter_mut().zip(["dq", "dk", "dv"]) {
-            let sus_oracle::files::tensor_file::Numbers::Float(x) = &file.arrays[name].numbers
-            else {
+            let sus_files::tensor_file::Numbers::Float(x) = &file.arrays[name].numbers else {
                 panic!("{name} has no floats")
             };
             all.extend(x);

@@ -4,8 +4,8 @@ use super::{RUNS, case, drawn, judge, keyed, problem, right, right_value, settin
 use rand_chacha::ChaCha8Rng;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use sus_oracle::sus::{Rule, Sampler};
-use sus_oracle::verdict::{Case, Outcome};
+use sus_reference::sus::{Rule, Sampler};
+use sus_verdict::{Case, Outcome};
 
 type Keep<'a> = Box<dyn FnMut(f64, usize, [usize; 3], &mut ChaCha8Rng) -> bool + 'a>;
 

@@ -2,15 +2,15 @@
 
 use super::{case, edit, judge, problem, right, run_command, settings, write_problem};
 use std::collections::BTreeMap;
-use sus_oracle::backward::backward;
-use sus_oracle::bounds::Recipe;
-use sus_oracle::files::tensor_file::Numbers;
-use sus_oracle::files::{Array, Settings, TensorFile};
-use sus_oracle::forward::forward;
-use sus_oracle::sus::{Budget, Rule, Sampler};
-use sus_oracle::verdict::merge::merge;
-use sus_oracle::verdict::statistical::directions;
-use sus_oracle::verdict::{Case, Outcome, Verdict};
+use sus_bounds::Recipe;
+use sus_files::tensor_file::Numbers;
+use sus_files::{Array, Settings, TensorFile};
+use sus_reference::backward::backward;
+use sus_reference::forward::forward;
+use sus_reference::sus::{Budget, Rule, Sampler};
+use sus_verdict::merge::merge;
+use sus_verdict::statistical::directions;
+use sus_verdict::{Case, Outcome, Verdict};
 
 const GRADIENTS: [&str; 3] = ["dq", "dk", "dv"];
 
@@ -42,7 +42,7 @@ fn directions_of(case: &Case) -> TensorFile {
 }
 
 fn judge_f32(case: &Case, file: &TensorFile) -> Verdict {
-    sus_oracle::judge(case, &Recipe::built_in("f32").unwrap()).build().unwrap().check(file)
+    sus_mutants::judge(case, &Recipe::built_in("f32").unwrap()).build().unwrap().check(file)
 }
 
 #[test]
@@ -122,11 +122,9 @@ fn the_projection_of_the_mean_is_the_mean_of_the_projections() {
         assert!(part.iter().all(|&x| f64::from(x as f32) == x));
     }
     let again = super::case(Sampler::Bernoulli);
-    let again = sus_oracle::verdict::statistical::directions(
-        &again.problem,
-        &again.draw().unwrap().unwrap(),
-    )
-    .unwrap();
+    let again =
+        sus_verdict::statistical::directions(&again.problem, &again.draw().unwrap().unwrap())
+            .unwrap();
     assert_eq!(directions.digest(), again.digest());
     let of_dq = |p: usize| -> f64 {
         directions.of(p)[0].iter().zip(dense.dq.as_slice()).map(|(r, g)| r * g).sum()
@@ -150,7 +148,7 @@ fn counts_beside_projected_values_are_judged_by_their_law() {
         let mut all = Vec::new();
         for run in 0..1000 {
             draw.seed = first + run;
-            let sample = sus_oracle::sus::sample(&other.problem, &saved, &draw).unwrap();
+            let sample = sus_reference::sus::sample(&other.problem, &saved, &draw).unwrap();
             all.extend((0..rows).map(|row| sample.pattern.row(row).len() as i64));
         }
         Array::i64(&[1000, 1, 2, 16], all)

@@ -1,0 +1,8 @@
+//! The tests of this crate, in one binary.
+
+mod bounds;
+#[path = "../../reference/tests/common.rs"]
+mod common;
+mod masks;
+mod passes;
+mod threads;

@@ -1,0 +1,289 @@
+//! A right kernel of a recipe, on the host: every operation rounded to the accumulator, and what is stored to its format.
+
+use sus_bounds::{Delta, Format, Gqa, Recipe};
+use sus_files::{Array, TensorFile};
+use sus_reference::problem::{Problem, Row};
+use sus_reference::sus::Sample;
+use sus_reference::tensor::Tensor;
+
+/// The order in which a kernel adds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Order {
+    Forward,
+    Backward,
+    /// Halves, recursively.
+    Pairwise,
+    /// Blocks of this many, then the blocks.
+    Blocks(usize),
+    /// Every n-th term in one lane, then the lanes.
+    Lanes(usize),
+}
+
+pub(crate) const ORDERS: [Order; 5] =
+    [Order::Forward, Order::Backward, Order::Pairwise, Order::Blocks(4), Order::Lanes(3)];
+
+/// A kernel.
+#[derive(Debug, Clone)]
+pub(crate) struct Kernel<'a> {
+    pub(crate) problem: &'a Problem<f64>,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) order: Order,
+    /// exp2 with log2(e) folded into the scale instead of exp.
+    pub(crate) base_two: bool,
+    /// The scale is applied to q.
+    pub(crate) scale_first: bool,
+    /// One pass over tiles of this many keys, with rescaling; 0: two passes.
+    pub(crate) online: usize,
+    pub(crate) sample: Option<&'a Sample>,
+}
+
+struct Forward {
+    o: Tensor<f64>,
+    lse: Tensor<f64>,
+    unstored: Tensor<f64>,
+}
+
+impl Kernel<'_> {
+    fn r(&self, x: f64) -> f64 {
+        self.recipe.accumulator.round(x)
+    }
+
+    fn narrow(&self, format: Format, x: f64) -> f64 {
+        if format.precision() < self.recipe.accumulator.precision() { format.round(x) } else { x }
+    }
+
+    fn el(&self, x: f64) -> f64 {
+        self.narrow(self.recipe.elementwise, x)
+    }
+
+    pub(crate) fn sum(&self, x: &[f64]) -> f64 {
+        let add = |x: &mut dyn Iterator<Item = f64>| x.fold(0.0, |s, x| self.r(s + x));
+        match self.order {
+            Order::Forward => add(&mut x.iter().copied()),
+            Order::Backward => add(&mut x.iter().rev().copied()),
+            Order::Pairwise if x.len() <= 2 => add(&mut x.iter().copied()),
+            Order::Pairwise => {
+                let (a, b) = x.split_at(x.len() / 2);
+                self.r(self.sum(a) + self.sum(b))
+            }
+            Order::Blocks(n) => {
+                add(&mut x.chunks(n).map(|x| x.iter().fold(0.0, |s, x| self.r(s + x))))
+            }
+            Order::Lanes(n) => add(&mut (0..n)
+                .map(|lane| x.iter().skip(lane).step_by(n).fold(0.0, |s, x| self.r(s + x)))),
+        }
+    }
+
+    fn dot(&self, a: &[f64], b: &[f64]) -> f64 {
+        let products: Vec<f64> = a.iter().zip(b).map(|(a, b)| self.r(a * b)).collect();
+        self.sum(&products)
+    }
+
+    fn exp(&self, x: f64) -> f64 {
+        if self.base_two {
+            let log2e = self.r(std::f64::consts::LOG2_E);
+            self.r(libm::exp2(self.r(x * log2e)))
+        } else {
+            self.r(libm::exp(x))
+        }
+    }
+
+    /// The score and the slope.
+    fn score(&self, row: Row, j: usize) -> (f64, f64) {
+        let p = self.problem;
+        let scale = self.r(p.scale());
+        let z = if self.scale_first {
+            let q: Vec<f64> = p.q(row).iter().map(|q| self.r(q * scale)).collect();
+            self.el(self.dot(&q, p.k(row, j)))
+        } else {
+            self.el(self.r(self.el(self.dot(p.q(row), p.k(row, j))) * scale))
+        };
+        let (mut s, mut slope) = (z, scale);
+        if let Some(cap) = p.options().softcap {
+            let cap = self.r(cap);
+            let t = self.el(self.r(libm::tanh(self.el(self.r(z / cap)))));
+            s = self.el(self.r(cap * t));
+            slope = self.r(scale * self.r(1.0 - self.r(t * t)));
+        }
+        if let Some(bias) = p.bias(row) {
+            s = self.el(self.r(s + bias[j]));
+        }
+        (s, slope)
+    }
+
+    fn forward(&self) -> Forward {
+        let (p, s) = (self.problem, self.problem.sizes());
+        let mut o = Tensor::zeros([s.batch, s.query_heads, s.queries, s.value_features]);
+        let mut lse = Tensor::zeros([s.batch, s.query_heads, s.queries, 1]);
+        let mut unstored = o.clone();
+        for at in 0..p.row_count() {
+            let row = p.row(at);
+            let (mut o_row, lse_row) = self.forward_row(row);
+            let e = s.value_features;
+            unstored.as_mut_slice()[at * e..(at + 1) * e].copy_from_slice(&o_row);
+            for x in &mut o_row {
+                *x = self.recipe.o.round(*x);
+            }
+            o.as_mut_slice()[at * e..(at + 1) * e].copy_from_slice(&o_row);
+            lse.as_mut_slice()[at] = self.recipe.lse.round(lse_row);
+        }
+        Forward { o, lse, unstored }
+    }
+
+    fn forward_row(&self, row: Row) -> (Vec<f64>, f64) {
+        let p = self.problem;
+        let width = p.sizes().value_features;
+        let keys: Vec<usize> = p.mask().visible(row.i).collect();
+        let sink = p.inputs().sink.as_ref().map(|sink| sink[row.h]);
+        if keys.is_empty() {
+            return (vec![0.0; width], sink.unwrap_or(f64::NEG_INFINITY));
+        }
+        let tile = if self.online == 0 { keys.len() } else { self.online };
+        let mut m = sink.unwrap_or(f64::NEG_INFINITY);
+        let mut l = if sink.is_some() { 1.0 } else { 0.0 };
+        let mut acc = vec![0.0; width];
+        for keys in keys.chunks(tile) {
+            let scores: Vec<f64> = keys.iter().map(|&j| self.score(row, j).0).collect();
+            let new = scores.iter().copied().fold(m, f64::max);
+            let factor = if m == f64::NEG_INFINITY { 0.0 } else { self.exp(self.r(m - new)) };
+            m = new;
+            let weights: Vec<f64> = scores.iter().map(|s| self.exp(self.r(s - m))).collect();
+            l = self.r(self.r(l * factor) + self.sum(&weights));
+            let eager = self.recipe.elementwise.precision() < self.recipe.accumulator.precision();
+            for (d, acc) in acc.iter_mut().enumerate() {
+                let terms: Vec<f64> = weights
+                    .iter()
+                    .zip(keys)
+                    .map(|(&w, &j)| {
+                        let w = if eager {
+                            self.el(self.r(w / l))
+                        } else {
+                            self.narrow(self.recipe.p, w)
+                        };
+                        self.r(w * p.v(row, j)[d])
+                    })
+                    .collect();
+                *acc = if eager {
+                    self.sum(&terms)
+                } else {
+                    self.r(self.r(*acc * factor) + self.sum(&terms))
+                };
+            }
+            if eager {
+                return (acc, self.r(m + self.r(libm::log(l))));
+            }
+        }
+        let o = acc.iter().map(|x| self.r(x / l)).collect();
+        (o, self.r(m + self.r(libm::log(l))))
+    }
+
+    /// The results as a candidate.
+    pub(crate) fn run(&self) -> TensorFile {
+        let (p, recipe) = (self.problem, self.recipe);
+        let (s, inputs) = (p.sizes(), p.inputs());
+        let Forward { o, lse, unstored } = self.forward();
+        let (mut dk, mut dv) = (terms(&inputs.k), terms(&inputs.v));
+        let mut dbias = inputs.bias.as_ref().map(|bias| vec![Vec::new(); bias.as_slice().len()]);
+        let mut dsink = vec![Vec::new(); s.query_heads];
+        let group = p.group();
+        let mut dq = terms(&inputs.q);
+        for at in 0..p.row_count() {
+            let row = p.row(at);
+            let lse_row = lse.as_slice()[at];
+            let g = p.g(row);
+            let mut entries = Vec::new();
+            for j in p.mask().visible(row.i) {
+                let (s, slope) = self.score(row, j);
+                let w = self.el(self.exp(self.r(s - lse_row)));
+                let dp = self.el(self.dot(g, p.v(row, j)));
+                entries.push((j, w, slope, dp));
+            }
+            let delta = match recipe.delta {
+                Delta::Stored => self.dot(g, o.row(row.b, row.h, row.i)),
+                Delta::Unstored => self.dot(g, unstored.row(row.b, row.h, row.i)),
+                Delta::Weights => {
+                    let terms: Vec<f64> = entries.iter().map(|e| self.r(e.1 * e.3)).collect();
+                    self.sum(&terms)
+                }
+            };
+            let dlse = p.dlse(row);
+            if let Some(sink) = &inputs.sink {
+                let w = self.exp(self.r(sink[row.h] - lse_row));
+                dsink[row.h].push(-self.r(w * self.r(delta - dlse)));
+            }
+            let head = row.b * s.key_heads + p.key_head(row.h);
+            for &(j, w, slope, dp) in &entries {
+                let mut w = w;
+                if let Some(sample) = self.sample {
+                    if sample.pattern.row(at).binary_search(&(j as u32)).is_err() {
+                        continue;
+                    }
+                    w = w.max(self.r(1.0 / sample.lambda[at]));
+                }
+                let t = self.r(self.r(dp - delta) + dlse);
+                let ds = self.el(self.r(self.narrow(recipe.p_in_ds, w) * t));
+                if let (Some(dbias), Some(bias)) = (&mut dbias, &inputs.bias) {
+                    let Row { b, h, i } = bias_row(bias.shape(), row);
+                    let [_, heads, queries, keys] = bias.shape();
+                    dbias[((b * heads + h) * queries + i) * keys + j].push((row.h, ds));
+                }
+                let dz = self.narrow(recipe.ds, self.el(self.r(ds * slope)));
+                for (d, &k) in p.k(row, j).iter().enumerate() {
+                    dq[at * s.features + d].push((row.h, self.r(dz * k)));
+                }
+                for (d, &q) in p.q(row).iter().enumerate() {
+                    dk[(head * s.keys + j) * s.features + d].push((row.h, self.r(dz * q)));
+                }
+                let stored = self.narrow(recipe.p, w);
+                for (d, &g) in g.iter().enumerate() {
+                    dv[(head * s.keys + j) * s.value_features + d]
+                        .push((row.h, self.r(stored * g)));
+                }
+            }
+        }
+        let whole = |terms: Vec<Vec<(usize, f64)>>| -> Vec<f64> {
+            let sum =
+                |terms: Vec<(usize, f64)>| self.sum(&terms.iter().map(|t| t.1).collect::<Vec<_>>());
+            terms.into_iter().map(|terms| recipe.output.round(sum(terms))).collect()
+        };
+        let by_head = |terms: Vec<Vec<(usize, f64)>>| -> Vec<f64> {
+            if recipe.gqa == Gqa::Fused || group == 1 {
+                return whole(terms);
+            }
+            let heads = |terms: Vec<(usize, f64)>| {
+                terms.chunk_by(|a, b| a.0 == b.0).fold(0.0, |sum: f64, head| {
+                    let head: Vec<f64> = head.iter().map(|t| t.1).collect();
+                    recipe.output.round(sum + recipe.output.round(self.sum(&head)))
+                })
+            };
+            terms.into_iter().map(heads).collect()
+        };
+        let mut file = TensorFile::default();
+        let mut put = |name: &str, shape: &[usize], data: Vec<f64>| {
+            file.arrays.insert(name.into(), Array::f64(shape, data));
+        };
+        put("o", &o.shape(), o.as_slice().to_vec());
+        put("lse", &lse.shape()[..3], lse.as_slice().to_vec());
+        put("dq", &inputs.q.shape(), whole(dq));
+        put("dk", &inputs.k.shape(), by_head(dk));
+        put("dv", &inputs.v.shape(), by_head(dv));
+        if let (Some(dbias), Some(bias)) = (dbias, &inputs.bias) {
+            put("dbias", &bias.shape(), whole(dbias));
+        }
+        if inputs.sink.is_some() {
+            let dsink = dsink.into_iter().map(|t| recipe.output.round(self.sum(&t))).collect();
+            put("dsink", &[s.query_heads], dsink);
+        }
+        file
+    }
+}
+
+fn terms(like: &Tensor<f64>) -> Vec<Vec<(usize, f64)>> {
+    vec![Vec::new(); like.as_slice().len()]
+}
+
+/// The row of a broadcast bias that serves `row`.
+fn bias_row(shape: [usize; 4], row: Row) -> Row {
+    let at = |axis: usize, index: usize| if shape[axis] == 1 { 0 } else { index };
+    Row { b: at(0, row.b), h: at(1, row.h), i: at(2, row.i) }
+}

@@ -1,0 +1,16 @@
+//! The tests of this crate, in one binary.
+
+mod analyze;
+mod bench_command;
+mod book;
+mod check_command;
+#[path = "../crates/reference/tests/common.rs"]
+mod common;
+mod diagnosis;
+mod fixtures;
+mod grad_command;
+mod kill_matrix;
+mod pictures;
+mod selftest;
+mod shell_command;
+mod statistical;
