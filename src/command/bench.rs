@@ -4,7 +4,7 @@ use crate::command::allocator::Counted;
 use crate::command::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
-use sus_bench::{Dtype, Plan, Workload, run as measure};
+use sus_bench::{Dtype, BenchPlan, Workload, run as measure};
 use sus_oracle::Error;
 use sus_oracle::files::FileError;
 use sus_oracle::sus::Budget;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     if c.get() > 1e6 {
         return refuse("c", "a number up to 1e6", c.get().to_string());
     }
-    let plan = Plan {
+    let plan = BenchPlan {
         sizes: n.into_iter().map(|n| n as usize).collect(),
         c,
         dtypes: dtype

@@ -133,7 +133,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
             Stored::F32,
         ),
         (Arithmetic::Dd, _) => {
-            compute(&Passes::<Dd>::plain(), problem, given, draw_ref, &settings, Stored::F64)
+            compute(&Passes::<Dd>::reference(), problem, given, draw_ref, &settings, Stored::F64)
         }
     }
     .map_err(in_file)?;

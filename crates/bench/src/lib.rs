@@ -3,12 +3,12 @@
 //! One head, `D = E = 64`. Times are the best of a few repetitions; memory is the peak above inputs, results and mask.
 
 mod memory;
-mod patterns;
 mod report;
+mod workload;
 
 pub use memory::{Memory, Uncounted};
-pub use patterns::Workload;
-pub use report::{Ceilings, Gather, Op, Report, Timing};
+pub use report::{BenchReport, Ceilings, Gather, Op, Timing};
+pub use workload::Workload;
 
 use std::time::Instant;
 use sus_fast::roofline::{gather_rate, multiply_add_rate};
@@ -26,20 +26,6 @@ const FEATURES: usize = 64;
 const ENOUGH_SECONDS: f64 = 2.0;
 
 /// The arithmetic of a benchmark.
-///
-/// # Examples
-/// ```no_run
-/// use sus_bench::{Dtype, Plan, Uncounted, run};
-/// let plan = Plan {
-///     sizes: vec![], c: sus_reference::sus::Budget::new(4.0)?, dtypes: vec![Dtype::F64, Dtype::F32],
-///     patterns: vec![], causal: true, repetitions: 1,
-/// };
-/// // Without a pattern nothing is measured but the machine's own speed in each arithmetic.
-/// let report = run(&plan, &Uncounted, |_| ())?;
-/// let rates = report.ceilings.multiply_add_flops_per_second;
-/// assert_eq!(rates.keys().collect::<Vec<_>>(), ["f32", "f64"]);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     /// Double precision.
@@ -49,21 +35,8 @@ pub enum Dtype {
 }
 
 /// What to measure.
-///
-/// # Examples
-/// ```
-/// use sus_bench::{Workload, Plan, Uncounted, run};
-/// let plan = Plan {
-///     sizes: vec![1 << 12, 1 << 14], c: sus_reference::sus::Budget::new(30.0)?, dtypes: vec![],
-///     patterns: vec![Workload::Random, Workload::Local], causal: true, repetitions: 3,
-/// };
-/// // Every size of every pattern in every arithmetic: without one of these, nothing is measured.
-/// let report = run(&plan, &Uncounted, |what| unreachable!("{what}"))?;
-/// assert!(report.rows.is_empty() && report.ceilings.gather.is_empty());
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct BenchPlan {
     /// Numbers of queries and keys.
     pub sizes: Vec<usize>,
     /// The budget of SUS.
@@ -85,8 +58,8 @@ pub struct Plan {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Dtype, Workload, Plan, Uncounted, run};
-/// let plan = Plan {
+/// use sus_bench::{Dtype, Workload, BenchPlan, Uncounted, run};
+/// let plan = BenchPlan {
 ///     sizes: vec![32],
 ///     c: sus_reference::sus::Budget::new(4.0)?,
 ///     dtypes: vec![Dtype::F64],
@@ -98,8 +71,12 @@ pub struct Plan {
 /// assert!(report.rows.iter().all(|timing| timing.seconds > 0.0));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
-pub fn run(plan: &Plan, memory: &dyn Memory, progress: impl Fn(String)) -> Result<Report, Error> {
-    let mut report = Report {
+pub fn run(
+    plan: &BenchPlan,
+    memory: &dyn Memory,
+    progress: impl Fn(String),
+) -> Result<BenchReport, Error> {
+    let mut report = BenchReport {
         spec: "sus-oracle-bench/1".into(),
         rows: Vec::new(),
         ceilings: Ceilings { threads: rayon::current_num_threads(), ..Ceilings::default() },
@@ -115,10 +92,10 @@ pub fn run(plan: &Plan, memory: &dyn Memory, progress: impl Fn(String)) -> Resul
 
 fn measure<T: Real>(
     dtype: &'static str,
-    plan: &Plan,
+    plan: &BenchPlan,
     memory: &dyn Memory,
     progress: &impl Fn(String),
-    report: &mut Report,
+    report: &mut BenchReport,
 ) -> Result<(), Error> {
     progress(format!("{dtype}: multiply-adds"));
     let rate = multiply_add_rate::<T>(Dispatch::Native);
@@ -161,7 +138,7 @@ type Measured = (Op, f64, usize, Option<u64>);
 struct One<'a, T> {
     exact: &'a Problem<f64>,
     problem: &'a Problem<T>,
-    plan: &'a Plan,
+    plan: &'a BenchPlan,
     memory: &'a dyn Memory,
     draw: Draw,
 }

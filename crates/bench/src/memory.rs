@@ -43,13 +43,6 @@ pub trait Memory {
 }
 
 /// Nobody counts.
-///
-/// # Examples
-/// ```
-/// use sus_bench::{Memory, Uncounted};
-/// Uncounted.restart();
-/// assert_eq!(Uncounted.peak_bytes(), None); // unknown, which is not 0
-/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Uncounted;
 

@@ -6,14 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 /// A measured pass.
-///
-/// # Examples
-/// ```
-/// use sus_bench::Op;
-/// assert_eq!(Op::ForwardSample.to_string(), "forward_sample");
-/// assert_eq!(serde_json::to_string(&Op::ForwardSample)?, r#""forward_sample""#); // alike in the table and the JSON
-/// # Ok::<(), serde_json::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
@@ -39,18 +31,6 @@ impl fmt::Display for Op {
 }
 
 /// One measurement.
-///
-/// # Examples
-/// ```
-/// use sus_bench::{Op, Workload, Timing};
-/// let timing = Timing {
-///     op: Op::Forward, dtype: "f32".into(), n: 16, c: 30.0, pattern: Workload::Local, causal: true,
-///     threads: 1, seconds: 1e-3, kept: 0, peak_bytes: None,
-/// };
-/// let json = serde_json::to_value(timing)?;
-/// assert_eq!((&json["pattern"], &json["peak_bytes"]), (&"local".into(), &serde_json::Value::Null));
-/// # Ok::<(), serde_json::Error>(())
-/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct Timing {
     /// The pass.
@@ -76,15 +56,6 @@ pub struct Timing {
 }
 
 /// What the machine could do at best, in the same run.
-///
-/// # Examples
-/// ```
-/// use sus_bench::{Ceilings, Report};
-/// let multiply_add_flops_per_second = [("f32".to_owned(), 2e11)].into();
-/// let ceilings = Ceilings { threads: 2, multiply_add_flops_per_second, gather: vec![] };
-/// let table = Report { spec: String::new(), rows: vec![], ceilings }.table();
-/// assert!(table.contains("multiply-adds, f32, 2 threads: 200 Gflop/s"));
-/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Ceilings {
     /// Threads.
@@ -96,15 +67,6 @@ pub struct Ceilings {
 }
 
 /// The rate at which the rows that a mask names can be gathered.
-///
-/// # Examples
-/// ```
-/// use sus_bench::{Ceilings, Gather, Workload, Report};
-/// let gather = Gather { dtype: "f32".into(), n: 4096, pattern: Workload::Random, bytes_per_second: 2.5e10 };
-/// let ceilings = Ceilings { gather: vec![gather], ..Ceilings::default() };
-/// let table = Report { spec: String::new(), rows: vec![], ceilings }.table();
-/// assert!(table.contains("gather, f32, random, n = 4096: 25.0 GB/s"));
-/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct Gather {
     /// `f64` or `f32`.
@@ -121,18 +83,18 @@ pub struct Gather {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Ceilings, Op, Workload, Report, Timing};
+/// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
 /// let timing = |op, seconds| Timing {
 ///     op, dtype: "f32".into(), n: 64, c: 30.0, pattern: Workload::Random, causal: true,
 ///     threads: 1, seconds, kept: 0, peak_bytes: None,
 /// };
 /// let rows = vec![timing(Op::DenseBackward, 0.6), timing(Op::SparseBackward, 0.2)];
-/// let report = Report { spec: String::new(), rows, ceilings: Ceilings::default() };
+/// let report = BenchReport { spec: String::new(), rows, ceilings: Ceilings::default() };
 /// let sparse = report.table().lines().nth(2).unwrap().to_owned();
 /// assert!(sparse.starts_with("sparse_backward") && sparse.contains(" 3.00 ")); // three times as fast
 /// ```
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// `sus-oracle-bench/1`.
     pub spec: String,
     /// The measurements.
@@ -144,7 +106,7 @@ pub struct Report {
 /// Features of queries, keys and values, as the rates need them.
 const FEATURES: f64 = super::FEATURES as f64;
 
-impl Report {
+impl BenchReport {
     /// The same pass on the next smaller problem.
     fn smaller(&self, row: &Timing) -> Option<&Timing> {
         let like = |other: &&Timing| {
@@ -191,12 +153,12 @@ impl Report {
     ///
     /// # Examples
     /// ```
-    /// use sus_bench::{Ceilings, Op, Workload, Report, Timing};
+    /// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
     /// let timing = |n: usize| Timing {
     ///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Workload::Random, causal: true,
     ///     threads: 1, seconds: (n * n) as f64 * 1e-6, kept: 0, peak_bytes: None,
     /// };
-    /// let report = Report { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
+    /// let report = BenchReport { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
     /// let slope = |line: usize| report.table().lines().nth(line).unwrap().split_whitespace().nth(5).unwrap().to_owned();
     /// assert_eq!((slope(1), slope(2)), ("-".into(), "2.00".into())); // the exponent of n since the size before
     /// ```

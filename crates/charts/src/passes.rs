@@ -2,23 +2,23 @@
 
 use crate::axis::Axis;
 use crate::chart::{COLOURS, Chart, Series, Stroke};
-use sus_bench::{Report, Timing, Workload};
+use sus_bench::{BenchReport, Timing, Workload};
 
 /// The plot of a report: a colour for each pass, a stroke for each arithmetic and pattern.
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Ceilings, Op, Workload, Report, Timing};
+/// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
 /// let timing = |n: usize| Timing {
 ///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Workload::Random, causal: true,
 ///     threads: 1, seconds: n as f64 * 1e-3, kept: 0, peak_bytes: None,
 /// };
-/// let report = Report { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
+/// let report = BenchReport { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
 /// let plot = sus_charts::passes(&report);
 /// assert!(plot.starts_with("<svg") && plot.contains("forward f32 random"));
 /// ```
 #[must_use]
-pub fn passes(report: &Report) -> String {
+pub fn passes(report: &BenchReport) -> String {
     let mut series: Vec<Series> = Vec::new();
     for row in &report.rows {
         let name = format!("{} {} {}", row.op, row.dtype, row.pattern);

@@ -1,20 +1,12 @@
-//! Which path serves: the fast one, or the plain one and why.
+//! Which implementation runs a pass: the kernels, or the reference and why.
 
-use super::sampling::largest_norm;
-use super::score_error::Magnitude;
+use super::score_error::largest_magnitude;
 use super::simd::Real;
 use std::fmt;
 use sus_reference::problem::Problem;
 use sus_reference::sus::{Draw, Rule, Sample, Sampler};
 
 /// The path that a computation took.
-///
-/// # Examples
-/// ```
-/// use sus_fast::{Backend, Fallback};
-/// assert_eq!(Backend::Fast.to_string(), "fast");
-/// assert_eq!(Backend::Reference(Fallback::GivenForward).to_string(), "plain (a mask from a given forward pass)");
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// The kernels of this module.
@@ -23,23 +15,10 @@ pub enum Backend {
     Reference(Fallback),
 }
 
-/// Why the plain path ran.
-///
-/// # Examples
-/// ```
-/// use sus_fast::{Backend, Fallback, sample_backend};
-/// use sus_reference::sus::{Budget, Draw, Rule, Sampler};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let paper = Draw::paper(Budget::new(4.0)?, 7);
-/// let path = |draw| sample_backend::<f32>(&problem, &draw);
-/// assert_eq!(path(paper.with_rule(Rule::Calibrated)), Backend::Reference(Fallback::CalibratedRule));
-/// assert_eq!(path(paper.with_sampler(Sampler::Systematic)), Backend::Reference(Fallback::SystematicSampler));
-/// assert_eq!(path(Draw::paper(Budget::new(f64::INFINITY)?, 7)), Backend::Reference(Fallback::LargeBudget));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// Why the reference path ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
-    /// It was asked for.
+    /// It was requested.
     Asked,
     /// The arithmetic is not that of the hardware.
     Arithmetic,
@@ -85,14 +64,6 @@ impl fmt::Display for Fallback {
 }
 
 /// The paths of one evaluation.
-///
-/// # Examples
-/// ```
-/// use sus_fast::{Backend, Backends, Fallback};
-/// let path = Backend::Reference(Fallback::GivenForward);
-/// let paths = Backends { forward: None, mask: Some(path), backward: Backend::Fast };
-/// assert_eq!(paths.to_string(), "mask plain (a mask from a given forward pass), backward fast");
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backends {
     /// The forward pass; none if it was given.
@@ -116,13 +87,6 @@ impl fmt::Display for Backends {
 }
 
 /// The path of the dense backward pass.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_fast::{Backend, backward_backend};
-/// assert_eq!(backward_backend(&problem), Backend::Fast);
-/// ```
 #[must_use]
 pub fn backward_backend<T: Real>(problem: &Problem<T>) -> Backend {
     if problem.inputs().bias.is_some() {
@@ -133,21 +97,6 @@ pub fn backward_backend<T: Real>(problem: &Problem<T>) -> Backend {
 }
 
 /// The path of the SUS backward pass.
-///
-/// # Examples
-/// ```
-/// use sus_fast::{Backend, Fallback, sus_backward_backend};
-/// use sus_reference::sus::{Budget, Draw, sample};
-/// let path = |name| {
-///     let problem = sus_corpus::named(name).unwrap().problem;
-///     let saved = sus_reference::forward::forward(&problem);
-///     let mask = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 7))?;
-///     Ok::<_, sus_reference::Error>(sus_backward_backend(&problem, &mask))
-/// };
-/// assert_eq!(path("primes")?, Backend::Fast);
-/// assert_eq!(path("bias_broadcast")?, Backend::Reference(Fallback::BiasGradient));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[must_use]
 pub fn sus_backward_backend<T: Real>(problem: &Problem<T>, sample: &Sample) -> Backend {
     if problem.inputs().bias.is_some() {
@@ -190,22 +139,4 @@ pub fn sample_backend<T: Real>(problem: &Problem<f64>, draw: &Draw) -> Backend {
         Fallback::LargeScores
     };
     Backend::Reference(reason)
-}
-
-/// What bounds the scores of all rows.
-pub(super) fn largest_magnitude(problem: &Problem<f64>) -> Magnitude {
-    let (inputs, sizes) = (problem.inputs(), problem.sizes());
-    let largest = |x: &[f64]| x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    let product = problem.scale().abs()
-        * largest_norm(inputs.q.as_slice(), sizes.features)
-        * largest_norm(inputs.k.as_slice(), sizes.features);
-    Magnitude {
-        product,
-        chain: (sizes.features + 1) as f64 * product,
-        bias: inputs.bias.as_ref().map_or(0.0, |bias| largest(bias.as_slice())),
-        sink: inputs.sink.as_ref().map_or(0.0, |sink| largest(sink)),
-        softcap: problem.options().softcap,
-        features: sizes.features,
-        keys: sizes.keys,
-    }
 }

@@ -1,14 +1,14 @@
 //! Which candidates a row keeps: exactly those that [`sample`](fn@sus_reference::sus::sample) keeps.
 //!
-//! The kernels know a weight `w` up to a factor `e^(±d)` ([`Magnitude::log_error`]), and so does the plain path. Where both sides of that interval give the
-//! same decision, it is the plain path's. Elsewhere the plain path is asked.
+//! A kernel's weight and the reference's differ by at most a factor `e^(±d)` ([`Magnitude::log_error`]). Where both ends of that
+//! interval give the same decision, it is the reference's. The other entries are computed again by the reference.
 
-use super::forward::head;
 use super::product_rows::dot;
 use super::score_error::Magnitude;
 use super::scores::{LANES, Scoring, largest};
 use super::simd::private::Vectors;
 use super::simd::{Dispatch, Real};
+use super::tiles::head;
 use pulp::{Simd, WithSimd};
 use sus_reference::forward::log_sum_exp;
 use sus_reference::problem::{Problem, Row};
@@ -37,7 +37,7 @@ pub(super) struct Decider<'a> {
     pub(super) draw: &'a Draw,
     pub(super) uniforms: &'a Uniforms,
     pub(super) dispatch: Dispatch,
-    /// A factor of the bound; 1 but in tests, where a larger one sends more decisions to the plain path.
+    /// A factor of the bound: 1, except in tests, where a larger one leaves more entries ambiguous.
     pub(super) widen: f64,
 }
 
@@ -47,11 +47,11 @@ pub(super) enum Decision {
     Keep,
     Drop,
     /// The bound allows both.
-    Open,
+    Ambiguous,
 }
 
-/// What keep probabilities from `low` to `high` decide on a word. Both comparisons leave one step of the grid open, so that
-/// they hold for either number of bits.
+/// The decision on a word for all keep probabilities from `low` to `high`. Each comparison leaves one step of the grid
+/// ambiguous, so that it holds for 32 and for 64 random bits.
 pub(super) fn decide(low: f64, high: f64, word: u32) -> Decision {
     let x = f64::from(word);
     if low >= 1.0 || x + 1.0 <= low * GRID {
@@ -59,7 +59,7 @@ pub(super) fn decide(low: f64, high: f64, word: u32) -> Decision {
     } else if drops(high, word) {
         Decision::Drop
     } else {
-        Decision::Open
+        Decision::Ambiguous
     }
 }
 
@@ -89,7 +89,7 @@ impl Decider<'_> {
         } else {
             (libm::exp(-bound), libm::exp(bound))
         };
-        // Weights first; most candidates of the early tiles are dropped here, without a branch that a machine could not predict.
+        // Most candidates of the early tiles are dropped here, by a branch-free compaction (the branch would be unpredictable).
         weights.clear();
         weights.resize(candidates.len() + 1, (0, 0.0));
         let mut count = 0;
@@ -112,12 +112,12 @@ impl Decider<'_> {
                 Decision::Keep => true,
                 Decision::Drop => false,
                 // First with the plain score of this entry, then with the whole row in `f64`.
-                Decision::Open => {
-                    match self.with_plain_score::<T>(row, candidate, lse, magnitude) {
+                Decision::Ambiguous => {
+                    match self.with_reference_score::<T>(row, candidate, lse, magnitude) {
                         Decision::Keep => true,
                         Decision::Drop => false,
-                        Decision::Open => again
-                            .get_or_insert_with(|| Again::new(self.dispatch, self.exact, row))
+                        Decision::Ambiguous => again
+                            .get_or_insert_with(|| Recomputed::new(self.dispatch, self.exact, row))
                             .keeps(self, row, candidate, magnitude.log_error_again() * self.widen),
                     }
                 }
@@ -130,7 +130,7 @@ impl Decider<'_> {
     }
 
     /// The decision by the plain score and the kernel's `lse`.
-    fn with_plain_score<T: Real>(
+    fn with_reference_score<T: Real>(
         &self,
         row: Row,
         candidate: &Candidate,
@@ -143,7 +143,7 @@ impl Decider<'_> {
         decide(q * libm::exp(-bound), q * libm::exp(bound), candidate.word)
     }
 
-    /// The plain path's decision, `lse` being the plain one.
+    /// The reference's decision, from the reference's `lse`.
     fn plain(&self, row: Row, candidate: &Candidate, lse: f64) -> bool {
         let s = sus_reference::forward::score(self.exact, row, candidate.j as usize).s;
         let q = keep_probability(self.draw.c.get(), Scalar::exp(s - lse));
@@ -161,18 +161,18 @@ impl Decider<'_> {
     }
 }
 
-/// An open row, looked at again: its weights in `f64`, and as the plain path has them if that is not enough.
-struct Again {
+/// A row with ambiguous entries, computed again: its weights in `f64`, then by the reference if an entry is still ambiguous.
+struct Recomputed {
     first: usize,
     scores: Vec<f64>,
     lse: f64,
     plain_lse: Option<f64>,
 }
 
-impl Again {
+impl Recomputed {
     fn new(dispatch: Dispatch, exact: &Problem<f64>, row: Row) -> Self {
         let (scores, lse) = dispatch.run(Scores { exact, row });
-        Again { first: exact.mask().visible(row.i).start, scores, lse, plain_lse: None }
+        Recomputed { first: exact.mask().visible(row.i).start, scores, lse, plain_lse: None }
     }
 
     fn keeps(
@@ -187,7 +187,7 @@ impl Again {
         match decide(q * libm::exp(-bound), q * libm::exp(bound), candidate.word) {
             Decision::Keep => true,
             Decision::Drop => false,
-            Decision::Open => {
+            Decision::Ambiguous => {
                 let lse = *self.plain_lse.get_or_insert_with(|| plain_lse(decider.exact, row));
                 decider.plain(row, candidate, lse)
             }
@@ -240,7 +240,7 @@ impl WithSimd for Scores<'_> {
     }
 }
 
-/// The `lse` of a row as the plain path has it.
+/// The reference's `lse` of a row.
 fn plain_lse(exact: &Problem<f64>, row: Row) -> f64 {
     let visible = exact.mask().visible(row.i);
     let scores: Vec<f64> =
@@ -258,7 +258,7 @@ mod tests {
     use sus_reference::tensor::Tensor;
 
     /// Words one step below and above the threshold, and weights or their sum off by as much as `f32` may be: only a margin, and asking
-    /// again, gives the plain decisions. A wide margin sends all of them to the plain path.
+    /// again, gives the plain decisions. A wide margin sends all of them to the reference path.
     #[test]
     fn weights_off_by_less_than_the_bound_lead_to_the_plain_decision_next_to_the_threshold() {
         let wave = |[_, _, n, d]: [usize; 4]| libm::sin((7 * n + 3 * d) as f64);

@@ -7,11 +7,11 @@
 //! or of keys, so each pair may add to its own `dq` and its own `dk, dv` without a lock. Over all steps each pair comes once.
 //! The terms of `dq_r` are therefore added in the order of `t`, those of `dk, dv` likewise, and no sum is split.
 
-use super::forward::{head, pack_heads, tile};
-use super::panels::Panels;
+use super::panels::{Panels, pack_heads};
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{RowTerms, Scoring, weights_and_slopes};
 use super::simd::{Dispatch, Real};
+use super::tiles::{head, tile};
 use super::visible::{Share, Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
@@ -33,7 +33,7 @@ pub(super) struct Memory<T> {
     pub(super) values: Vec<Panels<T>>,
 }
 
-/// What all blocks share.
+/// Data that all blocks share.
 struct Shared<'a, T> {
     problem: &'a Problem<T>,
     visible: Visible,

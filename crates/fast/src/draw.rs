@@ -1,8 +1,8 @@
 //! The draw of the mask, beside the running rows of the forward pass.
 
 use super::decide::{Candidate, Decider};
-use super::forward::Running;
-use super::lse_lower_bound::Floors;
+use super::lse_lower_bound::LseLowerBounds;
+use super::running_softmax::Running;
 use super::score_error::{Magnitude, norm, norm_of_chain};
 use super::simd::Real;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub(super) struct TileDraw {
     pub(super) expected: Vec<f64>,
 }
 
-/// What a draw needs while the rows run.
+/// The inputs of sampling while the rows run.
 #[derive(Clone, Copy)]
 pub(super) struct Drawing<'a> {
     pub(super) decider: Decider<'a>,
@@ -27,8 +27,8 @@ pub(super) struct Drawing<'a> {
     pub(super) key_norms: &'a [f64],
     /// The largest bias.
     pub(super) bias: f64,
-    /// What is known of scores before they are computed.
-    pub(super) floors: Option<&'a Floors>,
+    /// Lower bounds for keys whose scores are not computed yet.
+    pub(super) lse_lower_bounds: Option<&'a LseLowerBounds>,
     /// `e^d` for the largest bound `d` of all rows: the candidates' threshold is this factor above `c p / l`.
     pub(super) slack: f64,
 }

@@ -1,11 +1,11 @@
 //! The visible entries of rows for the [laws](sus_reference::sus::moments) of a mask: `W`, `t` and `f`, a few rows at a time.
 
-use super::forward::{head, pack_heads, tile};
-use super::panels::Panels;
+use super::panels::{Panels, pack_heads};
 use super::product::{BLOCK, Left, Store, multiply, pack_left};
 use super::scores::{Scoring, weights_and_factors};
 use super::simd::Dispatch;
 use super::simd::private::Vectors;
+use super::tiles::{head, tile};
 use super::visible::{Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
@@ -15,7 +15,7 @@ use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
 use sus_reference::sus::moments::Entry;
 
-/// What the entries of all rows are computed from.
+/// The packed operands from which the entries of all rows are computed.
 pub struct RowEntries<'a> {
     dispatch: Dispatch,
     problem: &'a Problem<f64>,
@@ -139,8 +139,7 @@ impl WithSimd for RowTask<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::largest_magnitude;
-    use crate::score_error::Magnitude;
+    use crate::score_error::{Magnitude, largest_magnitude};
     use sus_corpus as cases;
     use sus_reference::forward::forward;
     use sus_reference::sus::moments::Law;
@@ -148,7 +147,7 @@ mod tests {
 
     const U: f64 = f64::EPSILON / 2.0;
 
-    /// How far an entry may be from the definition's: a factor of `W`, and distances of `t` and of `f`.
+    /// How far an entry may be from the reference's: a factor of `W`, and distances of `t` and of `f`.
     ///
     /// `t` is a sum of `E + 2` terms on both sides. The softcap's derivative `1 - tanh^2 y` changes by a factor of at most
     /// `exp(2 |dy|)`, and its two computations round by at most `32 u`.

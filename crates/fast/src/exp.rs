@@ -1,5 +1,5 @@
 //! `e^x` by a polynomial, without branches or tables, so that the compiler turns it into vectors: of several numbers at a time, step
-//! by step, since each step waits for the one before and its coefficient serves all of them.
+//! by step: a step depends on the one before, and its coefficient is loaded once for all of them.
 //!
 //! With `n` the integer nearest to `x / ln 2` and `r = x - n ln 2`, so `|r| < 0.347`:
 //!

@@ -4,32 +4,23 @@
 //! `o = sum_j exp(s_j - m) v_j / l` and `lse = m + ln l` need no second pass. `l` is kept in `f64`.
 //!
 //! A weight is `exp(s - m) / l` at the end, and `l` only grows, so while the row runs `c exp(s - m) / l` is at least the final
-//! `c W`: entries whose word is below it are candidates, few of which are dropped at the end. What the keys to come add up to at
-//! least is added to `l` there, see [`search`](super::search).
+//! `c W`: entries whose word is below it are candidates, and few of them are dropped at the end. A lower bound of the remaining
+//! keys' sum is added to `l` there, see [`search`](super::search).
 
 use super::draw::{Drawing, TileDraw};
-use super::panels::Panels;
+use super::panels::{Panels, pack_heads};
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
-use super::scores::{Scoring, exponentials, largest};
+use super::running_softmax::Running;
+use super::scores::Scoring;
 use super::search::{GROUP, Memory, TileSearch};
 use super::simd::{Dispatch, Real};
+use super::tiles::{ROWS, head, tile};
 use super::visible::{Share, Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 use sus_reference::problem::{Problem, Row};
-
-/// Rows of a tile.
-pub(super) const ROWS: usize = 96;
-
-/// Keys of a tile, at most.
-pub(super) const MAX_TILE: usize = tile::<f32>();
-
-/// Keys of a tile: three panels, a multiple of the six rows that a product holds in registers.
-pub(super) const fn tile<T: Real>() -> usize {
-    3 * T::PANEL
-}
 
 /// One tile of rows of one head.
 struct RowTile<'a, T: Real> {
@@ -58,13 +49,6 @@ impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         Scratch { q: Vec::new(), tile: avec![T::BLANK; ROWS], search: Memory::default() }
     }
-}
-
-/// The running softmax of a row.
-#[derive(Clone, Copy)]
-pub(super) struct Running {
-    pub(super) m: f64,
-    pub(super) l: f64,
 }
 
 /// Fills `o` and `lse`, and draws the mask if `drawing` is given. Tiles come in `(b, h, i)` order.
@@ -113,20 +97,6 @@ pub(super) fn run<T: Real>(
             })
         })
         .collect()
-}
-
-/// Packs each head `[n][features]` of a tensor.
-pub(super) fn pack_heads<T: Real>(
-    panels: &mut Vec<Panels<T>>,
-    data: &[T],
-    n: usize,
-    features: usize,
-) {
-    let heads = data.chunks(if n == 0 { 1 } else { n * features });
-    panels.resize_with(heads.len(), Panels::default);
-    for (panels, rows) in panels.iter_mut().zip(heads) {
-        panels.pack(rows, features);
-    }
 }
 
 impl<T: Real> WithSimd for RowTile<'_, T> {
@@ -230,13 +200,6 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
     }
 }
 
-/// The part of a tensor that belongs to one head.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "a slice")]
-pub(super) fn head<T>(data: &[T], number: usize, size: usize) -> &[T] {
-    &data[number * size..][..size]
-}
-
 /// Divides by `l`, and writes `lse`.
 fn finish<T: Real>(running: &[Running], o: &mut [T], lse: &mut [T], features: usize) {
     for ((o, lse), row) in o.chunks_exact_mut(features).zip(lse).zip(running) {
@@ -247,32 +210,5 @@ fn finish<T: Real>(running: &[Running], o: &mut [T], lse: &mut [T], features: us
                 *o *= inverse;
             }
         }
-    }
-}
-
-impl Running {
-    /// Scores become exponentials and are added to `l`; a larger maximum shrinks `l` and `o`.
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "it is compiled for the instruction set of its caller"
-    )]
-    fn add<S: Simd, T: Real>(&mut self, simd: S, s: &mut [T], o: &mut [T]) {
-        let largest = largest(simd, s).to_f64();
-        if largest > self.m {
-            let shrink = libm::exp(self.m - largest);
-            self.l *= shrink;
-            let shrink = T::from_f64(shrink);
-            for o in o {
-                *o *= shrink;
-            }
-            self.m = largest;
-        }
-        self.l += exponentials::<S, T>(s, T::from_f64(self.m)).to_f64();
-    }
-
-    /// `-inf` where nothing is visible.
-    pub(super) fn lse(self) -> f64 {
-        if self.l == 0.0 { f64::NEG_INFINITY } else { self.m + libm::log(self.l) }
     }
 }

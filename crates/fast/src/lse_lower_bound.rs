@@ -1,4 +1,4 @@
-//! A lower bound of the `lse` of a row over keys whose scores are not known yet, so that the draw of a mask has few candidates.
+//! A lower bound of the part of `lse` that the keys still to come contribute. It keeps the number of sampling candidates small.
 //!
 //! The exponential is convex, so `sum_j exp(s_j) >= N exp(mean_j s_j)` over any `N` visible keys (Jensen's inequality), and the mean
 //! of their scores is the score of their mean: one product.
@@ -13,15 +13,15 @@ const STEP: usize = 64;
 
 /// The sums of the first keys of each `(b, key head)`.
 #[derive(Debug)]
-pub(super) struct Floors {
+pub(super) struct LseLowerBounds {
     /// For each head, `[n / STEP + 1][features]`: the sums of the first `0, STEP, 2 STEP, ...` keys.
     sums: Vec<Vec<f64>>,
     scale: f64,
-    /// What bounds the scores of all rows.
+    /// Bounds of the scores of all rows.
     magnitude: Magnitude,
 }
 
-impl Floors {
+impl LseLowerBounds {
     /// `None` where scores are no linear functions of the keys: with a softcap, or with a bias.
     pub(super) fn new(problem: &Problem<f64>, magnitude: Magnitude) -> Option<Self> {
         if problem.options().softcap.is_some() || problem.inputs().bias.is_some() {
@@ -31,21 +31,21 @@ impl Floors {
         let head = (sizes.keys * sizes.features).max(1);
         let heads = problem.inputs().k.as_slice().par_chunks(head);
         let sums = heads.map(|k| sums_of_first(k, sizes.features)).collect();
-        Some(Floors { sums, scale: problem.scale(), magnitude })
+        Some(LseLowerBounds { sums, scale: problem.scale(), magnitude })
     }
 
-    /// A row's keys of head `number = b Hk + key head` and what is not above the mean of their scores: `sum_j exp(s_j)` is at
-    /// least `count exp(mean)`. A few keys at either end are left out.
+    /// The number of keys in `keys` of head `number = b Hk + key head`, and a lower bound of the mean of their scores:
+    /// `sum_j exp(s_j) >= count exp(mean)`. Keys before the first and after the last multiple of [`STEP`] are left out.
     ///
     /// # Error
     /// With `u = 2^-53`, `a` the largest `|scale| |q| |k|` and `n` keys: a sum of keys errs by `n u` of the norms that it adds
     /// up, the difference of two of them, over `N` keys, by `(2 n^2 + 2 n) u / N` of a key's norm, and the product by `(D + 3) u`
     /// more. In sum below `4 u a (n^2 / N + D)`, which is taken off, with the rounding of an exponential of the result.
-    pub(super) fn of(&self, number: usize, q: &[f64], keys: &Range<usize>) -> Floor {
+    pub(super) fn of(&self, number: usize, q: &[f64], keys: &Range<usize>) -> ScoreMean {
         let Magnitude { product, keys: n, features, .. } = self.magnitude;
         let (first, end) = (keys.start.div_ceil(STEP), keys.end / STEP);
         if first >= end {
-            return Floor::default();
+            return ScoreMean::default();
         }
         let count = ((end - first) * STEP) as f64;
         let sum = |at: usize| &self.sums[number][at * features..][..features];
@@ -55,21 +55,21 @@ impl Floors {
         }
         let mean = self.scale * lanes.iter().sum::<f64>() / count;
         let error = product * (n as f64 * n as f64 / count + features as f64);
-        Floor { count, mean: mean - 2.0 * f64::EPSILON * (error + mean.abs() + 4.0) }
+        ScoreMean { count, mean: mean - 2.0 * f64::EPSILON * (error + mean.abs() + 4.0) }
     }
 }
 
-/// What is known of the scores of some keys.
+/// A number of keys, and a lower bound of the mean of their scores.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Floor {
+pub(super) struct ScoreMean {
     /// How many keys there are.
     pub(super) count: f64,
-    /// A number not above the mean of their scores.
+    /// A lower bound of the mean of their scores.
     pub(super) mean: f64,
 }
 
-impl Floor {
-    /// A number not above `sum_j exp(s_j - shift)`.
+impl ScoreMean {
+    /// A lower bound of `sum_j exp(s_j - shift)`.
     pub(super) fn sum(self, shift: f64) -> f64 {
         if self.count == 0.0 { 0.0 } else { self.count * libm::exp(self.mean - shift) }
     }
@@ -93,7 +93,7 @@ fn sums_of_first(rows: &[f64], features: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::largest_magnitude;
+    use crate::score_error::largest_magnitude;
     use sus_reference::forward::score;
     use sus_reference::problem::{Inputs, Options, Row};
     use sus_reference::scalar::{Dd, Scalar};
@@ -113,11 +113,12 @@ mod tests {
     fn a_floor_is_never_above_the_sum_and_meets_it_where_all_scores_are_equal() {
         for size in [0.0, 0.3, 5.0, -5.0] {
             let problem = problem(size);
-            let floors = Floors::new(&problem, largest_magnitude(&problem)).unwrap();
+            let lse_lower_bounds =
+                LseLowerBounds::new(&problem, largest_magnitude(&problem)).unwrap();
             for (h, i) in [(0, 0), (0, 2), (1, 1)] {
                 for keys in [0..400, 0..64, 63..192, 64..391, 250..400] {
                     let row = Row { b: 0, h, i };
-                    let floor = floors.of(0, problem.q(row), &keys);
+                    let floor = lse_lower_bounds.of(0, problem.q(row), &keys);
                     // The keys that it speaks of.
                     let whole = keys.start.next_multiple_of(STEP)..keys.end / STEP * STEP;
                     assert_eq!(floor.count, whole.len() as f64, "{keys:?}");
@@ -145,9 +146,9 @@ mod tests {
     #[test]
     fn few_keys_and_scores_that_are_no_linear_functions_of_keys_have_no_floor() {
         let plain = problem(1.0);
-        let floors = Floors::new(&plain, largest_magnitude(&plain)).unwrap();
+        let lse_lower_bounds = LseLowerBounds::new(&plain, largest_magnitude(&plain)).unwrap();
         for keys in [0..0, 0..63, 1..127, 70..70] {
-            let floor = floors.of(0, plain.q(Row { b: 0, h: 0, i: 0 }), &keys);
+            let floor = lse_lower_bounds.of(0, plain.q(Row { b: 0, h: 0, i: 0 }), &keys);
             assert_eq!(
                 (floor.count, floor.sum(0.0), floor.sum(f64::NEG_INFINITY)),
                 (0.0, 0.0, 0.0)
@@ -158,7 +159,7 @@ mod tests {
         let biased = plain.inputs().clone().with_bias(Tensor::zeros([1, 1, 1, 400]));
         let biased = Problem::new(biased, Options::default()).unwrap();
         for problem in [capped, biased] {
-            assert!(Floors::new(&problem, largest_magnitude(&problem)).is_none());
+            assert!(LseLowerBounds::new(&problem, largest_magnitude(&problem)).is_none());
         }
     }
 }

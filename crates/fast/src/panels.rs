@@ -43,3 +43,17 @@ impl<T: Real> Panels<T> {
         Right { data: &self.data[number * size..][..size], stride: T::PANEL }
     }
 }
+
+/// Packs each head `[n][features]` of a tensor.
+pub(super) fn pack_heads<T: Real>(
+    panels: &mut Vec<Panels<T>>,
+    data: &[T],
+    n: usize,
+    features: usize,
+) {
+    let heads = data.chunks(if n == 0 { 1 } else { n * features });
+    panels.resize_with(heads.len(), Panels::default);
+    for (panels, rows) in panels.iter_mut().zip(heads) {
+        panels.pack(rows, features);
+    }
+}

@@ -1,5 +1,4 @@
-//! The random words of a row: those of [`Uniforms::row_words`], so written that the compiler turns neighbouring Philox blocks into
-//! the lanes of vectors.
+//! The random bits of a row, equal to [`Uniforms::row_words`]: neighbouring Philox blocks are computed in the lanes of SIMD vectors.
 #![expect(
     clippy::inline_always,
     reason = "a function that is not inlined is not compiled for the vectors"
@@ -18,7 +17,7 @@ const LOW: u64 = 0xffff_ffff;
 
 /// Words of a row: `count` of them, from key `first` on, which may lie before the first key that there is.
 #[derive(Clone, Copy)]
-pub(super) struct Words {
+pub(super) struct RowBits {
     /// `b`, `h` and `i`.
     pub(super) row: [usize; 3],
     pub(super) first: i64,
@@ -26,17 +25,17 @@ pub(super) struct Words {
 }
 
 /// Writes the words of key `first + n` to place `skip + n` of each row's `out`, and returns each row's `skip`; where there is no key,
-/// anything. `out` has room for `count + SPARE` words. Two rows at a time keep the machine busier than one.
+/// any value. `out` has room for `count + SPARE` words. Two rows at a time fill more of the pipeline than one.
 #[inline(always)]
 pub(super) fn fill<const ROWS: usize>(
     uniforms: &Uniforms,
-    words: [Words; ROWS],
+    words: [RowBits; ROWS],
     mut out: [&mut [u32]; ROWS],
 ) -> [usize; ROWS] {
     let grid = uniforms.grid();
     let stream = u64::from(uniforms.stream());
-    let bh = |Words { row: [b, h, _], .. }: Words| (b * grid.heads + h) as u64;
-    let block = |words: Words| words.first.div_euclid(4) as u64;
+    let bh = |RowBits { row: [b, h, _], .. }: RowBits| (b * grid.heads + h) as u64;
+    let block = |words: RowBits| words.first.div_euclid(4) as u64;
     match uniforms.layout() {
         Layout::Coord4 => {
             let counters = words.map(|words| {
@@ -54,7 +53,7 @@ pub(super) fn fill<const ROWS: usize>(
             write(uniforms.seed(), words, &counters, out)
         }
         Layout::Linear1 | Layout::JaxThreefry => {
-            for (Words { row: [b, h, i], first, count }, out) in words.into_iter().zip(&mut out) {
+            for (RowBits { row: [b, h, i], first, count }, out) in words.into_iter().zip(&mut out) {
                 // The keys that there are.
                 let keys = first.max(0)..(first + count as i64).min(grid.keys as i64);
                 if !keys.is_empty() {
@@ -75,7 +74,7 @@ pub(super) fn fill<const ROWS: usize>(
 #[inline(always)]
 fn write<const ROWS: usize>(
     seed: u64,
-    words: [Words; ROWS],
+    words: [RowBits; ROWS],
     counters: &[(u64, impl Fn(u64) -> [u64; 4]); ROWS],
     out: [&mut [u32]; ROWS],
 ) -> [usize; ROWS] {
@@ -92,8 +91,7 @@ fn write<const ROWS: usize>(
     skips
 }
 
-/// Philox4x32-10. The words are kept in 64 bits whose upper halves hold anything: then a product is its two new words without
-/// taking it apart.
+/// Philox4x32-10. Each word is kept in 64 bits with an undefined upper half, so that one 64-bit product gives both new words.
 #[inline(always)]
 fn philox(counter: [u64; 4], seed: u64) -> [u32; 4] {
     let mut key = [seed as u32, (seed >> 32) as u32];
@@ -117,7 +115,7 @@ mod tests {
 
     struct Fill<'a> {
         uniforms: &'a Uniforms,
-        words: Words,
+        words: RowBits,
     }
 
     impl WithSimd for Fill<'_> {
@@ -127,7 +125,7 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) -> [Vec<u32>; 3] {
             let Fill { uniforms, words } = self;
-            let other = Words { first: words.first + 1, row: [0, 1, 5], ..words };
+            let other = RowBits { first: words.first + 1, row: [0, 1, 5], ..words };
             let mut out = [(); 5].map(|()| vec![0; words.count + SPARE]);
             let [alone, first, right, left, second] = out.each_mut().map(|out| &mut out[..]);
             let [skip] = fill(uniforms, [words], [alone]);
@@ -162,12 +160,13 @@ mod tests {
                     let mut expected = vec![0; count];
                     uniforms.row_words(b, h, i, first, &mut expected);
                     for dispatch in [Dispatch::Native, Dispatch::Portable] {
-                        let words = Words { row, first: first as i64, count };
+                        let words = RowBits { row, first: first as i64, count };
                         for found in dispatch.run(Fill { uniforms: &uniforms, words }) {
                             assert_eq!(found, expected, "{layout} {row:?} {first} {dispatch:?}");
                         }
                         // The same words, where the first ones belong to no key.
-                        let words = Words { first: first as i64 - 70, count: count + 70, ..words };
+                        let words =
+                            RowBits { first: first as i64 - 70, count: count + 70, ..words };
                         for found in dispatch.run(Fill { uniforms: &uniforms, words }) {
                             assert_eq!(
                                 found[70..],

@@ -38,7 +38,7 @@ pub(super) struct Right<'a, T> {
     pub(super) stride: usize,
 }
 
-/// Whether the product replaces what is there.
+/// Whether the product replaces the destination or is added to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Store {
     Replace,

@@ -1,6 +1,6 @@
 //! Dot products and sums of gathered rows.
 //!
-//! Rows lie anywhere in their matrix, and no machine guesses where the next one is: it is asked for ahead of time.
+//! Gathered rows lie at random places, which no hardware prefetcher predicts: software prefetches them some rows ahead.
 #![expect(
     clippy::inline_always,
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
@@ -10,8 +10,7 @@ use super::simd::Real;
 use prefetch_index::prefetch_index;
 use pulp::{Simd, WithSimd};
 
-/// How many rows ahead a row is asked for: about what a cache can have on its way to it at a time, and far less than
-/// it holds.
+/// Prefetch distance, in rows: about as many lines as a core has in flight, far fewer than a first-level cache holds.
 const AHEAD: usize = 16;
 
 /// Bytes of a line of a cache.
@@ -69,8 +68,7 @@ impl<'a, T: Real> Rows<'a, T> {
         &self.matrix[index as usize * self.features..][..self.features]
     }
 
-    /// The rows that `list` names from `from` to `end`, each with its place in the list; those that the list, read on, names
-    /// later are asked for ahead.
+    /// The rows that `list[from..end]` names, each with its entry; rows [`AHEAD`] entries later are prefetched.
     #[inline(always)]
     pub(super) fn gather<N>(
         self,
@@ -82,23 +80,22 @@ impl<'a, T: Real> Rows<'a, T> {
         let ahead = &list[(from + AHEAD).min(list.len())..];
         list[from..end].iter().enumerate().map(move |(n, entry)| {
             if let Some(later) = ahead.get(n) {
-                self.ask_for(name(later));
+                self.prefetch(name(later));
             }
             (entry, self.row(name(entry)))
         })
     }
 
-    /// Asks the machine to bring the lines of a row into the cache; a row that there is not is no error.
+    /// Prefetches a row; an index past the end is no error.
     #[inline(always)]
-    pub(super) fn ask_for(self, index: u32) {
-        ask_for(self.matrix, index as usize * self.features, self.features);
+    pub(super) fn prefetch(self, index: u32) {
+        prefetch(self.matrix, index as usize * self.features, self.features);
     }
 }
 
-/// Asks the machine to bring some elements into the cache, or what lies where they would be. In between the gathered rows it does
-/// not see by itself that others are read in order.
+/// Prefetches `count` elements from `first` on. Between gathered rows the hardware does not detect that other data are read in order.
 #[inline(always)]
-pub(super) fn ask_for<T>(data: &[T], first: usize, count: usize) {
+pub(super) fn prefetch<T>(data: &[T], first: usize, count: usize) {
     for n in (0..count).step_by(LINE / size_of::<T>()) {
         prefetch_index(data, first + n);
     }
@@ -127,7 +124,7 @@ pub(super) fn dot<S: Simd, T: Real>(simd: S, x: &[T], y: &[T]) -> T {
 /// Vectors of a row that are held in registers.
 const HELD: usize = 8;
 
-/// A row that many others are multiplied by: held in registers, if it is as long as the compiler was told and fits.
+/// A row that is multiplied with many others: held in registers if its length is known at compile time and it fits.
 pub(super) struct Held<'a, S: Simd, T: Real> {
     row: &'a [T],
     vectors: Option<[T::Vector<S>; HELD]>,

@@ -1,4 +1,4 @@
-//! How far the passes of this module in `f64` may be from the exact gradients, element by element: what makes them a truth.
+//! Bounds of the error of this crate's `f64` passes, element by element. With them the passes serve as a reference for verdicts.
 //!
 //! # The bound
 //!
@@ -27,9 +27,8 @@
 //! Weights below the normal range are flushed: [`LEAST`] is added to every weight. All is taken a tenth larger, which covers terms of
 //! second order and the rounding of these sums as long as `L` is below a thousandth; elsewhere there is no bound.
 
-use super::sampling::largest_norm;
-use super::score_error::{Magnitude, norm};
-use super::{Workspace, backward, forward, largest_magnitude, sus_backward};
+use super::passes::{Workspace, backward, forward, sus_backward};
+use super::score_error::{Magnitude, largest_magnitude, largest_norm, norm};
 use rayon::prelude::*;
 use sus_reference::backward::Gradients;
 use sus_reference::forward::Saved;
@@ -40,7 +39,8 @@ use sus_reference::tensor::{Tensor, dot};
 /// `2^-53`.
 const U: f64 = f64::EPSILON / 2.0;
 
-/// What covers terms of second order.
+/// Covers terms of second order: with `L <= 1e-3` ([`LARGEST_LOG`]) a product of two relative errors is below a thousandth of
+/// either, `e^L - 1 <= 1.001 L`, and the sums that evaluate the bound round by less than `n u`. A tenth is more than all of them.
 const SECOND_ORDER: f64 = 1.1;
 
 /// Above the smallest normal number.
@@ -70,40 +70,15 @@ pub struct ReferenceErrorBounds {
 
 /// Whether [`reference_error_bounds`] has a bound for a problem: it has no bias, whose gradient these kernels do not compute, and its scores
 /// are not so large that an exponential loses half its digits.
-///
-/// # Examples
-/// ```
-/// use sus_fast::has_reference_error_bounds;
-/// use sus_corpus as cases;
-/// let all = cases::all();
-/// assert!(all.iter().all(|case| !has_reference_error_bounds(&case.problem) || case.problem.inputs().bias.is_none()));
-/// assert!(has_reference_error_bounds(&cases::named("primes").unwrap().problem));
-/// ```
 #[must_use]
 pub fn has_reference_error_bounds(problem: &Problem<f64>) -> bool {
     problem.inputs().bias.is_none() && largest_magnitude(problem).log_error(U) <= LARGEST_LOG
 }
 
-/// How far [`forward`](fn@super::forward) and [`backward`](fn@super::backward), or [`sus_backward`](fn@super::sus_backward) with a
+/// How far [`forward`], [`backward`] or [`sus_backward`] with a
 /// mask, may be from the exact results in `f64`; `None` where that is not derived.
 ///
 /// `given` says that `saved` is data that somebody stored, and not this module's forward pass.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_fast::{Workspace, backward, forward, reference_error_bounds};
-/// use sus_bounds::Truth;
-/// let mut workspace = Workspace::default();
-/// let saved = forward(&problem, &mut workspace);
-/// let (found, _) = backward(&problem, &saved, &mut workspace);
-/// let own = reference_error_bounds(&problem, &saved, None, false).unwrap();
-/// let exact = Truth::exact(&problem)?.gradients(None);
-/// for ((x, y), bound) in found.dq.as_slice().iter().zip(exact.dq.as_slice()).zip(own.gradients.dq.as_slice()) {
-///     assert!((x - y).abs() <= bound + 2.0_f64.powi(-53) * y.abs() && *bound < 1e-11);
-/// }
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[must_use]
 pub fn reference_error_bounds(
     problem: &Problem<f64>,
@@ -288,7 +263,7 @@ fn assemble(
     let largest = |x: &Tensor<f64>| x.as_slice().iter().fold(0.0, |m: f64, x| m.max(x.abs()));
     let (largest_q, largest_k) = (largest(q), largest(k));
     let (largest_v, largest_g) = (largest(v), largest(g));
-    // What flushed weights may add to a sum over one row, or over all rows of a key.
+    // Weights below the normal range, flushed to zero: their share in a sum over one row, or over all rows of a key.
     let flushed = LEAST * sizes.keys as f64;
     let of_rows = |of: fn(&RowFactors) -> f64| rows.iter().map(of).fold(0.0, f64::max) / U;
     let group_rows = (problem.group() * sizes.queries) as f64;

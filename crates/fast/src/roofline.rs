@@ -1,4 +1,4 @@
-//! What the machine could do at best: the yardsticks of the benchmark, measured with this module's own vectors.
+//! The roofline of the machine, for the benchmark: its multiply-add rate and its gather rate, measured with this crate's vectors.
 
 use super::product_rows::{ByLength, OnRows, Rows, add_rows};
 use super::simd::{Dispatch, Real};
@@ -66,15 +66,6 @@ impl<T: Real> WithSimd for MultiplyAdds<T> {
 ///
 /// # Panics
 /// If a matrix has another size, or a row is outside of it.
-///
-/// # Examples
-/// ```
-/// use sus_fast::{Dispatch, roofline::gather_rate};
-/// let matrix = vec![1.0_f32; 100 * 8];
-/// let rows: Vec<u32> = (0..100).map(|n| n * 37 % 100).collect();
-/// let rate = gather_rate(Dispatch::Native, [matrix.as_slice(); 4], 8, &rows, 10);
-/// assert!(rate > 0.0 && rate.is_finite());
-/// ```
 #[must_use]
 pub fn gather_rate<T: Real>(
     dispatch: Dispatch,

@@ -1,14 +1,13 @@
 //! The forward pass and the draw of the mask in one pass.
 
-use super::backend::{Backend, largest_magnitude, sample_backend};
+use super::backend::{Backend, sample_backend};
 use super::decide::Decider;
 use super::draw::{Drawing, TileDraw};
 use super::forward::run;
-use super::lse_lower_bound::Floors;
-use super::score_error::norm;
+use super::lse_lower_bound::LseLowerBounds;
+use super::passes::{Workspace, blank_saved, forward, in_pool};
+use super::score_error::{largest_magnitude, largest_norm};
 use super::simd::Real;
-use super::{Workspace, blank_saved, forward, in_pool};
-use rayon::prelude::*;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::Problem;
@@ -70,13 +69,13 @@ fn one_pass<T: Real>(
     let mut key_norms: Vec<f64> = heads.map(|k| largest_norm(k, sizes.features)).collect();
     key_norms.resize(sizes.batch * sizes.key_heads, 0.0); // no keys, no norms
     let all = largest_magnitude(exact);
-    let floors = Floors::new(exact, all);
+    let lse_lower_bounds = LseLowerBounds::new(exact, all);
     let dispatch = workspace.dispatch;
     let drawing = Drawing {
         decider: Decider { exact, draw, uniforms: &uniforms, dispatch, widen },
         key_norms: &key_norms,
         bias: all.bias,
-        floors: floors.as_ref(),
+        lse_lower_bounds: lse_lower_bounds.as_ref(),
         slack: libm::exp(all.log_error(T::ROUNDOFF) * widen),
     };
     let mut saved = blank_saved(problem);
@@ -108,9 +107,4 @@ fn joined<T: Real>(
     }
     let pattern = Pattern::new(rows, problem.sizes().keys, offsets, columns)?;
     Ok(Sample { pattern, lambda: vec![draw.c.get(); rows], expected })
-}
-
-/// The largest norm of a row.
-pub(super) fn largest_norm(x: &[f64], features: usize) -> f64 {
-    x.par_chunks(features).map(norm).reduce(|| 0.0, f64::max)
 }

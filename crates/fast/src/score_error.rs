@@ -1,11 +1,11 @@
-//! How far a weight of the kernels may be from the definition's: what decides which of their decisions are the definition's.
+//! A bound of the distance between a kernel's weight and the reference's. It says which sampling decisions are certain.
 //!
 //! # The bound `d`
 //!
 //! With unit roundoff `u`, `a = |scale| |q_i| max_j |k_j|` (Cauchy-Schwarz), the largest `|bias|` `b`, `M` a bound of every
 //! `|s|` and of the sink, and a bound `e(u) = u (a_D + 10 a + 2 b + 16 softcap)` of the error of a score (a dot product, its
 //! operands, the scale and the bias rounded; the softcap's `tanh` to `8 u`, a division and a product). Here `a_D = D a` for
-//! the dot product of the definition, whatever its order. A kernel's runs through the features in their order: feature `d`
+//! the dot product of the reference, whatever its order. A kernel's runs through the features in their order: feature `d`
 //! takes part in `D + 2 - d` roundings at most, so `a_D` is `a` with `(D + 2 - d) q_id` in place of `q_id`: 0.58 of `D a` where features are
 //! alike and many.
 //!
@@ -18,9 +18,11 @@
 //! The total is taken ten per cent larger, which covers the terms of second order as long as it is below 1.
 
 use super::exp::ERROR;
-use super::forward::MAX_TILE;
+use super::tiles::MAX_TILE;
+use rayon::prelude::*;
+use sus_reference::problem::Problem;
 
-/// What bounds the scores of a row.
+/// Bounds of the scores of a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Magnitude {
     /// `|scale| |q_i| max_j |k_j|`.
@@ -46,7 +48,7 @@ impl Magnitude {
         1.1 * weight + self.log_error_of_lse(u)
     }
 
-    /// The same for a weight from the plain path's score and the kernel's `lse`.
+    /// The same for a weight from the reference path's score and the kernel's `lse`.
     pub(super) fn log_error_of_lse(&self, u: f64) -> f64 {
         let Magnitude { product, bias, sink, softcap, keys, .. } = *self;
         let largest = softcap.map_or(product, |cap| cap.min(product)) + bias + sink;
@@ -71,12 +73,15 @@ impl Magnitude {
         self.error_of_sum(u, self.features as f64 * self.product)
     }
 
+    // Of the 10, 5 are derived: q, k and the scale are rounded to the kernel's type (3), the product with the scale and the sum with
+    // the bias round (2). They are taken twice, which costs a few more entries that the reference decides. `2 bias`: its rounding
+    // and the sum. `16 softcap`: `tanh` to `8 u`, the division and the product, and their second order.
     fn error_of_sum(&self, u: f64, sum: f64) -> f64 {
         let Magnitude { product, bias, softcap, .. } = *self;
         u * (sum + 10.0 * product + 2.0 * bias + 16.0 * softcap.unwrap_or(0.0))
     }
 
-    /// The bound `d` for a weight computed in `f64` from the sum over the whole row: the plain path's own, twice.
+    /// The bound `d` for a weight computed in `f64` from the sum over the whole row: the reference's own error, twice.
     pub(super) fn log_error_again(&self) -> f64 {
         let plain = f64::EPSILON / 2.0;
         let largest = self.softcap.map_or(self.product, |cap| cap.min(self.product));
@@ -94,6 +99,29 @@ pub(super) fn norm_of_chain(q: &[f64]) -> f64 {
 /// The Euclidean norm, not below the true one by more than the factor that the bound's ten per cent cover.
 pub(super) fn norm(x: &[f64]) -> f64 {
     libm::sqrt(x.iter().map(|x| x * x).sum())
+}
+
+/// The largest norm of a row.
+pub(super) fn largest_norm(x: &[f64], features: usize) -> f64 {
+    x.par_chunks(features).map(norm).reduce(|| 0.0, f64::max)
+}
+
+/// Bounds of the scores of all rows.
+pub(super) fn largest_magnitude(problem: &Problem<f64>) -> Magnitude {
+    let (inputs, sizes) = (problem.inputs(), problem.sizes());
+    let largest = |x: &[f64]| x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let product = problem.scale().abs()
+        * largest_norm(inputs.q.as_slice(), sizes.features)
+        * largest_norm(inputs.k.as_slice(), sizes.features);
+    Magnitude {
+        product,
+        chain: (sizes.features + 1) as f64 * product,
+        bias: inputs.bias.as_ref().map_or(0.0, |bias| largest(bias.as_slice())),
+        sink: inputs.sink.as_ref().map_or(0.0, |sink| largest(sink)),
+        softcap: problem.options().softcap,
+        features: sizes.features,
+        keys: sizes.keys,
+    }
 }
 
 #[cfg(test)]
@@ -130,5 +158,21 @@ mod tests {
             let ratio = (f64::from(saved.lse.as_slice()[0]) - truth).abs() / bound;
             assert!((0.8..1.0).contains(&ratio), "{ratio}, {dispatch:?}");
         }
+    }
+
+    /// With one feature there is no sum: the operands and the scale, each rounded by nearly a unit, are the whole error.
+    #[test]
+    fn a_score_of_one_feature_errs_by_more_than_its_sum_and_by_less_than_the_bound() {
+        // In f32 each rounds to 1, by u to first order.
+        let above_one = 1.0 + f64::from(f32::EPSILON) / 2.0;
+        let row = || Tensor::from_fn([1, 1, 1, 1], |_| above_one);
+        let options = Options::default().with_scale(above_one);
+        let exact = Problem::new(Inputs::new(row(), row(), row(), row()), options).unwrap();
+        let magnitude = largest_magnitude(&exact);
+        let saved = crate::forward(&exact.cast::<f32>().unwrap(), &mut crate::Workspace::default());
+        let error = (f64::from(saved.lse.as_slice()[0]) - above_one.powi(3)).abs();
+        let of_sum = f32::ROUNDOFF * magnitude.chain;
+        assert!(error > 1.4 * of_sum, "{error:e}, the sum's share {of_sum:e}");
+        assert!(error < magnitude.score_error(f32::ROUNDOFF));
     }
 }

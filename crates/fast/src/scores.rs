@@ -92,7 +92,7 @@ pub(super) fn exponentials<S: Simd, T: Real>(row: &mut [T], shift: T) -> T {
     lanes.into_iter().fold(T::zero(), |sum, x| sum + x)
 }
 
-/// What the backward pass of one row needs beside its scores.
+/// The terms of one row that the backward pass needs beside its scores.
 #[derive(Clone, Copy)]
 pub(super) struct RowTerms<T> {
     pub(super) lse: T,
@@ -123,7 +123,7 @@ pub(super) fn kept_weights_and_slopes<S: Simd, T: Real>(
     weighed_and_slopes::<S, T>(scoring, row, |w| if w < least { least } else { w }, products, dp);
 }
 
-/// Both of them: `weighed` is what counts of a weight.
+/// Weights and slopes; `weighed` maps a weight to the one that counts.
 #[inline(always)]
 fn weighed_and_slopes<S: Simd, T: Real>(
     scoring: &Scoring<T>,

@@ -1,13 +1,14 @@
-//! The candidates of a mask, beside the running rows of the forward pass: entries whose word is small enough for what is known of
-//! `l` so far.
+//! The candidates of a mask, found while the forward pass runs: the entries whose word is below the threshold that the lower bound
+//! of `l` so far gives.
 
 use super::decide::{Candidate, GRID};
 use super::draw::{Drawing, TileDraw, decide_rows};
-use super::forward::{MAX_TILE, ROWS, Running};
-use super::lse_lower_bound::Floor;
-use super::philox_simd::{SPARE, Words, fill};
+use super::lse_lower_bound::ScoreMean;
+use super::philox_simd::{RowBits, SPARE, fill};
+use super::running_softmax::Running;
 use super::scores::LANES;
 use super::simd::{MARKS, MAX_LANES, Real};
+use super::tiles::{MAX_TILE, ROWS};
 use super::visible::{Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::Simd;
@@ -15,11 +16,11 @@ use std::array::from_fn;
 use std::ops::Range;
 use sus_reference::problem::Row;
 
-/// How often a row is asked what its keys to come add up to at least, about.
-const LOOKS: usize = 4;
+/// About how many times per row the lower bound of the remaining keys' sum is computed.
+const LOOK_AHEADS: usize = 4;
 
-/// Rows that are searched before the candidates of the first of them are taken: what no machine could predict is asked when its
-/// answer has long been known.
+/// Rows that are searched before the candidates of the first of them are read, so that the data-dependent branches come after
+/// the vector work of the whole group.
 pub(super) const GROUP: usize = 8;
 
 /// Blocks of [`MARKS`] vectors in a row of a tile, at most.
@@ -58,10 +59,10 @@ impl Default for Memory {
 pub(super) struct TileSearch<'a> {
     drawing: Drawing<'a>,
     rows: (usize, usize, Range<usize>),
-    words: [Words; ROWS],
-    /// What is known of the scores of the keys to come.
-    floors: [Floor; ROWS],
-    /// A number not above their part of `l`.
+    words: [RowBits; ROWS],
+    /// Count and mean score of the keys still to come.
+    lse_lower_bounds: [ScoreMean; ROWS],
+    /// A lower bound of their part of `l`.
     rest: [f64; ROWS],
     memory: &'a mut Memory,
 }
@@ -79,13 +80,13 @@ impl<'a> TileSearch<'a> {
             let place = mask.place((rows.start + r).min(rows.end - 1));
             let b = b * mask.segment_count() + place.segment;
             // From the first key on, none of them yet.
-            Words { row: [b, h, place.query], first: -(place.first_key as i64), count: 0 }
+            RowBits { row: [b, h, place.query], first: -(place.first_key as i64), count: 0 }
         });
-        let (floors, rest) = ([Floor::default(); ROWS], [0.0; ROWS]);
-        TileSearch { drawing, rows: (b, h, rows), words, floors, rest, memory }
+        let (lse_lower_bounds, rest) = ([ScoreMean::default(); ROWS], [0.0; ROWS]);
+        TileSearch { drawing, rows: (b, h, rows), words, lse_lower_bounds, rest, memory }
     }
 
-    /// Before each of `count` tiles: looks at what comes behind the next ones, once in a while.
+    /// Called before each of `count` tiles: every few tiles it updates the lower bound of the keys that follow the next tiles.
     pub(super) fn look_ahead(
         &mut self,
         (at, count): (usize, usize),
@@ -93,26 +94,29 @@ impl<'a> TileSearch<'a> {
         visible: &Visible,
         running: &[Running],
     ) {
-        let step = count.div_ceil(LOOKS).max(2);
-        let (Some(floors), 0) = (self.drawing.floors, at % step) else { return };
+        let step = count.div_ceil(LOOK_AHEADS).max(2);
+        let (Some(lse_lower_bounds), 0) = (self.drawing.lse_lower_bounds, at % step) else {
+            return;
+        };
         let exact = self.drawing.decider.exact;
         let (b, h, ref rows) = self.rows;
         let number = b * exact.sizes().key_heads + exact.key_head(h);
         for (r, i) in rows.clone().enumerate() {
             let Range { start, end } = visible.row(i);
             let to_come = (first + step * width).clamp(start, end)..end;
-            self.floors[r] = floors.of(number, exact.q(Row { b, h, i }), &to_come);
+            self.lse_lower_bounds[r] =
+                lse_lower_bounds.of(number, exact.q(Row { b, h, i }), &to_come);
             self.shift(r, running[r].m);
         }
     }
 
     /// The maximum of row `r` of the tile is now `m`.
     pub(super) fn shift(&mut self, r: usize, m: f64) {
-        self.rest[r] = self.floors[r].sum(m);
+        self.rest[r] = self.lse_lower_bounds[r].sum(m);
     }
 
-    /// Searches some rows of a tile of exponentials, `tile`, that belongs to these `keys`; the rows of a [`GROUP`] at most. It goes
-    /// by steps, for all rows each: then a step finds what it needs in registers.
+    /// Searches some rows of a tile of exponentials, `tile`, that belongs to these `keys`; the rows of a [`GROUP`] at most. Each
+    /// step runs over all rows, so that its operands stay in registers.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of its caller")]
     pub(super) fn search<S: Simd, T: Real>(
@@ -149,10 +153,10 @@ impl<'a> TileSearch<'a> {
 fn draw_words(
     drawing: &Drawing<'_>,
     (first, width): (usize, usize),
-    rows: &[Words],
+    rows: &[RowBits],
     searches: &mut [Search],
 ) {
-    let here = |row: Words| Words { first: row.first + first as i64, count: width, ..row };
+    let here = |row: RowBits| RowBits { first: row.first + first as i64, count: width, ..row };
     let uniforms = drawing.decider.uniforms;
     for (rows, searches) in rows.chunks(2).zip(searches.chunks_mut(2)) {
         match (rows, searches) {
@@ -212,7 +216,7 @@ impl Search {
                 while bits != 0 {
                     let at = (block * MARKS + bits.trailing_zeros() as usize) * lanes + lane;
                     bits &= bits - 1;
-                    // Words outside are anything, and a word of 0 is at most 0.
+                    // Words outside of the row's keys are undefined.
                     if seen.contains(&at) {
                         let (word, p) = (self.words[self.skip + at], p[at].to_f64());
                         candidates.push(Candidate { j: (first + at) as u32, word, p, shift });
@@ -253,8 +257,8 @@ mod tests {
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
             let Found { drawing, seen, base, l } = self;
             let mut searches: Vec<Search> = seen.iter().map(|_| Search::default()).collect();
-            let rows = (0..seen.len()).map(|i| Words { row: [0, 0, i], first: 0, count: 0 });
-            let rows: Vec<Words> = rows.collect();
+            let rows = (0..seen.len()).map(|i| RowBits { row: [0, 0, i], first: 0, count: 0 });
+            let rows: Vec<RowBits> = rows.collect();
             draw_words(&drawing, (FIRST, TILE), &rows, &mut searches);
             let rows = searches.iter_mut().zip(seen).map(|(search, seen)| {
                 let mut p = [T::zero(); TILE];
@@ -278,8 +282,13 @@ mod tests {
         let seen = [0..96, 3..96, 0..50, 17..18, 40..40];
         for dispatch in [Dispatch::Native, Dispatch::Portable] {
             let decider = Decider { exact, draw: &draw, uniforms: &uniforms, dispatch, widen: 1.0 };
-            let drawing =
-                Drawing { decider, key_norms: &[0.0], bias: 0.0, floors: None, slack: 1.0 };
+            let drawing = Drawing {
+                decider,
+                key_norms: &[0.0],
+                bias: 0.0,
+                lse_lower_bounds: None,
+                slack: 1.0,
+            };
             let found = dispatch.run(Found { drawing, seen: &seen, base, l });
             for ((i, seen), mut found) in seen.iter().enumerate().zip(found) {
                 found.sort_by_key(|candidate| candidate.j);

@@ -1,4 +1,4 @@
-//! The two hardware floats as vectors: what the kernels need of an instruction set, and the choice of one.
+//! `f32` and `f64` as SIMD vectors: the operations that the kernels use, and the choice of an instruction set.
 //!
 //! [`pulp`] detects the instruction set at run time and compiles each kernel once for each of them. Without one that it
 //! knows, or on request, the kernels run [portably](Dispatch::Portable), one lane wide and without fused operations.

@@ -14,10 +14,10 @@
 mod keys;
 mod rows;
 
-use super::forward::head;
 use super::product_rows::{ByLength, Rows};
 use super::scores::Scoring;
 use super::simd::{Dispatch, Real};
+use super::tiles::head;
 use keys::{SortTask, SumTask};
 use rayon::prelude::*;
 use rows::{RowTask, ValueTask};
@@ -57,7 +57,7 @@ struct Entry<T> {
     ds: T,
 }
 
-/// What all tasks share.
+/// Data that all tasks share.
 struct Shared<'a, T> {
     problem: &'a Problem<T>,
     saved: &'a Saved<T>,
@@ -183,7 +183,7 @@ fn seen<'a, T: Real>(
     Rows { matrix: head(tensor.as_slice(), number, sizes.keys * features), features }
 }
 
-/// What no task has been given yet.
+/// The part of the output that is not yet split among tasks.
 struct Rest<Slice>(Slice);
 
 impl<'a, T> Rest<&'a mut [T]> {

@@ -1,4 +1,4 @@
-//! What a mask leaves of a tile of rows and keys.
+//! Which entries of a tile of rows and keys a mask leaves visible.
 
 use std::ops::Range;
 use sus_reference::mask::Mask;

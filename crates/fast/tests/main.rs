@@ -5,4 +5,5 @@ mod bounds;
 mod common;
 mod masks;
 mod passes;
+mod reference_error;
 mod threads;

@@ -1,12 +1,11 @@
 //! The fast path against the plain one: within rounding, with the same mask, on any number of threads.
 
 use crate::bounds::{Bounds, Errors};
-use crate::common::{Shape, eighths, shapes};
+use crate::common::{Shape, eighths, large_shapes, shapes};
 use proptest::prelude::*;
 use sus_fast::{self as fast, Backend, Dispatch, Fallback, Real, Workspace};
 use sus_reference::backward::{Gradients, backward};
 use sus_reference::forward::{Saved, forward};
-use sus_reference::mask::{Segments, Window};
 use sus_reference::problem::{Options, Problem};
 use sus_reference::sus::{Budget, Draw, Sample, sample, sus_backward};
 

@@ -1,11 +1,11 @@
-//! What the sparse backward pass does by keys: the entries in their order, then two passes over them.
+//! The part of the sparse backward pass that runs by keys: sort the entries, then sum `dk` and `dv` in two passes.
 
 use super::{Entry, KEYS, sum_up};
-use crate::product_rows::{OnRows, Rows, add_rows, ask_for};
+use crate::product_rows::{OnRows, Rows, add_rows, prefetch};
 use crate::simd::Real;
 use pulp::Simd;
 
-/// How many entries ahead the entries themselves are asked for.
+/// Prefetch distance of the entries, in entries.
 const ENTRIES_AHEAD: usize = 64;
 
 /// The entries of a block of keys of one head, to be sorted.
@@ -34,11 +34,11 @@ impl<T: Real> SortTask<'_, T> {
         for (starts, later) in tasks().zip(tasks().skip(1).chain([&[0; 0][..]])) {
             if !later.is_empty() {
                 let later = section(later);
-                ask_for(entries, later.start, later.len());
+                prefetch(entries, later.start, later.len());
             }
             let entries = &entries[section(starts)];
-            // Later they are written in any order; now they can be asked for in theirs.
-            ask_for(sorted, read, entries.len());
+            // The destinations are written in random order later; here they are prefetched in ascending order.
+            prefetch(sorted, read, entries.len());
             read += entries.len();
             for entry in entries {
                 next[place(entry) + 1] += 1;
@@ -61,7 +61,7 @@ pub(super) struct SumTask<'a, T, Factor> {
     pub(super) matrix: Rows<'a, T>,
     /// By keys.
     pub(super) entries: &'a [Entry<T>],
-    /// What the row of an entry is multiplied by.
+    /// The factor of an entry's row.
     pub(super) factor: Factor,
     /// See [`SortTask`].
     pub(super) ends: &'a [usize],
@@ -84,8 +84,8 @@ impl<T: Real, Factor: Fn(&Entry<T>) -> T> OnRows for SumTask<'_, T, Factor> {
         let features = matrix.features;
         let mut first = 0;
         for (key, &end) in ends.iter().enumerate() {
-            ask_for(sums, (key + 1) * features, features);
-            ask_for(entries, end + ENTRIES_AHEAD, end - first);
+            prefetch(sums, (key + 1) * features, features);
+            prefetch(entries, end + ENTRIES_AHEAD, end - first);
             let sum = &mut sums[key * features..][..features];
             sum.fill(T::zero());
             add_rows(simd, sum, || {

@@ -1,20 +1,20 @@
 //! The two passes over rows of the sparse backward pass.
 
 use super::{Entry, KEYS, Shared, sum_up};
-use crate::product_rows::{Held, OnRows, Rows, add_rows, ask_for};
+use crate::product_rows::{Held, OnRows, Rows, add_rows, prefetch};
 use crate::scores::{LANES, RowTerms, kept_weights_and_slopes};
 use crate::simd::Real;
 use pulp::Simd;
 use std::array::from_fn;
 use std::ops::Range;
 
-/// How many rows ahead a row of `q` or `G` is asked for.
+/// Prefetch distance of the rows of `q` and `G`, in rows.
 const ROWS_AHEAD: u32 = 2;
 
 /// How many rows ahead its `lse` and `delta` are.
 const TERMS_AHEAD: usize = 16;
 
-/// How many chunks ahead their `dP` is asked for.
+/// Prefetch distance of `dP`, in chunks.
 const CHUNKS_AHEAD: usize = 4;
 
 /// `delta = G . o` of some rows, and `dP = G . v` of their kept entries.
@@ -46,11 +46,11 @@ impl<T: Real> OnRows for ValueTask<'_, T> {
         let columns = &sample.pattern.columns()[offsets[0]..];
         for ((at, delta), range) in rows.zip(delta).zip(offsets.windows(2)) {
             let (from, end) = (range[0] - offsets[0], range[1] - offsets[0]);
-            g.ask_for(at as u32 + ROWS_AHEAD);
-            o.ask_for(at as u32 + ROWS_AHEAD);
+            g.prefetch(at as u32 + ROWS_AHEAD);
+            o.prefetch(at as u32 + ROWS_AHEAD);
             let g = Held::new::<F>(simd, g.row(at as u32));
             *delta = g.dot(simd, o.row(at as u32));
-            ask_for(dp, end + CHUNKS_AHEAD * CHUNK, end - from);
+            prefetch(dp, end + CHUNKS_AHEAD * CHUNK, end - from);
             let gathered = values.gather(columns, from, end, |&key| key);
             for (dp, (_, v)) in dp[from..end].iter_mut().zip(gathered) {
                 *dp = g.dot(simd, v);
@@ -121,13 +121,13 @@ impl<T: Real> OnRows for RowTask<'_, T> {
         let [next, last] = &mut chunks;
         let (mut next, mut last) = (next, last);
         for (at, range) in self.rows.clone().zip(offsets.windows(2)) {
-            self.keys.like(problem.inputs().q.as_slice()).ask_for(at as u32 + ROWS_AHEAD);
+            self.keys.like(problem.inputs().q.as_slice()).prefetch(at as u32 + ROWS_AHEAD);
             for terms in [saved.lse.as_slice(), delta] {
-                ask_for(terms, at + TERMS_AHEAD, 1);
+                prefetch(terms, at + TERMS_AHEAD, 1);
             }
             let dlse = problem.dlse(problem.row(at));
             let terms = RowTerms { lse: saved.lse.as_slice()[at], delta: delta[at] - dlse };
-            // The plain path's least weight, rounded likewise.
+            // `1 / lambda`, rounded as the reference rounds it.
             let least = T::one() / T::from_f64(sample.lambda[at]);
             for from in (range[0]..range[1]).step_by(CHUNK) {
                 (next.at, next.range) = (at, from..range[1].min(from + CHUNK));
@@ -154,7 +154,7 @@ impl<T: Real> RowTask<'_, T> {
         let columns = sample.pattern.columns();
         let Range { start, end } = chunk.range;
         (chunk.w, chunk.ds) = ([T::zero(); CHUNK], [T::zero(); CHUNK]);
-        ask_for(self.dp, start + CHUNKS_AHEAD * CHUNK, CHUNK);
+        prefetch(self.dp, start + CHUNKS_AHEAD * CHUNK, CHUNK);
         let gathered = keys.gather(columns, start, end, |&key| key);
         for (w, (_, k)) in chunk.w.iter_mut().zip(gathered) {
             *w = q.dot(simd, k);
@@ -164,7 +164,7 @@ impl<T: Real> RowTask<'_, T> {
         }
     }
 
-    /// What a chunk adds to `dq`, and its entries at their place.
+    /// Adds the terms of one chunk to `dq`, and writes its entries.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as above")]
     fn add<S: Simd, const F: usize>(&mut self, simd: S, chunk: &Chunk<T>) {

@@ -1,8 +1,9 @@
-//! One evaluation end to end, by the fast path where it serves.
+//! One evaluation end to end: by the kernels where they cover the problem, else by the reference.
 
 use super::backend::{Backend, Backends, Fallback};
+use super::passes::{Workspace, backward, forward, sus_backward};
+use super::sampling::forward_and_sample;
 use super::simd::Real;
-use super::{Workspace, backward, forward, forward_and_sample, sus_backward};
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::evaluation::{Evaluation, SampledMask};
@@ -12,16 +13,6 @@ use sus_reference::scalar::Scalar;
 use sus_reference::sus::{Draw, sample, sampled_values};
 
 /// An evaluation, and the paths that it took.
-///
-/// # Examples
-/// ```
-/// use sus_fast::{Evaluated, Backend, Fallback, evaluate};
-/// let problem = sus_corpus::named("bias_broadcast").unwrap().problem;
-/// let Evaluated { evaluation, paths } = evaluate::<f32>(&problem, None, None)?;
-/// assert_eq!((paths.forward, paths.backward), (Some(Backend::Fast), Backend::Reference(Fallback::BiasGradient)));
-/// assert!(evaluation.gradients.dbias.is_some());
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluated<T> {
     /// The results.
@@ -30,7 +21,7 @@ pub struct Evaluated<T> {
     pub paths: Backends,
 }
 
-/// [`evaluate`](sus_reference::evaluation::evaluate) by the fast path where it serves: the same mask, and numbers within rounding.
+/// [`evaluate`](sus_reference::evaluation::evaluate) by the kernels where they cover the problem: the same mask, and numbers within rounding.
 ///
 /// # Errors
 /// Those of [`evaluate`](sus_reference::evaluation::evaluate).
@@ -78,7 +69,7 @@ pub fn evaluate<T: Real>(
     Ok(Evaluated { evaluation: Evaluation { saved, gradients, mask }, paths })
 }
 
-/// An implementation of all passes in one arithmetic: the fast one or the definition.
+/// An implementation of all passes in one arithmetic: the kernels or the reference.
 ///
 /// # Examples
 /// ```
@@ -87,7 +78,7 @@ pub fn evaluate<T: Real>(
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let gradients = |passes: Passes<f64>| (passes.evaluate)(&problem, None, None).map(|it| it.evaluation.gradients);
 /// // The choice of an implementation is a value; the two differ by rounding.
-/// let errors = relative_errors(&gradients(Passes::fast())?, &gradients(Passes::plain())?);
+/// let errors = relative_errors(&gradients(Passes::fast())?, &gradients(Passes::reference())?);
 /// assert!(errors.iter().all(|&(_, error)| error < 1e-13));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -100,31 +91,11 @@ pub struct Passes<T> {
 }
 
 /// Problem, given forward pass and draw to an evaluation.
-///
-/// # Examples
-/// ```
-/// use sus_fast::{Evaluate, evaluate};
-/// let evaluate: Evaluate<f32> = evaluate::<f32>;
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// // A given forward pass is used as it is.
-/// assert_eq!(evaluate(&problem, Some(&saved), None)?.evaluation.saved, saved.cast());
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 pub type Evaluate<T> =
     fn(&Problem<f64>, Option<&Saved<f64>>, Option<&Draw>) -> Result<Evaluated<T>, Error>;
 
 impl<T: Real> Passes<T> {
     /// By the kernels, where they serve.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_fast::Passes;
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let found = (Passes::<f32>::fast().evaluate)(&problem, None, None)?;
-    /// assert_eq!(found.paths.to_string(), "forward fast, backward fast");
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn fast() -> Self {
         Passes {
@@ -135,44 +106,34 @@ impl<T: Real> Passes<T> {
 }
 
 impl<T: Scalar> Passes<T> {
-    /// By the definition, as asked.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_fast::Passes;
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let found = (Passes::<f64>::reference_requested().evaluate)(&problem, None, None)?;
-    /// assert_eq!(found.paths.to_string(), "forward plain (asked for), backward plain (asked for)");
-    /// assert_eq!(found.evaluation, sus_reference::evaluation::evaluate(&problem, None, None)?);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// By the reference, as requested.
     #[must_use]
     pub fn reference_requested() -> Self {
         let evaluate: Evaluate<T> =
-            |p, given, draw| evaluate_plain(p, given, draw, Fallback::Asked);
+            |p, given, draw| evaluate_by_reference(p, given, draw, Fallback::Asked);
         Passes { evaluate, backward: sus_reference::backward::backward }
     }
 
-    /// By the definition, which is all there is for this arithmetic.
+    /// By the reference, because there are no kernels in this arithmetic.
     ///
     /// # Examples
     /// ```
     /// use sus_fast::{Passes, Backend, Fallback};
     /// use sus_reference::scalar::Dd;
     /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let found = (Passes::<Dd>::plain().evaluate)(&problem, None, None)?; // there are no kernels in double-double
+    /// let found = (Passes::<Dd>::reference().evaluate)(&problem, None, None)?; // there are no kernels in double-double
     /// assert_eq!(found.paths.backward, Backend::Reference(Fallback::Arithmetic));
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn plain() -> Self {
+    pub fn reference() -> Self {
         let evaluate: Evaluate<T> =
-            |p, given, draw| evaluate_plain(p, given, draw, Fallback::Arithmetic);
+            |p, given, draw| evaluate_by_reference(p, given, draw, Fallback::Arithmetic);
         Passes { evaluate, backward: sus_reference::backward::backward }
     }
 }
 
-fn evaluate_plain<T: Scalar>(
+fn evaluate_by_reference<T: Scalar>(
     problem: &Problem<f64>,
     given: Option<&Saved<f64>>,
     draw: Option<&Draw>,

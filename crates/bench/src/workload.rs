@@ -65,14 +65,6 @@ impl Workload {
     ///
     /// # Errors
     /// None, for sizes that fit into memory.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_bench::Workload;
-    /// let problem = Workload::Random.problem(16, 8, true)?;
-    /// assert_eq!(problem.inputs().q.shape(), [1, 1, 16, 8]);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn problem(self, n: usize, features: usize, causal: bool) -> Result<Problem<f64>, Error> {
         let mut rng = ChaCha8Rng::from_seed([7; 32]);
         let shape = [1, 1, n, features];
