@@ -53,7 +53,8 @@ pub use sus_files as files;
 pub use sus_fixtures as fixtures;
 pub use sus_mutants as mutants;
 pub use sus_reference::{
-    Error, backward, error, evaluation, forward, graph, mask, problem, scalar, sus, tensor,
+    Error, TensorName, backward, error, evaluation, forward, graph, mask, problem, scalar, sus,
+    tensor,
 };
 pub use sus_verdict as verdict;
 

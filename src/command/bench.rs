@@ -4,7 +4,7 @@ use crate::command::allocator::Counted;
 use crate::command::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
-use sus_bench::{Dtype, BenchPlan, Workload, run as measure};
+use sus_bench::{BenchPlan, Dtype, Workload, run as measure};
 use sus_oracle::Error;
 use sus_oracle::files::FileError;
 use sus_oracle::sus::Budget;

@@ -14,7 +14,7 @@ use sus_oracle::files::{FileError, Pass, ProblemFile, Settings, TensorFile};
 use sus_oracle::problem::Problem;
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::Draw;
-use sus_oracle::{Error, error};
+use sus_oracle::{Error, TensorName, error};
 
 /// Gradients of an attention problem: o, lse, dq, dk, dv (dbias, dsink) and, for SUS, the mask
 ///
@@ -83,7 +83,7 @@ struct Run {
     file: TensorFile,
     paths: Backends,
     kept: Option<KeptCounts>,
-    errors: Option<Vec<(&'static str, f64)>>,
+    errors: Option<Vec<(TensorName, f64)>>,
     seconds: f64,
     dense_seconds: Option<f64>,
 }
@@ -305,7 +305,7 @@ impl Report<'_> {
             })
         });
         let errors = run.errors.as_ref().map(|errors| {
-            errors.iter().map(|&(name, x)| (name.to_owned(), json!(x))).collect::<Map<_, _>>()
+            errors.iter().map(|&(name, x)| (name.to_string(), json!(x))).collect::<Map<_, _>>()
         });
         let report = json!({
             "spec": "sus-oracle-grad/1",

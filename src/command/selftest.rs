@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
     if arguments.gallery {
         return Ok((matrix.gallery_markdown(), code(matrix.mistakes().is_empty())));
     }
-    let results: Vec<_> = PROPERTIES.iter().map(|law| (law.name, (law.prove)())).collect();
+    let results: Vec<_> = PROPERTIES.iter().map(|law| (law.name, (law.check)())).collect();
     let mistakes = matrix.mistakes();
     let good = mistakes.is_empty() && results.iter().all(|(_, result)| result.is_ok());
     if arguments.json {

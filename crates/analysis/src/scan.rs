@@ -13,7 +13,7 @@ use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
 use sus_reference::scalar::Scalar;
 use sus_reference::sus::moments::{
-    Entry, ROWS_PER_TASK, RowDistribution, entries_into, squared_norms,
+    ROWS_PER_TASK, RowDistribution, RowEntry, entries_into, squared_norms,
 };
 use sus_reference::sus::optimum::least_variance;
 use sus_reference::sus::{Rule, Sampler};
@@ -41,7 +41,7 @@ pub const MOST_FOR_HEAD_OPTIMUM: usize = 1 << 24;
 /// Where the visible entries of rows come from.
 pub(super) trait Source<T>: Sync {
     /// Replaces each list by the entries of one of `rows` of head `(b, h)`, by keys.
-    fn rows_into(&self, head: (usize, usize), rows: Range<usize>, lists: &mut [Vec<Entry<T>>]);
+    fn rows_into(&self, head: (usize, usize), rows: Range<usize>, lists: &mut [Vec<RowEntry<T>>]);
 }
 
 /// Entries by the definition.
@@ -58,7 +58,12 @@ impl<'a, T: Scalar> Definition<'a, T> {
 }
 
 impl<T: Scalar> Source<T> for Definition<'_, T> {
-    fn rows_into(&self, (b, h): (usize, usize), rows: Range<usize>, lists: &mut [Vec<Entry<T>>]) {
+    fn rows_into(
+        &self,
+        (b, h): (usize, usize),
+        rows: Range<usize>,
+        lists: &mut [Vec<RowEntry<T>>],
+    ) {
         let problem = self.weights.problem;
         for (i, entries) in rows.zip(lists) {
             let row = Row { b, h, i };
@@ -70,7 +75,12 @@ impl<T: Scalar> Source<T> for Definition<'_, T> {
 }
 
 impl Source<f64> for RowEntries<'_> {
-    fn rows_into(&self, head: (usize, usize), rows: Range<usize>, lists: &mut [Vec<Entry<f64>>]) {
+    fn rows_into(
+        &self,
+        head: (usize, usize),
+        rows: Range<usize>,
+        lists: &mut [Vec<RowEntry<f64>>],
+    ) {
         RowEntries::rows_into(self, head, rows, lists);
     }
 }
@@ -100,7 +110,7 @@ struct Scan<'a, T> {
 /// # Examples
 /// ```
 /// use sus_analysis::{scan::scan, settings};
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::MaskDistribution};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let saved = sus_reference::forward::forward(&problem);
 /// let c = Budget::new(4.0)?;
@@ -109,7 +119,7 @@ struct Scan<'a, T> {
 /// assert_eq!((found.len(), found[0].len()), (1, problem.sizes().key_heads));
 /// // Summed over the key heads, the traces of the law.
 /// let sum: f64 = found[0].iter().map(|head| head.variance.dq).sum();
-/// let law = Law::new(&problem, &saved, c, Rule::Paper, Sampler::Systematic);
+/// let law = MaskDistribution::new(&problem, &saved, c, Rule::Paper, Sampler::Systematic);
 /// assert!((sum / law.traces().dq - 1.0).abs() < 1e-12);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -191,9 +201,9 @@ impl<T: Scalar> Scan<'_, T> {
         &self,
         (b, h): (usize, usize),
         rows: Range<usize>,
-        mut visit: impl FnMut(Row, &[Entry<T>]),
+        mut visit: impl FnMut(Row, &[RowEntry<T>]),
     ) {
-        let mut lists: [Vec<Entry<T>>; ROWS] = std::array::from_fn(|_| Vec::new());
+        let mut lists: [Vec<RowEntry<T>>; ROWS] = std::array::from_fn(|_| Vec::new());
         for first in rows.clone().step_by(ROWS) {
             let some = first..rows.end.min(first + ROWS);
             let lists = &mut lists[..some.len()];
@@ -205,7 +215,7 @@ impl<T: Scalar> Scan<'_, T> {
     }
 
     /// What one row adds under one setting.
-    fn row(&self, row: Row, entries: &[Entry<T>], setting: &Setting) -> Totals {
+    fn row(&self, row: Row, entries: &[RowEntry<T>], setting: &Setting) -> Totals {
         let p = self.problem;
         let sizes = p.sizes();
         let w: Vec<f64> = match setting.rule {
@@ -245,7 +255,7 @@ impl<T: Scalar> Scan<'_, T> {
     fn projected(
         &self,
         row: Row,
-        entries: &[Entry<T>],
+        entries: &[RowEntry<T>],
         law: &RowDistribution<T>,
         dq: T,
     ) -> PerGradient<f64> {
@@ -267,16 +277,16 @@ impl<T: Scalar> Scan<'_, T> {
     }
 
     /// The least variance of the row's share of each gradient.
-    fn row_optimum(&self, row: Row, entries: &[Entry<T>], budget: f64) -> PerGradient<f64> {
+    fn row_optimum(&self, row: Row, entries: &[RowEntry<T>], budget: f64) -> PerGradient<f64> {
         let y = self.leverage(row, entries);
         y.map(|y| least_variance(&y, budget))
     }
 
     /// `y = W sqrt(A)` of a row's entries: `W |f| |k_j|`, `W |f| |q_i|` and `W |G_i|`.
-    fn leverage(&self, row: Row, entries: &[Entry<T>]) -> PerGradient<Vec<f64>> {
+    fn leverage(&self, row: Row, entries: &[RowEntry<T>]) -> PerGradient<Vec<f64>> {
         let p = self.problem;
         let first = (row.b * p.sizes().key_heads + p.key_head(row.h)) * p.sizes().keys;
-        let of = |f: &dyn Fn(&Entry<T>) -> T| -> Vec<f64> {
+        let of = |f: &dyn Fn(&RowEntry<T>) -> T| -> Vec<f64> {
             entries.iter().map(|entry| f(entry).to_f64().abs()).collect()
         };
         let (q, g) = (norm(p.q(row)), norm(p.g(row)));

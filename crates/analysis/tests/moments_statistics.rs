@@ -13,7 +13,9 @@ use sus_reference::forward::{Saved, forward};
 use sus_reference::problem::{Options, Problem};
 use sus_reference::sus::moments::count::{chernoff_tail, poisson_binomial, sum_distribution};
 use sus_reference::sus::moments::functional::{bernstein_limit, bernstein_tail};
-use sus_reference::sus::moments::{Law, RowDistribution, Traces, functional_distribution};
+use sus_reference::sus::moments::{
+    MaskDistribution, RowDistribution, Traces, functional_distribution,
+};
 use sus_reference::sus::optimum::{least_variance, multiplier};
 use sus_reference::sus::{Budget, Draw, Rule, Sampler, sample, sus_backward};
 
@@ -22,7 +24,7 @@ fn budget(c: f64) -> Budget {
 }
 
 fn traces(problem: &Problem<f64>, c: f64, rule: Rule, sampler: Sampler) -> Traces<f64> {
-    Law::new(problem, &forward(problem), budget(c), rule, sampler).traces()
+    MaskDistribution::new(problem, &forward(problem), budget(c), rule, sampler).traces()
 }
 
 /// Sums of `n` terms with a relative error of a few roundings each.
@@ -74,7 +76,7 @@ proptest! {
         let saved = forward(&problem);
         let rule = if calibrated { Rule::Calibrated } else { Rule::Paper };
         for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
-            let law = Law::new(&problem, &saved, budget(c), rule, sampler);
+            let law = MaskDistribution::new(&problem, &saved, budget(c), rule, sampler);
             for at in 0..problem.row_count() {
                 let row = law.row(problem.row(at));
                 prop_assert!(at_most(row.expected(), c));
@@ -96,7 +98,7 @@ proptest! {
         let all = settings(&[budget(c), budget(f64::INFINITY)], None, None);
         let totals = scan(&problem, &saved, &all, None, true).unwrap();
         for (Setting { c, rule, sampler }, heads) in all.into_iter().zip(totals) {
-            let law = Law::new(&problem, &saved, c, rule, sampler).traces();
+            let law = MaskDistribution::new(&problem, &saved, c, rule, sampler).traces();
             let sum = |f: &dyn Fn(&sus_analysis::Totals) -> f64| heads.iter().map(f).sum::<f64>();
             let close = |a: f64, b: f64| (a - b).abs() <= 1e-11 * b + 1e-28;
             prop_assert!(close(sum(&|t| t.variance.dq), law.dq));
@@ -310,7 +312,7 @@ fn the_mean_of_many_draws_is_the_dense_gradient_within_bernsteins_limit() {
     let mut caught = 0;
     for (rule, sampler) in LAWS {
         let c = 60.0;
-        let law = Law::new(&drawn.problem, &drawn.saved, budget(c), rule, sampler);
+        let law = MaskDistribution::new(&drawn.problem, &drawn.saved, budget(c), rule, sampler);
         for (sum, r) in drawn.sums(c, rule, sampler).into_iter().zip(&drawn.directions) {
             let exact = functional_distribution(&law, r);
             assert!(
@@ -340,7 +342,7 @@ fn the_squared_deviations_of_many_draws_are_the_variance_within_bernsteins_limit
     let drawn = Drawn::new();
     let p = &drawn.problem;
     for rule in [Rule::Paper, Rule::Calibrated] {
-        let law = Law::new(p, &drawn.saved, budget(12.0), rule, Sampler::Bernoulli);
+        let law = MaskDistribution::new(p, &drawn.saved, budget(12.0), rule, Sampler::Bernoulli);
         let rows: Vec<RowDistribution<f64>> =
             (0..p.row_count()).map(|at| law.row(p.row(at))).collect();
         let g_squared: Vec<f64> =

@@ -15,11 +15,11 @@ use sus_reference::tensor::Tensor;
 /// # Examples
 /// ```
 /// use sus_bench::Workload;
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::MaskDistribution};
 /// let expected = |pattern: Workload| {
 ///     let problem = pattern.problem(128, 64, true)?;
 ///     let saved = sus_reference::forward::forward(&problem);
-///     let law = Law::new(&problem, &saved, Budget::new(30.0)?, Rule::Paper, Sampler::Bernoulli);
+///     let law = MaskDistribution::new(&problem, &saved, Budget::new(30.0)?, Rule::Paper, Sampler::Bernoulli);
 ///     Ok::<_, sus_reference::Error>(law.row(problem.row(127)).expected())
 /// };
 /// // Peaks near the diagonal have a row's weight in a few keys.

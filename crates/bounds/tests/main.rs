@@ -2,4 +2,6 @@
 
 #[path = "../../reference/tests/common.rs"]
 mod common;
+#[path = "../../fast/tests/large_shapes.rs"]
+mod large_shapes;
 mod reference_error;

@@ -1,6 +1,7 @@
 //! The error that the `f64` kernels claim for themselves holds against double-double, and is next to nothing.
 
-use crate::common::{Shape, eighths, large_shapes, shapes};
+use crate::common::{Shape, eighths, shapes};
+use crate::large_shapes::large_shapes;
 use proptest::prelude::*;
 use sus_bounds::{BoundsInput, Mode, Recipe, Truth, bounds};
 use sus_fast::{self as fast, Workspace};

@@ -13,7 +13,7 @@ use std::ops::Range;
 use sus_reference::backward::delta;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
-use sus_reference::sus::moments::Entry;
+use sus_reference::sus::moments::RowEntry;
 
 /// The packed operands from which the entries of all rows are computed.
 pub struct RowEntries<'a> {
@@ -55,7 +55,7 @@ impl<'a> RowEntries<'a> {
         &self,
         (b, h): (usize, usize),
         rows: Range<usize>,
-        lists: &mut [Vec<Entry<f64>>],
+        lists: &mut [Vec<RowEntry<f64>>],
     ) {
         assert_eq!(lists.len(), rows.len(), "one list per row");
         lists.iter_mut().for_each(Vec::clear);
@@ -72,7 +72,7 @@ struct RowTask<'a, 'b> {
     b: usize,
     h: usize,
     rows: Range<usize>,
-    lists: &'a mut [Vec<Entry<f64>>],
+    lists: &'a mut [Vec<RowEntry<f64>>],
 }
 
 impl WithSimd for RowTask<'_, '_> {
@@ -129,7 +129,7 @@ impl WithSimd for RowTask<'_, '_> {
                 weights_and_factors::<S, f64>(&source.scoring, lse, bias, w, &mut factors);
                 for n in seen {
                     let t = values[r][n] + shift;
-                    list.push(Entry { j: keys.start + n, w: w[n], t, f: t * factors[n] });
+                    list.push(RowEntry { j: keys.start + n, w: w[n], t, f: t * factors[n] });
                 }
             }
         }
@@ -142,7 +142,7 @@ mod tests {
     use crate::score_error::{Magnitude, largest_magnitude};
     use sus_corpus as cases;
     use sus_reference::forward::forward;
-    use sus_reference::sus::moments::Law;
+    use sus_reference::sus::moments::MaskDistribution;
     use sus_reference::sus::{Budget, Rule, Sampler};
 
     const U: f64 = f64::EPSILON / 2.0;
@@ -155,7 +155,7 @@ mod tests {
         problem: &Problem<f64>,
         magnitude: &Magnitude,
         row: Row,
-        entry: &Entry<f64>,
+        entry: &RowEntry<f64>,
     ) -> [f64; 3] {
         let (g, v) = (problem.g(row), problem.v(row, entry.j));
         let terms: f64 = g.iter().zip(v).map(|(g, v)| (g * v).abs()).sum();
@@ -179,7 +179,7 @@ mod tests {
             }
             let saved = forward(problem);
             let c = Budget::new(4.0).unwrap();
-            let law = Law::new(problem, &saved, c, Rule::Paper, Sampler::Bernoulli);
+            let law = MaskDistribution::new(problem, &saved, c, Rule::Paper, Sampler::Bernoulli);
             for dispatch in [Dispatch::Native, Dispatch::Portable] {
                 let source = RowEntries::new(dispatch, problem, &saved);
                 let sizes = problem.sizes();

@@ -3,6 +3,7 @@
 mod bounds;
 #[path = "../../reference/tests/common.rs"]
 mod common;
+mod large_shapes;
 mod masks;
 mod passes;
 mod reference_error;

@@ -1,7 +1,7 @@
 //! The mask of the fast path is the plain path's, entry by entry.
 
-use crate::common::large_shapes;
 use crate::common::{Shape, eighths, shapes};
+use crate::large_shapes::large_shapes;
 use proptest::prelude::*;
 use sus_fast::{self as fast, Backend, Dispatch, Fallback, Real, Workspace};
 use sus_reference::forward::forward;

@@ -1,7 +1,8 @@
 //! The fast path against the plain one: within rounding, with the same mask, on any number of threads.
 
 use crate::bounds::{Bounds, Errors};
-use crate::common::{Shape, eighths, large_shapes, shapes};
+use crate::common::{Shape, eighths, shapes};
+use crate::large_shapes::large_shapes;
 use proptest::prelude::*;
 use sus_fast::{self as fast, Backend, Dispatch, Fallback, Real, Workspace};
 use sus_reference::backward::{Gradients, backward};

@@ -6,7 +6,7 @@ use rand_core::{Rng, SeedableRng};
 use sus_reference::backward::{DenseWeights, Gradients, backward};
 use sus_reference::forward::{Saved, forward};
 use sus_reference::problem::{Inputs, Options, Problem};
-use sus_reference::scalar::{Dd, Scalar};
+use sus_reference::scalar::{DdWithError, Scalar};
 use sus_reference::sus::rule::{Budget, Rule, keep_probability};
 use sus_reference::sus::sampler::{Sampler, systematic};
 use sus_reference::sus::{Pattern, Sample, sus_backward};
@@ -33,55 +33,62 @@ pub(super) fn problem(sizes: [usize; 7], stream: u64) -> Problem<f64> {
 }
 
 /// All gradients in one list.
-pub(super) fn flat(gradients: &Gradients<Dd>) -> Vec<Dd> {
+pub(super) fn flat(gradients: &Gradients<DdWithError>) -> Vec<DdWithError> {
     let Gradients { dq, dk, dv, dbias, dsink } = gradients;
     let tensors = [dq, dk, dv].into_iter().chain(dbias);
     let numbers = tensors.flat_map(|tensor| tensor.as_slice().iter().copied());
     numbers.chain(dsink.iter().flatten().copied()).collect()
 }
 
-/// What enumeration gives of the gradients.
-pub(super) struct Moments {
+/// Mean and variance of the gradients, by enumeration.
+pub(super) struct EnumeratedMoments {
     /// The dense gradients.
-    pub(super) dense: Vec<Dd>,
+    pub(super) dense: Vec<DdWithError>,
     /// The mean of the sampled ones.
-    pub(super) mean: Vec<Dd>,
+    pub(super) mean: Vec<DdWithError>,
     /// Their variance.
-    pub(super) variance: Vec<Dd>,
-    /// Masks.
+    pub(super) variance: Vec<DdWithError>,
+    /// The number of masks.
     pub(super) masks: usize,
     /// The expected number of kept entries, by row.
-    pub(super) expected: Vec<Dd>,
+    pub(super) expected: Vec<DdWithError>,
 }
 
 /// The mean and the variance over all masks; rows are independent of each other.
-pub(super) fn moments(problem: &Problem<f64>, c: f64, rule: Rule, sampler: Sampler) -> Moments {
-    let problem: Problem<Dd> = problem.cast().expect("finite numbers");
+pub(super) fn moments(
+    problem: &Problem<f64>,
+    c: f64,
+    rule: Rule,
+    sampler: Sampler,
+) -> EnumeratedMoments {
+    let problem: Problem<DdWithError> = problem.cast().expect("finite numbers");
     let saved = forward(&problem);
     let budget = Budget::new(c).expect("a budget above 0");
     let mut lambda = Vec::new();
-    let laws: Vec<Vec<(Dd, Vec<u32>)>> = (0..problem.row_count())
+    let rows: Vec<Vec<(DdWithError, Vec<u32>)>> = (0..problem.row_count())
         .map(|at| {
-            let (row_lambda, law) = row_law(&problem, &saved, at, budget, rule, sampler);
-            lambda.push(row_lambda);
-            law
+            let (lambda_of_row, masks_of_row) =
+                row_masks(&problem, &saved, at, budget, rule, sampler);
+            lambda.push(lambda_of_row);
+            masks_of_row
         })
         .collect();
     let dense = flat(&backward(&problem, &saved));
-    let (mut mean, mut square) = (vec![Dd::zero(); dense.len()], vec![Dd::zero(); dense.len()]);
-    let mut expected = vec![Dd::zero(); laws.len()];
-    let mut choice = vec![0; laws.len()];
+    let (mut mean, mut square) =
+        (vec![DdWithError::zero(); dense.len()], vec![DdWithError::zero(); dense.len()]);
+    let mut expected = vec![DdWithError::zero(); rows.len()];
+    let mut choice = vec![0; rows.len()];
     let mut masks = 0;
     loop {
-        let chosen = || laws.iter().zip(&choice).map(|(law, &at)| &law[at]);
-        let p = chosen().fold(Dd::one(), |p, (q, _)| p * *q);
+        let chosen = || rows.iter().zip(&choice).map(|(masks_of_row, &at)| &masks_of_row[at]);
+        let p = chosen().fold(DdWithError::one(), |p, (q, _)| p * *q);
         let (mut offsets, mut columns) = (vec![0], Vec::new());
         for (row, (_, kept)) in chosen().enumerate() {
             columns.extend_from_slice(kept);
             offsets.push(columns.len());
-            expected[row] += p * Dd::from_f64(kept.len() as f64);
+            expected[row] += p * DdWithError::from_f64(kept.len() as f64);
         }
-        let pattern = Pattern::new(laws.len(), problem.sizes().keys, offsets, columns);
+        let pattern = Pattern::new(rows.len(), problem.sizes().keys, offsets, columns);
         let pattern = pattern.expect("keys in order");
         let sample = Sample { pattern, lambda: lambda.clone(), expected: Vec::new() };
         for (at, x) in flat(&sus_backward(&problem, &saved, &sample)).into_iter().enumerate() {
@@ -90,55 +97,56 @@ pub(super) fn moments(problem: &Problem<f64>, c: f64, rule: Rule, sampler: Sampl
             square[at] += p * off * off;
         }
         masks += 1;
-        let Some(next) = (0..laws.len()).find(|&row| choice[row] + 1 < laws[row].len()) else {
+        let Some(next) = (0..rows.len()).find(|&row| choice[row] + 1 < rows[row].len()) else {
             break;
         };
         choice[next] += 1;
         choice[..next].fill(0);
     }
-    Moments { dense, mean, variance: square, masks, expected }
+    EnumeratedMoments { dense, mean, variance: square, masks, expected }
 }
 
 /// `lambda` of a row, and each mask that the row can have with its probability.
-fn row_law(
-    problem: &Problem<Dd>,
-    saved: &Saved<Dd>,
+fn row_masks(
+    problem: &Problem<DdWithError>,
+    saved: &Saved<DdWithError>,
     at: usize,
     budget: Budget,
     rule: Rule,
     sampler: Sampler,
-) -> (f64, Vec<(Dd, Vec<u32>)>) {
+) -> (f64, Vec<(DdWithError, Vec<u32>)>) {
     let row = problem.row(at);
     let visible = problem.mask().visible(row.i);
     let weights = DenseWeights { problem, saved };
-    let w: Vec<Dd> = visible.clone().map(|j| weights.at(row, j).w).collect();
-    let plain: Vec<f64> = w.iter().map(|w| w.to_f64()).collect();
-    let lambda = rule.lambda(budget, &plain);
-    let q: Vec<Dd> =
-        w.iter().map(|&w| keep_probability(Dd::from_f64(lambda.min(1e300)), w)).collect();
+    let w: Vec<DdWithError> = visible.clone().map(|j| weights.at(row, j).w).collect();
+    let rounded: Vec<f64> = w.iter().map(|w| w.to_f64()).collect();
+    let lambda = rule.lambda(budget, &rounded);
+    let q: Vec<DdWithError> =
+        w.iter().map(|&w| keep_probability(DdWithError::from_f64(lambda.min(1e300)), w)).collect();
     let key = |n: usize| (visible.start + n) as u32;
-    let law = match sampler {
-        Sampler::Bernoulli => {
-            q.iter().enumerate().fold(vec![(Dd::one(), Vec::new())], |law, (n, &q)| {
+    let masks_of_row = match sampler {
+        Sampler::Bernoulli => q.iter().enumerate().fold(
+            vec![(DdWithError::one(), Vec::new())],
+            |masks_of_row, (n, &q)| {
                 let mut next = Vec::new();
-                for (p, kept) in law {
-                    if q < Dd::one() {
-                        next.push((p * (Dd::one() - q), kept.clone()));
+                for (p, kept) in masks_of_row {
+                    if q < DdWithError::one() {
+                        next.push((p * (DdWithError::one() - q), kept.clone()));
                     }
-                    if q > Dd::zero() {
+                    if q > DdWithError::zero() {
                         let mut kept = kept;
                         kept.push(key(n));
                         next.push((p * q, kept));
                     }
                 }
                 next
-            })
-        }
+            },
+        ),
         Sampler::Systematic => {
-            let most = Dd::from_f64(budget.get());
+            let most = DdWithError::from_f64(budget.get());
             let cuts = fractions(&q);
             let pieces = cuts.windows(2).filter(|piece| piece[0] < piece[1]);
-            let middle = |piece: &[Dd]| (piece[0] + piece[1]) * Dd::from_f64(0.5);
+            let middle = |piece: &[DdWithError]| (piece[0] + piece[1]) * DdWithError::from_f64(0.5);
             pieces
                 .map(|piece| {
                     let kept = systematic(&q, middle(piece), most);
@@ -147,16 +155,16 @@ fn row_law(
                 .collect()
         }
     };
-    (lambda, law)
+    (lambda, masks_of_row)
 }
 
-/// 0, 1 and the fractional parts of the running sums of what is undecided, in order.
-fn fractions(q: &[Dd]) -> Vec<Dd> {
-    let (mut cuts, mut sum) = (vec![Dd::zero(), Dd::one()], Dd::zero());
-    for &q in q.iter().filter(|&&q| q < Dd::one()) {
+/// 0, 1 and the fractional parts of the running sums of the stochastic entries, in order.
+fn fractions(q: &[DdWithError]) -> Vec<DdWithError> {
+    let (mut cuts, mut sum) = (vec![DdWithError::zero(), DdWithError::one()], DdWithError::zero());
+    for &q in q.iter().filter(|&&q| q < DdWithError::one()) {
         sum += q;
-        if sum >= Dd::one() {
-            sum -= Dd::one();
+        if sum >= DdWithError::one() {
+            sum -= DdWithError::one();
         }
         cuts.push(sum);
     }

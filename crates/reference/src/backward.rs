@@ -1,4 +1,4 @@
-//! The backward pass, dense or sampled: one core, given the weights.
+//! The backward pass, dense or sampled: the same sums for both, given the weights.
 //!
 //! ```text
 //! dP_ij = G_i . v_j      delta_i = G_i . o_i      t_ij = dP_ij - delta_i + dlse_i      dS_ij = W_ij t_ij
@@ -9,27 +9,21 @@
 //! `slope` is the scale times the softcap's derivative. SUS replaces `W` by its sampled `W~` here and nowhere
 //! else: `o`, `lse`, `delta` and `t` stay exact.
 //!
-//! Every sum has one order: `dq` over keys ascending; `dk`, `dv` over the query heads of the group, then over
+//! Every sum has a fixed order: `dq` over keys ascending; `dk`, `dv` over the query heads of the group, then over
 //! queries, ascending; `dbias` over `(b, h, i)` ascending. Each sum belongs to one task, so the result does not
-//! depend on the number of threads. The price is that the pass over rows and the pass over keys each compute
-//! the weights they need.
+//! depend on the number of threads. Hence the pass over rows and the pass over keys both compute the weights.
 
-use crate::forward::{Saved, score};
+mod weights;
+
+pub use weights::{DenseWeights, Weight, Weights};
+
+use crate::forward::Saved;
 use crate::problem::{Problem, Row, Sizes, bias_row};
 use crate::scalar::{Ring, Scalar};
 use crate::tensor::{Tensor, add_scaled, dot};
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// The gradients of a problem, each of its input's shape.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// let gradients = sus_reference::backward::backward(&problem, &saved);
-/// assert!(gradients.dbias.is_none() && gradients.dsink.is_none()); // no bias, no sink
-/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradients<T> {
     /// `[B, Hq, Nq, D]`.
@@ -44,123 +38,15 @@ pub struct Gradients<T> {
     pub dsink: Option<Vec<T>>,
 }
 
-/// One entry of the matrix of weights, as the backward pass uses it.
-///
-/// # Examples
-/// ```
-/// use sus_reference::backward::{DenseWeights, Weight, Weights};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// let weights = DenseWeights { problem: &problem, saved: &saved };
-/// let (mut sum, mut next) = (0.0, 0);
-/// weights.for_each(problem.row(0), 0..problem.sizes().keys, |Weight { j, w, slope }| {
-///     assert_eq!((j, slope), (next, problem.scale())); // keys ascend; without a softcap the slope is the scale
-///     (sum, next) = (sum + w, next + 1);
-/// });
-/// assert!((sum - 1.0_f64).abs() < 1e-14);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Weight<T> {
-    /// The key.
-    pub j: usize,
-    /// `W_ij`, or `W~_ij`.
-    pub w: T,
-    /// `ds_ij / d(q_i . k_j)`.
-    pub slope: T,
-}
-
-/// A matrix of weights that can be read by rows.
-///
-/// # Examples
-/// ```
-/// use sus_reference::backward::{Weight, Weights};
-/// use sus_reference::problem::Row;
-/// use std::ops::Range;
-/// /// Each query looks at its own key alone.
-/// struct Diagonal;
-/// impl Weights<f64> for Diagonal {
-///     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
-///         if keys.contains(&row.i) {
-///             visit(Weight { j: row.i, w: 1.0, slope: 1.0 });
-///         }
-///     }
-/// }
-/// let problem = sus_corpus::named("square_causal").unwrap().problem;
-/// let delta = vec![0.0; problem.row_count()];
-/// let gradients = sus_reference::backward::backward_from_weights(&problem, &Diagonal, &delta);
-/// assert_eq!(gradients.dv.shape(), problem.inputs().v.shape());
-/// ```
-pub trait Weights<T>: Sync {
-    /// Calls `visit` for each entry of `row` whose key is in `keys`, keys ascending. Entries not visited are zero.
-    fn for_each(&self, row: Row, keys: Range<usize>, visit: impl FnMut(Weight<T>));
-}
-
-/// The dense weights `W = exp(s - lse)`, recomputed from the inputs and the saved `lse`.
-///
-/// # Examples
-/// ```
-/// use sus_reference::backward::DenseWeights;
-/// use sus_reference::problem::{Inputs, Options, Problem};
-/// use sus_reference::tensor::Tensor;
-/// let tensor = |name, numbers: &[f64]| Tensor::new(name, [1, 1, numbers.len(), 1], numbers);
-/// // Scores 0 and ln 3: weights 1/4 and 3/4.
-/// let (q, k) = (tensor("q", &[1.0])?, tensor("k", &[0.0, 3.0_f64.ln()])?);
-/// let (v, g) = (tensor("v", &[0.0, 1.0])?, tensor("do", &[1.0])?);
-/// let inputs = Inputs::new(q, k, v, g);
-/// let problem = Problem::new(inputs, Options::default())?;
-/// let saved = sus_reference::forward::forward(&problem);
-/// let weights = DenseWeights { problem: &problem, saved: &saved };
-/// assert!((weights.at(problem.row(0), 0).w - 0.25).abs() < 1e-15);
-/// assert!((weights.at(problem.row(0), 1).w - 0.75).abs() < 1e-15);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct DenseWeights<'a, T> {
-    /// The problem.
-    pub problem: &'a Problem<T>,
-    /// Its forward pass, exact or given.
-    pub saved: &'a Saved<T>,
-}
-
-impl<T: Scalar> DenseWeights<'_, T> {
-    /// The weight of one visible entry.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_reference::backward::DenseWeights;
-    /// let saved = sus_reference::forward::forward(&problem);
-    /// let weights = DenseWeights { problem: &problem, saved: &saved };
-    /// let row = problem.row(0);
-    /// let sum: f64 = problem.mask().visible(row.i).map(|j| weights.at(row, j).w).sum();
-    /// assert!((sum - 1.0).abs() < 1e-14);
-    /// ```
-    #[must_use]
-    pub fn at(&self, row: Row, j: usize) -> Weight<T> {
-        let score = score(self.problem, row, j);
-        let lse = self.saved.lse.row(row.b, row.h, row.i)[0];
-        Weight { j, w: (score.s - lse).exp(), slope: score.slope }
-    }
-}
-
-impl<T: Scalar> Weights<T> for DenseWeights<'_, T> {
-    fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<T>)) {
-        let visible = self.problem.mask().visible(row.i);
-        for j in visible.start.max(keys.start)..visible.end.min(keys.end) {
-            visit(self.at(row, j));
-        }
-    }
-}
-
 /// The dense backward pass.
 ///
-/// `saved` is the problem's own forward pass (mode "exact") or what a kernel stored (mode "given").
+/// `saved` is the problem's own forward pass (mode "exact") or that of a kernel (mode "given").
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_reference::backward::backward;
 /// use sus_reference::forward::forward;
+/// let problem = sus_reference::problem::example();
 /// let gradients = backward(&problem, &forward(&problem));
 /// assert_eq!(gradients.dk.shape(), problem.inputs().k.shape());
 /// ```
@@ -169,16 +55,7 @@ pub fn backward<T: Scalar>(problem: &Problem<T>, saved: &Saved<T>) -> Gradients<
     backward_with(problem, saved, &DenseWeights { problem, saved })
 }
 
-/// The backward pass with the weights replaced: `delta`, `lse` and the sink's share come from `saved`.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// use sus_reference::backward::{DenseWeights, backward, backward_with};
-/// let weights = DenseWeights { problem: &problem, saved: &saved };
-/// assert_eq!(backward_with(&problem, &saved, &weights), backward(&problem, &saved));
-/// ```
+/// The backward pass with other weights than the dense ones; `delta` and `dsink` are computed from `saved`.
 #[must_use]
 pub fn backward_with<T: Scalar>(
     problem: &Problem<T>,
@@ -192,14 +69,6 @@ pub fn backward_with<T: Scalar>(
 }
 
 /// `delta_i = G_i . o_i` for each row, in `(b, h, i)` order.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_reference::backward::delta;
-/// use sus_reference::forward::forward;
-/// assert_eq!(delta(&problem, &forward(&problem).o).len(), problem.row_count());
-/// ```
 #[must_use]
 pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
     (0..problem.row_count())
@@ -215,12 +84,12 @@ pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
 /// `delta` has one number per row, in `(b, h, i)` order. Over rationals the result is exact.
 ///
 /// # Panics
-/// If `delta` has not one number per row.
+/// If the length of `delta` is not the number of rows.
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_reference::backward::{DenseWeights, backward, backward_from_weights, delta};
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
 /// let weights = DenseWeights { problem: &problem, saved: &saved };
 /// let gradients = backward_from_weights(&problem, &weights, &delta(&problem, &saved.o));
@@ -233,22 +102,22 @@ pub fn backward_from_weights<T: Ring>(
     delta: &[T],
 ) -> Gradients<T> {
     assert_eq!(delta.len(), problem.row_count(), "one delta per row");
-    let core = Core { problem, weights, delta };
-    let (dk, dv) = core.key_gradients();
-    Gradients { dq: core.query_gradient(), dk, dv, dbias: core.bias_gradient(), dsink: None }
+    let sums = GradientSums { problem, weights, delta };
+    let (dk, dv) = sums.key_gradients();
+    Gradients { dq: sums.query_gradient(), dk, dv, dbias: sums.bias_gradient(), dsink: None }
 }
 
-/// Keys per task. It sets how the work is shared, not what is computed.
+/// Keys per task. Results do not depend on it: each sum belongs to one task.
 const KEYS_PER_TASK: usize = 64;
 
-/// The operands that all the sums share.
-struct Core<'a, T, W> {
+/// The operands of the sums of all gradients.
+struct GradientSums<'a, T, W> {
     problem: &'a Problem<T>,
     weights: &'a W,
     delta: &'a [T],
 }
 
-impl<T: Ring, W: Weights<T>> Core<'_, T, W> {
+impl<T: Ring, W: Weights<T>> GradientSums<'_, T, W> {
     /// `t_ij = G_i . v_j - delta_i + dlse_i`.
     fn t(&self, row: Row, j: usize) -> T {
         let p = self.problem;
@@ -277,6 +146,7 @@ impl<T: Ring, W: Weights<T>> Core<'_, T, W> {
         if keys == 0 {
             return (dk, dv);
         }
+        // One task per key head and block of keys; it reads all rows of the group, in (h, i) order.
         let heads_of_dk = dk.as_mut_slice().par_chunks_mut(keys * features);
         let heads_of_dv = dv.as_mut_slice().par_chunks_mut(keys * value_features);
         heads_of_dk.zip(heads_of_dv).enumerate().for_each(|(head, (dk, dv))| {
@@ -315,6 +185,7 @@ impl<T: Ring, W: Weights<T>> Core<'_, T, W> {
         if keys == 0 {
             return Some(dbias);
         }
+        // One task per row of the bias and block of keys; it reads all rows to which that row of the bias is added.
         let [_, heads, queries, _] = shape;
         dbias.as_mut_slice().par_chunks_mut(keys).enumerate().for_each(|(at, dbias)| {
             let (head, i) = (at / queries, at % queries);
@@ -353,7 +224,10 @@ impl<T: Ring, W: Weights<T>> Core<'_, T, W> {
     }
 }
 
-/// `dsink_h = - sum_{b,i} exp(sink_h - lse_i) (delta_i - dlse_i)`: it has no `W`, so SUS leaves it exact.
+/// `dsink_h = - sum_{b,i} exp(sink_h - lse_i) (delta_i - dlse_i)`; `None` without a sink.
+///
+/// It has no `W`, so SUS leaves it exact. `delta` has one number per row, in `(b, h, i)` order.
+#[must_use]
 pub fn sink_gradient<T: Scalar>(
     problem: &Problem<T>,
     saved: &Saved<T>,

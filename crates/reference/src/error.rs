@@ -1,9 +1,8 @@
-//! What is wrong with data that came from outside: the operand, what was expected, what was found.
+//! Errors in data from outside. Each names the operand, the expectation and the value found.
 
-use crate::sus::uniform::UniformError;
 use std::fmt::Display;
 
-/// An input that is not a legal problem, option or mask. One line, no panic.
+/// An input that is not a legal problem, option or mask. Its message is one line.
 ///
 /// # Examples
 /// ```
@@ -20,9 +19,9 @@ pub enum Error {
     Shape {
         /// The tensor's name in the files and in the paper.
         tensor: &'static str,
-        /// The shape implied by the rest, in words.
+        /// The shape implied by the other tensors, in words.
         expected: String,
-        /// The shape it has.
+        /// The shape of the tensor.
         found: Vec<usize>,
     },
     /// A tensor holds a NaN or an infinity.
@@ -45,27 +44,27 @@ pub enum Error {
         /// `Hk`.
         key_heads: usize,
     },
-    /// The number of elements, or of random words, cannot be counted.
+    /// The number of elements, or of masks to enumerate, is too large.
     #[error("{what}: expected fewer than {limit}, found {found}")]
     TooLarge {
         /// What is counted.
         what: &'static str,
         /// The first number that is too large.
         limit: String,
-        /// What was asked for.
+        /// The number found.
         found: String,
     },
-    /// An option has a value that means nothing.
+    /// An option has a value outside its domain.
     #[error("option '{name}': expected {expected}, found {found}")]
     Option {
         /// The option's name in the files; the command spells it with `--` and hyphens.
         name: &'static str,
-        /// What would be legal.
+        /// The legal values, in words.
         expected: String,
-        /// What was given.
+        /// The given value.
         found: String,
     },
-    /// The layout has no word of its own for some weight.
+    /// The layout of the random words does not give every weight a word of its own.
     #[error(transparent)]
     Uniform(#[from] UniformError),
     /// Finite inputs whose scores, weights or gradients leave the range of the arithmetic.
@@ -73,7 +72,7 @@ pub enum Error {
         "tensor '{tensor}': the result leaves the range of the arithmetic at flat index {index} ({found}); smaller inputs or a wider --dtype are needed"
     )]
     Overflow {
-        /// The result that is not a number.
+        /// The result that is not finite.
         tensor: &'static str,
         /// Flat, row-major index of the first such element.
         index: usize,
@@ -83,14 +82,66 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Option`] from anything that prints.
-    ///
-    /// # Examples
-    /// ```
-    /// let error = sus_reference::Error::option("c", "a number above 0", -1);
-    /// assert_eq!(error.to_string(), "option 'c': expected a number above 0, found -1");
-    /// ```
+    /// An [`Error::Option`] from values that can be printed.
     pub fn option(name: &'static str, expected: impl Display, found: impl Display) -> Self {
         Error::Option { name, expected: expected.to_string(), found: found.to_string() }
     }
+}
+
+/// An error in the description of a set of random words ([`Uniforms`](crate::sus::Uniforms)).
+///
+/// # Examples
+/// ```
+/// use sus_reference::sus::{Layout, Uniforms, uniform::Grid};
+/// let grid = Grid { batch: 1, heads: 1, queries: 1, keys: 1 };
+/// let error = Uniforms::new(0, 1 << 31, Layout::Coord4, grid).unwrap_err();
+/// assert_eq!(error.to_string(), "stream: expected below 2^31, found 2147483648");
+/// let wide = Grid { keys: (1 << 34) + 1, ..grid };
+/// assert!(Uniforms::new(0, 0, Layout::Coord4, wide).is_err());
+/// assert!(Uniforms::new(0, 0, Layout::Linear4, wide).is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UniformError {
+    /// No layout has this name.
+    #[error("layout: expected coord4, linear4, linear1 or jax-threefry, found {found:?}")]
+    Layout {
+        /// The name.
+        found: String,
+    },
+    /// Streams have 31 bits: the upper bit marks the second words.
+    #[error("stream: expected below 2^31, found {found}")]
+    Stream {
+        /// The stream.
+        found: u32,
+    },
+    /// `coord4` has 32 bits for `b Hq + h`.
+    #[error("batch * heads: expected at most 2^32 in layout coord4, found {found}")]
+    Heads {
+        /// `B Hq`.
+        found: u128,
+    },
+    /// `coord4` has 32 bits for `i`.
+    #[error("queries: expected at most 2^32 in layout coord4, found {found}")]
+    Queries {
+        /// `Nq`.
+        found: u128,
+    },
+    /// `coord4` has 32 bits for `j >> 2`.
+    #[error("keys: expected at most 2^34 in layout coord4, found {found}")]
+    Keys {
+        /// `Nk`.
+        found: u128,
+    },
+    /// The linear layouts have 64 bits for the offset.
+    #[error(
+        "batch * heads * queries * blocks of keys: expected at most 2^64 in layout {layout}, found {} * {} * {} * {}",
+        factors[0], factors[1], factors[2], factors[3]
+    )]
+    Offsets {
+        /// The layout's name.
+        layout: &'static str,
+        /// `B`, `Hq`, `Nq` and the number of blocks in a row.
+        factors: [u128; 4],
+    },
 }

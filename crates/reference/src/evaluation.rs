@@ -1,4 +1,4 @@
-//! One evaluation of a problem, end to end, and what a person asks of it.
+//! One evaluation of a problem, end to end, with counts and errors.
 
 use crate::backward::{Gradients, backward};
 use crate::error::Error;
@@ -6,16 +6,9 @@ use crate::forward::{Saved, forward};
 use crate::problem::Problem;
 use crate::scalar::Scalar;
 use crate::sus::{Draw, Sample, sample, sampled_values, sus_backward};
+use crate::tensor_name::TensorName;
 
-/// Everything that one evaluation gives.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let evaluation = sus_reference::evaluation::evaluate::<f64>(&problem, None, None)?;
-/// assert!(evaluation.mask.is_none()); // the dense pass
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// The results of one evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation<T> {
     /// The forward pass that the backward pass used.
@@ -32,11 +25,11 @@ pub struct Evaluation<T> {
 /// ```
 /// use sus_reference::evaluation::{SampledMask, evaluate};
 /// use sus_reference::sus::{Budget, Draw};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let problem = sus_reference::problem::example();
 /// let draw = Draw::paper(Budget::new(4.0)?, 7);
 /// let SampledMask { sample, values } = evaluate::<f64>(&problem, None, Some(&draw))?.mask.unwrap();
 /// assert_eq!(values.len(), sample.pattern.count());
-/// // A kept weight counts as max(W, 1 / c), never less and never more than 1.
+/// // A kept weight has the value max(W, 1 / c), at least 1 / c and at most 1.
 /// assert!(values.iter().all(|&w| (0.25..=1.0).contains(&w)) && values.contains(&0.25));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -58,9 +51,9 @@ pub struct SampledMask<T> {
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_reference::evaluation::{evaluate, relative_error};
 /// use sus_reference::sus::{Budget, Draw};
+/// let problem = sus_reference::problem::example();
 /// let draw = Draw::paper(Budget::new(4.0)?, 0);
 /// let dense = evaluate::<f64>(&problem, None, None)?.gradients;
 /// let sparse = evaluate::<f32>(&problem, None, Some(&draw))?;
@@ -72,6 +65,7 @@ pub fn evaluate<T: Scalar>(
     given: Option<&Saved<f64>>,
     draw: Option<&Draw>,
 ) -> Result<Evaluation<T>, Error> {
+    // The mask is drawn from weights in f64, so that it is the same for every T.
     let sample = match draw {
         None => None,
         Some(draw) => Some(match given {
@@ -96,14 +90,6 @@ pub fn evaluate<T: Scalar>(
 }
 
 /// The number of entries that the mask of a problem leaves visible.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let sizes = problem.sizes();
-/// let all = sizes.batch * sizes.query_heads * sizes.queries * sizes.keys;
-/// assert_eq!(sus_reference::evaluation::visible_count(&problem), all as u64); // no mask
-/// ```
 #[must_use]
 pub fn visible_count(problem: &Problem<f64>) -> u64 {
     let sizes = problem.sizes();
@@ -111,13 +97,13 @@ pub fn visible_count(problem: &Problem<f64>) -> u64 {
     one_head * (sizes.batch * sizes.query_heads) as u64
 }
 
-/// How many entries a sample keeps, over the rows of a problem.
+/// The numbers of entries that a sample keeps, over the rows of a problem.
 ///
 /// # Examples
 /// ```
 /// use sus_reference::evaluation::KeptCounts;
 /// use sus_reference::sus::{Budget, Draw, Rule, Sampler, sample};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
 /// // The calibrated rule spends the budget in every row, the systematic sampler never exceeds it.
 /// let paper = Draw::paper(Budget::new(4.0)?, 0);
@@ -135,28 +121,16 @@ pub struct KeptCounts {
     pub visible: u64,
     /// Kept entries.
     pub kept: usize,
-    /// Kept entries of the fullest row.
+    /// The largest number of kept entries of a row.
     pub most: usize,
     /// Expected kept entries.
     pub expected: f64,
-    /// Expected kept entries of the row that expects most.
+    /// The largest expected number of kept entries of a row.
     pub most_expected: f64,
 }
 
 impl KeptCounts {
     /// Counts the entries of a sample.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_reference::evaluation::KeptCounts;
-    /// use sus_reference::sus::{Budget, Draw, sample};
-    /// let saved = sus_reference::forward::forward(&problem);
-    /// let sample = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 0))?;
-    /// let counts = KeptCounts::of(&problem, &sample);
-    /// assert!(counts.most_expected <= 4.0 && counts.kept as u64 <= counts.visible);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn of(problem: &Problem<f64>, sample: &Sample) -> Self {
         let rows = problem.row_count();
@@ -183,32 +157,23 @@ pub fn relative_error<T: Scalar>(a: &[T], b: &[T]) -> f64 {
     let squared = |x: T| x.to_f64() * x.to_f64();
     let difference: f64 = a.iter().zip(b).map(|(&a, &b)| squared(a - b)).sum();
     let norm: f64 = b.iter().map(|&b| squared(b)).sum();
+    // Zero over zero is no error.
     if difference == 0.0 { 0.0 } else { libm::sqrt(difference / norm) }
 }
 
 /// The relative errors of each gradient against another evaluation of the same problem, by name.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// use sus_reference::backward::backward;
-/// use sus_reference::evaluation::relative_errors;
-/// let gradients = backward(&problem, &saved);
-/// assert_eq!(relative_errors(&gradients, &gradients), [("dq", 0.0), ("dk", 0.0), ("dv", 0.0)]);
-/// ```
 #[must_use]
-pub fn relative_errors<T: Scalar>(a: &Gradients<T>, b: &Gradients<T>) -> Vec<(&'static str, f64)> {
+pub fn relative_errors<T: Scalar>(a: &Gradients<T>, b: &Gradients<T>) -> Vec<(TensorName, f64)> {
     let mut errors = vec![
-        ("dq", relative_error(a.dq.as_slice(), b.dq.as_slice())),
-        ("dk", relative_error(a.dk.as_slice(), b.dk.as_slice())),
-        ("dv", relative_error(a.dv.as_slice(), b.dv.as_slice())),
+        (TensorName::Dq, relative_error(a.dq.as_slice(), b.dq.as_slice())),
+        (TensorName::Dk, relative_error(a.dk.as_slice(), b.dk.as_slice())),
+        (TensorName::Dv, relative_error(a.dv.as_slice(), b.dv.as_slice())),
     ];
     if let (Some(a), Some(b)) = (&a.dbias, &b.dbias) {
-        errors.push(("dbias", relative_error(a.as_slice(), b.as_slice())));
+        errors.push((TensorName::Dbias, relative_error(a.as_slice(), b.as_slice())));
     }
     if let (Some(a), Some(b)) = (&a.dsink, &b.dsink) {
-        errors.push(("dsink", relative_error(a, b)));
+        errors.push((TensorName::Dsink, relative_error(a, b)));
     }
     errors
 }

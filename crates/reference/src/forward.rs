@@ -1,4 +1,4 @@
-//! The forward pass: scores, the softmax's denominator, the output; and the weights recomputed from them.
+//! The forward pass: scores, the softmax's denominator and the output.
 //!
 //! Score order, as FlashAttention and Gemma have it: scale, then softcap, then bias, then mask:
 //!
@@ -13,35 +13,27 @@ use crate::scalar::Scalar;
 use crate::tensor::{Tensor, add_scaled, dot, is_finite};
 use rayon::prelude::*;
 
-/// What the forward pass keeps for the backward pass.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// let sizes = problem.sizes();
-/// assert_eq!(saved.lse.shape(), [sizes.batch, sizes.query_heads, sizes.queries, 1]);
-/// ```
+/// The results of the forward pass that the backward pass reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved<T> {
     /// Output `[B, Hq, Nq, E]`.
     pub o: Tensor<T>,
-    /// Natural logarithm of the softmax denominator, sink included, `[B, Hq, Nq, 1]`; `-inf` where a row sees
-    /// no key and has no sink.
+    /// Natural logarithm of the softmax denominator, sink included, `[B, Hq, Nq, 1]`; `-inf` if a row sees no key and has
+    /// no sink.
     pub lse: Tensor<T>,
 }
 
 impl<T: Scalar> Saved<T> {
-    /// A forward pass that somebody else made: the evaluation mode "given".
+    /// A forward pass from outside, such as a kernel's: the evaluation mode "given".
     ///
     /// # Errors
-    /// [`Error::Shape`] if a shape is not the problem's; [`Error::NotFinite`] if a number is not finite, but for the
-    /// `lse` of a row that sees no key, which may be an infinity of either sign (and is then read as `-inf`).
+    /// [`Error::Shape`] if a shape is not the problem's; [`Error::NotFinite`] if a number is not finite. The `lse` of a
+    /// row that sees no key may be an infinity of either sign, and is read as `-inf`.
     ///
     /// # Examples
     /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_reference::forward::{Saved, forward};
+    /// let problem = sus_reference::problem::example();
     /// let Saved { o, lse } = forward(&problem);
     /// let stored = Saved::given(&problem, o.map(|x| f64::from(x as f32)), lse)?;
     /// let error = Saved::given(&problem, stored.lse.clone(), stored.lse).unwrap_err();
@@ -79,13 +71,6 @@ impl<T: Scalar> Saved<T> {
     }
 
     /// The same numbers in another scalar.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let saved = sus_reference::forward::forward(&problem);
-    /// assert_eq!(saved.cast::<f32>().lse.as_slice()[0], saved.lse.as_slice()[0] as f32);
-    /// ```
     #[must_use]
     pub fn cast<U: Scalar>(&self) -> Saved<U> {
         let cast = |x: T| U::from_f64(x.to_f64());
@@ -119,14 +104,14 @@ pub struct Score<T> {
 
 /// The score of one query and one key, whether the mask hides it or not.
 ///
-/// The softcap's derivative is computed as `sech^2`, whose relative error stays small where `1 - tanh^2` cancels.
+/// The softcap's derivative is computed as `sech^2`, without the cancellation of `1 - tanh^2`.
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_reference::problem::Row;
 /// use sus_reference::forward::score;
 /// use sus_reference::tensor::dot;
+/// let problem = sus_reference::problem::example();
 /// let row = Row { b: 0, h: 0, i: 1 };
 /// let plain = problem.scale() * dot(problem.q(row), problem.k(row, 2));
 /// assert_eq!(score(&problem, row, 2).s, plain); // no softcap, no bias
@@ -134,6 +119,7 @@ pub struct Score<T> {
 #[must_use]
 pub fn score<T: Scalar>(problem: &Problem<T>, row: Row, j: usize) -> Score<T> {
     let scale = problem.scale();
+    // z = scale q . k, then s = softcap tanh(z / softcap) + bias.
     let z = scale * dot(problem.q(row), problem.k(row, j));
     let bias = problem.bias(row).map_or(T::zero(), |bias| bias[j]);
     match problem.options().softcap {
@@ -147,6 +133,7 @@ pub fn score<T: Scalar>(problem: &Problem<T>, row: Row, j: usize) -> Score<T> {
 
 /// `1 / cosh^2 y = 4 e / (1 + e)^2` with `e = exp(-2 |y|)`.
 fn sech_squared<T: Scalar>(y: T) -> T {
+    // e <= 1 for either sign of y, so nothing overflows.
     let magnitude = if y < T::zero() { -y } else { y };
     let e = (-(magnitude + magnitude)).exp();
     let root = T::one() + e;
@@ -160,7 +147,7 @@ fn sech_squared<T: Scalar>(y: T) -> T {
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
 /// assert_eq!(saved.o.shape(), problem.inputs().g.shape());
 /// assert!(saved.lse.as_slice().iter().all(|lse| lse.is_finite()));
@@ -182,6 +169,7 @@ pub fn forward<T: Scalar>(problem: &Problem<T>) -> Saved<T> {
             scores.extend(visible.clone().map(|j| score(problem, row, j).s));
             let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
             *lse = log_sum_exp(scores, sink);
+            // o_i = sum_j exp(s_ij - lse_i) v_j; the sink has weight but no value.
             for (j, &s) in visible.zip(scores.iter()) {
                 add_scaled(o, (s - *lse).exp(), problem.v(row, j));
             }
@@ -189,11 +177,15 @@ pub fn forward<T: Scalar>(problem: &Problem<T>) -> Saved<T> {
     Saved { o, lse }
 }
 
-/// `ln(sum exp(s) + exp(sink))`, shifted by the largest term so that nothing overflows.
+/// `ln(sum exp(s) + exp(sink))`, shifted by the largest term so that nothing overflows; `-inf` without scores and sink.
+///
+/// The sum runs over the scores in order and adds the sink last.
+#[must_use]
 pub fn log_sum_exp<T: Scalar>(scores: &[T], sink: Option<T>) -> T {
     let least = T::from_f64(f64::NEG_INFINITY);
     let larger = |a: T, b: T| if b > a { b } else { a };
     let largest = sink.into_iter().chain(scores.iter().copied()).fold(least, larger);
+    // No scores and no sink: the logarithm of an empty sum.
     if largest == least {
         return least;
     }

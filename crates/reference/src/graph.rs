@@ -1,4 +1,4 @@
-//! The general theorem: gating a computational graph leaves its expected derivatives as they are.
+//! The general theorem: random gates of mean one leave the expected derivatives of a computational graph unchanged.
 //!
 //! Section 2 of Pankov & Harik, *SUS backprop* (arXiv 2505.15080). In a directed acyclic graph with a local
 //! derivative `d_e` on every edge, the total derivative of one node by another is a sum over paths,
@@ -7,39 +7,30 @@
 //! d to / d from = sum over paths p of  prod over e in p of  d_e
 //! ```
 //!
-//! Multiply every edge by a gate `m/q`, `m ~ Bernoulli(q)`. A path visits an edge at most once, so each path's
-//! product holds *different*, independent gates of mean one, and the expectation of the sum is the sum. Edges may
-//! even share a gate, as the edges out of the pair `(i, j)` of attention do, as long as no single path runs through
-//! two edges of one gate: such a path would hold `(m/q)^2`, whose mean is `1/q`.
+//! Multiply every edge by a gate `m/q`, `m ~ Bernoulli(q)`. A path uses an edge at most once, so the product of each path
+//! has *different*, independent gates of mean one, and the expectation of the sum is the sum. Edges may share a gate, as
+//! the edges of the pair `(i, j)` of attention do, unless a path uses two edges of one gate: its product then has the
+//! factor `(m/q)^2`, whose mean is `1/q`.
 //!
-//! Everything here needs a [`Ring`] only, so that in rationals the theorem is checked with `==`
-//! ([`mean_over_masks`]). This module depends on nothing else of the crate; [`attention`] builds the graph of one
-//! attention head, the second definition that the backward pass is compared with.
+//! All of it needs a [`Ring`] only, so the tests compare by `==`, in rationals ([`mean_over_masks`]). This module uses
+//! nothing else of the crate but the scalars. [`attention`] builds the graph of one attention head, a second definition
+//! of the backward pass.
 
 pub mod attention;
 
 use crate::scalar::Ring;
 
-/// What is wrong with an edge.
-///
-/// # Examples
-/// ```
-/// use sus_reference::graph::{EdgeError, Graph};
-/// let mut graph = Graph::new(2);
-/// assert_eq!(graph.add_edge(1, 0, 5, None), Err(EdgeError::NotForward { from: 1, to: 0 }));
-/// let error = graph.add_edge(0, 2, 5, None).unwrap_err();
-/// assert_eq!(error.to_string(), "edge 0 -> 2: the graph has 2 nodes, numbered from 0");
-/// ```
+/// An edge that is not legal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EdgeError {
     /// An end of the edge is not a node of the graph.
     #[error("edge {from} -> {to}: the graph has {nodes} nodes, numbered from 0")]
     NoSuchNode {
-        /// Where the edge starts.
+        /// The first node.
         from: usize,
-        /// Where it ends.
+        /// The second node.
         to: usize,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: usize,
     },
     /// The edge does not lead to a later node.
@@ -47,30 +38,21 @@ pub enum EdgeError {
         "edge {from} -> {to}: nodes are in topological order, so an edge leads to a larger number"
     )]
     NotForward {
-        /// Where the edge starts.
+        /// The first node.
         from: usize,
-        /// Where it ends.
+        /// The second node.
         to: usize,
     },
 }
 
-/// An edge, as its starting node holds it.
-///
-/// # Examples
-/// ```
-/// use sus_reference::graph::{Edge, Graph};
-/// let mut graph = Graph::new(2);
-/// graph.add_edge(0, 1, 5, Some(3))?;
-/// assert_eq!(graph.edges_from(0), [Edge { to: 1, derivative: 5, gate: Some(3) }]);
-/// # Ok::<(), sus_reference::graph::EdgeError>(())
-/// ```
+/// An edge, in the list of the node where it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edge<T> {
-    /// The node it leads to.
+    /// The node where it ends.
     pub to: usize,
-    /// The derivative of that node by the starting one, all else held.
+    /// The partial derivative of that node by the starting one.
     pub derivative: T,
-    /// The gate it carries, if it carries one.
+    /// Its gate, if it has one.
     pub gate: Option<usize>,
 }
 
@@ -104,30 +86,12 @@ pub struct Graph<T> {
 
 impl<T: Ring> Graph<T> {
     /// `nodes` nodes and no edge.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::graph::Graph;
-    /// let mut graph = Graph::new(3);
-    /// graph.add_edge(0, 1, 5, None)?;
-    /// graph.add_edge(1, 2, 7, None)?;
-    /// graph.add_edge(0, 2, 2, None)?;
-    /// assert_eq!(graph.total_derivative(0, 2, |_| 1), 5 * 7 + 2);
-    /// assert_eq!(graph.paths(0, 2).len(), 2);
-    /// # Ok::<(), sus_reference::graph::EdgeError>(())
-    /// ```
     #[must_use]
     pub fn new(nodes: usize) -> Self {
         Self { out: vec![Vec::new(); nodes] }
     }
 
-    /// How many nodes there are.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::graph::Graph;
-    /// assert_eq!(Graph::<i64>::new(3).nodes(), 3);
-    /// ```
+    /// The number of nodes.
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.out.len()
@@ -138,18 +102,6 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no such node.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::graph::Graph;
-    /// let mut graph = Graph::new(3);
-    /// graph.add_edge(0, 2, 7, None)?;
-    /// graph.add_edge(0, 1, 5, None)?;
-    /// let derivatives: Vec<i64> = graph.edges_from(0).iter().map(|edge| edge.derivative).collect();
-    /// assert_eq!(derivatives, [7, 5]);
-    /// assert!(graph.edges_from(2).is_empty());
-    /// # Ok::<(), sus_reference::graph::EdgeError>(())
-    /// ```
     #[must_use]
     pub fn edges_from(&self, node: usize) -> &[Edge<T>] {
         &self.out[node]
@@ -192,7 +144,7 @@ impl<T: Ring> Graph<T> {
     /// The derivative of node `to` by every node, `[nodes]`, by reverse accumulation.
     ///
     /// `multiplier` gives the factor of a gate: one everywhere for the plain derivative, `m/q` for a gated one.
-    /// A node that does not reach `to` has derivative zero, `to` itself one.
+    /// A node without a path to `to` has derivative zero, `to` itself one.
     ///
     /// # Panics
     ///
@@ -212,7 +164,7 @@ impl<T: Ring> Graph<T> {
         let mut adjoint = vec![T::zero(); self.nodes()];
         adjoint[to] = T::one();
         for node in (0..to).rev() {
-            // Every edge leads to a larger number, whose adjoint is final by now (and zero beyond `to`).
+            // Every edge leads to a larger number, whose adjoint is complete (and zero beyond `to`).
             adjoint[node] = self.out[node]
                 .iter()
                 .fold(T::zero(), |sum, edge| sum + edge.gated(&multiplier) * adjoint[edge.to]);
@@ -225,25 +177,13 @@ impl<T: Ring> Graph<T> {
     /// # Panics
     ///
     /// When there is no node `from` or `to`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::graph::Graph;
-    /// let mut graph = Graph::new(3);
-    /// graph.add_edge(0, 1, 5, Some(0))?;
-    /// graph.add_edge(1, 2, 7, None)?;
-    /// graph.add_edge(0, 2, 2, None)?;
-    /// // Gate 0 multiplies one of the two paths.
-    /// assert_eq!([0, 1, 4].map(|m| graph.total_derivative(0, 2, |_| m)), [2, 37, 142]);
-    /// # Ok::<(), sus_reference::graph::EdgeError>(())
-    /// ```
     pub fn total_derivative(&self, from: usize, to: usize, multiplier: impl Fn(usize) -> T) -> T {
         self.derivatives_of(to, multiplier)[from]
     }
 
-    /// Every path between two nodes, each as its edges in order; from a node to itself, the one empty path.
+    /// Every path between two nodes, each as its edges in order; from a node to itself, the empty path.
     ///
-    /// Their number can grow exponentially with the nodes: this is for small graphs.
+    /// Their number can grow exponentially with the nodes, so the graph must be small.
     ///
     /// # Panics
     ///
@@ -279,7 +219,7 @@ impl<T: Ring> Graph<T> {
     }
 
     /// The derivative of `to` by `from` as the sum over [`Graph::paths`] of the products of their edges: the
-    /// definition, which shares no step with [`Graph::total_derivative`].
+    /// definition, computed independently of [`Graph::total_derivative`].
     ///
     /// # Panics
     ///
@@ -309,9 +249,9 @@ impl<T: Ring> Graph<T> {
             .fold(T::zero(), |sum, product| sum + product)
     }
 
-    /// A gate that some path runs through twice, if there is one: the condition under which gating is *not* unbiased.
+    /// A gate that some path uses twice, if there is one. Only without such a gate is gating unbiased in general.
     ///
-    /// It looks at every path of the graph, whatever its ends and its derivatives.
+    /// All paths count, whatever their ends and derivatives.
     ///
     /// # Examples
     /// ```
@@ -327,6 +267,7 @@ impl<T: Ring> Graph<T> {
     pub fn path_uses_a_gate_twice(&self) -> Option<usize> {
         self.out.iter().flatten().find_map(|first| {
             let gate = first.gate?;
+            // The nodes that a path through this edge reaches, in topological order.
             let mut reached = vec![false; self.nodes()];
             reached[first.to] = true;
             for node in first.to..self.nodes() {
@@ -344,16 +285,9 @@ impl<T: Ring> Graph<T> {
     }
 }
 
-/// The law of one gate: open with probability `keep`, and then a factor `upweight`; closed otherwise, a factor zero.
+/// The distribution of one gate: open with probability `keep`, a factor `upweight`; else closed, a factor zero.
 ///
 /// Unbiased gating has `upweight = 1/keep`. A ring has no division, so both are given.
-///
-/// # Examples
-/// ```
-/// use sus_reference::graph::Gate;
-/// let gate = Gate { keep: 0.25, upweight: 4.0 };
-/// assert_eq!(gate.keep * gate.upweight, 1.0); // or the mean is biased
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate<T> {
     /// The probability `q` that the gate is open.
@@ -362,17 +296,8 @@ pub struct Gate<T> {
     pub upweight: T,
 }
 
-/// The most gates that [`mean_over_masks`] enumerates.
-///
-/// # Examples
-/// ```
-/// use sus_reference::graph::{Gate, MAX_GATES, mean_over_masks};
-/// let gate = Gate { keep: 0.5, upweight: 2.0 };
-/// let mean = |gates| mean_over_masks(&vec![gate; gates], |m| vec![m[0]]);
-/// assert_eq!(mean(10), [1.0]);
-/// assert!(std::panic::catch_unwind(|| mean(MAX_GATES + 1)).is_err()); // it would take too long
-/// ```
-pub const MAX_GATES: usize = 20;
+/// The largest number of gates that [`mean_over_masks`] enumerates: about a million masks.
+const MAX_GATES: usize = 20;
 
 /// The mean of `value(multipliers)` over all masks of independent gates: no sampling, `2^gates` terms.
 ///
@@ -381,7 +306,7 @@ pub const MAX_GATES: usize = 20;
 ///
 /// # Panics
 ///
-/// When there are more than [`MAX_GATES`] gates, or `value` returns different numbers of components.
+/// When there are more than 20 gates, or `value` returns different numbers of components.
 ///
 /// # Examples
 /// ```
@@ -396,6 +321,7 @@ pub fn mean_over_masks<T: Ring>(
     assert!(gates.len() <= MAX_GATES, "{} gates are too many to enumerate", gates.len());
     let mut mean: Option<Vec<T>> = None;
     for mask in 0_u32..1 << gates.len() {
+        // Bit g of the mask is the state of gate g.
         let open = |gate: usize| mask >> gate & 1 == 1;
         let probability = gates.iter().enumerate().fold(T::one(), |product, (id, gate)| {
             product * if open(id) { gate.keep } else { T::one() - gate.keep }

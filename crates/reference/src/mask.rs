@@ -1,28 +1,20 @@
-//! Which keys a query sees.
+//! The keys that a query sees.
 //!
-//! Causality, a window and packed segments, in any combination, leave each query one contiguous range of
-//! keys, so a mask is a function from a query to a range, and no score is ever set to `-inf`.
+//! Under causality, a window and packed segments, in any combination, a query sees one contiguous range of keys. A mask
+//! is therefore a function from a query to a range, and no score is set to `-inf`.
 
 use crate::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// Where the diagonal of a causal mask or a window lies when there are more keys than queries, or fewer.
-///
-/// # Examples
-/// ```
-/// use sus_reference::mask::Alignment;
-/// assert_eq!("top-left".parse::<Alignment>()?, Alignment::TopLeft);
-/// assert_eq!(Alignment::default().to_string(), "bottom-right");
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// The diagonal of a causal mask or a window when the numbers of queries and keys differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Alignment {
-    /// The last query sits on the last key: `j = i + Nk - Nq`. The convention of FlashAttention 2.1 and later.
+    /// The last query is aligned with the last key: `j = i + Nk - Nq`. The convention of FlashAttention 2.1 and later.
     #[default]
     BottomRight,
-    /// The first query sits on the first key: `j = i`. The convention of PyTorch's `is_causal`.
+    /// The first query is aligned with the first key: `j = i`. The convention of PyTorch's `is_causal`.
     TopLeft,
 }
 
@@ -48,15 +40,7 @@ impl FromStr for Alignment {
     }
 }
 
-/// How far a query sees from the diagonal, both ends included; `None` is without limit.
-///
-/// # Examples
-/// ```
-/// use sus_reference::mask::Window;
-/// let four_keys = Window { left: Some(3), right: Some(0) }; // the diagonal counts
-/// let causal = Window { left: None, right: Some(0) };
-/// assert_ne!(four_keys, causal);
-/// ```
+/// The keys on both sides of the diagonal that a query sees, ends included; `None` is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Keys before the diagonal.
@@ -66,14 +50,6 @@ pub struct Window {
 }
 
 /// Packed sequences: segment `s` holds queries `queries[s]..queries[s+1]` and keys `keys[s]..keys[s+1]`.
-///
-/// # Examples
-/// ```
-/// use sus_reference::mask::Segments;
-/// // Three sequences, the second without queries: its keys get no gradient.
-/// let packed = Segments { queries: vec![0, 4, 4, 9], keys: vec![0, 4, 6, 11] };
-/// assert_eq!(packed.queries.len(), packed.keys.len());
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     /// Cumulative query lengths, from 0 to `Nq`.
@@ -82,7 +58,7 @@ pub struct Segments {
     pub keys: Vec<usize>,
 }
 
-/// A query's place within its packed sequence; without packing, the whole problem is one sequence.
+/// The position of a query within its packed sequence; without packing, the whole problem is one sequence.
 ///
 /// # Examples
 /// ```
@@ -97,9 +73,9 @@ pub struct Segments {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The sequence's index.
+    /// The index of the sequence.
     pub segment: usize,
-    /// The query's position in it.
+    /// The query's position in the sequence.
     pub query: usize,
     /// The first key of the sequence.
     pub first_key: usize,
@@ -129,8 +105,8 @@ impl Mask {
     /// A mask over `queries` and `keys` positions.
     ///
     /// # Errors
-    /// [`Error::Option`] if the segments do not run from 0 to `queries` and to `keys` without decreasing, or are
-    /// not as many for both.
+    /// [`Error::Option`] if the segments do not run from 0 to `queries` and to `keys` without decreasing, or if their
+    /// numbers differ.
     ///
     /// # Examples
     /// ```
@@ -171,36 +147,15 @@ impl Mask {
     }
 
     /// The number of packed sequences; 1 without packing.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::mask::{Alignment, Mask, Segments};
-    /// let packed = Segments { queries: vec![0, 2, 2, 5], keys: vec![0, 2, 4, 5] };
-    /// let mask = |segments| Mask::new(5, 5, false, Alignment::default(), None, segments);
-    /// assert_eq!(mask(Some(packed))?.segment_count(), 3); // one of them without queries
-    /// assert_eq!(mask(None)?.segment_count(), 1);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.segments.queries.len() - 1
     }
 
-    /// Where query `i` sits in its packed sequence.
+    /// The position of query `i` within its packed sequence.
     ///
     /// # Panics
     /// If `i` is not a query of the problem.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::mask::{Alignment, Mask, Segments};
-    /// let segments = Segments { queries: vec![0, 2, 5], keys: vec![0, 2, 5] };
-    /// let mask = Mask::new(5, 5, true, Alignment::BottomRight, None, Some(segments))?;
-    /// let place = mask.place(3);
-    /// assert_eq!((place.segment, place.query, place.first_key), (1, 1, 2));
-    /// assert_eq!(mask.visible(3), 2..4);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn place(&self, i: usize) -> Place {
         let cumulative = &self.segments.queries;
@@ -209,7 +164,7 @@ impl Mask {
         Place { segment, query: i - cumulative[segment], first_key: self.segments.keys[segment] }
     }
 
-    /// The keys that query `i` sees; `start == end` where it sees none.
+    /// The keys that query `i` sees; `start == end` if it sees none.
     ///
     /// # Panics
     /// If `i` is not a query of the problem.
@@ -227,6 +182,7 @@ impl Mask {
         let Place { segment, query, first_key } = self.place(i);
         let queries = self.segments.queries[segment + 1] - self.segments.queries[segment];
         let keys = (self.segments.keys[segment + 1] - first_key) as i64;
+        // Positions within the segment; the diagonal may lie outside of the keys, on either side.
         let diagonal = match self.alignment {
             Alignment::BottomRight => query as i64 + keys - queries as i64,
             Alignment::TopLeft => query as i64,
@@ -236,6 +192,7 @@ impl Mask {
             end = end.min(diagonal + 1);
         }
         if let Some(Window { left, right }) = self.window {
+            // Windows up to 2^64 - 1 are legal, so the ends saturate.
             if let Some(left) = left {
                 first = first.max(diagonal.saturating_sub_unsigned(left));
             }

@@ -1,21 +1,23 @@
 //! The scalars the equations run over.
 //!
-//! Two traits, both without provided methods:
+//! Three traits without provided methods:
 //!
 //! - [`Ring`]: `+ - *`. The backward pass *given the weights* needs no more, so it also runs in exact
-//!   rationals, where "unbiased" is proved with `==`.
-//! - [`Scalar`]: a ring with division, order and the four transcendental functions of attention.
-//!   Implemented for `f32`, `f64`, [`half::f16`], [`half::bf16`], [`Dd`] (about 106 bits) and
-//!   [`Dual`] numbers over any of them.
+//!   rationals, where the tests compare means by `==`.
+//! - [`Field`]: a ring with division and order, for the moments of SUS.
+//! - [`Scalar`]: a field with the transcendental functions of attention. Implemented for `f32`, `f64`, [`half::f16`],
+//!   [`half::bf16`], [`Dd`] (about 106 bits), [`DdWithError`] and [`Dual`] numbers over any of them.
 //!
-//! No implementation calls the platform's mathematical library: every value is the same on every machine.
+//! No implementation calls the platform's mathematical library, so every value is the same on every machine.
 
 mod dd;
 mod dual;
 mod native;
+mod with_error;
 
 pub use dd::Dd;
 pub use dual::Dual;
+pub use with_error::DdWithError;
 
 use nalgebra::{ClosedAddAssign, ClosedDivAssign, ClosedMulAssign, ClosedSubAssign};
 use num_traits::{One, Zero};
@@ -63,6 +65,23 @@ impl<T> Ring for T where
         + Sync
 {
 }
+
+/// An ordered field: a ring with division and order. `num_rational::Ratio<i128>` is one, and so is every [`Scalar`].
+///
+/// # Examples
+/// ```
+/// use num_rational::Ratio;
+/// use sus_reference::scalar::Field;
+/// /// The variance of a weight that is kept with probability `q`, over the squared weight.
+/// fn relative_variance<T: Field>(q: T) -> T {
+///     if q < T::one() { (T::one() - q) / q } else { T::zero() }
+/// }
+/// assert_eq!(relative_variance(Ratio::new(2_i128, 3)), Ratio::new(1, 2)); // exact
+/// assert_eq!(relative_variance(0.5), 1.0);
+/// ```
+pub trait Field: Ring + ClosedDivAssign + PartialOrd {}
+
+impl<T: Ring + ClosedDivAssign + PartialOrd> Field for T {}
 
 /// A ring with division, order and the transcendental functions that attention needs.
 ///

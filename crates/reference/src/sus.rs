@@ -5,18 +5,22 @@
 //! ```
 //!
 //! [`rule`] turns weights into probabilities, [`uniform`] gives every weight its random word, [`sampler`] turns
-//! probabilities and words into a mask, [`sample`](mod@sample) holds the mask and replays it in any scalar; [`moments`] are
-//! the exact laws, [`optimum`] is the best that any probabilities could do.
+//! probabilities and words into a mask, and [`sample`](mod@sample) holds the mask and applies it in any scalar.
+//! [`moments`] has the exact distribution of the gradients, [`optimum`] the least variance of any probabilities.
 
+pub mod draw;
 pub mod moments;
 pub mod optimum;
+pub mod pattern;
 pub mod rule;
 pub mod sample;
 pub mod sampler;
 pub mod uniform;
 
-pub use moments::Law;
+pub use draw::Draw;
+pub use moments::MaskDistribution;
+pub use pattern::Pattern;
 pub use rule::{Budget, Rule};
-pub use sample::{Draw, Pattern, Sample, SampledWeights, sample, sampled_values, sus_backward};
+pub use sample::{Sample, SampledWeights, sample, sampled_values, sus_backward};
 pub use sampler::{Sampler, UniformBits};
 pub use uniform::{Layout, Uniforms};

@@ -18,18 +18,12 @@ use nalgebra::{DMatrixView, Dyn, U1};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T> {
     shape: [usize; 4],
-    /// Rows whose length is a multiple of a cache line begin at one: what reads them at random reads no line in vain.
+    /// Aligned to cache lines. Where a row's length is a multiple of a cache line, every row starts at one, and reading a
+    /// single row loads no bytes of its neighbours.
     data: AVec<T>,
 }
 
 /// The number of elements of a shape, or `None` if it cannot be counted.
-///
-/// # Examples
-/// ```
-/// use sus_reference::tensor::element_count;
-/// assert_eq!(element_count(&[2, 3, 0, 5]), Some(0));
-/// assert_eq!(element_count(&[usize::MAX, 2]), None);
-/// ```
 #[must_use]
 pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis))
@@ -68,13 +62,6 @@ impl<T: Ring> Tensor<T> {
     ///
     /// # Panics
     /// If the shape cannot be counted; shapes of a validated problem always can.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::tensor::Tensor;
-    /// assert_eq!(Tensor::<f32>::zeros([1, 2, 3, 4]).as_slice(), [0.0; 24]);
-    /// assert!(Tensor::<f32>::zeros([1, 2, 0, 4]).as_slice().is_empty());
-    /// ```
     #[must_use]
     pub fn zeros(shape: [usize; 4]) -> Self {
         let n = element_count(&shape).expect("a validated shape can be counted");
@@ -82,19 +69,12 @@ impl<T: Ring> Tensor<T> {
     }
 
     /// The element at `[b, h, n, d]` is `f([b, h, n, d])`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::tensor::Tensor;
-    /// let ramp = Tensor::from_fn([1, 1, 2, 2], |[_, _, n, d]| (10 * n + d) as f64);
-    /// assert_eq!(ramp.as_slice(), [0.0, 1.0, 10.0, 11.0]);
-    /// assert_eq!(ramp.head(0, 0)[(1, 0)], 10.0);
-    /// ```
     #[must_use]
     pub fn from_fn(shape: [usize; 4], mut f: impl FnMut([usize; 4]) -> T) -> Self {
         let mut tensor = Self::zeros(shape);
         let [_, heads, positions, features] = shape;
         for (at, x) in tensor.data.iter_mut().enumerate() {
+            // at = ((b heads + h) positions + n) features + d
             let (row, d) = (at / features, at % features);
             let (head, n) = (row / positions, row % positions);
             *x = f([head / heads, head % heads, n, d]);
@@ -103,39 +83,18 @@ impl<T: Ring> Tensor<T> {
     }
 
     /// The shape `[batch, head, position, feature]`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::tensor::Tensor;
-    /// assert_eq!(Tensor::<f64>::zeros([1, 2, 3, 4]).shape(), [1, 2, 3, 4]);
-    /// ```
     #[must_use]
     pub fn shape(&self) -> [usize; 4] {
         self.shape
     }
 
     /// All elements, row-major.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::tensor::Tensor;
-    /// let x = Tensor::from_fn([1, 2, 1, 2], |[_, h, _, d]| (10 * h + d) as f64);
-    /// assert_eq!(x.as_slice(), [0.0, 1.0, 10.0, 11.0]); // the last axis is the fastest
-    /// ```
     #[must_use]
     pub fn as_slice(&self) -> &[T] {
         &self.data
     }
 
     /// All elements, row-major, to write.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::tensor::Tensor;
-    /// let mut x = Tensor::<f64>::zeros([1, 1, 2, 2]);
-    /// x.as_mut_slice()[3] = 5.0;
-    /// assert_eq!(x.row(0, 0, 1), [0.0, 5.0]);
-    /// ```
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         &mut self.data
     }
@@ -144,13 +103,6 @@ impl<T: Ring> Tensor<T> {
     ///
     /// # Panics
     /// If an index is outside the shape.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::tensor::Tensor;
-    /// let x = Tensor::from_fn([1, 2, 2, 3], |[_, h, n, d]| (100 * h + 10 * n + d) as f64);
-    /// assert_eq!(x.row(0, 1, 1), [110.0, 111.0, 112.0]);
-    /// ```
     #[inline]
     #[must_use]
     pub fn row(&self, b: usize, h: usize, n: usize) -> &[T] {
@@ -186,31 +138,26 @@ impl<T: Ring> Tensor<T> {
     }
 
     /// The same shape with `f` of every element.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::tensor::Tensor;
-    /// let ones = Tensor::<f64>::zeros([1, 1, 1, 2]).map(|x| x as f32 + 1.0);
-    /// assert_eq!(ones.as_slice(), [1.0_f32, 1.0]);
-    /// ```
     #[must_use]
     pub fn map<U: Ring>(&self, f: impl Fn(T) -> U) -> Tensor<U> {
         Tensor { shape: self.shape, data: AVec::from_iter(0, self.data.iter().map(|&x| f(x))) }
     }
 }
 
-/// Whether `x` is neither a NaN nor an infinity; every element of an exact ring is.
-#[expect(clippy::eq_op, reason = "x - x is zero in any ring, and NaN for what is no number")]
+/// `|x|^2` of each row of a tensor, in row-major order.
+#[must_use]
+pub fn squared_norms<T: Ring>(x: &Tensor<T>) -> Vec<T> {
+    let [.., features] = x.shape();
+    x.as_slice().chunks_exact(features).map(|x| dot(x, x)).collect()
+}
+
+/// Whether `x` is neither NaN nor infinite; elements of an exact ring always are finite.
+#[expect(clippy::eq_op, reason = "x - x is zero in any ring, and NaN for NaN and infinities")]
 pub(crate) fn is_finite<T: Ring>(x: T) -> bool {
     x - x == T::zero()
 }
 
 /// The sum of the products, first element first.
-///
-/// # Examples
-/// ```
-/// assert_eq!(sus_reference::tensor::dot(&[1, 2, 3], &[4, 5, 6]), 32);
-/// ```
 #[inline]
 #[must_use]
 pub fn dot<T: Ring>(a: &[T], b: &[T]) -> T {
@@ -218,13 +165,6 @@ pub fn dot<T: Ring>(a: &[T], b: &[T]) -> T {
 }
 
 /// `sum += factor * x`, element by element.
-///
-/// # Examples
-/// ```
-/// let mut sum = [1, 2];
-/// sus_reference::tensor::add_scaled(&mut sum, 10, &[3, 4]);
-/// assert_eq!(sum, [31, 42]);
-/// ```
 #[inline]
 pub fn add_scaled<T: Ring>(sum: &mut [T], factor: T, x: &[T]) {
     for (s, &x) in sum.iter_mut().zip(x) {

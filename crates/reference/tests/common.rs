@@ -1,52 +1,52 @@
 //! Problems for the tests: every feature of the specification, in any combination, at sizes from zero.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(dead_code, reason = "each test binary that includes this file uses a part of it")]
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use sus_reference::mask::{Alignment, Segments, Window};
 use sus_reference::problem::{Inputs, Options, Problem};
-use sus_reference::scalar::Ring;
+use sus_reference::scalar::{DdWithError, Ring};
 use sus_reference::tensor::Tensor;
 
 /// A stream of numbers that is the same on every machine.
-pub fn numbers(seed: u64) -> ChaCha8Rng {
+pub(crate) fn numbers(seed: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     ChaCha8Rng::from_seed(key)
 }
 
 /// A multiple of 1/8 in [-2, 2]: exact in every scalar.
-pub fn eighths(rng: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn eighths(rng: &mut ChaCha8Rng) -> f64 {
     f64::from(rng.next_u32() % 33) / 8.0 - 2.0
 }
 
 /// An integer in [-2, 2].
-pub fn small_integer(rng: &mut ChaCha8Rng) -> i64 {
+pub(crate) fn small_integer(rng: &mut ChaCha8Rng) -> i64 {
     i64::from(rng.next_u32() % 5) - 2
 }
 
-/// What a problem looks like, without its numbers.
+/// The sizes and features of a problem, without its numbers.
 #[derive(Debug, Clone)]
-pub struct Shape {
-    pub batch: usize,
-    pub key_heads: usize,
-    pub group: usize,
-    pub queries: usize,
-    pub keys: usize,
-    pub features: usize,
-    pub value_features: usize,
-    pub dlse: bool,
+pub(crate) struct Shape {
+    pub(crate) batch: usize,
+    pub(crate) key_heads: usize,
+    pub(crate) group: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) features: usize,
+    pub(crate) value_features: usize,
+    pub(crate) dlse: bool,
     /// Which of the first three axes of the bias broadcast.
-    pub bias: Option<[bool; 3]>,
-    pub sink: bool,
-    pub options: Options,
-    pub seed: u64,
+    pub(crate) bias: Option<[bool; 3]>,
+    pub(crate) sink: bool,
+    pub(crate) options: Options,
+    pub(crate) seed: u64,
 }
 
 impl Shape {
     /// A small problem without extras.
-    pub fn plain(queries: usize, keys: usize) -> Self {
+    pub(crate) fn plain(queries: usize, keys: usize) -> Self {
         Shape {
             batch: 1,
             key_heads: 1,
@@ -64,7 +64,7 @@ impl Shape {
     }
 
     /// The problem of this shape whose numbers are drawn by `draw`.
-    pub fn fill<T: Ring>(&self, mut draw: impl FnMut(&mut ChaCha8Rng) -> T) -> Problem<T> {
+    pub(crate) fn fill<T: Ring>(&self, mut draw: impl FnMut(&mut ChaCha8Rng) -> T) -> Problem<T> {
         let mut rng = numbers(self.seed);
         let heads = self.key_heads * self.group;
         let (b, nq, nk) = (self.batch, self.queries, self.keys);
@@ -85,7 +85,7 @@ impl Shape {
     }
 
     /// The problem of this shape over `f64`, with multiples of 1/8.
-    pub fn problem(&self) -> Problem<f64> {
+    pub(crate) fn problem(&self) -> Problem<f64> {
         self.fill(eighths)
     }
 }
@@ -130,7 +130,7 @@ fn options(queries: usize, keys: usize) -> impl Strategy<Value = Options> {
 }
 
 /// Shapes with every feature, and sizes up to the given numbers of queries and keys.
-pub fn shapes(queries: usize, keys: usize) -> impl Strategy<Value = Shape> {
+pub(crate) fn shapes(queries: usize, keys: usize) -> impl Strategy<Value = Shape> {
     let sizes =
         (0..=2_usize, 1..=2_usize, 1..=3_usize, 0..=queries, 0..=keys, 1..=3_usize, 1..=4_usize);
     let extras =
@@ -154,48 +154,20 @@ pub fn shapes(queries: usize, keys: usize) -> impl Strategy<Value = Shape> {
     })
 }
 
-/// Any number of features, and those for which there are kernels of their own.
-fn features() -> impl Strategy<Value = usize> {
-    prop_oneof![4 => 1..=40_usize, 1 => Just(64), 1 => Just(128)]
+/// The largest share of its bound that the error of an exact zero has. Fails above 1.
+///
+/// The computed value of an exact zero is the error of its computation, and [`DdWithError`] derives the bound from the
+/// operations of that computation and the roundoffs of `Dd`.
+pub(crate) fn largest_share(zeros: impl IntoIterator<Item = DdWithError>) -> f64 {
+    zeros.into_iter().enumerate().fold(0.0, |largest, (at, zero)| {
+        let error = zero.value().abs();
+        assert!(error.hi() <= zero.error(), "number {at}: {error} for 0, bound {:e}", zero.error());
+        if zero.error() == 0.0 { largest } else { f64::max(largest, error.hi() / zero.error()) }
+    })
 }
 
-/// Problems over several tiles, none a multiple of any, and features that fill vectors or do not.
-pub fn large_shapes() -> impl Strategy<Value = Shape> {
-    let sizes = (
-        1..=2_usize,
-        1..=2_usize,
-        1..=3_usize,
-        1..=230_usize,
-        1..=430_usize,
-        features(),
-        features(),
-    );
-    (shapes(6, 6), sizes, any::<[bool; 4]>()).prop_map(
-        |(shape, sizes, [window, segments, bias, _])| {
-            let (batch, key_heads, group, queries, keys, features, value_features) = sizes;
-            let ends = |n: usize| vec![0, n / 3, n / 3, n];
-            let options = shape
-                .options
-                .clone()
-                .with_scale(shape.options.scale.map(|scale| scale / 4.0))
-                .with_window(
-                    window.then_some(Window { left: Some(queries as u64 / 2), right: Some(9) }),
-                )
-                .with_segments(
-                    segments.then(|| Segments { queries: ends(queries), keys: ends(keys) }),
-                );
-            Shape {
-                batch,
-                key_heads,
-                group,
-                queries,
-                keys,
-                features,
-                value_features,
-                options,
-                bias: shape.bias.filter(|_| bias),
-                ..shape
-            }
-        },
-    )
+/// `a - b`, element by element.
+pub(crate) fn differences(a: &[DdWithError], b: &[DdWithError]) -> Vec<DdWithError> {
+    assert_eq!(a.len(), b.len(), "as many numbers on both sides");
+    a.iter().zip(b).map(|(&a, &b)| a - b).collect()
 }

@@ -7,7 +7,7 @@ use rand_core::Rng;
 use std::ops::Range;
 use sus_reference::backward::{Gradients, Weight, Weights, backward_from_weights, delta};
 use sus_reference::problem::{Problem, Row};
-use sus_reference::sus::rule::{keep_probability, kept_weight};
+use sus_reference::sus::rule::{expected_count, keep_probability, kept_weight};
 use sus_reference::tensor::{Tensor, add_scaled};
 
 pub(crate) type Rational = Ratio<i128>;
@@ -86,6 +86,24 @@ impl Exact {
         self.weights.rows[row].iter().map(|weight| keep_probability(lambda, weight.w)).collect()
     }
 
+    /// The coefficient `a_ij` of entry `n` of a row in a functional of the gradients, from the gradients of a weight of 1
+    /// in this entry alone.
+    pub(crate) fn coefficient(
+        &self,
+        functional: &Gradients<Rational>,
+        row: usize,
+        n: usize,
+    ) -> Rational {
+        let mut unit = self.weights.clone();
+        for (at, weights) in unit.rows.iter_mut().enumerate() {
+            for (m, weight) in weights.iter_mut().enumerate() {
+                weight.w = if (at, m) == (row, n) { Rational::one() } else { Rational::zero() };
+            }
+        }
+        let gradients = flat(&self.gradients(&unit));
+        flat(functional).iter().zip(gradients).map(|(r, g)| r * g).sum()
+    }
+
     /// The weights of a mask that keeps, in each row, the entries with these indices.
     pub(crate) fn kept(&self, lambda: &[Rational], mask: &[Vec<usize>]) -> Table {
         let mut table = self.weights.clone();
@@ -99,27 +117,46 @@ impl Exact {
     }
 }
 
-/// A law over the masks of one row: probabilities and kept indices.
-pub(crate) type RowDistribution = Vec<(Rational, Vec<usize>)>;
+/// `lambda` with `sum min(1, lambda w) = min(c, positive weights)`, by trying every number of saturated weights.
+pub(crate) fn calibrated(c: Rational, weights: &[Rational]) -> Rational {
+    let mut positive: Vec<Rational> = weights.iter().copied().filter(|w| !w.is_zero()).collect();
+    positive.sort_unstable();
+    let count = ratio(positive.len() as i128, 1);
+    if c >= count {
+        // Any lambda that saturates all.
+        return positive.first().map_or(Rational::one(), Rational::recip);
+    }
+    (0..positive.len())
+        .map(|unsaturated| {
+            let rest: Rational = positive[..=unsaturated].iter().copied().sum();
+            let saturated = ratio((positive.len() - 1 - unsaturated) as i128, 1);
+            (c - saturated) / rest
+        })
+        .find(|&lambda| lambda > Rational::zero() && expected_count(lambda, weights) == c)
+        .expect("some number of weights is saturated")
+}
+
+/// The distribution of the mask of one row: probabilities and kept indices.
+pub(crate) type RowMasks = Vec<(Rational, Vec<usize>)>;
 
 /// All masks of a row of independent entries with these probabilities.
-pub(crate) fn bernoulli_law(q: &[Rational]) -> RowDistribution {
+pub(crate) fn bernoulli_masks(q: &[Rational]) -> RowMasks {
     let (zero, one) = (Rational::zero(), Rational::one());
-    let mut law: RowDistribution = vec![(one, Vec::new())];
+    let mut masks: RowMasks = vec![(one, Vec::new())];
     for (n, &q) in q.iter().enumerate() {
-        let drop = law.clone().into_iter().map(|(p, mask)| (p * (one - q), mask));
-        let keep = law.into_iter().map(|(p, mut mask)| {
+        let drop = masks.clone().into_iter().map(|(p, mask)| (p * (one - q), mask));
+        let keep = masks.into_iter().map(|(p, mut mask)| {
             mask.push(n);
             (p * q, mask)
         });
-        law = drop.chain(keep).filter(|&(p, _)| p > zero).collect();
+        masks = drop.chain(keep).filter(|&(p, _)| p > zero).collect();
     }
-    law
+    masks
 }
 
 /// All masks of a row under systematic sampling: the mask is constant between the fractional parts of the running
-/// sums, so one draw in the middle of each piece stands for the piece.
-pub(crate) fn systematic_law(q: &[Rational], most: Rational) -> RowDistribution {
+/// sums, so the mask in the middle of each piece is that of the piece.
+pub(crate) fn systematic_masks(q: &[Rational], most: Rational) -> RowMasks {
     let mut cuts = vec![Rational::zero(), Rational::one()];
     let mut sum = Rational::zero();
     for &q in q.iter().filter(|&&q| q < Rational::one()) {
@@ -137,17 +174,14 @@ pub(crate) fn systematic_law(q: &[Rational], most: Rational) -> RowDistribution 
 }
 
 /// Calls `visit` with every combination of the rows' masks and its probability.
-pub(crate) fn for_each_mask(
-    laws: &[RowDistribution],
-    mut visit: impl FnMut(Rational, &[Vec<usize>]),
-) {
-    let mut at = vec![0; laws.len()];
+pub(crate) fn for_each_mask(rows: &[RowMasks], mut visit: impl FnMut(Rational, &[Vec<usize>])) {
+    let mut at = vec![0; rows.len()];
     loop {
-        let picked = laws.iter().zip(&at);
+        let picked = rows.iter().zip(&at);
         let (p, mask): (Vec<_>, Vec<_>) =
-            picked.map(|(law, &n)| (law[n].0, law[n].1.clone())).unzip();
+            picked.map(|(row, &n)| (row[n].0, row[n].1.clone())).unzip();
         visit(p.into_iter().product(), &mask);
-        let Some(turn) = (0..laws.len()).find(|&row| at[row] + 1 < laws[row].len()) else {
+        let Some(turn) = (0..rows.len()).find(|&row| at[row] + 1 < rows[row].len()) else {
             return;
         };
         at[turn] += 1;
@@ -156,8 +190,8 @@ pub(crate) fn for_each_mask(
 }
 
 /// The number of combinations that [`for_each_mask`] visits.
-pub(crate) fn mask_count(laws: &[RowDistribution]) -> u128 {
-    laws.iter().map(|law| law.len() as u128).product()
+pub(crate) fn mask_count(rows: &[RowMasks]) -> u128 {
+    rows.iter().map(|row| row.len() as u128).product()
 }
 
 /// `sum += p * gradients`, for `dq, dk, dv, dbias` as one list.

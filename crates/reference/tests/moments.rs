@@ -1,9 +1,9 @@
-//! The exact laws in exact rationals: by enumerating every mask, variance, covariance and counts `==` the closed forms.
+//! The moments in exact rationals: by enumerating every mask, variance, covariance and counts `==` the closed forms.
 
 use crate::common::{Shape, numbers, shapes, small_integer};
 use crate::exact::{
-    Exact, Rational, RowDistribution as Masks, Table, add_gradients, bernoulli_law, exact, flat,
-    for_each_mask, mask_count, ratio, systematic_law,
+    Exact, Rational, RowMasks, Table, add_gradients, bernoulli_masks, calibrated, exact, flat,
+    for_each_mask, mask_count, ratio, systematic_masks,
 };
 use num_traits::{One, Zero};
 use proptest::prelude::*;
@@ -13,9 +13,8 @@ use sus_reference::sus::moments::count::poisson_binomial;
 use sus_reference::sus::moments::enumerate::{MAX_STOCHASTIC, for_each_gradient, row_masks};
 use sus_reference::sus::moments::pieces::Pieces;
 use sus_reference::sus::moments::{
-    Functional, Law, RowDistribution, covariance, functional_distribution, variances,
+    Functional, MaskDistribution, RowDistribution, covariance, functional_distribution, variances,
 };
-use sus_reference::sus::rule::expected_count;
 use sus_reference::tensor::Tensor;
 
 /// The most masks that one case enumerates.
@@ -35,28 +34,12 @@ fn samplers() -> impl Strategy<Value = Sampler> {
     prop_oneof![Just(Sampler::Bernoulli), Just(Sampler::Systematic)]
 }
 
-/// `lambda` with `sum min(1, lambda w) = min(c, positive weights)`, by trying every number of saturated weights.
-fn calibrated(c: Rational, weights: &[Rational]) -> Rational {
-    let mut positive: Vec<Rational> = weights.iter().copied().filter(|w| !w.is_zero()).collect();
-    positive.sort_unstable();
-    if c >= ratio(positive.len() as i128, 1) {
-        return positive.first().map_or(Rational::one(), Rational::recip);
-    }
-    (0..positive.len())
-        .map(|unsaturated| {
-            let rest: Rational = positive[..=unsaturated].iter().copied().sum();
-            (c - ratio((positive.len() - 1 - unsaturated) as i128, 1)) / rest
-        })
-        .find(|&lambda| lambda > Rational::zero() && expected_count(lambda, weights) == c)
-        .expect("some number of weights is saturated")
-}
-
-/// A case: the problem and its law, and every mask of every row, from the definitions of the tests.
+/// A case: the problem, the distribution of its mask, and every mask of every row, from the definitions of the tests.
 struct Case {
     exact: Exact,
     lambda: Vec<Rational>,
     sampler: Sampler,
-    masks: Vec<Masks>,
+    masks: Vec<RowMasks>,
 }
 
 impl Case {
@@ -73,15 +56,15 @@ impl Case {
             .collect();
         let masks = (0..lambda.len())
             .map(|at| match sampler {
-                Sampler::Bernoulli => bernoulli_law(&exact.q(lambda[at], at)),
-                Sampler::Systematic => systematic_law(&exact.q(lambda[at], at), c),
+                Sampler::Bernoulli => bernoulli_masks(&exact.q(lambda[at], at)),
+                Sampler::Systematic => systematic_masks(&exact.q(lambda[at], at), c),
             })
             .collect();
         Case { exact, lambda, sampler, masks }
     }
 
-    fn law(&self) -> Law<'_, Rational, Table> {
-        Law {
+    fn distribution(&self) -> MaskDistribution<'_, Rational, Table> {
+        MaskDistribution {
             problem: &self.exact.problem,
             weights: self.exact.weights.clone(),
             delta: self.exact.delta.clone(),
@@ -136,11 +119,11 @@ proptest! {
                 *sum += p * (g - mean) * (g - mean);
             }
         }
-        let law = case.law();
-        let found = variances(&law);
+        let masks = case.distribution();
+        let found = variances(&masks);
         prop_assert_eq!(flat(&found), expected);
 
-        let traces = law.traces();
+        let traces = masks.traces();
         let total = |x: &Tensor<Rational>| x.as_slice().iter().copied().sum::<Rational>();
         prop_assert_eq!(traces.dq, total(&found.dq));
         prop_assert_eq!(traces.dk, total(&found.dk));
@@ -166,9 +149,9 @@ proptest! {
             square += p * x * x;
             farthest = farthest.max(x).max(-x);
         }
-        let law = case.law();
-        prop_assert_eq!(covariance(&law, &a, &b), product);
-        let of_a = functional_distribution(&law, &a);
+        let masks = case.distribution();
+        prop_assert_eq!(covariance(&masks, &a, &b), product);
+        let of_a = functional_distribution(&masks, &a);
         prop_assert_eq!(of_a.mean, mean_a);
         prop_assert_eq!(of_a.variance, square);
         // No term is farther from its mean than all terms together can be, and all no farther than each on its own.
@@ -190,24 +173,24 @@ proptest! {
         let lambda = if is_calibrated { calibrated(c, &w) } else { c };
         let row = RowDistribution::new(sampler, lambda, w.iter().copied());
         let masks = match sampler {
-            Sampler::Bernoulli => bernoulli_law(&row.q),
-            Sampler::Systematic => systematic_law(&row.q, c),
+            Sampler::Bernoulli => bernoulli_masks(&row.q),
+            Sampler::Systematic => systematic_masks(&row.q, c),
         };
         let of = |f: &dyn Fn(usize) -> Rational| -> Rational {
             masks.iter().map(|(p, mask)| *p * f(mask.len())).sum()
         };
-        let law = row.count_distribution();
+        let counts = row.count_distribution();
         for count in 0..=w.len() + 1 {
-            prop_assert_eq!(law.at(count), of(&|n| ratio((n == count).into(), 1)), "{}", count);
-            prop_assert_eq!(law.at_least(count), of(&|n| ratio((n >= count).into(), 1)));
-            prop_assert_eq!(law.at_most(count), of(&|n| ratio((n <= count).into(), 1)));
+            prop_assert_eq!(counts.at(count), of(&|n| ratio((n == count).into(), 1)), "{}", count);
+            prop_assert_eq!(counts.at_least(count), of(&|n| ratio((n >= count).into(), 1)));
+            prop_assert_eq!(counts.at_most(count), of(&|n| ratio((n <= count).into(), 1)));
         }
         let mean = of(&|n| ratio(n as i128, 1));
         prop_assert_eq!(row.expected(), mean);
         let variance = of(&|n| (ratio(n as i128, 1) - mean) * (ratio(n as i128, 1) - mean));
         prop_assert_eq!(row.count_variance(), variance);
         if sampler == Sampler::Systematic {
-            prop_assert!(law.probability.len() <= 2, "floor and ceiling");
+            prop_assert!(counts.probability.len() <= 2, "floor and ceiling");
         }
     }
 
@@ -217,9 +200,9 @@ proptest! {
     ) {
         let case = Case::new(&shape, c, false, sampler, zeros);
         prop_assume!(mask_count(&case.masks) <= MASKS);
-        let law = case.law();
+        let distribution = case.distribution();
         for (at, masks) in case.masks.iter().enumerate() {
-            let row = law.row(case.exact.problem.row(at));
+            let row = distribution.row(case.exact.problem.row(at));
             let mut found: Vec<_> =
                 row_masks(&row).into_iter().map(|mask| (mask.probability, mask.kept)).collect();
             let mut expected: Vec<_> = masks.iter().map(|(p, mask)| {
@@ -228,9 +211,9 @@ proptest! {
                 (*p, mask)
             }).collect();
             // A mask may stand for several pieces: add them up.
-            for law in [&mut found, &mut expected] {
-                law.sort_by(|a, b| a.1.cmp(&b.1));
-                law.dedup_by(|next, kept| {
+            for list in [&mut found, &mut expected] {
+                list.sort_by(|a, b| a.1.cmp(&b.1));
+                list.dedup_by(|next, kept| {
                     let same = next.1 == kept.1;
                     if same { kept.0 += next.0; }
                     same
@@ -239,7 +222,7 @@ proptest! {
             prop_assert_eq!(found, expected);
         }
         let (mut mean, mut total) = (Vec::new(), Rational::zero());
-        for_each_gradient(&law, |p, g| { total += p; add_gradients(&mut mean, p, g); }).unwrap();
+        for_each_gradient(&distribution, |p, g| { total += p; add_gradients(&mut mean, p, g); }).unwrap();
         prop_assert_eq!(total, Rational::one());
         prop_assert_eq!(mean, flat(&case.exact.gradients(&case.exact.weights)));
     }
@@ -253,9 +236,9 @@ proptest! {
         for n in 0..parts.len() {
             let one_hot: Vec<Rational> =
                 (0..parts.len()).map(|m| ratio((m == n).into(), 1)).collect();
-            let undecided = Rational::zero() < row.q[n] && row.q[n] < Rational::one();
+            let stochastic = Rational::zero() < row.q[n] && row.q[n] < Rational::one();
             let variance = row.covariance(&one_hot, &one_hot);
-            prop_assert_eq!(variance > Rational::zero(), undecided);
+            prop_assert_eq!(variance > Rational::zero(), stochastic);
             prop_assert_eq!(variance, row.variance(n), "both samplers have the same marginals");
         }
     }
@@ -285,19 +268,19 @@ fn equal_weights_have_the_variance_worked_by_hand() {
     let g: Vec<Rational> = case.exact.problem.inputs().g.as_slice().to_vec();
     let r = ratio(1, n) * (c.recip() - ratio(1, n));
     let expected: Rational = g.iter().map(|&g| r * g * g).sum();
-    let law = case.law();
-    assert!(variances(&law).dv.as_slice().iter().all(|&variance| variance == expected));
-    let traces = law.traces();
+    let masks = case.distribution();
+    assert!(variances(&masks).dv.as_slice().iter().all(|&variance| variance == expected));
+    let traces = masks.traces();
     assert_eq!(traces.dv, ratio(n, 1) * expected);
     assert_eq!(traces.expected, ratio(m, 1) * c);
     assert_eq!(traces.count_variance, ratio(m, 1) * c * (Rational::one() - c / ratio(n, 1)));
     // Systematic with a whole budget: the count does not vary at all, the marginals are the same.
     case.sampler = Sampler::Systematic;
-    let law = case.law();
-    assert_eq!(law.traces().dv, traces.dv);
-    assert_eq!(law.traces().count_variance, Rational::zero());
+    let masks = case.distribution();
+    assert_eq!(masks.traces().dv, traces.dv);
+    assert_eq!(masks.traces().count_variance, Rational::zero());
     // The sum of all weights is then exactly 1 in every draw, so a functional that sums them has no variance.
-    let row = law.row(case.exact.problem.row(0));
+    let row = masks.row(case.exact.problem.row(0));
     let ones = vec![Rational::one(); n as usize];
     assert_eq!(row.covariance(&ones, &ones), Rational::zero());
 }
@@ -305,25 +288,25 @@ fn equal_weights_have_the_variance_worked_by_hand() {
 #[test]
 fn the_counts_of_two_fair_coins_are_binomial() {
     let half = ratio(1, 2);
-    let law = poisson_binomial(&[half, Rational::one(), half, Rational::zero()]);
-    assert_eq!(law.least, 1);
-    assert_eq!(law.probability, [ratio(1, 4), half, ratio(1, 4)]);
+    let counts = poisson_binomial(&[half, Rational::one(), half, Rational::zero()]);
+    assert_eq!(counts.least, 1);
+    assert_eq!(counts.probability, [ratio(1, 4), half, ratio(1, 4)]);
 }
 
 #[test]
 fn more_than_twenty_undecided_entries_are_refused() {
     let shape = Shape::plain(1, MAX_STOCHASTIC + 1);
     let exact = exact(&shape, false);
-    let law = Law {
+    let masks = MaskDistribution {
         problem: &exact.problem,
         weights: exact.weights.clone(),
         delta: exact.delta.clone(),
         lambda: vec![ratio(1, 100)],
         sampler: Sampler::Bernoulli,
     };
-    let refused = for_each_gradient(&law, |_, _| panic!("nothing is visited")).unwrap_err();
+    let refused = for_each_gradient(&masks, |_, _| panic!("nothing is visited")).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "undecided entries of an enumeration: expected fewer than 21, found 21"
+        "stochastic entries of an enumeration: expected fewer than 21, found 21"
     );
 }

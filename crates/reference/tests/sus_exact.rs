@@ -2,13 +2,12 @@
 
 use crate::common::shapes;
 use crate::exact::{
-    Exact, Rational, RowDistribution, add_gradients, bernoulli_law, exact, flat, for_each_mask,
-    mask_count, ratio, systematic_law,
+    Exact, Rational, RowMasks, add_gradients, bernoulli_masks, calibrated, exact, flat,
+    for_each_mask, mask_count, ratio, systematic_masks,
 };
 use num_traits::{One, Zero};
 use proptest::prelude::*;
-use sus_reference::graph::attention::{Head, attention_graph};
-use sus_reference::sus::rule::expected_count;
+use sus_reference::graph::attention::{AttentionHead, attention_graph};
 use sus_reference::sus::sampler::systematic;
 use sus_reference::tensor::{Tensor, add_scaled};
 
@@ -26,25 +25,6 @@ fn budgets() -> impl Strategy<Value = Rational> {
     ]
 }
 
-/// `lambda` with `sum min(1, lambda w) = min(c, positive weights)`, by trying every number of saturated weights.
-fn calibrated(c: Rational, weights: &[Rational]) -> Rational {
-    let mut positive: Vec<Rational> = weights.iter().copied().filter(|w| !w.is_zero()).collect();
-    positive.sort_unstable();
-    let count = ratio(positive.len() as i128, 1);
-    if c >= count {
-        // Any lambda that saturates all.
-        return positive.first().map_or(Rational::one(), Rational::recip);
-    }
-    (0..positive.len())
-        .map(|unsaturated| {
-            let rest: Rational = positive[..=unsaturated].iter().copied().sum();
-            let saturated = ratio((positive.len() - 1 - unsaturated) as i128, 1);
-            (c - saturated) / rest
-        })
-        .find(|&lambda| lambda > Rational::zero() && expected_count(lambda, weights) == c)
-        .expect("some number of weights is saturated")
-}
-
 /// `lambda` of every row.
 fn lambdas(exact: &Exact, c: Rational, is_calibrated: bool) -> Vec<Rational> {
     let rows = exact.weights.rows.iter();
@@ -59,11 +39,11 @@ fn lambdas(exact: &Exact, c: Rational, is_calibrated: bool) -> Vec<Rational> {
 fn mean_and_dense(
     exact: &Exact,
     lambda: &[Rational],
-    laws: &[RowDistribution],
+    rows: &[RowMasks],
 ) -> (Vec<Rational>, Vec<Rational>) {
     let mut mean = Vec::new();
     let mut total = Rational::zero();
-    for_each_mask(laws, |p, mask| {
+    for_each_mask(rows, |p, mask| {
         total += p;
         add_gradients(&mut mean, p, &exact.gradients(&exact.kept(lambda, mask)));
     });
@@ -80,10 +60,10 @@ proptest! {
     ) {
         let exact = exact(&shape, zeros);
         let lambda = lambdas(&exact, c, is_calibrated);
-        let laws: Vec<RowDistribution> =
-            lambda.iter().enumerate().map(|(row, &l)| bernoulli_law(&exact.q(l, row))).collect();
-        prop_assume!(mask_count(&laws) <= MASKS);
-        let (mean, dense) = mean_and_dense(&exact, &lambda, &laws);
+        let rows: Vec<RowMasks> =
+            lambda.iter().enumerate().map(|(row, &l)| bernoulli_masks(&exact.q(l, row))).collect();
+        prop_assume!(mask_count(&rows) <= MASKS);
+        let (mean, dense) = mean_and_dense(&exact, &lambda, &rows);
         prop_assert_eq!(mean, dense);
     }
 
@@ -93,10 +73,10 @@ proptest! {
     ) {
         let exact = exact(&shape, zeros);
         let lambda = lambdas(&exact, c, is_calibrated);
-        let laws: Vec<RowDistribution> =
-            lambda.iter().enumerate().map(|(row, &l)| systematic_law(&exact.q(l, row), c)).collect();
-        prop_assume!(mask_count(&laws) <= MASKS);
-        let (mean, dense) = mean_and_dense(&exact, &lambda, &laws);
+        let rows: Vec<RowMasks> =
+            lambda.iter().enumerate().map(|(row, &l)| systematic_masks(&exact.q(l, row), c)).collect();
+        prop_assume!(mask_count(&rows) <= MASKS);
+        let (mean, dense) = mean_and_dense(&exact, &lambda, &rows);
         prop_assert_eq!(mean, dense);
     }
 
@@ -107,14 +87,14 @@ proptest! {
         let whole: i128 = parts.iter().sum::<i128>().max(1);
         let w: Vec<Rational> = parts.iter().map(|&part| ratio(part, whole)).collect();
         let q: Vec<Rational> = w.iter().map(|&w| (c * w).min(Rational::one())).collect();
-        let law = systematic_law(&q, c);
+        let masks = systematic_masks(&q, c);
         let sum: Rational = q.iter().copied().sum();
         for (n, &q) in q.iter().enumerate() {
             let kept: Rational =
-                law.iter().filter(|(_, mask)| mask.contains(&n)).map(|&(p, _)| p).sum();
+                masks.iter().filter(|(_, mask)| mask.contains(&n)).map(|&(p, _)| p).sum();
             prop_assert_eq!(kept, q, "entry {}", n);
         }
-        for (_, mask) in &law {
+        for (_, mask) in &masks {
             let count = ratio(mask.len() as i128, 1);
             prop_assert!(count == sum.floor() || count == sum.ceil());
             prop_assert!(count <= c.ceil());
@@ -157,7 +137,7 @@ proptest! {
         let sink_weights: Vec<Rational> = (0..shape.queries)
             .map(|i| Rational::one() - weights[i * keys..(i + 1) * keys].iter().copied().sum::<Rational>())
             .collect();
-        let head = Head {
+        let head = AttentionHead {
             queries: shape.queries,
             keys,
             dim: shape.features,
@@ -185,13 +165,13 @@ proptest! {
 
 #[test]
 fn a_delta_of_the_sampled_weights_is_biased() {
-    // The laws above can fail: with delta = G . (W~ v) instead of G . (W v) the mean is not the dense gradient,
+    // The rows above can fail: with delta = G . (W~ v) instead of G . (W v) the mean is not the dense gradient,
     // because E[W~^2] = W^2 / q.
     let exact = exact(&crate::common::Shape::plain(1, 3), false);
     let c = Rational::one();
-    let laws = vec![bernoulli_law(&exact.q(c, 0))];
+    let rows = vec![bernoulli_masks(&exact.q(c, 0))];
     let mut mean = Vec::new();
-    for_each_mask(&laws, |p, mask| {
+    for_each_mask(&rows, |p, mask| {
         let kept = exact.kept(&[c], mask);
         let mut o = Tensor::zeros(exact.problem.inputs().g.shape());
         for weight in &kept.rows[0] {

@@ -11,11 +11,11 @@
 //! o_ie -> loss    do_ie                       lse_i -> loss   dlse_i
 //! ```
 //!
-//! The three kinds of gated edges are those that carry an explicit `W_ij`; all of the pair `(i, j)` share the gate
-//! `i Nk + j`, and no path runs through two of them. Gating them by `m/q` is what SUS does when it puts
-//! `W~ = W m/q` in the place of `W` and leaves `o`, `lse` and `delta` exact.
+//! The three kinds of gated edges are those with an explicit `W_ij`. The edges of the pair `(i, j)` share the gate
+//! `i Nk + j`, and no path uses two of them. SUS gates them by `m/q`: it replaces `W` by `W~ = W m/q` and leaves `o`,
+//! `lse` and `delta` exact.
 //!
-//! `W`, the slopes and the sink's weights are data here, so a ring is enough: in rationals, nothing is rounded.
+//! `W`, the slopes and the sink's weights are data, so a ring is enough, and rationals are exact.
 
 use super::Graph;
 use crate::scalar::Ring;
@@ -26,9 +26,9 @@ use crate::scalar::Ring;
 ///
 /// # Examples
 /// ```
-/// use sus_reference::graph::attention::{Head, attention_graph};
+/// use sus_reference::graph::attention::{AttentionHead, attention_graph};
 /// // Weights 1/4 and 3/4, values 0 and 1, so o = 3/4 and dS = W (G v - G o) = (-3/16, 3/16).
-/// let head = Head {
+/// let head = AttentionHead {
 ///     queries: 1, keys: 2, dim: 1, value_dim: 1,
 ///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
 ///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
@@ -38,7 +38,7 @@ use crate::scalar::Ring;
 /// # Ok::<(), sus_reference::graph::attention::LengthError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Head<'a, T> {
+pub struct AttentionHead<'a, T> {
     /// `Nq`.
     pub queries: usize,
     /// `Nk`.
@@ -67,47 +67,21 @@ pub struct Head<'a, T> {
     pub dlse: Option<&'a [T]>,
 }
 
-/// An operand of a [`Head`] that has the wrong number of elements.
-///
-/// # Examples
-/// ```
-/// use sus_reference::graph::attention::{Head, attention_graph};
-/// let head = Head {
-///     queries: 1, keys: 2, dim: 1, value_dim: 1,
-///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0], weights: &[0.25, 0.75], g: &[1.0],
-///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
-/// };
-/// let error = attention_graph(&head).unwrap_err();
-/// assert_eq!(error.to_string(), "v: expected 2 elements, found 1");
-/// ```
+/// An operand of a [`AttentionHead`] that has the wrong number of elements.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operand}: expected {expected} elements, found {found}")]
 pub struct LengthError {
-    /// The field of [`Head`].
+    /// The field of [`AttentionHead`].
     pub operand: &'static str,
-    /// How many elements the sizes call for.
+    /// The number of elements that the sizes require.
     pub expected: usize,
-    /// How many there are.
+    /// The number of elements.
     pub found: usize,
 }
 
 /// The gradients of one head, row-major.
-///
-/// # Examples
-/// ```
-/// use sus_reference::graph::attention::{Gradients, Head, attention_graph};
-/// // A single key has all of the weight: dq and dk vanish, and dv is the cotangent.
-/// let head = Head {
-///     queries: 1, keys: 1, dim: 1, value_dim: 2,
-///     q: &[3], k: &[5], v: &[7, 11], weights: &[1], g: &[2, -1],
-///     scale: 1, slope: None, sink_weights: None, dlse: None,
-/// };
-/// let expected = Gradients { dq: vec![0], dk: vec![0], dv: vec![2, -1], dbias: vec![0], dsink: 0 };
-/// assert_eq!(attention_graph(&head)?.gradients(|_| 1), expected);
-/// # Ok::<(), sus_reference::graph::attention::LengthError>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gradients<T> {
+pub struct HeadGradients<T> {
     /// `[Nq, D]`.
     pub dq: Vec<T>,
     /// `[Nk, D]`.
@@ -120,30 +94,16 @@ pub struct Gradients<T> {
     pub dsink: T,
 }
 
-/// The graph of a head, and where its nodes are.
-///
-/// # Examples
-/// ```
-/// use sus_reference::graph::attention::{Head, attention_graph};
-/// let head = Head {
-///     queries: 1, keys: 2, dim: 1, value_dim: 1,
-///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
-///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
-/// };
-/// let graph = attention_graph(&head)?;
-/// // The condition of the theorem: no path runs through two edges of one gate.
-/// assert_eq!(graph.graph().path_uses_a_gate_twice(), None);
-/// # Ok::<(), sus_reference::graph::attention::LengthError>(())
-/// ```
+/// The graph of a head, with the positions of its nodes.
 #[derive(Clone, Debug)]
 pub struct AttentionGraph<T> {
     graph: Graph<T>,
-    at: Layout,
+    at: NodeOffsets,
 }
 
 /// The first node of each tensor; the nodes of a tensor are consecutive, in row-major order.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
+struct NodeOffsets {
     q: usize,
     k: usize,
     v: usize,
@@ -155,8 +115,8 @@ struct Layout {
     loss: usize,
 }
 
-impl Layout {
-    fn of<T>(head: &Head<T>) -> Self {
+impl NodeOffsets {
+    fn of<T>(head: &AttentionHead<T>) -> Self {
         let q = 0;
         let k = q + head.queries * head.dim;
         let v = k + head.keys * head.dim;
@@ -170,9 +130,9 @@ impl Layout {
     }
 }
 
-impl<T: Ring> Head<'_, T> {
+impl<T: Ring> AttentionHead<'_, T> {
     fn check_lengths(&self) -> Result<(), LengthError> {
-        let Head { queries, keys, dim, value_dim, .. } = *self;
+        let AttentionHead { queries, keys, dim, value_dim, .. } = *self;
         for (operand, slice, expected) in [
             ("q", Some(self.q), queries * dim),
             ("k", Some(self.k), keys * dim),
@@ -200,17 +160,17 @@ impl<T: Ring> Head<'_, T> {
 
 /// The graph of `head`.
 ///
-/// A pair whose weight is zero has no gated edges, so its gate is never asked for.
+/// A pair whose weight is zero has no gated edges, so its multiplier is not read.
 ///
 /// # Errors
 ///
-/// When an operand's length is not what the sizes call for.
+/// When an operand has another length than the sizes require.
 ///
 /// # Examples
 /// ```
-/// use sus_reference::graph::attention::{Head, attention_graph};
-/// // One query that looks at two keys alike.
-/// let head = Head {
+/// use sus_reference::graph::attention::{AttentionHead, attention_graph};
+/// // One query with equal weights on two keys.
+/// let head = AttentionHead {
 ///     queries: 1, keys: 2, dim: 1, value_dim: 1,
 ///     q: &[0.0], k: &[3.0, 5.0], v: &[1.0, 0.0], weights: &[0.5, 0.5],
 ///     scale: 1.0, slope: None, sink_weights: None, g: &[2.0], dlse: None,
@@ -219,14 +179,14 @@ impl<T: Ring> Head<'_, T> {
 /// assert_eq!((gradients.dq, gradients.dv), (vec![-1.0], vec![1.0, 1.0]));
 /// # Ok::<(), sus_reference::graph::attention::LengthError>(())
 /// ```
-pub fn attention_graph<T: Ring>(head: &Head<T>) -> Result<AttentionGraph<T>, LengthError> {
+pub fn attention_graph<T: Ring>(head: &AttentionHead<T>) -> Result<AttentionGraph<T>, LengthError> {
     head.check_lengths()?;
-    let Head { queries, keys, dim, value_dim, .. } = *head;
-    let at = Layout::of(head);
+    let AttentionHead { queries, keys, dim, value_dim, .. } = *head;
+    let at = NodeOffsets::of(head);
     let mut graph = Graph::new(at.loss + 1);
     let mut join = |from: usize, to: usize, derivative: T, gate: Option<usize>| {
         let added = graph.add_edge(from, to, derivative, gate);
-        debug_assert_eq!(added, Ok(()), "the layout puts tensors in topological order");
+        debug_assert_eq!(added, Ok(()), "the offsets put tensors in topological order");
     };
     for i in 0..queries {
         for j in 0..keys {
@@ -265,20 +225,6 @@ pub fn attention_graph<T: Ring>(head: &Head<T>) -> Result<AttentionGraph<T>, Len
 
 impl<T: Ring> AttentionGraph<T> {
     /// The graph itself.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::graph::attention::{Head, attention_graph};
-    /// let head = Head {
-    ///     queries: 1, keys: 2, dim: 1, value_dim: 1,
-    ///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
-    ///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
-    /// };
-    /// let graph = attention_graph(&head)?;
-    /// // q, two k, two v, two biases, the sink, two scores, o, lse and the loss.
-    /// assert_eq!(graph.graph().nodes(), 1 + 2 + 2 + 2 + 1 + 2 + 1 + 1 + 1);
-    /// # Ok::<(), sus_reference::graph::attention::LengthError>(())
-    /// ```
     #[must_use]
     pub fn graph(&self) -> &Graph<T> {
         &self.graph
@@ -289,23 +235,23 @@ impl<T: Ring> AttentionGraph<T> {
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::graph::attention::{Head, attention_graph};
-    /// let head = Head {
+    /// use sus_reference::graph::attention::{AttentionHead, attention_graph};
+    /// let head = AttentionHead {
     ///     queries: 1, keys: 2, dim: 1, value_dim: 1,
     ///     q: &[1.0], k: &[0.0, 16.0], v: &[0.0, 1.0], weights: &[0.25, 0.75], g: &[1.0],
     ///     scale: 1.0, slope: None, sink_weights: None, dlse: None,
     /// };
     /// let graph = attention_graph(&head)?;
-    /// // SUS keeps key 0 with probability 1/4: with weight 4 then, not at all else.
+    /// // SUS keeps key 0 with probability 1/4: with factor 4 then, else with factor 0.
     /// let [kept, dropped] = [4.0, 0.0].map(|m| graph.gradients(|pair| if pair == 0 { m } else { 1.0 }));
     /// assert_eq!((kept.dv, dropped.dv), (vec![1.0, 0.75], vec![0.0, 0.75]));
     /// assert_eq!(0.25 * kept.dk[0] + 0.75 * dropped.dk[0], graph.gradients(|_| 1.0).dk[0]); // unbiased
     /// # Ok::<(), sus_reference::graph::attention::LengthError>(())
     /// ```
-    pub fn gradients(&self, multiplier: impl Fn(usize) -> T) -> Gradients<T> {
+    pub fn gradients(&self, multiplier: impl Fn(usize) -> T) -> HeadGradients<T> {
         let at = self.at;
         let adjoint = self.graph.derivatives_of(at.loss, multiplier);
-        Gradients {
+        HeadGradients {
             dq: adjoint[at.q..at.k].to_vec(),
             dk: adjoint[at.k..at.v].to_vec(),
             dv: adjoint[at.v..at.bias].to_vec(),

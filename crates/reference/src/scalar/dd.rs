@@ -1,8 +1,8 @@
 //! [`Dd`]: a number held as the exact sum of two `f64`, about 106 bits.
 //!
-//! The reference computes its truth in this type and rounds it to `f64`, so every result here must be the
-//! same on every machine. Only `+ - * / sqrt` of `f64` and bit operations are used: IEEE 754 fixes their
-//! every bit. There is no fused multiply-add, because without it in hardware it is a slow library call.
+//! The truth of a verdict is computed in this type and rounded to `f64`, so every result must be the same on every
+//! machine. Only `+ - * / sqrt` of `f64` and bit operations are used, whose results IEEE 754 defines. There is no fused
+//! multiply-add: on a processor without one it is a slow library call.
 //!
 //! With `u = 2^-53`, and as long as the result's low part stays a normal number, the relative errors are:
 //!
@@ -19,7 +19,7 @@
 //! | `tanh` | `43u²` | derived at `elementary::tanh` |
 //!
 //! `u²` is 1.2e-32, so the worst of these is 5.3e-31. Where a low part would fall below `2^-1022` an
-//! absolute error of a few `2^-1074` comes on top, the spacing of `f64` itself.
+//! absolute error of a few `2^-1074`, the spacing of `f64` there, is added.
 //!
 //! - JMP: M. Joldes, J.-M. Muller, V. Popescu, "Tight and rigorous error bounds for basic building blocks of
 //!   double-word arithmetic", ACM Transactions on Mathematical Software 44(2), 2017.
@@ -57,32 +57,15 @@ pub struct Dd {
 
 impl Dd {
     /// The value `x`, exactly.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::Dd;
-    /// // 0.1 is not a tenth, and ten of it are not 1: what f64 rounds away is kept.
-    /// let ten = (0..10).fold(Dd::new(0.0), |sum, _| sum + Dd::new(0.1));
-    /// assert_eq!(ten, Dd::from_prod(0.1, 10.0));
-    /// assert_ne!(ten, Dd::new(1.0));
-    /// ```
     #[inline]
     #[must_use]
     pub const fn new(x: f64) -> Self {
         Self { hi: x, lo: 0.0 }
     }
 
-    /// The sum `a + b` of any two `f64`, exactly (Knuth's two-sum); if it overflows, what `f64` says.
+    /// The sum `a + b` of any two `f64`, exactly (Knuth's two-sum); if it overflows, the result of `f64`.
     ///
     /// The parts need not be normalised or ordered. Exact, underflow included.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::Dd;
-    /// let sum = Dd::from_parts(1.0, 1e-20);
-    /// assert_eq!((sum.hi(), sum.lo()), (1.0, 1e-20));
-    /// assert_eq!((sum - Dd::new(1.0)).hi(), 1e-20);
-    /// ```
     #[inline]
     #[must_use]
     pub const fn from_parts(a: f64, b: f64) -> Self {
@@ -92,13 +75,13 @@ impl Dd {
 
     /// The product `a * b` of two `f64`, exactly (Dekker) unless it leaves the range.
     ///
-    /// Exact if `a * b = 0` or `2^-968 <= |a * b|`; below, within `2^-1071`. If it overflows, what `f64` says.
+    /// Exact if `a * b = 0` or `2^-968 <= |a * b|`; below, the error is at most `2^-1071`. If it overflows, the result of `f64`.
     ///
     /// # Examples
     /// ```
     /// use sus_reference::scalar::Dd;
     /// let product = Dd::from_prod(1.0 + f64::EPSILON, 1.0 + f64::EPSILON);
-    /// assert_eq!(product.lo(), f64::EPSILON * f64::EPSILON); // what f64 would lose
+    /// assert_eq!(product.lo(), f64::EPSILON * f64::EPSILON); // the rounding error of f64
     /// ```
     #[inline]
     #[must_use]
@@ -113,28 +96,13 @@ impl Dd {
     }
 
     /// The high part: the value rounded to `f64`, to nearest.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::Dd;
-    /// let x = Dd::from_parts(1.0, 0.75 * f64::EPSILON); // nearer to the next f64
-    /// assert_eq!((x.hi(), x.lo()), (1.0 + f64::EPSILON, -0.25 * f64::EPSILON));
-    /// ```
     #[inline]
     #[must_use]
     pub const fn hi(self) -> f64 {
         self.hi
     }
 
-    /// The low part: what [`hi`](Self::hi) leaves out.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::{Dd, Scalar};
-    /// let root = Dd::new(2.0).sqrt();
-    /// assert!(root.lo() != 0.0 && root.lo().abs() <= 0.5 * f64::EPSILON * root.hi());
-    /// assert_eq!(Dd::new(4.0).sqrt().lo(), 0.0);
-    /// ```
+    /// The low part: the value minus [`hi`](Self::hi).
     #[inline]
     #[must_use]
     pub const fn lo(self) -> f64 {
@@ -142,12 +110,6 @@ impl Dd {
     }
 
     /// Whether the value is neither infinite nor NaN.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::{Dd, Scalar};
-    /// assert!(Dd::new(709.0).exp().is_finite() && !Dd::new(710.0).exp().is_finite()); // the range of f64
-    /// ```
     #[inline]
     #[must_use]
     pub const fn is_finite(self) -> bool {
@@ -155,13 +117,6 @@ impl Dd {
     }
 
     /// Whether the value is NaN.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::Dd;
-    /// let infinity = Dd::new(f64::INFINITY);
-    /// assert!((infinity - infinity).is_nan() && !infinity.is_nan());
-    /// ```
     #[inline]
     #[must_use]
     pub const fn is_nan(self) -> bool {
@@ -169,13 +124,6 @@ impl Dd {
     }
 
     /// The absolute value, exactly.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::Dd;
-    /// let x = Dd::from_parts(-1.0, 1e-20); // both parts change their sign
-    /// assert_eq!((x.abs().hi(), x.abs().lo()), (1.0, -1e-20));
-    /// ```
     #[inline]
     #[must_use]
     pub fn abs(self) -> Self {
@@ -183,19 +131,12 @@ impl Dd {
     }
 
     /// `e^self - 1` without cancellation near 0: relative error below `28u²` everywhere, `u = 2^-53`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::Dd;
-    /// let found = Dd::new(1e-20).exp_m1(); // 1e-20 + 5e-41
-    /// assert_eq!((found.hi(), (found - Dd::new(1e-20)).hi() > 4.9e-41), (1e-20, true));
-    /// ```
     #[must_use]
     pub fn exp_m1(self) -> Self {
         elementary::exp_m1(self)
     }
 
-    /// `(hi, lo)` if finite; otherwise `hi` alone, so that no NaN of a low part gets out.
+    /// `(hi, lo)` if finite; otherwise `hi` alone, without the NaN of the low part.
     #[inline]
     const fn or_not_finite(hi: f64, lo: f64) -> Self {
         if hi.is_finite() { Self { hi, lo } } else { Self { hi, lo: 0.0 } }

@@ -8,13 +8,12 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 
 /// The dual number `re + eps ε`, `ε² = 0`: a value and its derivative in one direction.
 ///
-/// Running the forward equations over `Dual<T>` gives the directional derivative of every output by the
-/// rules of calculus alone, with no step size: the independent check on a backward pass. Its accuracy is that of
-/// `T`. `Dual<Dual<T>>` gives second derivatives.
+/// The forward equations over `Dual<T>` give the directional derivative of every output by the rules of calculus, without
+/// a step size, to the accuracy of `T`: an independent check of a backward pass. `Dual<Dual<T>>` gives second derivatives.
 ///
-/// **What does not depend on the variable never does.** A derivative of exactly 0 stays 0 even where a
-/// factor or the other derivative is infinite or NaN, as at the score `-inf` of a masked key, at the `ln 0` of a
-/// row without keys, or at `√0`. A real part that is NaN shows itself.
+/// **A constant has no derivative.** A derivative of exactly 0 stays 0 even if a factor or the other derivative is
+/// infinite or NaN, as at the score `-inf` of a masked key, at the `ln 0` of a row without keys, or at `√0`. A real part
+/// that is NaN stays NaN.
 ///
 /// `==` compares both parts, `<` the real parts only; so two numbers may be neither less, nor greater, nor equal.
 ///
@@ -34,44 +33,20 @@ pub struct Dual<T> {
 
 impl<T: Scalar> Dual<T> {
     /// `re + eps ε`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::{Dual, Scalar};
-    /// // x and y as functions of one variable: x' = 2, y' = 1, so (x / y)' = (2 y - x) / y^2.
-    /// let (x, y) = (Dual::new(3.0, 2.0), Dual::new(4.0, 1.0));
-    /// assert_eq!(x / y, Dual::new(0.75, 0.3125));
-    /// ```
     #[inline]
     #[must_use]
     pub const fn new(re: T, eps: T) -> Self {
         Self { re, eps }
     }
 
-    /// The variable that derivatives are taken by: derivative 1.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::{Dual, Scalar};
-    /// let x = Dual::variable(2.0);
-    /// assert_eq!((x * x * x).eps, 12.0);
-    /// assert_eq!(x.sqrt().eps, 0.5 / 2.0_f64.sqrt());
-    /// ```
+    /// The variable of the derivative: `eps = 1`.
     #[inline]
     #[must_use]
     pub fn variable(re: T) -> Self {
         Self::new(re, T::one())
     }
 
-    /// A constant: derivative 0.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::scalar::{Dual, Scalar};
-    /// assert_eq!((Dual::constant(3.0) * Dual::variable(2.0)).eps, 3.0);
-    /// // The logarithm of a row without keys: no NaN comes of it.
-    /// assert_eq!(Dual::constant(0.0).ln(), Dual::constant(f64::NEG_INFINITY));
-    /// ```
+    /// A constant: `eps = 0`.
     #[inline]
     #[must_use]
     pub fn constant(re: T) -> Self {

@@ -37,7 +37,7 @@ scalar_by_libm!(f32, |x| x as f32, libm::expf, libm::logf, libm::tanhf, libm::sq
 /// The 16-bit types compute `+ - * /` in `f32`, as `half` does, and the functions in `f64`, and round once.
 ///
 /// Every result is the correctly rounded one: for `+ - * /` and the square root because 24 bits are more than
-/// twice 11 bits and two, and for the functions because each of the 2^16 arguments was tried.
+/// twice 11 bits and two, and for the functions because a test compares all 2^16 arguments.
 macro_rules! scalar_of_16_bits {
     ($($t:ty),*) => {$(
         impl Scalar for $t {
@@ -65,12 +65,12 @@ macro_rules! scalar_of_16_bits {
 
 scalar_of_16_bits!(f16, bf16);
 
-/// `x` as the neighbouring `f32` with an odd last bit, unless it is an `f32` itself.
+/// The neighbouring `f32` of `x` with an odd last bit; `x` if it is an `f32`.
 ///
-/// Rounding that once more, to nearest and to at most 22 bits, gives what rounding `x` at once gives: the odd bit
-/// remembers on which side of a tie `x` was (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums:
+/// Rounding this number to nearest, to at most 22 bits, gives the correctly rounded `x`: the odd bit tells on which side
+/// of a tie `x` is (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums:
 /// proved algorithms using rounding to odd", IEEE Transactions on Computers 57(4), 2008). `half`'s own conversion
-/// drops the last 32 bits of `x` first or, where the processor helps, rounds to `f32` first; either loses it.
+/// drops the last 32 bits of `x` first or, with hardware support, rounds to `f32` first; both lose this information.
 #[expect(clippy::float_cmp, reason = "whether `x` is an `f32` is an exact question")]
 fn round_to_odd(x: f64) -> f32 {
     let nearest = x as f32;

@@ -7,15 +7,14 @@
 //! ```
 //!
 //! Among all `0 < q <= 1` with `sum q = S` it is least for `q = min(1, mu W sqrt(A))`, with the `mu` that spends `S`
-//! (`docs/moments.md` proves it). A rule that sees `W` alone has to take `A` as equal: then it is `min(1, lambda W)`,
-//! and in one row that is already the optimum for `dv`.
+//! (proof: `docs/moments.md`). A rule that knows `W` alone must take all `A` as equal. Then `q = min(1, lambda W)`, which
+//! within one row is the optimum for `dv`.
 
 use super::rule::keep_probability;
 
 /// The least `sum y^2 (1 - q) / q`, `y = W sqrt(A) >= 0`, over all `0 < q <= 1` with `sum q = budget`.
 ///
-/// Entries with `y = 0` need no budget. Saturate none at first, then again and again all whose `mu y` reaches 1: each
-/// round raises `mu`, and the last one is exact (Newton's method on a concave, piecewise linear function).
+/// Entries with `y = 0` need no budget.
 ///
 /// # Examples
 /// ```
@@ -31,6 +30,7 @@ pub fn least_variance(y: &[f64], budget: f64) -> f64 {
     if budget >= positive as f64 {
         return 0.0;
     }
+    // y^2 (1 - q) / q = y (1 / mu - y) at q = mu y; rounding may leave it below 0 where mu y is almost 1.
     let mu = multiplier(y, budget);
     if mu <= 0.0 {
         return f64::INFINITY;
@@ -41,26 +41,24 @@ pub fn least_variance(y: &[f64], budget: f64) -> f64 {
         .sum()
 }
 
-/// `mu` with `sum min(1, mu y) = budget`, for a budget below the number of positive `y`; 0 without any budget.
+/// `mu` with `sum min(1, mu y) = budget`, for a budget below the number of positive `y`; 0 for a budget of 0.
 ///
-/// # Examples
-/// ```
-/// assert_eq!(sus_reference::sus::optimum::multiplier(&[0.5, 0.25, 0.25], 1.0), 1.0);
-/// ```
+/// Newton's method on a concave, piecewise linear function. At first no entry is saturated; every step saturates all
+/// entries whose `mu y` reaches 1 and raises `mu`. The last step is exact.
 #[must_use]
 pub fn multiplier(y: &[f64], budget: f64) -> f64 {
     let mut mu = 0.0;
     let mut saturated = 0;
-    // The number of saturated entries has to rise, or rounding could go round in circles where some mu y is 1.
+    // Where some mu y is 1 up to rounding, steps could alternate: stop unless the number of saturated entries rises.
     loop {
         let unsaturated = y.iter().copied().filter(|&y| y > 0.0 && keep_probability(mu, y) < 1.0);
         let (count, sum) = unsaturated.fold((0_usize, 0.0), |(n, sum), y| (n + 1, sum + y));
-        let now = y.iter().filter(|&&y| y > 0.0).count() - count;
-        let left = budget - now as f64;
-        if count == 0 || left <= 0.0 || (mu > 0.0 && now <= saturated) {
+        let saturated_now = y.iter().filter(|&&y| y > 0.0).count() - count;
+        let left = budget - saturated_now as f64;
+        if count == 0 || left <= 0.0 || (mu > 0.0 && saturated_now <= saturated) {
             return mu;
         }
-        saturated = now;
+        saturated = saturated_now;
         mu = left / sum;
     }
 }

@@ -5,17 +5,16 @@
 //! `W / q = max(W, 1 / lambda_i)`.
 
 use crate::error::Error;
-use crate::scalar::Ring;
-use nalgebra::ClosedDivAssign;
+use crate::scalar::{Field, Ring};
 use std::fmt;
 use std::str::FromStr;
 
-/// How many interactions per row are kept in expectation: a real number above 0, `inf` for the dense backward.
+/// The expected number of interactions that a row keeps: a real number above 0, `inf` for the dense backward.
 ///
 /// # Examples
 /// ```
 /// use sus_reference::sus::Budget;
-/// assert!(Budget::new(0.5)? < Budget::new(f64::INFINITY)?); // less than one a row is legal
+/// assert!(Budget::new(0.5)? < Budget::new(f64::INFINITY)?); // less than one per row is legal
 /// assert!(Budget::new(-1.0).is_err() && Budget::new(f64::NAN).is_err());
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -27,29 +26,11 @@ impl Budget {
     ///
     /// # Errors
     /// [`Error::Option`] unless `c > 0`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::Budget;
-    /// assert_eq!(Budget::new(30.0)?.get(), 30.0);
-    /// assert!(Budget::new(f64::INFINITY).is_ok() && Budget::new(0.0).is_err());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn new(c: f64) -> Result<Self, Error> {
         if c > 0.0 { Ok(Budget(c)) } else { Err(Error::option("c", "a number above 0, or inf", c)) }
     }
 
     /// The number `c`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::{Budget, rule::keep_probability};
-    /// let c = Budget::new(32.0)?;
-    /// // From 1 / c on, a weight is kept always.
-    /// assert_eq!(keep_probability(c.get(), 1.0 / 32.0), 1.0);
-    /// assert_eq!(keep_probability(c.get(), 1.0 / 64.0), 0.5);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn get(self) -> f64 {
         self.0
@@ -57,13 +38,6 @@ impl Budget {
 }
 
 /// The rule that turns a row of weights into keep probabilities.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::Rule;
-/// assert_eq!("calibrated".parse::<Rule>()?.to_string(), "calibrated");
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rule {
     /// `lambda_i = c`: at most `c` kept in expectation.
@@ -126,20 +100,15 @@ pub fn keep_probability<T: Ring + PartialOrd>(lambda: T, w: T) -> T {
     if w <= T::zero() {
         return T::zero();
     }
+    // An infinite lambda keeps every positive weight.
     let q = lambda * w;
     if q < T::one() { q } else { T::one() }
 }
 
-/// `w / q = max(w, 1 / lambda)`: what a kept weight counts as.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::rule::kept_weight;
-/// assert_eq!([0.75, 0.125].map(|w| kept_weight(4.0, w)), [0.75, 0.25]);
-/// ```
+/// `w / q = max(w, 1 / lambda)`: the value of a kept weight.
 #[inline]
 #[must_use]
-pub fn kept_weight<T: Ring + ClosedDivAssign + PartialOrd>(lambda: T, w: T) -> T {
+pub fn kept_weight<T: Field>(lambda: T, w: T) -> T {
     let least = T::one() / lambda;
     if w < least { least } else { w }
 }
@@ -147,9 +116,10 @@ pub fn kept_weight<T: Ring + ClosedDivAssign + PartialOrd>(lambda: T, w: T) -> T
 /// The `lambda` with `sum_j min(1, lambda w_j) = min(c, number of positive weights)`, the sum taken in the order
 /// of `j` and never above its target in floating point.
 fn calibrated_lambda(c: f64, weights: &[f64]) -> f64 {
-    let Some(Level { mut lambda, rest }) = water_level(c, weights) else {
+    let Some(WaterLevel { mut lambda, rest }) = water_level(c, weights) else {
         return f64::INFINITY;
     };
+    // Rounding may leave the sum above c: lower lambda until it is not.
     loop {
         let excess = expected_count(lambda, weights) - c;
         if excess <= 0.0 {
@@ -159,23 +129,26 @@ fn calibrated_lambda(c: f64, weights: &[f64]) -> f64 {
     }
 }
 
-/// Where water-filling ends: `lambda`, and the sum of the weights that it does not saturate.
-pub struct Level<T> {
+/// The solution of water-filling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WaterLevel<T> {
     /// `lambda`.
     pub lambda: T,
+    /// The sum of the weights that are not saturated, those with `lambda w <= 1`.
     rest: T,
 }
 
-/// Solves `sum_j min(1, lambda w_j) = c`; `None` if there are no more than `c` positive weights: all are kept.
+/// Solves `sum_j min(1, lambda w_j) = c`; `None` if there are no more than `c` positive weights, so that all are kept.
 ///
-/// If exactly the `m` largest weights are saturated, `m + lambda rest_m = c` with `rest_m` the sum of the others; `m` is
-/// the smallest number for which the next weight `w` has `lambda w <= 1`, that is `(c - m) w <= rest_m`. (At equality it
-/// does not matter whether that weight counts as saturated.) As `w <= rest_m`, it holds at the latest for the last `m`
-/// below `c`, in floating point too: `lambda` is never 0.
-pub fn water_level<T>(c: T, weights: &[T]) -> Option<Level<T>>
-where
-    T: Ring + ClosedDivAssign + PartialOrd,
-{
+/// If exactly the `m` largest weights are saturated, `m + lambda rest_m = c` with `rest_m` the sum of the others. `m` is
+/// the smallest number for which the next weight `w` has `lambda w <= 1`, that is `(c - m) w <= rest_m`. (At equality,
+/// saturated or not gives the same `lambda`.) As `w <= rest_m`, the condition holds at the latest for the last `m` below
+/// `c`, also in floating point, so `lambda` is never 0.
+///
+/// # Panics
+/// If a weight is NaN.
+#[must_use]
+pub fn water_level<T: Field>(c: T, weights: &[T]) -> Option<WaterLevel<T>> {
     let mut descending: Vec<T> = weights.iter().copied().filter(|&w| w > T::zero()).collect();
     let count = descending.iter().fold(T::zero(), |n, _| n + T::one());
     if c >= count {
@@ -187,20 +160,16 @@ where
     for m in (0..descending.len()).rev() {
         rest[m] = rest[m + 1] + descending[m];
     }
+    // `left` is c - m, the budget of the entries that are not saturated.
     let mut left = c;
     descending.iter().zip(&rest).find_map(|(&w, &rest)| {
         let budget = left;
         left -= T::one();
-        (budget * w <= rest).then(|| Level { lambda: budget / rest, rest })
+        (budget * w <= rest).then(|| WaterLevel { lambda: budget / rest, rest })
     })
 }
 
 /// `sum_j min(1, lambda w_j)`, in the order of `j`: the expected number of kept entries of a row.
-///
-/// # Examples
-/// ```
-/// assert_eq!(sus_reference::sus::rule::expected_count(2.0, &[0.75, 0.125, 0.125]), 1.5);
-/// ```
 #[must_use]
 pub fn expected_count<T: Ring + PartialOrd>(lambda: T, weights: &[T]) -> T {
     weights.iter().fold(T::zero(), |sum, &w| sum + keep_probability(lambda, w))

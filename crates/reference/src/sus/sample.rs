@@ -1,227 +1,23 @@
-//! A drawn mask, as data: which entries are kept, and the rate that upweights them.
+//! A sampled mask, as data: which entries are kept, and the `lambda` that upweights them.
 //!
-//! The mask is drawn once, in `f64`, and replayed in every scalar: a kept weight is `max(W, 1 / lambda_i)`, with `W`
-//! recomputed in the scalar at hand.
+//! The mask is drawn once, in `f64`, and applied in every scalar: a kept weight is `max(W, 1 / lambda_i)`, with `W`
+//! computed in that scalar.
 
-use super::rule::{Budget, Rule, expected_count, keep_probability, kept_weight};
+use super::draw::Draw;
+pub use super::draw::uniforms;
+use super::pattern::Pattern;
+use super::rule::{expected_count, keep_probability, kept_weight};
 use super::sampler::{Sampler, UniformBits, bernoulli, row_uniform, systematic};
-use super::uniform::{Grid, Layout, Uniforms};
+use super::uniform::Uniforms;
 use crate::backward::{DenseWeights, Gradients, Weight, Weights, backward_with};
 use crate::error::Error;
 use crate::forward::Saved;
 use crate::problem::{Problem, Row};
 use crate::scalar::Scalar;
-use crate::setters;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Everything that determines a mask, given the weights.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::{Budget, Draw, Layout, Rule, Sampler, UniformBits};
-/// let draw = Draw {
-///     c: Budget::new(30.0)?,
-///     rule: Rule::Calibrated,
-///     sampler: Sampler::Systematic,
-///     seed: 42,
-///     stream: 3, // such as the layer
-///     layout: Layout::Coord4,
-///     bits: UniformBits::Bits32,
-/// };
-/// assert_ne!(draw, Draw::paper(draw.c, 42));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Draw {
-    /// Interactions per row, in expectation.
-    pub c: Budget,
-    /// Weights to probabilities.
-    pub rule: Rule,
-    /// Probabilities to a mask.
-    pub sampler: Sampler,
-    /// Seed of `sus-u/1`.
-    pub seed: u64,
-    /// Layer or step, below `2^31`.
-    pub stream: u32,
-    /// Which word serves which weight.
-    pub layout: Layout,
-    /// How many bits decide an entry.
-    pub bits: UniformBits,
-}
-
-impl Draw {
-    /// The paper's draw: its rule, independent entries, `coord4` words, stream 0.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::{Budget, Draw, Sampler};
-    /// let draw = Draw::paper(Budget::new(30.0)?, 7).with_sampler(Sampler::Systematic);
-    /// assert_eq!((draw.seed, draw.stream), (7, 0));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
-    #[must_use]
-    pub fn paper(c: Budget, seed: u64) -> Self {
-        Draw {
-            c,
-            rule: Rule::Paper,
-            sampler: Sampler::Bernoulli,
-            seed,
-            stream: 0,
-            layout: Layout::Coord4,
-            bits: UniformBits::Bits32,
-        }
-    }
-}
-
-setters! { Draw, [];
-    with_c(c: Budget);
-    with_rule(rule: Rule);
-    with_sampler(sampler: Sampler);
-    with_seed(seed: u64);
-    with_stream(stream: u32);
-    with_layout(layout: Layout);
-    with_bits(bits: UniformBits);
-}
-
-/// Which entries are kept, by rows in `(b, h, i)` order: compressed sparse rows without the values.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::Pattern;
-/// // What a kernel kept, one bit per entry, as rows of keys.
-/// let kept = [[true, false, true], [false, false, false], [false, true, false]];
-/// let (mut offsets, mut columns) = (vec![0], Vec::new());
-/// for row in kept {
-///     columns.extend((0..3_u32).filter(|&j| row[j as usize]));
-///     offsets.push(columns.len());
-/// }
-/// let pattern = Pattern::new(3, 3, offsets, columns)?;
-/// assert_eq!([0, 1, 2].map(|row| pattern.row(row).to_vec()), [vec![0, 2], vec![], vec![1]]);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
-    offsets: Vec<usize>,
-    columns: Vec<u32>,
-}
-
-impl Pattern {
-    /// A pattern over `rows` rows and `keys` columns.
-    ///
-    /// # Errors
-    /// [`Error::Option`] named `mask` unless `offsets` has `rows + 1` numbers from 0 to the number of columns, never
-    /// decreasing, and each row's columns ascend strictly and stay below `keys`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::Pattern;
-    /// let pattern = Pattern::new(2, 4, vec![0, 2, 3], vec![0, 3, 1])?;
-    /// assert_eq!((pattern.row(0), pattern.row(1)), (&[0, 3][..], &[1][..]));
-    /// assert!(Pattern::new(2, 4, vec![0, 2, 3], vec![3, 0, 1]).is_err()); // not ascending
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
-    pub fn new(
-        rows: usize,
-        keys: usize,
-        offsets: Vec<usize>,
-        columns: Vec<u32>,
-    ) -> Result<Self, Error> {
-        let legal = offsets.len() == rows + 1
-            && offsets[0] == 0
-            && offsets.is_sorted()
-            && offsets[rows] == columns.len();
-        if !legal {
-            let expected = format!(
-                "{} row offsets from 0 to the {} columns, never decreasing",
-                rows + 1,
-                columns.len()
-            );
-            return Err(Error::option("mask", expected, format!("{} offsets", offsets.len())));
-        }
-        for (at, range) in offsets.windows(2).enumerate() {
-            let row = &columns[range[0]..range[1]];
-            let ascending = row.windows(2).all(|pair| pair[0] < pair[1]);
-            if !ascending || row.last().is_some_and(|&j| j as usize >= keys) {
-                let expected = format!("columns ascending and below {keys}");
-                return Err(Error::option("mask", expected, format!("row {at} with {row:?}")));
-            }
-        }
-        Ok(Pattern { offsets, columns })
-    }
-
-    /// The kept keys of the row with this number, ascending.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    ///
-    /// # Examples
-    /// ```
-    /// let pattern = sus_reference::sus::Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?;
-    /// assert_eq!(pattern.row(0), [1, 7]);
-    /// assert!(pattern.row(1).is_empty()); // nothing kept
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
-    #[must_use]
-    pub fn row(&self, number: usize) -> &[u32] {
-        &self.columns[self.offsets[number]..self.offsets[number + 1]]
-    }
-
-    /// Row `n` holds the columns `offsets[n]..offsets[n + 1]`.
-    ///
-    /// # Examples
-    /// ```
-    /// let pattern = sus_reference::sus::Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?;
-    /// let counts: Vec<usize> = pattern.offsets().windows(2).map(|pair| pair[1] - pair[0]).collect();
-    /// assert_eq!(counts, [2, 0, 1]); // kept in each row
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
-    #[must_use]
-    pub fn offsets(&self) -> &[usize] {
-        &self.offsets
-    }
-
-    /// All columns, row after row.
-    ///
-    /// # Examples
-    /// ```
-    /// let pattern = sus_reference::sus::Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?;
-    /// assert_eq!(pattern.columns(), [pattern.row(0), pattern.row(1), pattern.row(2)].concat());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
-    #[must_use]
-    pub fn columns(&self) -> &[u32] {
-        &self.columns
-    }
-
-    /// The number of kept entries.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::Pattern;
-    /// assert_eq!(Pattern::new(3, 8, vec![0, 2, 2, 3], vec![1, 7, 4])?.count(), 3);
-    /// assert_eq!(Pattern::new(0, 8, vec![0], vec![])?.count(), 0); // no rows
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.columns.len()
-    }
-}
-
 /// One draw of the mask of a problem.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// use sus_reference::sus::{Budget, Draw, sample};
-/// let sample = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 7))?;
-/// assert_eq!(sample.lambda, vec![4.0; problem.row_count()]);
-/// assert!(sample.expected.iter().all(|&count| count <= 4.0));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// The kept entries.
@@ -235,13 +31,13 @@ pub struct Sample {
 /// Draws the mask of a problem.
 ///
 /// # Errors
-/// [`Error::TooLarge`] or [`Error::Option`] if the layout has no word of its own for some weight, or if
-/// [`UniformBits::Bits64`] is asked of the systematic sampler, which has one uniform per row.
+/// [`Error::Uniform`] if the layout does not give every weight a word of its own; [`Error::Option`] if
+/// [`UniformBits::Bits64`] is combined with the systematic sampler, which has one uniform per row.
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_reference::sus::{Budget, Draw, sample};
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
 /// let all = sample(&problem, &saved, &Draw::paper(Budget::new(f64::INFINITY)?, 0))?;
 /// assert_eq!(all.pattern.count() as u64, sus_reference::evaluation::visible_count(&problem));
@@ -254,7 +50,7 @@ pub fn sample(problem: &Problem<f64>, saved: &Saved<f64>, draw: &Draw) -> Result
     let uniforms = uniforms(problem, draw)?;
     let rows: Vec<_> = (0..problem.row_count())
         .into_par_iter()
-        .map(|at| draw_row(problem, saved, draw, &uniforms, problem.row(at)))
+        .map(|at| sample_row(problem, saved, draw, &uniforms, problem.row(at)))
         .collect();
     let mut offsets = Vec::with_capacity(rows.len() + 1);
     let mut columns = Vec::with_capacity(rows.iter().map(|row| row.kept.len()).sum());
@@ -264,38 +60,27 @@ pub fn sample(problem: &Problem<f64>, saved: &Saved<f64>, draw: &Draw) -> Result
         offsets.push(columns.len());
     }
     Ok(Sample {
-        pattern: Pattern { offsets, columns },
+        pattern: Pattern::from_parts(offsets, columns),
         lambda: rows.iter().map(|row| row.lambda).collect(),
         expected: rows.iter().map(|row| row.expected).collect(),
     })
 }
 
-/// The words of a draw. With `S` packed segments, segment `s` of sequence `b` counts as sequence `b S + s`.
-pub fn uniforms(problem: &Problem<f64>, draw: &Draw) -> Result<Uniforms, Error> {
-    let sizes = problem.sizes();
-    let grid = Grid {
-        batch: sizes.batch * problem.mask().segment_count(),
-        heads: sizes.query_heads,
-        queries: sizes.queries,
-        keys: sizes.keys,
-    };
-    Ok(Uniforms::new(draw.seed, draw.stream, draw.layout, grid)?)
-}
-
-/// What a draw gives one row.
-struct DrawnRow {
+/// The sample of one row.
+struct RowSample {
     kept: Vec<u32>,
     lambda: f64,
     expected: f64,
 }
 
-fn draw_row(
+fn sample_row(
     problem: &Problem<f64>,
     saved: &Saved<f64>,
     draw: &Draw,
     uniforms: &Uniforms,
     row: Row,
-) -> DrawnRow {
+) -> RowSample {
+    // Words belong to positions within the segment, weights to positions in the tensors.
     let visible = problem.mask().visible(row.i);
     let weights = DenseWeights { problem, saved };
     let w: Vec<f64> = visible.clone().map(|j| weights.at(row, j).w).collect();
@@ -313,10 +98,10 @@ fn draw_row(
             systematic(&q, u, draw.c.get())
         }
     };
-    DrawnRow {
+    RowSample {
         kept: kept.into_iter().map(|n| (visible.start + n) as u32).collect(),
         lambda,
-        // Exactly, the sum is at most c; rounding may leave it an ulp above.
+        // In exact arithmetic the sum is at most c; a rounded sum may be an ulp above.
         expected: expected_count(lambda, &w).min(draw.c.get()),
     }
 }
@@ -354,6 +139,7 @@ impl<T: Scalar> Weights<T> for SampledWeights<'_, T> {
     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<T>)) {
         let number = self.dense.problem.row_number(row);
         let kept = self.sample.pattern.row(number);
+        // The kept keys ascend, so those of the range are consecutive.
         let first = kept.partition_point(|&j| (j as usize) < keys.start);
         let lambda = T::from_f64(self.sample.lambda[number]);
         for &j in kept[first..].iter().take_while(|&&j| (j as usize) < keys.end) {
@@ -367,9 +153,9 @@ impl<T: Scalar> Weights<T> for SampledWeights<'_, T> {
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_reference::backward::backward;
 /// use sus_reference::sus::{Budget, Draw, sample, sus_backward};
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
 /// let all = sample(&problem, &saved, &Draw::paper(Budget::new(f64::INFINITY)?, 0))?;
 /// assert_eq!(sus_backward(&problem, &saved, &all), backward(&problem, &saved));
@@ -386,16 +172,6 @@ pub fn sus_backward<T: Scalar>(
 }
 
 /// The values `W~` of the kept entries, in the order of [`Pattern::columns`].
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_reference::sus::{Budget, Draw, sample, sampled_values};
-/// let saved = sus_reference::forward::forward(&problem);
-/// let mask = sample(&problem, &saved, &Draw::paper(Budget::new(4.0)?, 0))?;
-/// assert!(sampled_values(&problem, &saved, &mask).iter().all(|&w| w >= 0.25)); // 1 / c
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[must_use]
 pub fn sampled_values<T: Scalar>(
     problem: &Problem<T>,

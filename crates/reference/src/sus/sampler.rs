@@ -1,7 +1,7 @@
-//! From keep probabilities to a mask: two joint laws with the same marginals.
+//! From keep probabilities to a mask: two joint distributions with the same marginals.
 //!
 //! - `bernoulli` (arXiv 2505.15080): independent, one word of `sus-u/1` per entry.
-//! - `systematic`: one uniform `u` per row. Entries with `q = 1` are kept outright; over the others, `j` is kept
+//! - `systematic`: one uniform `u` per row. Entries with `q = 1` are kept always; of the others, `j` is kept
 //!   iff an integer lies in `(C_{j-1} - u, C_j - u]`, `C` the running sum of `q`. The row then keeps the floor or
 //!   the ceiling of `sum_j q_ij`.
 
@@ -11,21 +11,13 @@ use crate::scalar::Ring;
 use std::fmt;
 use std::str::FromStr;
 
-/// The joint law of a row's mask.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::Sampler;
-/// assert_eq!("systematic".parse::<Sampler>()?, Sampler::Systematic);
-/// assert!("systemic".parse::<Sampler>().is_err());
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// The joint distribution of a row's mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sampler {
     /// Independent entries.
     #[default]
     Bernoulli,
-    /// One uniform per row, counts within one of their mean.
+    /// One uniform per row. The count is the floor or the ceiling of its mean.
     Systematic,
 }
 
@@ -50,20 +42,6 @@ impl FromStr for Sampler {
 }
 
 /// How many bits decide an entry of the `bernoulli` sampler.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::{Budget, Draw, Sampler, UniformBits, sample};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// let draw = Draw::paper(Budget::new(4.0)?, 0).with_bits(UniformBits::Bits64);
-/// assert!(sample(&problem, &saved, &draw).is_ok());
-/// // One uniform serves a whole systematic row; there is no second word to ask for.
-/// let systematic = draw.with_sampler(Sampler::Systematic);
-/// let error = sample(&problem, &saved, &systematic).unwrap_err();
-/// assert_eq!(error.to_string(), "option 'uniform_bits': expected 32 with the systematic sampler, found 64");
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UniformBits {
     /// One word: keep iff `x < q 2^32`.
@@ -74,6 +52,9 @@ pub enum UniformBits {
 }
 
 /// Indices of the entries kept by independent draws; entry `n` of `q` is key `first_key + n` of row `(b, h, i)`.
+///
+/// # Panics
+/// If the row, or one of the keys, is outside the grid of `uniforms`.
 ///
 /// # Examples
 /// ```
@@ -105,11 +86,6 @@ pub fn bernoulli(
 }
 
 /// The row's uniform `word / 2^32`, exact in `f64`.
-///
-/// # Examples
-/// ```
-/// assert_eq!(sus_reference::sus::sampler::row_uniform(1 << 31), 0.5);
-/// ```
 #[must_use]
 pub fn row_uniform(word: u32) -> f64 {
     f64::from(word) / 4_294_967_296.0
@@ -117,11 +93,11 @@ pub fn row_uniform(word: u32) -> f64 {
 
 /// Indices of the entries kept by systematic sampling with the uniform `u` in `[0, 1)`.
 ///
-/// `most` is at least the sum of `q` in exact arithmetic. Running sums are cut there, so that rounding cannot keep
+/// `most` is at least the sum of `q` in exact arithmetic. Running sums are limited to it, so that rounding cannot keep
 /// more than `ceil(most)` entries.
 ///
-/// With `k` integers passed so far, the next is in the interval iff `C_{j-1} < u + k <= C_j`. The comparison is
-/// exact in `f64`: `u + k` is a multiple of `2^-32` below `2^21`.
+/// If `k` entries were kept so far, `j` is kept iff `C_{j-1} < u + k <= C_j`. The comparison is exact in `f64`: `u + k`
+/// is a multiple of `2^-32` below `2^21`.
 ///
 /// # Examples
 /// ```
@@ -133,20 +109,22 @@ pub fn row_uniform(word: u32) -> f64 {
 /// ```
 #[must_use]
 pub fn systematic<T: Ring + PartialOrd>(q: &[T], u: T, most: T) -> Vec<usize> {
-    let outright = q.iter().filter(|&&q| q >= T::one()).fold(T::zero(), |n, _| n + T::one());
+    let always = q.iter().filter(|&&q| q >= T::one()).fold(T::zero(), |n, _| n + T::one());
     let mut kept = Vec::new();
     let mut sum = T::zero();
-    // The interval is open at C_0 = 0, so with u = 0 the integer 0 is not in it.
+    // The first interval is open at C_0 = 0: with u = 0 the first integer is 1.
     let mut next = if u == T::zero() { T::one() } else { u };
     for (n, &q) in q.iter().enumerate() {
         if q >= T::one() {
             kept.push(n);
             continue;
         }
+        // The budget of the entries that are not kept always limits their running sum.
         sum += q;
-        if sum > most - outright {
-            sum = most - outright;
+        if sum > most - always {
+            sum = most - always;
         }
+        // The next integer plus u lies in (C_{j-1}, C_j].
         if q > T::zero() && sum >= next {
             kept.push(n);
             next += T::one();

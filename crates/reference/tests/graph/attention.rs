@@ -2,10 +2,10 @@
 
 use super::{Q, one, q, small, smalls, unbiased};
 use proptest::prelude::*;
-use sus_reference::graph::attention::{Gradients, Head, LengthError, attention_graph};
+use sus_reference::graph::attention::{AttentionHead, HeadGradients, LengthError, attention_graph};
 use sus_reference::graph::{Gate, mean_over_masks};
 
-/// What a [`Head`] borrows.
+/// What a [`AttentionHead`] borrows.
 #[derive(Clone, Debug)]
 struct Case {
     queries: usize,
@@ -24,8 +24,8 @@ struct Case {
 }
 
 impl Case {
-    fn head(&self) -> Head<'_, Q> {
-        Head {
+    fn head(&self) -> AttentionHead<'_, Q> {
+        AttentionHead {
             queries: self.queries,
             keys: self.keys,
             dim: self.dim,
@@ -49,10 +49,10 @@ impl Case {
 
     /// The formulas of the dense backward, with the weights `upweighted` in the place of the explicit `W`; `o` and
     /// `delta` come from the true ones.
-    fn by_the_formulas(&self, upweighted: &[Q]) -> Gradients<Q> {
+    fn by_the_formulas(&self, upweighted: &[Q]) -> HeadGradients<Q> {
         let &Case { queries, keys, dim, value_dim, scale, .. } = self;
         let zero = q(0, 1);
-        let mut grads = Gradients {
+        let mut grads = HeadGradients {
             dq: vec![zero; queries * dim],
             dk: vec![zero; keys * dim],
             dv: vec![zero; keys * value_dim],
@@ -83,7 +83,7 @@ impl Case {
     }
 }
 
-fn flat(grads: &Gradients<Q>) -> Vec<Q> {
+fn flat(grads: &HeadGradients<Q>) -> Vec<Q> {
     [&grads.dq, &grads.dk, &grads.dv, &grads.dbias, &vec![grads.dsink]].map(Clone::clone).concat()
 }
 
@@ -194,7 +194,7 @@ fn fixed_case() -> Case {
 fn a_gradient_worked_out_by_hand_comes_out() {
     // o = (13/4, 3); t = g (v - o): row 0: 8 (-9/4, 3/4) = (-18, 6), row 1: 9 (-2, 1) = (-18, 9).
     // dS = W t: (-9/2, 9/2), (-6, 6).
-    let expected = Gradients {
+    let expected = HeadGradients {
         dq: vec![q(-27, 1), q(-36, 1)],
         dk: vec![q(-27, 2), q(27, 2)],
         dv: vec![q(5, 1), q(12, 1)],
@@ -220,15 +220,18 @@ fn the_sinks_gradient_crosses_no_gate() {
 fn an_operand_of_the_wrong_length_is_named() {
     let case = fixed_case();
     let short = &case.v[..1];
-    let named = |head: Head<Q>| attention_graph(&head).unwrap_err();
+    let named = |head: AttentionHead<Q>| attention_graph(&head).unwrap_err();
     let error = |operand, expected| LengthError { operand, expected, found: 1 };
-    assert_eq!(named(Head { q: short, ..case.head() }), error("q", 2));
-    assert_eq!(named(Head { k: short, ..case.head() }), error("k", 2));
-    assert_eq!(named(Head { v: short, ..case.head() }), error("v", 2));
-    assert_eq!(named(Head { weights: short, ..case.head() }), error("weights", 4));
-    assert_eq!(named(Head { slope: Some(short), ..case.head() }), error("slope", 4));
-    assert_eq!(named(Head { sink_weights: Some(short), ..case.head() }), error("sink_weights", 2));
-    assert_eq!(named(Head { g: short, ..case.head() }), error("g", 2));
-    assert_eq!(named(Head { dlse: Some(short), ..case.head() }), error("dlse", 2));
+    assert_eq!(named(AttentionHead { q: short, ..case.head() }), error("q", 2));
+    assert_eq!(named(AttentionHead { k: short, ..case.head() }), error("k", 2));
+    assert_eq!(named(AttentionHead { v: short, ..case.head() }), error("v", 2));
+    assert_eq!(named(AttentionHead { weights: short, ..case.head() }), error("weights", 4));
+    assert_eq!(named(AttentionHead { slope: Some(short), ..case.head() }), error("slope", 4));
+    assert_eq!(
+        named(AttentionHead { sink_weights: Some(short), ..case.head() }),
+        error("sink_weights", 2)
+    );
+    assert_eq!(named(AttentionHead { g: short, ..case.head() }), error("g", 2));
+    assert_eq!(named(AttentionHead { dlse: Some(short), ..case.head() }), error("dlse", 2));
     assert_eq!(error("g", 2).to_string(), "g: expected 2 elements, found 1");
 }

@@ -48,7 +48,7 @@ fn a_stream_has_31_bits() {
 fn the_largest_grids_are_accepted_and_anything_larger_is_not() {
     use Layout::{Coord4, JaxThreefry, Linear1, Linear4};
     let (heads, queries) = ((1 << 16) + 1, (1 << 32) + 1);
-    let over = |layout, factors| UniformError::Offsets { layout, factors };
+    let over = |layout: Layout, factors| UniformError::Offsets { layout: layout.name(), factors };
     let cases = [
         (Coord4, grid(1 << 16, 1 << 16, 1 << 32, 1 << 34), None),
         (

@@ -6,7 +6,7 @@ use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row, bias_row};
-use sus_reference::sus::moments::{Entry, Law, RowDistribution};
+use sus_reference::sus::moments::{MaskDistribution, RowDistribution, RowEntry};
 use sus_reference::sus::{Draw, Pattern, Rule, Sample};
 use sus_reference::tensor::Tensor;
 
@@ -14,7 +14,7 @@ use sus_reference::tensor::Tensor;
 #[derive(Debug, Clone)]
 pub(super) struct ModelRow {
     pub row: Row,
-    pub entries: Vec<Entry<f64>>,
+    pub entries: Vec<RowEntry<f64>>,
     pub law: RowDistribution<f64>,
     /// How far rounding can move `ln (lambda W)` of each entry.
     pub log_errors: Vec<f64>,
@@ -40,7 +40,7 @@ pub(super) struct Model<'a> {
 pub(super) fn for_each_part(
     problem: &Problem<f64>,
     row: Row,
-    entry: &Entry<f64>,
+    entry: &RowEntry<f64>,
     mut visit: impl FnMut(usize, usize, f64),
 ) {
     let s = problem.sizes();
@@ -83,7 +83,7 @@ impl<'a> Model<'a> {
         recipe: &Recipe,
         draw: &Draw,
     ) -> Result<Self, Error> {
-        let law = Law::new(problem, saved, draw.c, draw.rule, draw.sampler);
+        let law = MaskDistribution::new(problem, saved, draw.c, draw.rule, draw.sampler);
         let rows: Vec<ModelRow> = (0..problem.row_count())
             .map(|at| {
                 let row = problem.row(at);
@@ -154,10 +154,10 @@ fn log_errors(
     recipe: &Recipe,
     rule: Rule,
     errors: &RowErrors,
-    entries: &[Entry<f64>],
+    entries: &[RowEntry<f64>],
     law: &RowDistribution<f64>,
 ) -> Vec<f64> {
-    let own = |entry: &Entry<f64>| {
+    let own = |entry: &RowEntry<f64>| {
         let at = errors.entries.binary_search_by_key(&entry.j, |e| e.j);
         at.map_or(0.0, |at| reference_error_bounds(recipe, &errors.entries[at]).worst_case)
     };

@@ -17,7 +17,7 @@ use sus_reference::error::Error;
 use sus_reference::forward::{Saved, forward};
 use sus_reference::problem::{Problem, Row};
 use sus_reference::sus::Draw;
-use sus_reference::sus::moments::{Entry, Law, RowDistribution, variances};
+use sus_reference::sus::moments::{MaskDistribution, RowDistribution, RowEntry, variances};
 
 /// Random directions.
 const RANDOM: usize = 16;
@@ -55,8 +55,8 @@ pub struct Directions {
 /// A problem with its law, row by row.
 struct Rows<'a> {
     problem: &'a Problem<f64>,
-    law: Law<'a, f64, DenseWeights<'a, f64>>,
-    all: Vec<(Row, Vec<Entry<f64>>, RowDistribution<f64>)>,
+    law: MaskDistribution<'a, f64, DenseWeights<'a, f64>>,
+    all: Vec<(Row, Vec<RowEntry<f64>>, RowDistribution<f64>)>,
 }
 
 /// The directions of a case. They depend on the problem and the draw's `c`, rule and sampler, and on nothing that a kernel does.
@@ -77,7 +77,7 @@ struct Rows<'a> {
 pub fn directions(problem: &Problem<f64>, draw: &Draw) -> Result<Directions, Error> {
     let saved: Saved<f64> = forward(problem);
     let truth = backward(problem, &saved);
-    let law = Law::new(problem, &saved, draw.c, draw.rule, draw.sampler);
+    let law = MaskDistribution::new(problem, &saved, draw.c, draw.rule, draw.sampler);
     let variances = variances(&law);
     let all = slices(&variances);
     for (tensor, data) in GRADIENTS.into_iter().zip(all) {
@@ -308,7 +308,7 @@ impl Rows<'_> {
     fn add(
         &self,
         parts: &mut [Vec<f64>; 4],
-        shift: impl Fn(Row, &Entry<f64>, &RowDistribution<f64>, usize) -> f64,
+        shift: impl Fn(Row, &RowEntry<f64>, &RowDistribution<f64>, usize) -> f64,
     ) {
         for (row, entries, law) in &self.all {
             for (n, entry) in entries.iter().enumerate() {

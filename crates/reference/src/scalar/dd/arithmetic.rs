@@ -1,8 +1,8 @@
 //! `+ - * /` of [`Dd`], from error-free sums and products of `f64`.
 //!
-//! Each operation runs the published algorithm and looks once at the low part it gets. That is NaN
-//! exactly when something was not finite on the way, and a cold path then tells real infinities from
-//! intermediate results that were too large, redoing the latter on scaled operands.
+//! Each operation runs the published algorithm and tests its low part once. It is NaN exactly if some intermediate result
+//! was not finite. A cold path then separates infinite results from intermediate overflow, and repeats the latter on
+//! scaled operands.
 
 use super::Dd;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -24,8 +24,8 @@ pub(super) const fn fast_two_sum(a: f64, b: f64) -> (f64, f64) {
 
 /// `a` as a sum of two numbers of at most 26 bits each.
 ///
-/// Rounds the upper part in the integers, where Veltkamp's multiplication by `2^27 + 1` would overflow
-/// from `2^996` on; this one does within `2^997` of the largest number.
+/// Rounds the upper part by integer operations: Veltkamp's multiplication by `2^27 + 1` overflows from `2^996` on, this
+/// one only within `2^997` of the largest number.
 #[inline]
 const fn split(a: f64) -> (f64, f64) {
     const HALF: u64 = 1 << 26;
@@ -66,7 +66,7 @@ const fn product(a: Dd, b: Dd) -> (f64, f64) {
 /// JMP, algorithm 17, from its first quotient `q = RN(a.hi / b.hi)` on.
 #[inline]
 const fn quotient(a: Dd, b: Dd, q: f64) -> (f64, f64) {
-    // `r = b q` by JMP's algorithm 7, then one more quotient for what is left of `a`.
+    // `r = b q` by JMP's algorithm 7, then the quotient of the rest of `a`.
     let (p, p_err) = two_prod(b.hi, q);
     let (t, t_err) = fast_two_sum(p, b.lo * q);
     let (r, r_err) = fast_two_sum(t, t_err + p_err);

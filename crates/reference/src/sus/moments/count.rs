@@ -1,20 +1,12 @@
-//! The law of the number of kept entries.
+//! The distribution of the number of kept entries.
 //!
-//! `bernoulli`: a sum of independent indicators, the Poisson-binomial law. `systematic`: the floor or the ceiling of
-//! `sum q`, the ceiling with probability `frac(sum q)`.
+//! `bernoulli`: that of a sum of independent indicators, the Poisson-binomial distribution. `systematic`: the floor or the
+//! ceiling of `sum q`, the ceiling with probability `frac(sum q)`.
 
-use super::{Field, RowDistribution};
-use crate::scalar::Ring;
+use super::row::RowDistribution;
+use crate::scalar::{Field, Ring};
 
 /// `P(nnz = least + n)` for `n = 0, 1, ...`; outside, the probability is 0.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::moments::count::{CountDistribution, poisson_binomial};
-/// // One entry is kept outright, two with probability one half.
-/// let law = poisson_binomial(&[1.0, 0.5, 0.5]);
-/// assert_eq!(law, CountDistribution { least: 1, probability: vec![0.25, 0.5, 0.25] });
-/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct CountDistribution<T> {
     /// The smallest possible count.
@@ -23,16 +15,16 @@ pub struct CountDistribution<T> {
     pub probability: Vec<T>,
 }
 
-/// The law of `sum_n m_n` for independent `m_n` with these probabilities, by convolution.
+/// The distribution of `sum_n m_n` for independent `m_n` with these probabilities, by convolution.
 ///
-/// Each step is `p_n <- p_n (1 - q) + p_{n-1} q`, a sum of positive terms: every probability, however small, keeps a
-/// relative error of about three roundings a step.
+/// Each step is `p_n <- p_n (1 - q) + p_{n-1} q`, a sum of positive terms: the relative error of every probability,
+/// however small, is about three roundings per step.
 ///
 /// # Examples
 /// ```
 /// use sus_reference::sus::moments::count::poisson_binomial;
-/// let law = poisson_binomial(&[0.5, 0.5]);
-/// assert_eq!((law.at(1), law.at_least(1), law.at_most(0)), (0.5, 0.75, 0.25));
+/// let counts = poisson_binomial(&[0.5, 0.5]);
+/// assert_eq!((counts.at(1), counts.at_least(1), counts.at_most(0)), (0.5, 0.75, 0.25));
 /// ```
 #[must_use]
 pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountDistribution<T> {
@@ -40,6 +32,7 @@ pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountDistribution<T> {
     let least = q.iter().filter(|&&q| q >= one).count();
     let mut p = vec![one];
     for &q in q.iter().filter(|&&q| zero < q && q < one) {
+        // In place, from the largest count down: p[n - 1] is still that without this entry.
         p.push(zero);
         for n in (1..p.len()).rev() {
             p[n] = p[n] * (one - q) + p[n - 1] * q;
@@ -50,51 +43,39 @@ pub fn poisson_binomial<T: Ring + PartialOrd>(q: &[T]) -> CountDistribution<T> {
 }
 
 impl<T: Field> RowDistribution<T> {
-    /// The exact law of the row's count.
+    /// The exact distribution of the row's count.
     ///
     /// # Examples
     /// ```
     /// use sus_reference::sus::{Sampler, moments::RowDistribution};
-    /// let law = |sampler| RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter()).count_distribution();
-    /// assert_eq!(law(Sampler::Bernoulli).probability, [0.25, 0.5, 0.25]);
-    /// assert_eq!(law(Sampler::Systematic).at(1), 1.0);
+    /// let counts = |sampler| RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter()).count_distribution();
+    /// assert_eq!(counts(Sampler::Bernoulli).probability, [0.25, 0.5, 0.25]);
+    /// assert_eq!(counts(Sampler::Systematic).at(1), 1.0);
     /// ```
     #[must_use]
     pub fn count_distribution(&self) -> CountDistribution<T> {
         let Some(pieces) = &self.pieces else {
             return poisson_binomial(&self.q);
         };
-        let outright = self.q.iter().filter(|&&q| q >= T::one()).count();
-        let mut law = CountDistribution { least: usize::MAX, probability: Vec::new() };
-        let mut count = outright + pieces.start.len();
-        // A step to no entry lowers the count, once at most: from the ceiling to the floor.
-        let mut law_of = [(count, T::zero()); 2];
+        let always = self.q.iter().filter(|&&q| q >= T::one()).count();
+        let ceiling = always + pieces.start.len();
+        let mut count = ceiling;
+        let (mut of_ceiling, mut of_floor) = (T::zero(), T::zero());
         pieces.for_each(|step, length| {
+            // Only a step that no entry enters lowers the count, and there is one at most.
             if step.is_some_and(|step| step.enters.is_none()) {
                 count -= 1;
-                law_of[1].0 = count;
             }
-            law_of[usize::from(count < outright + pieces.start.len())].1 += length;
+            *(if count == ceiling { &mut of_ceiling } else { &mut of_floor }) += length;
         });
-        if count < outright + pieces.start.len() {
-            law.least = count;
-            law.probability = vec![law_of[1].1, law_of[0].1];
-        } else {
-            law.least = count;
-            law.probability = vec![law_of[0].1];
-        }
-        law
+        let probability =
+            if count == ceiling { vec![of_ceiling] } else { vec![of_floor, of_ceiling] };
+        CountDistribution { least: count, probability }
     }
 }
 
 impl<T: Field> CountDistribution<T> {
     /// `P(nnz = count)`.
-    ///
-    /// # Examples
-    /// ```
-    /// let law = sus_reference::sus::moments::count::poisson_binomial(&[1.0, 0.5, 0.5]);
-    /// assert_eq!([0, 1, 2, 3, 4].map(|count| law.at(count)), [0.0, 0.25, 0.5, 0.25, 0.0]);
-    /// ```
     #[must_use]
     pub fn at(&self, count: usize) -> T {
         let n = count.checked_sub(self.least);
@@ -102,12 +83,6 @@ impl<T: Field> CountDistribution<T> {
     }
 
     /// `P(nnz >= count)`, the smallest terms first.
-    ///
-    /// # Examples
-    /// ```
-    /// let law = sus_reference::sus::moments::count::poisson_binomial(&[1.0, 0.5, 0.5]);
-    /// assert_eq!([0, 1, 2, 3, 4].map(|count| law.at_least(count)), [1.0, 1.0, 0.75, 0.25, 0.0]);
-    /// ```
     #[must_use]
     pub fn at_least(&self, count: usize) -> T {
         let from = count.saturating_sub(self.least).min(self.probability.len());
@@ -115,12 +90,6 @@ impl<T: Field> CountDistribution<T> {
     }
 
     /// `P(nnz <= count)`, the smallest terms first.
-    ///
-    /// # Examples
-    /// ```
-    /// let law = sus_reference::sus::moments::count::poisson_binomial(&[1.0, 0.5, 0.5]);
-    /// assert_eq!([0, 1, 2, 3, 4].map(|count| law.at_most(count)), [0.0, 0.25, 0.75, 1.0, 1.0]);
-    /// ```
     #[must_use]
     pub fn at_most(&self, count: usize) -> T {
         let end = (count + 1).saturating_sub(self.least).min(self.probability.len());
@@ -134,8 +103,8 @@ impl<T: Field> CountDistribution<T> {
 /// # Examples
 /// ```
 /// use sus_reference::sus::moments::count::{chernoff_tail, poisson_binomial};
-/// let law = poisson_binomial(&[0.5; 8]);
-/// assert!(law.at_least(7) <= chernoff_tail(4.0, 7.0));
+/// let counts = poisson_binomial(&[0.5; 8]);
+/// assert!(counts.at_least(7) <= chernoff_tail(4.0, 7.0));
 /// ```
 #[must_use]
 pub fn chernoff_tail(mean: f64, count: f64) -> f64 {
@@ -145,10 +114,11 @@ pub fn chernoff_tail(mean: f64, count: f64) -> f64 {
     if mean <= 0.0 {
         return 0.0;
     }
+    // Above and below the mean alike, the exponent is count - mean - count ln(count / mean) <= 0.
     libm::exp(count - mean + count * libm::log(mean / count)).min(1.0)
 }
 
-/// The law of a sum of independent counts, such as of several rows, by convolution.
+/// The distribution of a sum of independent counts, such as those of several rows, by convolution.
 ///
 /// # Examples
 /// ```
@@ -157,15 +127,15 @@ pub fn chernoff_tail(mean: f64, count: f64) -> f64 {
 /// assert_eq!(sum_distribution(&[row.clone(), row]).probability, [0.25, 0.5, 0.25]);
 /// ```
 #[must_use]
-pub fn sum_distribution(laws: &[CountDistribution<f64>]) -> CountDistribution<f64> {
+pub fn sum_distribution(counts: &[CountDistribution<f64>]) -> CountDistribution<f64> {
     let one = CountDistribution { least: 0, probability: vec![1.0] };
-    laws.iter().fold(one, |sum, law| {
-        let mut p = vec![0.0; sum.probability.len() + law.probability.len() - 1];
+    counts.iter().fold(one, |sum, next| {
+        let mut p = vec![0.0; sum.probability.len() + next.probability.len() - 1];
         for (m, &a) in sum.probability.iter().enumerate() {
-            for (n, &b) in law.probability.iter().enumerate() {
+            for (n, &b) in next.probability.iter().enumerate() {
                 p[m + n] += a * b;
             }
         }
-        CountDistribution { least: sum.least + law.least, probability: p }
+        CountDistribution { least: sum.least + next.least, probability: p }
     })
 }

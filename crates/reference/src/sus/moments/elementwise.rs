@@ -1,8 +1,9 @@
 //! The variance of every element of every gradient.
 
-use super::{Field, Law, ROWS_PER_TASK};
+use super::mask::{MaskDistribution, ROWS_PER_TASK};
 use crate::backward::{Gradients, Weight, Weights};
 use crate::problem::{Row, Sizes, bias_row};
+use crate::scalar::Field;
 use crate::sus::rule::{keep_probability, kept_weight};
 use crate::tensor::{Tensor, dot};
 use rayon::prelude::*;
@@ -18,37 +19,37 @@ use rayon::prelude::*;
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Law, variances}};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{MaskDistribution, variances}};
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
-/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
-/// let all = variances(&law);
-/// // Summed over the elements, they are the traces.
-/// let (sum, trace) = (all.dv.as_slice().iter().sum::<f64>(), law.traces().dv);
+/// let masks = MaskDistribution::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// let all = variances(&masks);
+/// // The sums over the elements are the traces.
+/// let (sum, trace) = (all.dv.as_slice().iter().sum::<f64>(), masks.traces().dv);
 /// assert!(trace > 0.0 && (sum / trace - 1.0).abs() < 1e-12);
 /// assert!(all.dbias.is_none() && all.dsink.is_none());
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
-pub fn variances<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> Gradients<T> {
-    let (dk, dv) = key_variances(law);
-    Gradients { dq: query_variance(law), dk, dv, dbias: bias_variance(law), dsink: None }
+pub fn variances<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) -> Gradients<T> {
+    let (dk, dv) = key_variances(masks);
+    Gradients { dq: query_variance(masks), dk, dv, dbias: bias_variance(masks), dsink: None }
 }
 
-fn query_variance<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> Tensor<T> {
-    let p = law.problem;
+fn query_variance<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) -> Tensor<T> {
+    let p = masks.problem;
     let mut out = Tensor::zeros(p.inputs().q.shape());
     out.as_mut_slice().par_chunks_mut(p.sizes().features).enumerate().for_each(|(at, out)| {
         let row = p.row(at);
-        let entries = law.entries(row);
-        law.row(row).add_variances(|n| entries[n].f, |n| p.k(row, entries[n].j), out);
+        let entries = masks.entries(row);
+        masks.row(row).add_variances(|n| entries[n].f, |n| p.k(row, entries[n].j), out);
     });
     out
 }
 
-impl<T: Field, W: Weights<T>> Law<'_, T, W> {
-    /// Calls `visit` with `j`, `r_ij`, `t_ij` and the slope for each undecided entry of a row among `keys`.
-    fn for_each_undecided(
+impl<T: Field, W: Weights<T>> MaskDistribution<'_, T, W> {
+    /// Calls `visit` with `j`, `r_ij`, `t_ij` and the slope of each stochastic entry of a row among `keys`.
+    fn for_each_stochastic(
         &self,
         row: Row,
         keys: std::ops::Range<usize>,
@@ -60,6 +61,7 @@ impl<T: Field, W: Weights<T>> Law<'_, T, W> {
         self.weights.for_each(row, keys, |Weight { j, w, slope }| {
             if T::zero() < w && keep_probability(lambda, w) < T::one() {
                 let t = dot(p.g(row), p.v(row, j)) - self.delta[number] + p.dlse(row);
+                // r = W (max(W, 1 / lambda) - W)
                 visit(j, w * (kept_weight(lambda, w) - w), t, slope);
             }
         });
@@ -73,8 +75,10 @@ fn add_squares<T: Field>(out: &mut [T], factor: T, x: &[T]) {
     }
 }
 
-fn key_variances<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> (Tensor<T>, Tensor<T>) {
-    let p = law.problem;
+fn key_variances<T: Field, W: Weights<T>>(
+    masks: &MaskDistribution<'_, T, W>,
+) -> (Tensor<T>, Tensor<T>) {
+    let p = masks.problem;
     let Sizes { key_heads, keys, queries, features, value_features, .. } = p.sizes();
     let mut dk = Tensor::zeros(p.inputs().k.shape());
     let mut dv = Tensor::zeros(p.inputs().v.shape());
@@ -93,7 +97,7 @@ fn key_variances<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> (Tensor<T>, Te
             for h in first_head..first_head + p.group() {
                 for i in 0..queries {
                     let row = Row { b, h, i };
-                    law.for_each_undecided(row, block.clone(), |j, r, t, slope| {
+                    masks.for_each_stochastic(row, block.clone(), |j, r, t, slope| {
                         let f = t * slope;
                         let dk = &mut dk[(j - first) * features..][..features];
                         add_squares(dk, r * f * f, p.q(row));
@@ -107,9 +111,9 @@ fn key_variances<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> (Tensor<T>, Te
     (dk, dv)
 }
 
-/// A bias is never shared by two keys, so a row adds `r t^2` to as many different elements as it has entries.
-fn bias_variance<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> Option<Tensor<T>> {
-    let p = law.problem;
+/// A bias has one element per key, so every entry of a row adds `r t^2` to an element of its own.
+fn bias_variance<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) -> Option<Tensor<T>> {
+    let p = masks.problem;
     let keys = p.sizes().keys;
     let shape = p.inputs().bias.as_ref()?.shape();
     let mut out = Tensor::zeros(shape);
@@ -122,7 +126,7 @@ fn bias_variance<T: Field, W: Weights<T>>(law: &Law<'_, T, W>) -> Option<Tensor<
         let mine = Row { b: head / heads, h: head % heads, i };
         let rows = (0..p.row_count()).map(|at| p.row(at));
         for row in rows.filter(|&row| bias_row(shape, row) == mine) {
-            law.for_each_undecided(row, 0..keys, |j, r, t, _| out[j] += r * t * t);
+            masks.for_each_stochastic(row, 0..keys, |j, r, t, _| out[j] += r * t * t);
         }
     });
     Some(out)

@@ -6,10 +6,13 @@
 //! Cov(phi, phi') = sum_i Cov(sum_j a_ij W~_ij, sum_j a'_ij W~_ij)
 //! ```
 
-use super::{Entry, Field, Law, RowDistribution};
+use super::entry::RowEntry;
+use super::mask::MaskDistribution;
+use super::row::RowDistribution;
 use crate::backward::{Gradients, Weights};
 use crate::problem::{Problem, Row, bias_row};
-use crate::tensor::dot;
+use crate::scalar::Field;
+use crate::tensor::{Tensor, dot};
 use rayon::prelude::*;
 
 /// A linear functional, by its coefficients: `R_q`, `R_k`, `R_v` and `R_bias`, each of its gradient's shape.
@@ -18,35 +21,40 @@ use rayon::prelude::*;
 /// # Examples
 /// ```
 /// use sus_reference::backward::backward;
-/// use sus_fast::blank_gradients;
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Functional, Law, functional_distribution, variances}};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Functional, MaskDistribution, functional_distribution, variances}};
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
-/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// let masks = MaskDistribution::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
 /// // The functional that reads one element of dk has its mean and its variance.
-/// let mut element: Functional<f64> = blank_gradients(&problem);
+/// let dense = backward(&problem, &saved);
+/// let mut element: Functional<f64> = Functional {
+///     dq: dense.dq.map(|_| 0.0),
+///     dk: dense.dk.map(|_| 0.0),
+///     dv: dense.dv.map(|_| 0.0),
+///     ..dense.clone()
+/// };
 /// element.dk.as_mut_slice()[3] = 1.0;
-/// let (found, mean) = (functional_distribution(&law, &element), backward(&problem, &saved).dk.as_slice()[3]);
+/// let (found, mean) = (functional_distribution(&masks, &element), dense.dk.as_slice()[3]);
 /// assert!((found.mean / mean - 1.0).abs() < 1e-10);
-/// assert!((found.variance / variances(&law).dk.as_slice()[3] - 1.0).abs() < 1e-12);
+/// assert!((found.variance / variances(&masks).dk.as_slice()[3] - 1.0).abs() < 1e-12);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 pub type Functional<T> = Gradients<T>;
 
-/// What is known of `phi` without drawing a mask.
+/// Mean, variance and ranges of `phi` over the distribution of the mask.
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Law, functional_distribution}};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::{MaskDistribution, functional_distribution}};
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
 /// let r = sus_reference::backward::backward(&problem, &saved);
 /// let of = |c| {
-///     let law = Law::new(&problem, &saved, Budget::new(c)?, Rule::Paper, Sampler::Bernoulli);
-///     Ok::<_, sus_reference::Error>(functional_distribution(&law, &r))
+///     let masks = MaskDistribution::new(&problem, &saved, Budget::new(c)?, Rule::Paper, Sampler::Bernoulli);
+///     Ok::<_, sus_reference::Error>(functional_distribution(&masks, &r))
 /// };
 /// let (sparse, all) = (of(4.0)?, of(f64::INFINITY)?);
-/// assert_eq!((all.variance, all.deviation, all.range), (0.0, 0.0, 0.0)); // nothing is left to chance
+/// assert_eq!((all.variance, all.deviation, all.range), (0.0, 0.0, 0.0)); // every entry is kept
 /// assert!(sparse.variance > 0.0 && sparse.mean == all.mean); // unbiased
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -56,9 +64,9 @@ pub struct FunctionalDistribution<T> {
     pub mean: T,
     /// `Var phi`.
     pub variance: T,
-    /// The largest distance of an independent term from its mean: of an entry's, or of a systematic row's.
+    /// The largest distance of an independent term from its mean. The terms are entries, or whole systematic rows.
     pub deviation: T,
-    /// The largest range `|a_ij| max(W_ij, 1 / lambda_i)` of one undecided entry's term.
+    /// The largest range `|a_ij| max(W_ij, 1 / lambda_i)` of the term of a stochastic entry.
     pub range: T,
 }
 
@@ -67,7 +75,7 @@ fn coefficients<T: Field>(
     problem: &Problem<T>,
     r: &Functional<T>,
     row: Row,
-    entries: &[Entry<T>],
+    entries: &[RowEntry<T>],
 ) -> Vec<T> {
     let head = problem.key_head(row.h);
     let bias = r.dbias.as_ref().map(|bias| {
@@ -77,7 +85,7 @@ fn coefficients<T: Field>(
     let r_q = r.dq.row(row.b, row.h, row.i);
     entries
         .iter()
-        .map(|&Entry { j, t, f, .. }| {
+        .map(|&RowEntry { j, t, f, .. }| {
             let of_k = dot(r.dk.row(row.b, head, j), problem.q(row));
             let of_v = dot(r.dv.row(row.b, head, j), problem.g(row));
             let of_bias = bias.map_or(T::zero(), |bias| bias[j] * t);
@@ -90,34 +98,21 @@ fn coefficients<T: Field>(
 ///
 /// # Panics
 /// If a coefficient tensor has not its gradient's shape.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
-/// let saved = sus_reference::forward::forward(&problem);
-/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
-/// use sus_reference::backward::backward;
-/// use sus_reference::sus::moments::{covariance, functional_distribution};
-/// let dense = backward(&problem, &saved);
-/// assert_eq!(covariance(&law, &dense, &dense), functional_distribution(&law, &dense).variance);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[must_use]
 pub fn covariance<T: Field, W: Weights<T>>(
-    law: &Law<'_, T, W>,
+    masks: &MaskDistribution<'_, T, W>,
     a: &Functional<T>,
     b: &Functional<T>,
 ) -> T {
-    expect_shapes(law.problem, a);
-    expect_shapes(law.problem, b);
-    let rows: Vec<T> = (0..law.problem.row_count())
+    assert_shapes(masks.problem, a);
+    assert_shapes(masks.problem, b);
+    let rows: Vec<T> = (0..masks.problem.row_count())
         .into_par_iter()
         .map(|at| {
-            let row = law.problem.row(at);
-            let entries = law.entries(row);
-            let of = |r| coefficients(law.problem, r, row, &entries);
-            law.row(row).covariance(&of(a), &of(b))
+            let row = masks.problem.row(at);
+            let entries = masks.entries(row);
+            let of = |r| coefficients(masks.problem, r, row, &entries);
+            masks.row(row).covariance(&of(a), &of(b))
         })
         .collect();
     rows.iter().fold(T::zero(), |sum, &x| sum + x)
@@ -130,32 +125,32 @@ pub fn covariance<T: Field, W: Weights<T>>(
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
-/// let saved = sus_reference::forward::forward(&problem);
-/// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::MaskDistribution};
 /// use sus_reference::backward::backward;
 /// use sus_reference::sus::moments::functional::functional_distribution;
 /// use sus_reference::tensor::dot;
+/// let problem = sus_reference::problem::example();
+/// let saved = sus_reference::forward::forward(&problem);
+/// let masks = MaskDistribution::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
 /// let dense = backward(&problem, &saved);
-/// let found = functional_distribution(&law, &dense); // along the gradient itself
+/// let found = functional_distribution(&masks, &dense); // along the gradient itself
 /// let squared = [&dense.dq, &dense.dk, &dense.dv].map(|g| dot(g.as_slice(), g.as_slice()));
 /// assert!((found.mean / squared.iter().sum::<f64>() - 1.0).abs() < 1e-12 && found.variance > 0.0);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
 pub fn functional_distribution<T: Field, W: Weights<T>>(
-    law: &Law<'_, T, W>,
+    masks: &MaskDistribution<'_, T, W>,
     r: &Functional<T>,
 ) -> FunctionalDistribution<T> {
-    expect_shapes(law.problem, r);
-    let rows: Vec<FunctionalDistribution<T>> = (0..law.problem.row_count())
+    assert_shapes(masks.problem, r);
+    let rows: Vec<FunctionalDistribution<T>> = (0..masks.problem.row_count())
         .into_par_iter()
         .map(|at| {
-            let row = law.problem.row(at);
-            let entries = law.entries(row);
-            let a = coefficients(law.problem, r, row, &entries);
-            let row = law.row(row);
+            let row = masks.problem.row(at);
+            let entries = masks.entries(row);
+            let a = coefficients(masks.problem, r, row, &entries);
+            let row = masks.row(row);
             FunctionalDistribution {
                 mean: dot(&a, &row.w),
                 variance: row.covariance(&a, &a),
@@ -182,46 +177,50 @@ fn magnitude<T: Field>(x: T) -> T {
     if x < T::zero() { -x } else { x }
 }
 
-/// The largest `|a| max(W, 1 / lambda)` of an undecided entry.
+/// The largest `|a| max(W, 1 / lambda)` of a stochastic entry.
 fn range<T: Field>(row: &RowDistribution<T>, a: &[T]) -> T {
-    let undecided = (0..a.len()).filter(|&n| row.is_stochastic(n));
-    undecided.fold(T::zero(), |most, n| larger(most, magnitude(a[n]) * row.kept[n]))
+    let stochastic = (0..a.len()).filter(|&n| row.is_stochastic(n));
+    stochastic.fold(T::zero(), |most, n| larger(most, magnitude(a[n]) * row.kept[n]))
 }
 
-/// How far an independent term can be from its mean.
+/// The largest distance of an independent term from its mean.
 fn deviation<T: Field>(row: &RowDistribution<T>, a: &[T]) -> T {
-    let undecided = || (0..a.len()).filter(|&n| row.is_stochastic(n));
+    let stochastic = || (0..a.len()).filter(|&n| row.is_stochastic(n));
     let Some(pieces) = &row.pieces else {
-        return undecided().fold(T::zero(), |most, n| {
-            // Dropped, a term is W below its mean; kept, 1/lambda - W above.
+        return stochastic().fold(T::zero(), |most, n| {
+            // A dropped term is W below its mean, a kept one 1/lambda - W above.
             let (w, kept) = (row.w[n], row.kept[n]);
             larger(most, magnitude(a[n]) * larger(w, kept - w))
         });
     };
-    let mut at = undecided().fold(T::zero(), |sum, n| sum - a[n] * row.w[n]);
+    // The row's sum minus its mean, over the stochastic entries: the others do not vary.
+    let mut at = stochastic().fold(T::zero(), |sum, n| sum - a[n] * row.w[n]);
     for &n in &pieces.start {
         at += a[n] * row.kept[n];
     }
     let mut most = T::zero();
-    pieces.for_each(|step, _| {
+    pieces.for_each(|step, length| {
         if let Some(step) = step {
             at -= a[step.leaves] * row.kept[step.leaves];
             if let Some(n) = step.enters {
                 at += a[n] * row.kept[n];
             }
         }
-        most = larger(most, magnitude(at));
+        // Between two steps at the same cut is no mask.
+        if length > T::zero() {
+            most = larger(most, magnitude(at));
+        }
     });
     most
 }
 
-fn expect_shapes<T: Field>(problem: &Problem<T>, r: &Functional<T>) {
+fn assert_shapes<T: Field>(problem: &Problem<T>, r: &Functional<T>) {
     let inputs = problem.inputs();
     assert_eq!(r.dq.shape(), inputs.q.shape(), "R_q has the shape of dq");
     assert_eq!(r.dk.shape(), inputs.k.shape(), "R_k has the shape of dk");
     assert_eq!(r.dv.shape(), inputs.v.shape(), "R_v has the shape of dv");
     if let Some(bias) = &r.dbias {
-        let expected = inputs.bias.as_ref().map(crate::tensor::Tensor::shape);
+        let expected = inputs.bias.as_ref().map(Tensor::shape);
         assert_eq!(Some(bias.shape()), expected, "R_bias has the shape of dbias");
     }
 }
@@ -232,9 +231,9 @@ fn expect_shapes<T: Field>(problem: &Problem<T>, r: &Functional<T>) {
 /// # Examples
 /// ```
 /// use sus_reference::sus::moments::functional::bernstein_tail;
-/// let gaussian = 2.0 * (-8.0_f64).exp(); // four standard deviations, of terms without a largest
+/// let gaussian = 2.0 * (-8.0_f64).exp(); // four standard deviations, of Gaussian terms
 /// assert!((bernstein_tail(1.0, 0.0, 4.0) / gaussian - 1.0).abs() < 1e-14);
-/// assert!(bernstein_tail(1.0, 0.5, 4.0) > gaussian); // large terms make large deviations likelier
+/// assert!(bernstein_tail(1.0, 0.5, 4.0) > gaussian); // large terms make large deviations more likely
 /// assert_eq!(bernstein_tail(1.0, 0.5, 0.0), 1.0);
 /// ```
 #[must_use]
@@ -242,6 +241,7 @@ pub fn bernstein_tail(variance: f64, deviation: f64, distance: f64) -> f64 {
     if distance <= 0.0 {
         return 1.0;
     }
+    // Without any variance and range, the sum is its mean.
     let denominator = 2.0 * variance + 2.0 * deviation * distance / 3.0;
     if denominator == 0.0 {
         return 0.0;

@@ -1,8 +1,8 @@
 //! The mask of one systematic row as a step function of its uniform `u`.
 //!
-//! The points `u, u + 1, u + 2, ...` fall into the intervals `(C_{j-1}, C_j]` of the undecided entries, and select those.
-//! As `u` rises from 0 to 1, a point passes from an entry to the next where `u` is the fractional part of `C_j`: one
-//! step for each undecided entry, at most `Nk`, hence at most `Nk + 1` pieces.
+//! The points `u, u + 1, u + 2, ...` fall into the intervals `(C_{j-1}, C_j]` of the stochastic entries and select them.
+//! As `u` rises from 0 to 1, a point moves from an entry to the next where `u` is the fractional part of `C_j`: one step
+//! for each stochastic entry, at most `Nk`, hence at most `Nk + 1` pieces.
 
 use crate::scalar::Ring;
 
@@ -18,25 +18,18 @@ use crate::scalar::Ring;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step<T> {
-    /// Where, in `(0, 1)`.
+    /// The value of `u` at the step, in `(0, 1)`.
     pub cut: T,
-    /// The undecided entry that is kept no more.
+    /// The stochastic entry that is kept below `cut` only.
     pub leaves: usize,
-    /// The one that is kept from here on.
+    /// The entry that is kept from `cut` on.
     pub enters: Option<usize>,
 }
 
-/// The mask of the undecided entries of a row, for every `u` in `(0, 1)`.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::moments::pieces::Pieces;
-/// let pieces = Pieces::new(&[0.5, 1.0, 0.5]); // the entry in the middle is kept outright
-/// assert_eq!((pieces.start, pieces.steps.len(), pieces.fraction), (vec![0], 1, 0.0));
-/// ```
+/// The mask of the stochastic entries of a row, for every `u` in `(0, 1)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pieces<T> {
-    /// Undecided entries kept just above `u = 0`, ascending.
+    /// Stochastic entries kept just above `u = 0`, ascending.
     pub start: Vec<usize>,
     /// The steps, `u` ascending.
     pub steps: Vec<Step<T>>,
@@ -45,20 +38,10 @@ pub struct Pieces<T> {
 }
 
 impl<T: Ring + PartialOrd> Pieces<T> {
-    /// The pieces of a row of probabilities. Entries with `q = 0` or `q = 1` are decided and take no part.
+    /// The pieces of a row of probabilities. Entries with `q = 0` or `q = 1` are not stochastic and are left out.
     ///
     /// # Panics
     /// If a probability is not a number.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::moments::pieces::Pieces;
-    /// let pieces = Pieces::new(&[0.5, 0.75]);
-    /// assert_eq!((pieces.start.as_slice(), pieces.fraction), (&[0, 1][..], 0.25));
-    /// let mut lengths = Vec::new();
-    /// pieces.for_each(|_, length| lengths.push(length));
-    /// assert_eq!(lengths.iter().sum::<f64>(), 1.0);
-    /// ```
     #[must_use]
     pub fn new(q: &[T]) -> Self {
         let (zero, one) = (T::zero(), T::one());
@@ -108,7 +91,7 @@ impl<T: Ring + PartialOrd> Pieces<T> {
         }
     }
 
-    /// `E[X Y]` for `X = x0 + sum_n x_n m_n` and `Y` likewise: with the means taken off by `x0` and `y0`, the covariance.
+    /// `E[X Y]` for `X = x0 + sum_n x_n m_n` and `Y` likewise: the covariance, if `x0` and `y0` are minus the means.
     ///
     /// # Examples
     /// ```

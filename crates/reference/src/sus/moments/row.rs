@@ -1,14 +1,14 @@
-//! One row's mask: probabilities, variances, and what the row adds to the traces.
+//! The mask of one row: probabilities, variances and traces.
 
+use super::entry::RowEntry;
 use super::pieces::Pieces;
-use super::{Entry, Field};
 use crate::problem::{Problem, Row};
-use crate::scalar::Ring;
+use crate::scalar::{Field, Ring};
 use crate::sus::rule::{keep_probability, kept_weight};
 use crate::sus::sampler::Sampler;
 use crate::tensor::{add_scaled, dot};
 
-/// The joint law of one row's `W~`.
+/// The joint distribution of one row's `W~`.
 ///
 /// # Examples
 /// ```
@@ -23,7 +23,7 @@ pub struct RowDistribution<T> {
     pub w: Vec<T>,
     /// `q = min(1, lambda W)`, the probability that an entry is kept.
     pub q: Vec<T>,
-    /// `max(W, 1 / lambda)`, what a kept entry counts as.
+    /// `max(W, 1 / lambda)`, the value of a kept entry.
     pub kept: Vec<T>,
     /// The steps of a systematic mask; `None` if entries are independent.
     pub pieces: Option<Pieces<T>>,
@@ -31,15 +31,15 @@ pub struct RowDistribution<T> {
 
 /// Variances of the gradients summed over all elements, and of the number of kept entries.
 ///
-/// Every row adds to them independently, so the traces of a part of the rows are what these rows add.
+/// Rows are independent, so the traces of several rows are the sums of their traces.
 ///
 /// # Examples
 /// ```
-/// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_reference::sus::{Budget, Rule, Sampler, moments::MaskDistribution};
+/// let problem = sus_reference::problem::example();
 /// let saved = sus_reference::forward::forward(&problem);
 /// let traces = |sampler| Ok::<_, sus_reference::Error>(
-///     Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, sampler).traces(),
+///     MaskDistribution::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, sampler).traces(),
 /// );
 /// let (independent, systematic) = (traces(Sampler::Bernoulli)?, traces(Sampler::Systematic)?);
 /// assert_eq!(independent.expected, systematic.expected);
@@ -56,7 +56,7 @@ pub struct Traces<T> {
     pub dk: T,
     /// `sum Var dv`.
     pub dv: T,
-    /// `sum Var dbias`; what it would be if the problem has no bias.
+    /// `sum Var dbias`, also if the problem has no bias.
     pub dbias: T,
     /// `E nnz`.
     pub expected: T,
@@ -66,18 +66,6 @@ pub struct Traces<T> {
 
 impl<T: Ring> Traces<T> {
     /// The traces of no rows.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::{Budget, Rule, Sampler, moments::{Law, Traces}};
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let saved = sus_reference::forward::forward(&problem);
-    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
-    /// let mut sum = Traces::zero();
-    /// sum.add(&law.traces());
-    /// assert_eq!(sum, law.traces());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn zero() -> Self {
         let zero = T::zero();
@@ -85,15 +73,6 @@ impl<T: Ring> Traces<T> {
     }
 
     /// Adds the traces of other rows.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::moments::Traces;
-    /// let one = Traces { dq: 1.0, dk: 2.0, dv: 3.0, dbias: 4.0, expected: 5.0, count_variance: 6.0 };
-    /// let mut sum = one;
-    /// sum.add(&one);
-    /// assert_eq!(sum, Traces { dq: 2.0, dk: 4.0, dv: 6.0, dbias: 8.0, expected: 10.0, count_variance: 12.0 });
-    /// ```
     pub fn add(&mut self, other: &Self) {
         self.dq += other.dq;
         self.dk += other.dk;
@@ -105,16 +84,7 @@ impl<T: Ring> Traces<T> {
 }
 
 impl<T: Field> RowDistribution<T> {
-    /// The law of a row with these weights.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
-    /// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter());
-    /// assert_eq!(row.q, [1.0, 0.5]);
-    /// assert_eq!((row.variance(0), row.variance(1)), (0.0, 0.0625)); // W (1/c - W)
-    /// assert_eq!((row.expected(), row.count_variance()), (1.5, 0.25));
-    /// ```
+    /// The distribution of a row with these weights.
     #[must_use]
     pub fn new(sampler: Sampler, lambda: T, weights: impl Iterator<Item = T>) -> Self {
         let w: Vec<T> = weights.collect();
@@ -124,27 +94,13 @@ impl<T: Field> RowDistribution<T> {
         RowDistribution { w, q, kept, pieces }
     }
 
-    /// Whether entry `n` is neither always kept nor never.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
-    /// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.75, 0.25, 0.0].into_iter());
-    /// assert_eq!([0, 1, 2].map(|n| row.is_stochastic(n)), [false, true, false]);
-    /// ```
+    /// Whether entry `n` is sometimes kept and sometimes dropped: `0 < q < 1`.
     #[must_use]
     pub fn is_stochastic(&self, n: usize) -> bool {
         T::zero() < self.q[n] && self.q[n] < T::one()
     }
 
-    /// `r = Var W~ = W^2 (1 - q) / q = W (max(W, 1/lambda) - W)`; 0 where the entry is decided.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
-    /// let row = RowDistribution::new(Sampler::Bernoulli, 2.0, [0.25].into_iter());
-    /// assert_eq!(row.variance(0), 0.25 * (0.5 - 0.25));
-    /// ```
+    /// `r = Var W~ = W^2 (1 - q) / q = W (max(W, 1/lambda) - W)`; 0 where the entry is not stochastic.
     #[must_use]
     pub fn variance(&self, n: usize) -> T {
         if self.is_stochastic(n) { self.w[n] * (self.kept[n] - self.w[n]) } else { T::zero() }
@@ -158,7 +114,7 @@ impl<T: Field> RowDistribution<T> {
     /// # Examples
     /// ```
     /// use sus_reference::sus::{Sampler, moments::RowDistribution};
-    /// // One of the two is kept, never both: the systematic sampler makes them compensate each other.
+    /// // Exactly one of the two is kept: the systematic sampler makes them negatively correlated.
     /// let row = RowDistribution::new(Sampler::Systematic, 1.0, [0.5, 0.5].into_iter());
     /// assert_eq!(row.covariance(&[1.0, 0.0], &[0.0, 1.0]), -0.25);
     /// assert_eq!(row.covariance(&[1.0, 1.0], &[1.0, 1.0]), 0.0);
@@ -169,6 +125,7 @@ impl<T: Field> RowDistribution<T> {
         match &self.pieces {
             None => (0..self.q.len()).fold(T::zero(), |s, n| s + self.variance(n) * a[n] * b[n]),
             Some(pieces) => {
+                // W~_n jumps between 0 and kept_n. The mean over the stochastic entries is subtracted; the others are constant.
                 let jumps = |a: &[T]| -> Vec<T> {
                     a.iter().zip(&self.kept).map(|(&a, &kept)| a * kept).collect()
                 };
@@ -178,10 +135,10 @@ impl<T: Field> RowDistribution<T> {
         }
     }
 
-    /// `sum_n q_n x_n` over the undecided entries.
+    /// `sum_n q_n x_n` over the stochastic entries.
     fn mean_of(&self, x: &[T]) -> T {
-        let undecided = (0..x.len()).filter(|&n| self.is_stochastic(n));
-        undecided.fold(T::zero(), |sum, n| sum + self.q[n] * x[n])
+        let stochastic = (0..x.len()).filter(|&n| self.is_stochastic(n));
+        stochastic.fold(T::zero(), |sum, n| sum + self.q[n] * x[n])
     }
 
     /// Adds to `out` the variance of each element of `sum_n W~_n a_n vector(n)`.
@@ -212,7 +169,7 @@ impl<T: Field> RowDistribution<T> {
             }
             return;
         };
-        // The deviation from the mean, on the piece at hand.
+        // The deviation from the mean, on the current piece.
         let mut deviation = vec![T::zero(); out.len()];
         for n in (0..self.q.len()).filter(|&n| self.is_stochastic(n)) {
             add_scaled(&mut deviation, -(self.w[n] * a(n)), vector(n));
@@ -259,8 +216,8 @@ impl<T: Field> RowDistribution<T> {
         T: 'v,
     {
         if self.pieces.is_none() {
-            let undecided = (0..self.q.len()).filter(|&n| self.is_stochastic(n));
-            return undecided
+            let stochastic = (0..self.q.len()).filter(|&n| self.is_stochastic(n));
+            return stochastic
                 .fold(T::zero(), |sum, n| sum + self.variance(n) * a(n) * a(n) * squared(n));
         }
         let mut variances = vec![T::zero(); length];
@@ -269,25 +226,19 @@ impl<T: Field> RowDistribution<T> {
     }
 
     /// `E nnz = sum q`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::{Sampler, moments::RowDistribution};
-    /// assert_eq!(RowDistribution::new(Sampler::Bernoulli, 2.0, [0.75, 0.25].into_iter()).expected(), 1.5); // not 2
-    /// ```
     #[must_use]
     pub fn expected(&self) -> T {
         self.q.iter().fold(T::zero(), |sum, &q| sum + q)
     }
 
-    /// `Var nnz`: `sum q (1 - q)`; for a systematic row that of a two-point law.
+    /// `Var nnz`: `sum q (1 - q)`; for a systematic row that of a two-point distribution.
     ///
     /// # Examples
     /// ```
     /// use sus_reference::sus::{Sampler, moments::RowDistribution};
-    /// let law = |sampler| RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter());
-    /// assert_eq!(law(Sampler::Bernoulli).count_variance(), 0.5);
-    /// assert_eq!(law(Sampler::Systematic).count_variance(), 0.0); // always one
+    /// let row = |sampler| RowDistribution::new(sampler, 1.0, [0.5, 0.5].into_iter());
+    /// assert_eq!(row(Sampler::Bernoulli).count_variance(), 0.5);
+    /// assert_eq!(row(Sampler::Systematic).count_variance(), 0.0); // always one kept
     /// ```
     #[must_use]
     pub fn count_variance(&self) -> T {
@@ -297,17 +248,20 @@ impl<T: Field> RowDistribution<T> {
         }
     }
 
-    /// What the row adds to the traces; `k_squared(j)` is `|k_j|^2`.
+    /// The traces of the row. `entries` are its entries, `k_squared(j)` is `|k_j|^2`.
+    ///
+    /// # Panics
+    /// If `entries` is longer than the row.
     ///
     /// # Examples
     /// ```
-    /// use sus_reference::sus::{Budget, Rule, Sampler, moments::Law};
+    /// use sus_reference::sus::{Budget, Rule, Sampler, moments::MaskDistribution};
     /// use sus_reference::tensor::dot;
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// let problem = sus_reference::problem::example();
     /// let saved = sus_reference::forward::forward(&problem);
-    /// let law = Law::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
+    /// let masks = MaskDistribution::new(&problem, &saved, Budget::new(4.0)?, Rule::Paper, Sampler::Bernoulli);
     /// let row = problem.row(5);
-    /// let (mask, entries) = (law.row(row), law.entries(row));
+    /// let (mask, entries) = (masks.row(row), masks.entries(row));
     /// let traces = mask.traces(&problem, row, &entries, |j| dot(problem.k(row, j), problem.k(row, j)));
     /// // dv_j = W~_ij G_i
     /// let variance: f64 = (0..entries.len()).map(|n| mask.variance(n)).sum();
@@ -319,10 +273,10 @@ impl<T: Field> RowDistribution<T> {
         &self,
         problem: &Problem<T>,
         row: Row,
-        entries: &[Entry<T>],
+        entries: &[RowEntry<T>],
         k_squared: impl Fn(usize) -> T,
     ) -> Traces<T> {
-        // One pass for all sums: each waits for its own last addition, and none for another's.
+        // One pass for all sums: the additions of different sums can overlap in the processor.
         let [zero, one] = [T::zero(), T::one()];
         let [mut expected, mut count_variance] = [zero; 2];
         let [mut f_squared_k, mut f_squared, mut t_squared, mut total] = [zero; 4];

@@ -6,9 +6,9 @@
 //!   leaves the significand, and it cannot overflow; a subnormal `q` only gains room.
 //! - `x` as an `f64` has none either, since 32 bits fit into 53.
 //!
-//! So `x < q * 2^32` is the comparison of two exact numbers. A float made *from* `x` is another matter:
-//! `x as f32` drops 8 bits, and the usual ways to a uniform in `[0, 1)` drop 8 or 9, shift, or fold the sign.
-//! A kernel that compares such floats draws another mask.
+//! So `x < q * 2^32` compares two exact numbers. A float made *from* `x` is not exact: `x as f32` drops 8 bits, and the
+//! usual conversions to a uniform in `[0, 1)` drop 8 or 9, shift, or fold the sign. A kernel that compares such floats
+//! draws another mask.
 //!
 //! # Bias
 //!
@@ -45,9 +45,9 @@ pub fn keep32(q: f64, x: u32) -> bool {
 
 /// [`keep32`] on a grid of `2^-64`: whether `(x 2^32 + second) < q * 2^64`, exactly.
 ///
-/// The second word is asked for only when `x` is the integer part of `q * 2^32`, one time in `2^32`, and
-/// decides the fraction. That fraction is made of the last bits of an exact product, so it and its own
-/// product with `2^32` are exact too. As above, `q <= 0` and NaN keep nothing.
+/// The second word is read only if `x` is the integer part of `q * 2^32`, with probability `2^-32`; it decides the
+/// fraction. The fraction consists of the last bits of an exact product, so it and its product with `2^32` are exact,
+/// too. As in [`keep32`], `q <= 0` and NaN keep nothing.
 ///
 /// ```
 /// use sus_reference::sus::uniform::keep64;
@@ -69,51 +69,37 @@ pub fn keep64(q: f64, x: u32, second: impl FnOnce() -> u32) -> bool {
     }
 }
 
-/// How far a decision is from the other one, as a factor of `s = c W`: `|ln(s 2^32 / x)|`.
+/// The log factor on `s = c W` that changes the decision: `|ln(s 2^32 / x)|`.
 ///
-/// Infinite where no finite factor matters: `x = 0` with `s > 0` (always kept), and `s <= 0` or NaN (never
-/// kept). It ignores the steps of the grid, so it shows how good a seed is; whether a decision is
-/// *forced* is what [`forced`] says.
-///
-/// ```
-/// use sus_reference::sus::uniform::margin;
-/// assert_eq!(margin(0.5, 1 << 31), 0.0);
-/// assert!((margin(0.5, 1 << 30) - 2f64.ln()).abs() < 1e-15);
-/// ```
+/// It is infinite where no finite factor changes the decision: at `x = 0` with `s > 0` (always kept), and at `s <= 0` or
+/// NaN (never kept). It ignores the steps of the grid, and serves to choose seeds; [`forced_decision`] tells whether a
+/// decision is forced.
 #[must_use]
 pub fn margin(s: f64, x: u32) -> f64 {
     if s > 0.0 { libm::fabs(libm::log(s * GRID / f64::from(x))) } else { f64::INFINITY }
 }
 
-/// What a kernel of limited precision has to decide for one weight.
-///
-/// # Examples
-/// ```
-/// use sus_reference::sus::uniform::{ForcedDecision, forced_decision};
-/// // A probability of one half, known to a thousandth: words near 2^31 may go either way.
-/// let of = |word| forced_decision(0.5, word, 1e-3);
-/// assert_eq!([of(1 << 30), of(1 << 31), of(3 << 30)], [ForcedDecision::MustKeep, ForcedDecision::Ambiguous, ForcedDecision::MustDrop]);
-/// ```
+/// The decision that a kernel of limited precision must take for one weight, if there is only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ForcedDecision {
     /// Every kernel within the bound keeps it.
     MustKeep,
     /// Every kernel within the bound drops it.
     MustDrop,
-    /// Borderline: a kernel within the bound may do either.
+    /// A kernel within the bound may keep or drop it.
     Ambiguous,
 }
 
-/// What a kernel must decide on word `x` when its own `s = c W` may be off by a factor up to `e^±delta`, and
-/// its threshold `s 2^32` by up to one step of the grid (a rounding to an integer, either way):
+/// The decision that a kernel must take on word `x`, if its own `s = c W` errs by a factor of at most `e^±delta`, and its
+/// threshold `s 2^32` by at most one step of the grid (a rounding to an integer, up or down):
 ///
 /// ```text
 /// must keep   if s e^-delta >= 1  or  x + 1 <= s e^-delta 2^32
 /// must drop   if x - 1 >= s e^delta 2^32
 /// ```
 ///
-/// `s` that is zero (a masked weight), negative or NaN must be dropped, as no factor makes it positive.
-/// With `delta = 0` all of this is exact; else `e^±delta` is within a few units of `2^-53`.
+/// A weight whose `s` is zero (masked), negative or NaN must be dropped, as no factor makes it positive.
+/// With `delta = 0` the conditions are exact; else `e^±delta` has a relative error of a few `2^-53`.
 ///
 /// # Panics
 ///
@@ -131,7 +117,7 @@ pub fn forced_decision(s: f64, x: u32, delta: f64) -> ForcedDecision {
     assert!(delta >= 0.0 && delta.is_finite(), "delta: expected finite and >= 0, found {delta}");
     let x = f64::from(x);
     let (low, high) = (s * libm::exp(-delta), s * libm::exp(delta));
-    // Where `low >= 1`, `low * 2^32` is above every word, so this is the first condition too.
+    // `low >= 1` implies the second condition: `low * 2^32` is above every word.
     if x + 1.0 <= low * GRID {
         ForcedDecision::MustKeep
     } else if s > 0.0 && x - 1.0 < high * GRID {

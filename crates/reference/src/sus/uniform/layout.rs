@@ -1,6 +1,6 @@
 //! Layouts: which counter, and which word of its block, belongs to a weight.
 
-use super::UniformError;
+use crate::error::UniformError;
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,22 +16,21 @@ use std::str::FromStr;
 /// The last column holds for stream 0, of `coord4` for every stream and for `i < 2^30`, where cuRAND's 64-bit
 /// offset ends.
 ///
-/// # Choices of ours
+/// # Streams and large seeds
 ///
-/// Where no library says what a stream is, we chose:
+/// The libraries of the last column define no streams. `sus-u/1` defines:
 ///
 /// - `linear4`, `linear1`: the stream is counter word 3, which Triton leaves at zero. A kernel then calls
 ///   `tl.philox(seed, off lo, off hi, 0, stream)`.
-/// - `jax-threefry`: a stream other than 0 replaces the key by `jax.random.fold_in(key, stream)`, that is
-///   by the Threefry2x32-20 block of counter `(0, stream)` under it. Threefry is injective for one key, so
-///   no two of these streams share a key.
-/// - `jax-threefry`: the key of a seed of `2^32` or more is the one JAX makes with `jax_enable_x64`. Without
-///   it JAX drops the high half of the seed without a word; seeds below `2^32` give the same key in both.
+/// - `jax-threefry`: a stream other than 0 replaces the key by `jax.random.fold_in(key, stream)`, the Threefry2x32-20
+///   block of counter `(0, stream)` under that key. Threefry is injective for one key, so no two streams share a key.
+/// - `jax-threefry`: the key of a seed of `2^32` or more is that of JAX with `jax_enable_x64`. Without this option, JAX
+///   drops the high half of the seed and reports nothing; seeds below `2^32` give the same key in both modes.
 ///
 /// # For kernel authors
 ///
-/// Triton's linear offsets have to be `int64` tensors from `2^32` offsets on (in `int32` they wrap), and
-/// before Triton 3.4 an `int64` offset silently selects `Philox4x64`, another generator.
+/// In Triton, linear offsets of `2^32` and more need `int64` tensors (`int32` wraps). Before Triton 3.4, an `int64`
+/// offset selects `Philox4x64`, another generator, without an error.
 ///
 /// # Examples
 /// ```
@@ -59,24 +58,9 @@ pub enum Layout {
 
 impl Layout {
     /// Every layout, in the order of the table.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::Layout;
-    /// for layout in Layout::ALL {
-    ///     assert_eq!(layout.name().parse::<Layout>(), Ok(layout));
-    /// }
-    /// ```
     pub const ALL: [Self; 4] = [Self::Coord4, Self::Linear4, Self::Linear1, Self::JaxThreefry];
 
     /// The name used in files and on the command line.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_reference::sus::Layout;
-    /// assert_eq!(Layout::JaxThreefry.name(), "jax-threefry");
-    /// assert_eq!("jax-threefry".parse::<Layout>().ok(), Some(Layout::JaxThreefry));
-    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -87,7 +71,7 @@ impl Layout {
         }
     }
 
-    /// Words that a weight's block holds for consecutive keys.
+    /// The number of consecutive keys whose words are in one block.
     pub(super) const fn words_per_block(self) -> usize {
         match self {
             Self::Coord4 | Self::Linear4 => 4,
@@ -158,15 +142,15 @@ impl Grid {
             }
             return Ok(());
         }
-        // At least one, so that the number of rows fits as well.
+        // At least one block, so that the number of rows is limited, too.
         let blocks = keys.div_ceil(layout.words_per_block() as u128).max(1);
         let factors = [batch, heads, queries, blocks];
-        // Two factors cannot overflow, and after a zero nothing can.
+        // The product of two factors below 2^64 fits into 128 bits; the third one may overflow.
         let offsets = factors.iter().try_fold(1u128, |n, &factor| n.checked_mul(factor));
         if offsets.is_some_and(|offsets| offsets <= 1 << 64) {
             return Ok(());
         }
-        Err(UniformError::Offsets { layout, factors })
+        Err(UniformError::Offsets { layout: layout.name(), factors })
     }
 
     /// `(b Hq + h, i)` of a row.

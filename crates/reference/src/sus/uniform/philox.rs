@@ -8,15 +8,15 @@
 //! c <- (hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0)        k <- (k0 + W0, k1 + W1)
 //! ```
 //!
-//! Every step can be undone, so for one key no two counters give the same block. There is no state:
-//! a word needs nothing but its own counter, which is why a kernel may visit the weights in any order.
+//! Every step is invertible, so for one key no two counters give the same block. There is no state: a word is a function
+//! of its counter, so a kernel may visit the weights in any order.
 //!
 //! Source: Salmon, Moraes, Dror, Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011), and its
 //! known answers, which `tests/uniform.rs` checks.
 
 /// The multipliers `M0`, `M1` of the two even words.
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
-/// What each key word grows by after a round: the golden ratio and `sqrt(3) - 1` as fractions of 2^32.
+/// The increment of each key word after a round: the golden ratio and `sqrt(3) - 1` as fractions of 2^32.
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
 /// Philox4x32-10, the algorithm of `sus-u/1`.
@@ -31,10 +31,10 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     philox4x32(counter, key, 10)
 }
 
-/// Philox4x32 with a number of rounds of one's own.
+/// Philox4x32 with any number of rounds.
 ///
-/// Ten is what cuRAND, Triton and `PyTorch` use and `sus-u/1` asks for; seven is what `FlashAttention`'s
-/// dropout uses. Zero rounds return the counter.
+/// cuRAND, Triton, `PyTorch` and `sus-u/1` use ten rounds, `FlashAttention`'s dropout seven. Zero rounds return the
+/// counter.
 ///
 /// ```
 /// use sus_reference::sus::uniform::philox4x32;

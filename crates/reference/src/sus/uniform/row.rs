@@ -1,10 +1,12 @@
 //! The words of one row, one at a time or many at once.
 
-use super::{Layout, philox4x32_10, threefry2x32};
+use super::layout::Layout;
+use super::philox::philox4x32_10;
+use super::threefry::threefry2x32;
 
 /// The counters of one row `(b, h, i)` in one stream.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub(super) struct RowCounters {
     pub(super) layout: Layout,
     pub(super) key: [u32; 2],
     pub(super) stream: u32,
@@ -14,7 +16,7 @@ pub(super) struct Row {
     pub(super) offset: u64,
 }
 
-impl Row {
+impl RowCounters {
     /// The word of key `j`.
     pub(super) fn word(&self, j: usize) -> u32 {
         let mut word = [0];
@@ -52,7 +54,7 @@ impl Row {
 
 /// Writes the words from number `first` on, given those of any block of `N`.
 ///
-/// The first and the last block may be used in part.
+/// Of the first and the last block, some words may be left out.
 fn fill<const N: usize>(first: usize, out: &mut [u32], block: impl Fn(usize) -> [u32; N]) {
     let (mut number, skip) = (first / N, first % N);
     let mut rest = out;

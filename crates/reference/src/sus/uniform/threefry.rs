@@ -7,9 +7,9 @@
 //! Source: Salmon, Moraes, Dror, Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011), after the
 //! block cipher Threefish. JAX draws from the 20-round form by default.
 
-/// What the third key word is xored with, so that it is never zero just because the key is.
+/// A constant of the third key word, so that a zero key does not make it zero.
 const PARITY: u32 = 0x1bd1_1bda;
-/// How far each of eight consecutive rounds rotates, in bits.
+/// The rotation of each of eight consecutive rounds, in bits.
 const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
 
 /// Threefry2x32 with a given number of rounds: 20 is JAX's, 13 the fewest that its authors found to pass

@@ -1,0 +1,103 @@
+//! The weights that the backward pass reads, by rows.
+
+use crate::forward::{Saved, score};
+use crate::problem::{Problem, Row};
+use crate::scalar::Scalar;
+use std::ops::Range;
+
+/// One entry of the matrix of weights, as the backward pass uses it.
+///
+/// # Examples
+/// ```
+/// use sus_reference::backward::{DenseWeights, Weight, Weights};
+/// let problem = sus_reference::problem::example();
+/// let saved = sus_reference::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// let (mut sum, mut next) = (0.0, 0);
+/// weights.for_each(problem.row(0), 0..problem.sizes().keys, |Weight { j, w, slope }| {
+///     assert_eq!((j, slope), (next, problem.scale())); // keys ascend; without a softcap the slope is the scale
+///     (sum, next) = (sum + w, next + 1);
+/// });
+/// assert!((sum - 1.0_f64).abs() < 1e-14);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weight<T> {
+    /// The key.
+    pub j: usize,
+    /// `W_ij`, or `W~_ij`.
+    pub w: T,
+    /// `ds_ij / d(q_i . k_j)`.
+    pub slope: T,
+}
+
+/// A matrix of weights that can be read by rows.
+///
+/// # Examples
+/// ```
+/// use sus_reference::backward::{Weight, Weights};
+/// use sus_reference::problem::Row;
+/// use std::ops::Range;
+/// /// Query `i` has a weight of 1 on key `i`, and no other.
+/// struct Diagonal;
+/// impl Weights<f64> for Diagonal {
+///     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
+///         if keys.contains(&row.i) {
+///             visit(Weight { j: row.i, w: 1.0, slope: 1.0 });
+///         }
+///     }
+/// }
+/// let problem = sus_reference::problem::example();
+/// let delta = vec![0.0; problem.row_count()];
+/// let gradients = sus_reference::backward::backward_from_weights(&problem, &Diagonal, &delta);
+/// assert_eq!(gradients.dv.shape(), problem.inputs().v.shape());
+/// ```
+pub trait Weights<T>: Sync {
+    /// Calls `visit` for each entry of `row` whose key is in `keys`, keys ascending. Entries not visited are zero.
+    fn for_each(&self, row: Row, keys: Range<usize>, visit: impl FnMut(Weight<T>));
+}
+
+/// The dense weights `W = exp(s - lse)`, recomputed from the inputs and the saved `lse`.
+///
+/// # Examples
+/// ```
+/// use sus_reference::backward::DenseWeights;
+/// use sus_reference::problem::{Inputs, Options, Problem};
+/// use sus_reference::tensor::Tensor;
+/// let tensor = |name, numbers: &[f64]| Tensor::new(name, [1, 1, numbers.len(), 1], numbers);
+/// // Scores 0 and ln 3: weights 1/4 and 3/4.
+/// let (q, k) = (tensor("q", &[1.0])?, tensor("k", &[0.0, 3.0_f64.ln()])?);
+/// let (v, g) = (tensor("v", &[0.0, 1.0])?, tensor("do", &[1.0])?);
+/// let inputs = Inputs::new(q, k, v, g);
+/// let problem = Problem::new(inputs, Options::default())?;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let weights = DenseWeights { problem: &problem, saved: &saved };
+/// assert!((weights.at(problem.row(0), 0).w - 0.25).abs() < 1e-15);
+/// assert!((weights.at(problem.row(0), 1).w - 0.75).abs() < 1e-15);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct DenseWeights<'a, T> {
+    /// The problem.
+    pub problem: &'a Problem<T>,
+    /// Its forward pass, exact or given.
+    pub saved: &'a Saved<T>,
+}
+
+impl<T: Scalar> DenseWeights<'_, T> {
+    /// The weight of one visible entry.
+    #[must_use]
+    pub fn at(&self, row: Row, j: usize) -> Weight<T> {
+        let score = score(self.problem, row, j);
+        let lse = self.saved.lse.row(row.b, row.h, row.i)[0];
+        Weight { j, w: (score.s - lse).exp(), slope: score.slope }
+    }
+}
+
+impl<T: Scalar> Weights<T> for DenseWeights<'_, T> {
+    fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<T>)) {
+        let visible = self.problem.mask().visible(row.i);
+        for j in visible.start.max(keys.start)..visible.end.min(keys.end) {
+            visit(self.at(row, j));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The tensors and the options of a problem, before validation.
+
+use crate::mask::{Alignment, Segments, Window};
+use crate::setters;
+use crate::tensor::Tensor;
+
+/// The tensors of a problem, not yet validated. Shapes as in [`Problem`].
+///
+/// # Examples
+/// ```
+/// use sus_reference::problem::{Inputs, Options, Problem};
+/// use sus_reference::tensor::Tensor;
+/// let one = Tensor::new("q", [1, 1, 1, 1], &[2.0_f64])?;
+/// let inputs = Inputs::new(one.clone(), one.clone(), one.clone(), one).with_sink(vec![4.0]);
+/// // The score 2 * 2 and the sink 4 are equal: the key has half of the weight.
+/// let problem = Problem::new(inputs, Options::default())?;
+/// assert!((sus_reference::forward::forward(&problem).o.as_slice()[0] - 1.0).abs() < 1e-15);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Inputs<T> {
+    /// Queries `[B, Hq, Nq, D]`.
+    pub q: Tensor<T>,
+    /// Keys `[B, Hk, Nk, D]`.
+    pub k: Tensor<T>,
+    /// Values `[B, Hk, Nk, E]`.
+    pub v: Tensor<T>,
+    /// Cotangent of `o`, `[B, Hq, Nq, E]`; `do` in the files, `G` in the equations.
+    pub g: Tensor<T>,
+    /// Cotangent of `lse`, `[B, Hq, Nq, 1]`.
+    pub dlse: Option<Tensor<T>>,
+    /// Added to the scores, `[B or 1, Hq or 1, Nq or 1, Nk]`.
+    pub bias: Option<Tensor<T>>,
+    /// One logit per query head, `[Hq]`, that takes part in the softmax and carries no value.
+    pub sink: Option<Vec<T>>,
+}
+
+impl<T> Inputs<T> {
+    /// The four tensors that every problem has.
+    #[must_use]
+    pub fn new(q: Tensor<T>, k: Tensor<T>, v: Tensor<T>, g: Tensor<T>) -> Self {
+        Inputs { q, k, v, g, dlse: None, bias: None, sink: None }
+    }
+}
+
+setters! { Inputs<T>, [T];
+    with_q(q: Tensor<T>);
+    with_k(k: Tensor<T>);
+    with_v(v: Tensor<T>);
+    with_g(g: Tensor<T>);
+    with_dlse(dlse: Option<Tensor<T>>);
+    with_bias(bias: Option<Tensor<T>>);
+    with_sink(sink: Option<Vec<T>>);
+}
+
+/// The options of a problem.
+///
+/// # Examples
+/// ```
+/// use sus_reference::mask::Window;
+/// use sus_reference::problem::Options;
+/// let window = Some(Window { left: Some(128), right: None });
+/// let options = Options::default().with_causal(true).with_window(window).with_softcap(50.0);
+/// assert_eq!(options.scale, None); // 1 / sqrt(D)
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Factor of `q . k`; `None` is `1 / sqrt(D)`.
+    pub scale: Option<f64>,
+    /// Scores become `softcap * tanh(score / softcap)`.
+    pub softcap: Option<f64>,
+    /// A query sees no key after its diagonal.
+    pub causal: bool,
+    /// Where the diagonal lies.
+    pub alignment: Alignment,
+    /// The keys around its diagonal that a query sees.
+    pub window: Option<Window>,
+    /// Packed sequences.
+    pub segments: Option<Segments>,
+}
+
+setters! { Options, [];
+    with_scale(scale: Option<f64>);
+    with_softcap(softcap: Option<f64>);
+    with_causal(causal: bool);
+    with_alignment(alignment: Alignment);
+    with_window(window: Option<Window>);
+    with_segments(segments: Option<Segments>);
+}
