@@ -135,7 +135,7 @@ pub struct WaterLevel<T> {
     /// `lambda`.
     pub lambda: T,
     /// The sum of the weights that are not saturated, those with `lambda w <= 1`.
-    rest: T,
+    pub rest: T,
 }
 
 /// Solves `sum_j min(1, lambda w_j) = c`; `None` if there are no more than `c` positive weights, so that all are kept.
