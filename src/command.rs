@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod choose;
 pub(crate) mod fixtures;
 pub(crate) mod grad;
+mod limits;
 pub(crate) mod merge;
 mod options;
 pub(crate) mod power;

@@ -1,7 +1,7 @@
 //! A verified reference and test oracle for the attention backward pass: the dense one, and the sparse, unbiased,
 //! stochastic one of "SUS backprop" (Pankov & Harik, arXiv 2505.15080).
 //!
-//! # The equations, each beside the function that is it
+//! # The equations and their functions
 //!
 //! | equation | function |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `δᵢ = Gᵢ·oᵢ` | [`backward::delta`] |
 //! | `dSᵢⱼ = Wᵢⱼ (Gᵢ·vⱼ − δᵢ + dlseᵢ)`, `dqᵢ = scale Σⱼ dSᵢⱼ kⱼ`, `dkⱼ = scale Σᵢ dSᵢⱼ qᵢ`, `dvⱼ = Σᵢ Wᵢⱼ Gᵢ` | [`backward::backward_from_weights`] |
 //! | SUS takes `max(Wᵢⱼ, 1/λᵢ)` for `Wᵢⱼ`, with probability `qᵢⱼ = min(1, λᵢ Wᵢⱼ)`, else 0 | [`sus::SampledWeights`], [`sus::sample`](fn@sus::sample) |
-//! | whose variance is `Wᵢⱼ (max(Wᵢⱼ, 1/λᵢ) − Wᵢⱼ)`, and the exact laws that follow | [`sus::moments`] |
+//! | the variance of that is `Wᵢⱼ (max(Wᵢⱼ, 1/λᵢ) − Wᵢⱼ)`; exact distributions follow | [`sus::moments`] |
 //!
 //! `q`, `k`, `v` are queries, keys and values, `G` is the cotangent of `o` and `dlse` that of `lse`. Without a
 //! softcap the score is `scale qᵢ·kⱼ + biasᵢⱼ`; under one, `dq` and `dk` have its derivative as another factor. `λᵢ` is the
@@ -19,9 +19,25 @@
 //!
 //! # Where to start
 //!
-//! A [`problem::Problem`] is made from tensors or read by [`files::ProblemFile`]; [`evaluation::evaluate`] gives its forward
-//! pass, gradients and mask, in any [`scalar`]. [`verdict::Judge`] judges somebody else's results; [`bounds`] has the
-//! bounds. [`mutants`] has kernels to try a verdict on, [`fixtures`] problems with answers.
+//! A [`problem::Problem`] is made from tensors or read by [`files::ProblemFile`]; [`evaluation::evaluate`] computes its
+//! forward pass, gradients and mask, in any [`scalar`]. [`judge`](fn@judge) judges the results of a kernel.
+//!
+//! # The crates
+//!
+//! This crate re-exports the crates of the workspace and adds nothing, except the command under the feature `command`.
+//! Each uses only crates above it in this list.
+//!
+//! | module | crate | content |
+//! |---|---|---|
+//! | [`scalar`], [`problem`], [`mask`], [`forward`], [`backward`], [`mod@sus`], [`graph`], [`evaluation`] | `sus-reference` | the equations, over any scalar |
+//! | [`files`] | `sus-files` | problems, candidates and settings as safetensors files |
+//! | [`corpus`] | `sus-corpus` | small named problems, each with its purpose |
+//! | [`fast`] | `sus-fast` | the same passes, blocked and vectorised |
+//! | [`bounds`] | `sus-bounds` | recipes, and the error bound of every element |
+//! | [`analysis`] | `sus-analysis` | exact variances over a set of sequences, and the smallest budget for a target |
+//! | [`verdict`] | `sus-verdict` | the verdict on a candidate, for one run and for many |
+//! | [`fixtures`] | `sus-fixtures` | suites of problems with stored answers |
+//! | [`mutants`] | `sus-mutants` | simulated kernels (mutants and controls), the diagnosis and the kill matrix |
 //!
 //! # Example
 //!

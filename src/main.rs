@@ -21,15 +21,15 @@ const BAD_INPUT: u8 = 2;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Number of threads; results do not depend on it [default: all processors]
+    /// Number of threads [default: all processors]; results do not depend on it
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
 
 const AFTER_HELP: &str = "\
-The usual path: gradients of a problem, here a real attention layer that comes with the source,
+Gradients of a problem, here a real attention layer that comes with the source:
   sus-oracle grad fixtures/real/layer2.safetensors --c 30 --out gradients.safetensors
-and the verdict on what a kernel gives for a problem, here a wrong one:
+The verdict on a kernel's results, here of a wrong kernel:
   sus-oracle check fixtures/broken/case.safetensors fixtures/broken/candidate.safetensors
 
 A problem is a safetensors file with q, k, v, do (and dlse, bias, sink), floats of any width.
@@ -99,12 +99,12 @@ fn usage_error(error: &clap::Error) -> ExitCode {
         _ => {
             let text = error.to_string();
             let lines = text.lines().map(str::trim);
-            let said: Vec<&str> = lines
+            let message: Vec<&str> = lines
                 .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
                 .filter(|line| !line.is_empty())
                 .collect();
-            let said = said.join(" ");
-            terminal::fail(BAD_INPUT, &said.strip_prefix("error: ").unwrap_or(&said))
+            let message = message.join(" ");
+            terminal::fail(BAD_INPUT, &message.strip_prefix("error: ").unwrap_or(&message))
         }
     }
 }

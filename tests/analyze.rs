@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use sus_oracle::analysis::choose::{PRECISION, RelativeTo};
-use sus_oracle::analysis::{Analysis, IncreaseTarget, Tensors, choose, settings};
+use sus_oracle::analysis::{Analysis, IncreaseTarget, TargetGradients, choose, settings};
 use sus_oracle::backward::{DenseWeights, backward, delta};
 use sus_oracle::bounds::{self, Mode, Recipe, bounds};
 use sus_oracle::files::{Array, TensorFile};
@@ -371,18 +371,18 @@ proptest! {
         }
         let expected = brute_force(entries, target * between * 2.0);
         prop_assume!(expected.is_finite());
-        let question = IncreaseTarget {
-            target,
-            of: [Tensors::Dq, Tensors::Dk, Tensors::Dv][of],
+        let goal = IncreaseTarget {
+            at_most: target,
+            of: [TargetGradients::Dq, TargetGradients::Dk, TargetGradients::Dv][of],
             relative_to: RelativeTo::Sequences,
             rule: Rule::Paper,
             sampler: Sampler::Bernoulli,
-            plain: false,
+            by_reference: false,
         };
-        let found = choose(vec![problem], &question).unwrap();
+        let found = choose(vec![problem], &goal).unwrap();
         // The variance itself has a relative error of some 1e-13, and a flat place magnifies it.
         prop_assert!((found.c.get() / expected - 1.0).abs() < 1e-7 + PRECISION, "{} for {expected}", found.c.get());
-        prop_assert!(found.of(question.of).unwrap() <= target);
+        prop_assert!(found.of(goal.of).unwrap() <= target);
     }
 }
 
@@ -476,23 +476,23 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
 }
 
 #[test]
-fn the_kernels_give_the_sums_of_the_definition_within_the_bounds_of_both() {
+fn the_fast_kernels_give_the_sums_of_the_reference_within_the_bounds_of_both() {
     let (problem, c) = layer();
-    let law = settings(&[c], Some(Rule::Paper), Some(Sampler::Bernoulli));
-    let mut plain = Analysis::new(law.clone()).plain();
-    let mut fast = Analysis::new(law);
-    plain.add(&problem, None).unwrap();
+    let setting = settings(&[c], Some(Rule::Paper), Some(Sampler::Bernoulli));
+    let mut reference = Analysis::new(setting.clone()).by_reference();
+    let mut fast = Analysis::new(setting);
+    reference.add(&problem, None).unwrap();
     fast.add(&problem, None).unwrap();
     let path = |analysis: &Analysis| analysis.paths.unwrap().to_string();
-    assert_eq!(path(&plain), "forward plain (asked for), backward plain (asked for)");
+    assert_eq!(path(&reference), "forward plain (asked for), backward plain (asked for)");
     assert_eq!(path(&fast), "forward fast, backward fast");
-    let (plain, fast, apart) = (sums(&plain), sums(&fast), apart(&problem, c.get()));
+    let (reference, fast, apart) = (sums(&reference), sums(&fast), apart(&problem, c.get()));
     for n in 0..6 {
-        let difference = (plain[n] - fast[n]).abs();
+        let difference = (reference[n] - fast[n]).abs();
         assert!(difference <= apart[n], "{n}: {difference:e} above {:e}", apart[n]);
-        assert!(apart[n] < 1e-8 * plain[n], "{n}: a bound of {:e} says nothing", apart[n]);
+        assert!(apart[n] < 1e-8 * reference[n], "{n}: a bound of {:e} says nothing", apart[n]);
     }
-    assert_ne!(plain, fast, "two orders of summation that round alike");
+    assert_ne!(reference, fast, "two orders of summation that round alike");
 }
 
 #[test]

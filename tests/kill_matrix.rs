@@ -1,10 +1,10 @@
-//! The kill matrix: no wrong kernel passes, no right one is rejected, and the committed tables are these.
+//! The kill matrix: no mutant passes, no control is rejected, and the committed tables are these.
 
 use std::sync::LazyLock;
 use sus_oracle::bounds::Recipe;
 use sus_oracle::corpus;
+use sus_oracle::mutants::kernels;
 use sus_oracle::mutants::matrix::{Matrix, RECIPES};
-use sus_oracle::mutants::{catalogue, kernels};
 use sus_oracle::verdict::Outcome;
 
 /// Every kernel on every case at the recipes of the matrix.
@@ -22,9 +22,9 @@ fn is_committed(found: &str, path: &str, command: &str) {
     );
 }
 
-/// What passes and should not is in the committed matrix, and is never more than a rounding at a 16-bit recipe.
+/// The mutants that pass are in the committed matrix; each is a rounding at a 16-bit recipe.
 #[test]
-fn no_right_kernel_fails_and_no_wrong_one_passes_but_for_roundings() {
+fn no_control_fails_and_no_mutant_passes_but_for_roundings() {
     let mistakes = MATRIX.mistakes();
     assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));
     assert!(MATRIX.refusals().is_empty(), "refused: {}", MATRIX.refusals().join(", "));
@@ -50,24 +50,24 @@ fn the_committed_picture_is_of_this_matrix() {
 }
 
 #[test]
-fn every_wrong_kernel_shows_on_some_case_unless_nobody_can_tell() {
+fn every_mutant_shows_on_some_case_unless_it_is_indistinguishable() {
     for kernel in kernels().into_iter().filter(|kernel| kernel.is_mutant) {
         let shows = !MATRIX.shows_on(kernel).is_empty();
-        assert_ne!(shows, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
+        assert_ne!(shows, kernel.indistinguishable().is_some(), "{}", kernel.name);
     }
 }
 
-/// A kernel that is passed everywhere would be no part of what the verdict can tell.
+/// A mutant that passes everywhere is one that the verdict misses.
 #[test]
-fn every_wrong_kernel_fails_on_some_case_unless_nobody_can_tell() {
+fn every_mutant_fails_on_some_case_unless_it_is_indistinguishable() {
     for kernel in kernels().into_iter().filter(|kernel| kernel.is_mutant) {
         let fails = MATRIX.row(kernel).any(|(_, cell)| cell.outcome == Outcome::Fail);
-        assert_ne!(fails, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
+        assert_ne!(fails, kernel.indistinguishable().is_some(), "{}", kernel.name);
     }
 }
 
 #[test]
-fn right_kernels_do_not_fail_at_any_other_recipe() {
+fn controls_do_not_fail_at_any_other_recipe() {
     let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant).collect();
     let others: Vec<_> = Recipe::NAMES.into_iter().filter(|name| !RECIPES.contains(name)).collect();
     let matrix = Matrix::run(right, &corpus::all(), &others).expect("cases that can be judged");

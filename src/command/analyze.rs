@@ -1,4 +1,4 @@
-//! `sus-oracle analyze`: what budgets cost and what they leave, exactly.
+//! `sus-oracle analyze`: the exact variance of budgets, and the entries that they keep.
 
 use crate::command::options::{ProblemOptions, budget};
 use crate::command::terminal::spinner;
@@ -13,9 +13,9 @@ use sus_oracle::sus::{Budget, Rule, Sampler};
 
 /// Exact mask variance, kept entries and relative variance increase, for several c, rules and samplers
 ///
-/// Several files, or one file with a batch, are a set of sequences; all have the same shape. What a file says of a
-/// draw (c, rule, sampler, seed) is not used: all laws are computed side by side. Nothing is drawn, but for the
-/// plots of a row's count and of a head's weights.
+/// Several files, or one file with a batch, are a set of sequences; all have the same shape. The settings of a draw in
+/// a file (c, rule, sampler, seed) are ignored: every rule is computed with every sampler. The results are exact
+/// expectations; only the charts of a row's count and of a head's weights sample masks.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -28,16 +28,16 @@ pub(crate) struct Arguments {
     /// Budgets, each above 0; inf keeps all [default: 5,10,20,30]
     #[arg(long, value_name = "C,...", value_delimiter = ',', value_parser = budget, allow_negative_numbers = true)]
     c: Option<Vec<Budget>>,
-    /// Only this rule: paper or calibrated
+    /// Only this rule, paper or calibrated [default: both]
     #[arg(long, value_name = "NAME")]
     rule: Option<Rule>,
-    /// Only this sampler: bernoulli or systematic
+    /// Only this sampler, bernoulli or systematic [default: both]
     #[arg(long, value_name = "NAME")]
     sampler: Option<Sampler>,
-    /// A folder for analysis.json and the plots, made if it is not there
+    /// A folder for analysis.json and the charts; it is created if it does not exist
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The definition in place of the fast kernels
+    /// Use the reference implementation in place of the fast kernels
     #[arg(long)]
     plain: bool,
     /// Print JSON
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     let command = options.settings();
     let mut analysis = Analysis::new(settings(&c, rule, sampler));
     if plain {
-        analysis = analysis.plain();
+        analysis = analysis.by_reference();
     }
     let mut plots = Vec::new();
     for (n, path) in problems.iter().enumerate() {

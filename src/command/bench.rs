@@ -1,4 +1,4 @@
-//! `sus-oracle bench`: what the passes cost, beside what the machine could do.
+//! `sus-oracle bench`: time and memory of the passes, beside the machine's roofline.
 
 use crate::command::allocator::Counted;
 use crate::command::terminal::spinner;
@@ -9,16 +9,17 @@ use sus_oracle::Error;
 use sus_oracle::files::FileError;
 use sus_oracle::sus::Budget;
 
-/// Time and memory of forward, forward with sampling, dense and sparse backward, one head with 64 features
+/// Measure time and memory of the passes: forward, forward with sampling, dense and sparse backward
 ///
-/// The machine's rate of multiply-adds and of gathering rows is measured in the same run.
+/// The problem is one head with 64 features. The same run measures the machine's roofline: its rate of multiply-adds and
+/// of gathered rows.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   sus-oracle bench --n 1024,4096 --dtype f64
   sus-oracle bench --pattern local --causal --threads 2 --out bench-local
 
-A time means something only on a machine that does nothing else.")]
+Times are meaningful only on an otherwise idle machine.")]
 pub(crate) struct Arguments {
     /// Numbers of queries and keys
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1024, 2048, 4096, 8192, 16384, 32768])]
@@ -26,22 +27,22 @@ pub(crate) struct Arguments {
     /// Expected kept entries per row
     #[arg(long, default_value = "30", value_parser = budget, allow_negative_numbers = true)]
     c: Budget,
-    /// Arithmetics
+    /// Arithmetic: f64, f32
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', default_value = "f64,f32")]
     dtype: Vec<Arithmetic>,
-    /// Where the weight lies: random, local
+    /// Which keys have the large weights: random, local
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "random")]
     pattern: Vec<Workload>,
     /// Queries see earlier keys only
     #[arg(long)]
     causal: bool,
-    /// Repetitions of what is quick
+    /// Repetitions of each measurement, fewer for slow ones
     #[arg(long, default_value_t = 5)]
     repetitions: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Folder for bench.json and bench.svg
+    /// A folder for bench.json and bench.svg
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

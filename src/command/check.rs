@@ -15,15 +15,15 @@ use sus_oracle::verdict::{
     Case, Judge, Outcome, Progress, Reference, Verdict, is_projected, recipe_of,
 };
 
-/// Whether a kernel's results are right: PASS, FAIL, REFUSED or INCONCLUSIVE
+/// Judge a kernel's results: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
-/// CASE is a fixture or any problem file; what it lacks is computed. CANDIDATE is a safetensors file with dq, dk, dv and, if
-/// the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or dense, and nnz.
-/// With one more leading axis it is many runs: judged each by its seed if the case names one, else by the law of the mask.
-/// In place of their gradients, runs may send their projections on the directions that `projections` makes.
+/// CASE is a fixture or any problem file; expected values that it lacks are computed. CANDIDATE is a safetensors file with
+/// dq, dk, dv and, if the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or
+/// dense, and nnz. One more leading axis means many runs: each is judged by its seed if the case names one, else all are
+/// judged by the distribution of the mask. Runs may hold projections in place of gradients (see `projections`).
 #[derive(Args)]
 #[command(after_help = "\
-The usual path, on a wrong kernel that comes with the source; it ends with a diagnosis and exit code 1:
+A first example, a wrong kernel that comes with the source. It prints a diagnosis and exits with 1:
   sus-oracle check fixtures/broken/case.safetensors fixtures/broken/candidate.safetensors
 
 Examples:
@@ -32,7 +32,7 @@ Examples:
   sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json
   sus-oracle check problem.safetensors runs-0.safetensors runs-1.safetensors --c 30
 
-Recipes: f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf16-repeated,
+Recipes (how a kernel rounds): f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf16-repeated,
 flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\" and the keys in which
 the kernel differs.
 Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
@@ -43,13 +43,13 @@ pub(crate) struct Arguments {
     /// The kernel's results, a safetensors file; several files are the shards of many runs, in their order
     #[arg(required = true)]
     candidate: Vec<PathBuf>,
-    /// How the kernel rounds [default: by the candidate's dtype]
+    /// A recipe, which says how the kernel rounds [default: by the candidate's dtype]
     #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<String>,
-    /// Whose forward pass the gradients are judged by: the true one, or the candidate's own o and lse
+    /// The o and lse that the gradients are judged by: exact computes them, given takes the candidate's
     #[arg(long, default_value = "exact")]
     mode: ModeName,
-    /// Judge many runs by the law of the mask alone, even where the case names a seed
+    /// Judge many runs by the distribution of the mask alone, even if the case names a seed
     #[arg(long)]
     law: bool,
     /// All weights instead of a sample
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]
     )]
     dense: bool,
-    /// The truth in double-double whatever the size of the problem, in place of f64 by blocks where these serve
+    /// Compute the reference in double-double at any size, in place of blocked f64 for large problems
     #[arg(long)]
     plain: bool,
     /// Print JSON
@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
     /// Also write `JUnit` XML
     #[arg(long, value_name = "FILE", help = "Also write JUnit XML")]
     junit: Option<PathBuf>,
-    /// Also draw where the errors sit, by query and by key, as SVG
+    /// Also write an SVG chart of the errors, by query and by key
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
@@ -113,7 +113,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         Some(name) => (name, "as asked"),
         None if is_projected(&candidate) => {
             let kind = std::io::ErrorKind::InvalidInput;
-            let said = "projected values do not tell how their kernel rounds: expected --recipe, found none";
+            let said = "projected values do not show how their kernel rounds: expected --recipe, found none";
             return Err(FileError::new(candidate_path, std::io::Error::new(kind, said)));
         }
         None => (recipe_of(&candidate).to_owned(), "by the candidate's dtype"),

@@ -5,14 +5,15 @@ use crate::command::terminal::spinner;
 use clap::Args;
 use std::path::PathBuf;
 use sus_oracle::analysis::choose::RelativeTo;
-use sus_oracle::analysis::{IncreaseTarget, Tensors, choose};
+use sus_oracle::analysis::{IncreaseTarget, TargetGradients, choose};
 use sus_oracle::files::{FileError, ProblemFile};
 use sus_oracle::sus::{Rule, Sampler};
 
-/// The smallest c whose relative variance increase meets a target, and what it costs
+/// Find the smallest c whose relative variance increase meets a target, and the entries that it keeps
 ///
 /// Several files, or one file with a batch, are a set of sequences; all have the same shape. The increase is the mask
-/// variance, averaged over the sequences, over the between-sequence variance. What a file says of a draw is not used.
+/// variance, averaged over the sequences, divided by the between-sequence variance. The settings of a draw in a file are
+/// ignored.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -25,19 +26,19 @@ pub(crate) struct Arguments {
     /// The largest relative increase allowed
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     target: f64,
-    /// Of which gradients: dq, dk, dv, or max for the largest of the three
+    /// The gradient that has to meet it: dq, dk, dv, or max for all three
     #[arg(long, value_name = "NAME", default_value_t)]
-    of: Tensors,
-    /// Relative to what: the variance between sequences, or the squared norm of the gradient
+    of: TargetGradients,
+    /// The divisor: sequences (the between-sequence variance) or norm (the gradient's squared norm)
     #[arg(long, value_name = "NAME", default_value_t)]
     relative_to: RelativeTo,
-    /// Weights to probabilities: paper or calibrated
+    /// How weights become keep probabilities: paper or calibrated
     #[arg(long, value_name = "NAME", default_value_t)]
     rule: Rule,
-    /// Probabilities to a mask: bernoulli or systematic
+    /// How probabilities become a mask: bernoulli or systematic
     #[arg(long, value_name = "NAME", default_value_t)]
     sampler: Sampler,
-    /// The definition in place of the fast kernels
+    /// Use the reference implementation in place of the fast kernels
     #[arg(long)]
     plain: bool,
     /// Print JSON
@@ -56,9 +57,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         .iter()
         .map(|path| Ok(ProblemFile::read(path, command.clone())?.problem))
         .collect::<Result<Vec<_>, FileError>>()?;
-    let question = IncreaseTarget { target, of, relative_to, rule, sampler, plain };
+    let target =
+        IncreaseTarget { at_most: target, of, relative_to, rule, sampler, by_reference: plain };
     let last = paths.last().map_or_else(PathBuf::new, Clone::clone);
-    let choice = choose(problems, &question).map_err(|e| FileError::new(&last, e))?;
+    let choice = choose(problems, &target).map_err(|e| FileError::new(&last, e))?;
     progress.finish_and_clear();
-    Ok(if json { format!("{:#}\n", choice.to_json(&question)) } else { choice.to_text(&question) })
+    Ok(if json { format!("{:#}\n", choice.to_json(&target)) } else { choice.to_text(&target) })
 }

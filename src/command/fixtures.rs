@@ -1,20 +1,17 @@
-//! `sus-oracle fixtures`: suites of cases with their answers, made, verified and listed.
+//! `sus-oracle fixtures`: export, verify and list suites of cases with their answers.
 
 use crate::command::terminal::bar;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use sus_oracle::files::FileError;
-use sus_oracle::files::tensor_file::write_atomically;
-use sus_oracle::fixtures::blind::Salt;
 use sus_oracle::fixtures::manifest::Manifest;
 use sus_oracle::fixtures::suite::{ExportProgress, export};
-use sus_oracle::fixtures::{Selection, Tier, Verification, verify_answers, verify_cases};
+use sus_oracle::fixtures::{Selection, Tier, Verification, verify_cases};
 
-/// Fixtures: attention problems with their answers, as safetensors files with a manifest
+/// Export, verify or list fixtures: problems with their answers, as safetensors files with a manifest
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -22,9 +19,7 @@ Examples:
   sus-oracle fixtures verify fixtures/smoke
   sus-oracle fixtures list --tier full
   sus-oracle fixtures export --tier stress --case stress_keys_4099 --out one
-  sus-oracle fixtures verify one --case stress_keys_4099
-  sus-oracle fixtures export --tier full --blind --out given --salt kept.salt
-  sus-oracle fixtures verify given --salt kept.salt --answers answers")]
+  sus-oracle fixtures verify one --case stress_keys_4099")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -40,23 +35,17 @@ Example:
         /// smoke, full or stress
         #[arg(long, value_name = "NAME", default_value = "smoke")]
         tier: Tier,
-        /// Cases of that tier, and no others [default: all]
+        /// Only these cases of the tier [default: all]
         #[arg(long = "case", value_name = "NAME,...", value_delimiter = ',')]
         cases: Vec<String>,
         /// The new folder [default: sus-oracle-TIER]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Inputs alone; the answers under a seal, whose salt is yours to keep
-        #[arg(long)]
-        blind: bool,
-        /// Where the salt is kept; one that is there is used again [default: OUT.salt]
-        #[arg(long, value_name = "FILE", requires = "blind")]
-        salt: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Make every value again and compare: exit code 1 if a file is missing, changed or extra, or a label wrong
+    /// Recompute every value and compare; exit code 1 if a file is missing, changed or extra, or a label is wrong
     #[command(after_help = "\
 Example:
   sus-oracle fixtures verify fixtures/smoke")]
@@ -64,26 +53,20 @@ Example:
         /// The suite's folder
         #[arg(value_name = "DIR", required_unless_present = "out")]
         dir: Option<PathBuf>,
-        /// The same, as export calls it
+        /// The suite's folder, under the name that export uses
         #[arg(long, value_name = "DIR", conflicts_with = "dir")]
         out: Option<PathBuf>,
-        /// The tier that it has to be
+        /// The tier to expect [default: the manifest's]
         #[arg(long, value_name = "NAME")]
         tier: Option<Tier>,
-        /// The cases that it has to hold, and no others [default: all of the tier]
+        /// The cases to expect [default: all of the tier]
         #[arg(long = "case", value_name = "NAME,...", value_delimiter = ',')]
         cases: Vec<String>,
-        /// The salt of a blind suite: its seals are checked too
-        #[arg(long, value_name = "FILE")]
-        salt: Option<PathBuf>,
-        /// Hold these answers (a folder, or the file of one case) against the seals of a blind suite
-        #[arg(long, value_name = "PATH", requires = "salt")]
-        answers: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// The cases: what each is for, and which bug it shows
+    /// List the cases, with their purpose and the bug that each one shows
     #[command(after_help = "\
 Example:
   sus-oracle fixtures list --tier smoke")]
@@ -101,20 +84,16 @@ Example:
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let done = |text| Ok((text, 0));
     match arguments.action {
-        Action::Export { tier, cases, out, blind, salt, json } => {
+        Action::Export { tier, cases, out, json } => {
             let out = out.unwrap_or_else(|| format!("sus-oracle-{tier}").into());
             let selection =
                 Selection::of_names(tier, &cases).map_err(|error| FileError::new(&out, error))?;
-            done(export_suite(selection, &out, blind, salt, json)?)
+            done(export_suite(selection, &out, json)?)
         }
-        Action::Verify { dir, out, tier, cases, salt, answers, json } => {
+        Action::Verify { dir, out, tier, cases, json } => {
             let dir = dir.or(out).unwrap_or_default();
-            let salt = salt.as_deref().map(Salt::read).transpose()?;
             let progress = Bar(bar());
-            let result = match (answers, &salt) {
-                (Some(answers), Some(salt)) => verify_answers(&dir, &answers, salt)?,
-                _ => verify_cases(&dir, tier, &cases, salt.as_ref(), &progress)?,
-            };
+            let result = verify_cases(&dir, tier, &cases, &progress)?;
             progress.0.finish_and_clear();
             let code = u8::from(!result.findings.is_empty());
             Ok((if json { verified_json(&dir, &result) } else { verified(&dir, &result) }, code))
@@ -134,62 +113,24 @@ impl ExportProgress for Bar {
     }
 }
 
-fn export_suite(
-    selection: Selection,
-    out: &Path,
-    blind: bool,
-    salt: Option<PathBuf>,
-    json: bool,
-) -> Result<String, FileError> {
-    let salt_path = salt.unwrap_or_else(|| {
-        let mut name = out.as_os_str().to_owned();
-        name.push(".salt");
-        name.into()
-    });
-    let salt = if blind { Some(salt_at(&salt_path, out)?) } else { None };
+fn export_suite(selection: Selection, out: &Path, json: bool) -> Result<String, FileError> {
     let progress = Bar(bar());
-    let manifest = export(selection, out, salt.as_ref().map(|(salt, _)| salt), &progress)?;
+    let manifest = export(selection, out, &progress)?;
     progress.0.finish_and_clear();
-    if let Some((salt, true)) = &salt {
-        let text = salt.to_hex() + "\n";
-        write_atomically(&salt_path, text.as_bytes()).map_err(|e| FileError::new(&salt_path, e))?;
-    }
-    Ok(exported(&manifest, out, blind.then_some(&salt_path), json))
+    Ok(exported(&manifest, out, json))
 }
 
-/// The salt, and whether it is a new one.
-fn salt_at(path: &Path, out: &Path) -> Result<(Salt, bool), FileError> {
-    let refuse = |text| Err(FileError::new(path, Error::new(ErrorKind::InvalidInput, text)));
-    if path.starts_with(out) {
-        return refuse("option 'salt': expected a file outside of the suite, found one in it");
-    }
-    if path.exists() {
-        return Ok((Salt::read(path)?, false));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.is_dir()) {
-        return refuse("option 'salt': expected a file in an existing folder, found none such");
-    }
-    Salt::random().map(|salt| (salt, true)).map_err(|e| FileError::new(path, e))
-}
-
-fn exported(manifest: &Manifest, out: &Path, salt: Option<&PathBuf>, json: bool) -> String {
+fn exported(manifest: &Manifest, out: &Path, json: bool) -> String {
     let bytes: u64 = manifest.cases.iter().map(|case| case.bytes).sum();
     let cases = manifest.cases.len();
     if json {
         let report = json!({
             "spec": "sus-oracle-fixtures-export/1", "out": out.display().to_string(),
-            "tier": manifest.tier, "blind": manifest.blind, "cases": cases, "bytes": bytes,
-            "salt": salt.map(|path| path.display().to_string()),
+            "tier": manifest.tier, "cases": cases, "bytes": bytes,
         });
         return format!("{report}\n");
     }
-    let mut text =
-        format!("{}: {cases} cases of tier {}, {bytes} bytes\n", out.display(), manifest.tier);
-    if let Some(salt) = salt {
-        let _ = writeln!(text, "the salt of the seals is in {}: keep it", salt.display());
-    }
-    text
+    format!("{}: {cases} cases of tier {}, {bytes} bytes\n", out.display(), manifest.tier)
 }
 
 fn verified(dir: &Path, result: &Verification) -> String {
@@ -204,9 +145,6 @@ fn verified(dir: &Path, result: &Verification) -> String {
         text,
         "{verdict}  {dir}: {cases} cases, {tensors} tensors, {numbers} numbers, {wrong} wrong"
     );
-    if result.seals_unchecked {
-        let _ = writeln!(text, "the seals of the answers are not checked: no --salt");
-    }
     text
 }
 
@@ -220,7 +158,7 @@ fn verified_json(dir: &Path, result: &Verification) -> String {
     let report = json!({
         "spec": "sus-oracle-fixtures-verify/1", "dir": dir.display().to_string(),
         "verdict": verdict, "cases": result.cases, "tensors": result.tensors,
-        "numbers": result.numbers, "seals_checked": !result.seals_unchecked, "findings": findings,
+        "numbers": result.numbers, "findings": findings,
     });
     format!("{report}\n")
 }

@@ -7,9 +7,9 @@ use sus_oracle::verdict::merge::merge;
 
 /// Put the runs of several files into one candidate, in their order
 ///
-/// A shard holds runs (gradients with a leading axis, or projected values), or one run. Shards of other cases, and runs that are
-/// given twice, are refused: by the tensors seeds or runs (a number for each run) if there are any, and by the numbers themselves.
-/// Merging in any grouping gives the same bytes.
+/// A shard holds runs (gradients with a leading axis, or projected values), or one run. Shards of different cases and runs
+/// given twice are refused. Repeated runs are found by the tensors `seeds` or `runs` (a number for each run), if there are
+/// any, and by their values. Merging in any grouping gives the same bytes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     /// The shards, safetensors files, in the order of their runs
     #[arg(required = true)]
     shards: Vec<PathBuf>,
-    /// Where all runs go
+    /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }

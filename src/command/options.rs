@@ -1,4 +1,4 @@
-//! The options that every command shares, as settings.
+//! The options that several commands share, as settings.
 
 use clap::Args;
 use sus_oracle::Error;
@@ -40,10 +40,10 @@ pub(crate) struct DrawOptions {
     /// Expected kept entries per row at most, above 0; inf keeps all [default: 30]
     #[arg(long, value_parser = budget, allow_negative_numbers = true)]
     c: Option<Budget>,
-    /// Weights to probabilities: paper (default) or calibrated
+    /// How weights become keep probabilities: paper (default) or calibrated
     #[arg(long, value_name = "NAME")]
     rule: Option<Rule>,
-    /// Probabilities to a mask: bernoulli (default) or systematic
+    /// How probabilities become a mask: bernoulli (default) or systematic
     #[arg(long, value_name = "NAME")]
     sampler: Option<Sampler>,
     /// Seed of the random words [default: 0]
@@ -52,10 +52,10 @@ pub(crate) struct DrawOptions {
     /// Layer or step, below 2^31 [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..1 << 31))]
     stream: Option<u32>,
-    /// Which word serves which weight: coord4 (default), linear4, linear1 or jax-threefry
+    /// Which random word decides which weight: coord4 (default), linear4, linear1 or jax-threefry
     #[arg(long, value_name = "NAME")]
     layout: Option<Layout>,
-    /// Bits that decide an entry: 32 (default) or 64
+    /// Random bits that decide an entry: 32 (default) or 64
     #[arg(long, value_name = "BITS", value_parser = uniform_bits)]
     uniform_bits: Option<UniformBits>,
 }

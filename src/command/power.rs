@@ -8,7 +8,7 @@ use sus_oracle::bounds::Recipe;
 use sus_oracle::files::{FileError, Pass};
 use sus_oracle::verdict::{Case, statistical};
 
-/// How many runs of a kernel a statistical verdict needs, before anybody runs it
+/// Predict how many runs of a kernel a statistical verdict needs
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -19,16 +19,16 @@ Examples:
 pub(crate) struct Arguments {
     /// The problem, a safetensors file
     problem: PathBuf,
-    /// A relative bias that must be seen
+    /// The relative bias to detect
     #[arg(long, value_name = "X", default_value_t = 0.01)]
     bias: f64,
-    /// A relative error of a variance that must be seen
+    /// The relative error of a variance to detect
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     variance: f64,
-    /// How the kernel rounds
+    /// A recipe, which says how the kernel rounds
     #[arg(long, value_name = "NAME|FILE", default_value = "f32")]
     recipe: String,
-    /// How many runs each known bug of a sampler needs, where the gradients tell the masks
+    /// Also list how many runs each known sampler bug needs, if the gradients identify the masks
     #[arg(long)]
     bugs: bool,
     /// Print JSON
@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
             "expected a SUS problem, found a dense one".into(),
         ));
     };
-    let progress = spinner("laws");
+    let progress = spinner("distributions");
     let plan = statistical::plan(&case.problem, &recipe, &draw);
     let known = if bugs { statistical::bugs(&case.problem, &recipe, &draw) } else { Ok(None) };
     progress.finish_and_clear();
@@ -68,7 +68,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     }
     let table = match known {
         Some(known) => statistical::bugs_to_text(&known),
-        None if bugs => "bugs                not predicted, as the masks are not told\n".into(),
+        None if bugs => {
+            "bugs                not predicted, as the gradients do not identify the masks\n".into()
+        }
         None => String::new(),
     };
     Ok(plan.to_text(bias, variance) + &table)

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use sus_oracle::files::{FileError, Pass};
 use sus_oracle::verdict::{Case, statistical};
 
-/// The directions of a case, for runs too many to store
+/// Write the directions that runs may be projected along, for runs too many to store
 ///
 /// OUT gets proj/dq, proj/dk, proj/dv (and proj/dbias), each [P, ...] in F32 with the shape of its gradient, and proj/case, which
 /// a candidate may carry on. A candidate then sends proj/dq = sum of proj/dq times dq and so on, [S, P] in F64 or F32, in place
-/// of its gradients. The directions depend on the problem, c, rule and sampler alone: made again, they are the same.
+/// of its gradients. The directions depend on the problem, c, rule and sampler alone: the same input gives the same directions.
 #[derive(Args)]
 #[command(after_help = "\
 Example, and the line of the kernel's script:
@@ -21,7 +21,7 @@ Example, and the line of the kernel's script:
 pub(crate) struct Arguments {
     /// The problem or fixture, a safetensors file
     case: PathBuf,
-    /// Where the directions go
+    /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `sus-oracle selftest`: the laws on this machine, and the kill matrix.
+//! `sus-oracle selftest`: the properties of the specification, and the kill matrix.
 
 use super::terminal;
 use clap::Args;
@@ -11,10 +11,10 @@ use sus_oracle::mutants::matrix::{Matrix, QUICK, RECIPES};
 use sus_oracle::mutants::{cases, kernels};
 use sus_properties::PROPERTIES;
 
-/// Prove the laws of the specification again on this machine, and tell the wrong kernels of the gallery from the right
-/// ones
+/// Check every property of the specification on this machine, and run the kill matrix
 ///
-/// Exit code 0 if every law holds, no right kernel is rejected and no wrong one passes but those listed in docs/kill-matrix.md; else 1.
+/// The kill matrix judges simulated kernels: mutants (wrong) and controls (right). Exit code 0 if every property holds, no
+/// control is rejected and no mutant passes except those listed in docs/kill-matrix.md; else 1.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -22,26 +22,26 @@ Examples:
   sus-oracle selftest --plot ratios.svg")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub(crate) struct Arguments {
-    /// The laws alone, and a few cases of the kill matrix
+    /// All properties, but only a few cases of the kill matrix
     #[arg(long)]
     quick: bool,
     /// Print the kill matrix, as in docs/kill-matrix.md
     #[arg(long, conflicts_with_all = ["quick", "gallery"])]
     matrix: bool,
-    /// Print the table of the gallery, as in docs/gallery.md
+    /// Print the list of mutants and controls, as in docs/gallery.md
     #[arg(long, conflicts_with = "quick")]
     gallery: bool,
     /// Print JSON
     #[arg(long, conflicts_with_all = ["matrix", "gallery"])]
     json: bool,
-    /// Also draw error over bound for the right and the wrong kernels, as SVG
+    /// Also write an SVG chart of error over bound, for mutants and controls
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
 
 /// Runs the command: the text to print and the exit code.
 pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
-    let _spinner = terminal::spinner("running the gallery");
+    let _spinner = terminal::spinner("kill matrix");
     let mut cases = cases::all();
     cases.retain(|case| !arguments.quick || QUICK.contains(&case.name));
     let matrix = Matrix::run(kernels(), &cases, &RECIPES)
@@ -56,7 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
     if arguments.gallery {
         return Ok((matrix.gallery_markdown(), code(matrix.mistakes().is_empty())));
     }
-    let results: Vec<_> = PROPERTIES.iter().map(|law| (law.name, (law.check)())).collect();
+    let results: Vec<_> =
+        PROPERTIES.iter().map(|property| (property.name, (property.check)())).collect();
     let mistakes = matrix.mistakes();
     let good = mistakes.is_empty() && results.iter().all(|(_, result)| result.is_ok());
     if arguments.json {

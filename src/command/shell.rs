@@ -4,7 +4,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use std::io;
 
-/// Completions for a shell, on standard output
+/// Print the completion script of a shell
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -16,14 +16,14 @@ pub(crate) struct Completions {
     shell: Shell,
 }
 
-/// The manual page of the command, or of one of its commands, on standard output
+/// Print the manual page of sus-oracle or of one of its commands
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   sus-oracle man > ~/.local/share/man/man1/sus-oracle.1
   sus-oracle man grad | man -l -")]
 pub(crate) struct Man {
-    /// One of the commands; without it, the page is of sus-oracle itself
+    /// A command [default: sus-oracle itself]
     #[arg(value_name = "COMMAND")]
     of: Option<String>,
 }

@@ -4,7 +4,7 @@ use super::{Keep, case, drawn, judge, right, right_value, settings, uniform};
 use sus_bounds::Recipe;
 use sus_files::{Array, TensorFile};
 use sus_mutants::arithmetic::Arithmetic;
-use sus_mutants::{self as mutants, Family, RunConfig};
+use sus_mutants::{self as mutants, BugType, RunConfig};
 use sus_reference::sus::{Rule, Sampler};
 use sus_verdict::statistical::bugs;
 use sus_verdict::{Case, Outcome};
@@ -94,7 +94,8 @@ fn every_wrong_weight_and_mask_of_the_gallery_fails() {
             let case = Case::new(super::problem(8), settings(sampler, rule, None));
             let mut missed = Vec::new();
             for kernel in mutants::kernels() {
-                let of_sus = [Family::SusWeights, Family::SusMasks].contains(&kernel.family);
+                let of_sus =
+                    matches!(kernel.bug_type, Some(BugType::SusWeights | BugType::SusMasks));
                 // That one is a matter of many runs: see the predictions.
                 if !of_sus || kernel.name == "threshold_of_8_bits" {
                     continue;

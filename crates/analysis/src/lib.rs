@@ -1,25 +1,30 @@
-//! What a budget costs and what it leaves of the gradients, over a set of sequences, exactly.
+//! The exact variance that a budget adds to the gradients of a set of sequences, and the entries that it keeps.
 //!
 //! ```text
 //! relative increase = mean over sequences of tr Var_mask[g~ | x]  /  between-sequence variance of g
 //! between-sequence variance = sum over coordinates of sum_x (g(x) - mean)^2 / (sequences - 1)
 //! ```
 //!
-//! [`scan`] makes the sums over the rows of one problem, [`spread`] the between-sequence variance, [`Analysis`] holds
-//! them for a whole set, [`choose`](fn@choose) inverts them, [`report`] and [`plot`] show them.
+//! [`scan`] sums over the rows of one problem, [`spread`] over sequences, [`Analysis`] holds the sums of a whole set with
+//! its JSON and its table, and [`choose`](fn@choose) finds the smallest budget for a target.
 
 pub mod choose;
+mod entries;
+mod limits;
 mod passes;
-pub mod report;
+mod report;
 pub mod scan;
 pub mod spread;
 mod totals;
 
-pub use choose::{Choice, IncreaseTarget, Tensors, choose};
+pub use choose::{Choice, IncreaseTarget, TargetGradients, choose};
+pub use limits::HEAD_OPTIMUM_ENTRIES;
 pub use spread::Spread;
 pub use totals::{PerGradient, Setting, Totals};
 
-use passes::Passed;
+use entries::{EntrySource, ReferenceEntries, entries};
+use limits::DOUBLE_DOUBLE_WORK;
+use passes::DensePass;
 use sus_fast::{Backends, Fallback};
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
@@ -29,45 +34,24 @@ use sus_reference::scalar::{Dd, Scalar};
 use sus_reference::sus::{Budget, Rule, Sampler};
 use sus_reference::tensor::Tensor;
 
-/// Multiply-adds of one pass up to which an analysis runs in double-double arithmetic.
-const QUICK_IN_DD: u64 = 1 << 18;
-
 /// The budgets of an analysis where nobody says otherwise.
-///
-/// # Examples
-/// ```
-/// use sus_analysis::{DEFAULT_BUDGETS, settings};
-/// use sus_reference::sus::Budget;
-/// assert!(DEFAULT_BUDGETS.is_sorted());
-/// let c = DEFAULT_BUDGETS.map(Budget::new).into_iter().collect::<Result<Vec<_>, _>>()?;
-/// assert_eq!(settings(&c, None, None)[3].c.get(), 30.0); // the paper's budget, under its rule
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 pub const DEFAULT_BUDGETS: [f64; 4] = [5.0, 10.0, 20.0, 30.0];
 
 /// Every rule with every sampler, the paper's first; for each, the budgets in the given order.
-///
-/// # Examples
-/// ```
-/// use sus_analysis::settings;
-/// use sus_reference::sus::{Budget, Rule};
-/// let c = [Budget::new(10.0)?, Budget::new(30.0)?];
-/// assert_eq!(settings(&c, None, None).len(), 2 * 4); // two rules, two samplers
-/// assert_eq!(settings(&c, Some(Rule::Paper), None).len(), 2 * 2);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[must_use]
 pub fn settings(c: &[Budget], rule: Option<Rule>, sampler: Option<Sampler>) -> Vec<Setting> {
-    let laws = [
+    let pairs = [
         (Rule::Paper, Sampler::Bernoulli),
         (Rule::Calibrated, Sampler::Bernoulli),
         (Rule::Paper, Sampler::Systematic),
         (Rule::Calibrated, Sampler::Systematic),
     ];
-    let asked = laws.into_iter().filter(|law| {
-        rule.is_none_or(|rule| rule == law.0) && sampler.is_none_or(|sampler| sampler == law.1)
+    let wanted = pairs.into_iter().filter(|pair| {
+        rule.is_none_or(|rule| rule == pair.0) && sampler.is_none_or(|sampler| sampler == pair.1)
     });
-    asked.flat_map(|(rule, sampler)| c.iter().map(move |&c| Setting { c, rule, sampler })).collect()
+    wanted
+        .flat_map(|(rule, sampler)| c.iter().map(move |&c| Setting { c, rule, sampler }))
+        .collect()
 }
 
 /// Exact sums over a set of sequences.
@@ -77,8 +61,8 @@ pub fn settings(c: &[Budget], rule: Option<Rule>, sampler: Option<Sampler>) -> V
 /// use sus_analysis::{Analysis, Setting};
 /// use sus_reference::sus::{Budget, Rule, Sampler};
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let law = |sampler| Ok::<_, sus_reference::Error>(Setting { c: Budget::new(4.0)?, rule: Rule::Paper, sampler });
-/// let mut analysis = Analysis::new(vec![law(Sampler::Bernoulli)?, law(Sampler::Systematic)?]);
+/// let setting = |sampler| Ok::<_, sus_reference::Error>(Setting { c: Budget::new(4.0)?, rule: Rule::Paper, sampler });
+/// let mut analysis = Analysis::new(vec![setting(Sampler::Bernoulli)?, setting(Sampler::Systematic)?]);
 /// analysis.add(&problem, None)?;
 /// // The sampler does not change dv's variance: no two entries of a row meet in one element.
 /// let [independent, systematic] = [0, 1].map(|setting| analysis.total(setting).variance);
@@ -100,24 +84,15 @@ pub struct Analysis {
     pub dbias_squared_norm: Option<f64>,
     /// The sizes of one problem; `batch` is the number of sequences.
     pub sizes: Option<Sizes>,
-    /// The paths that the forward and dense backward passes took: of the first problem, or of the first that the kernels
+    /// The backends of the forward and dense backward passes: of the first problem, or of the first that the fast kernels
     /// do not serve.
     pub paths: Option<Backends>,
-    plain: bool,
+    reference_requested: bool,
     features_of_x: Option<usize>,
 }
 
 impl Analysis {
     /// An analysis of no sequences yet.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::{Analysis, settings};
-    /// use sus_reference::sus::Budget;
-    /// let analysis = Analysis::new(settings(&[Budget::new(4.0)?], None, None));
-    /// assert_eq!((analysis.sequences(), analysis.total(0).rows), (0, 0));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn new(settings: Vec<Setting>) -> Self {
         Analysis {
@@ -128,42 +103,18 @@ impl Analysis {
             dbias_squared_norm: None,
             sizes: None,
             paths: None,
-            plain: false,
+            reference_requested: false,
             features_of_x: None,
         }
     }
 
-    /// The same by the definition alone: no pass by the kernels of [`fast`](sus_fast), whose results differ by rounding.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::{Analysis, settings};
-    /// use sus_bench::Pattern;
-    /// use sus_reference::sus::Budget;
-    /// let problem = Pattern::Random.problem(64, 16, true)?; // too large for double-double arithmetic
-    /// let mut analysis = Analysis::new(settings(&[Budget::new(4.0)?], None, None)).plain();
-    /// analysis.add(&problem, None)?;
-    /// let paths = analysis.paths.unwrap().to_string();
-    /// assert_eq!(paths, "forward plain (asked for), backward plain (asked for)");
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// The same by the reference alone, without the kernels of [`sus_fast`], whose results differ by rounding.
     #[must_use]
-    pub fn plain(self) -> Self {
-        Analysis { plain: true, ..self }
+    pub fn by_reference(self) -> Self {
+        Analysis { reference_requested: true, ..self }
     }
 
     /// The number of sequences.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::Analysis;
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let mut analysis = Analysis::new(Vec::new());
-    /// analysis.add(&problem, None)?;
-    /// analysis.add(&problem, None)?;
-    /// assert_eq!(analysis.sequences(), 2 * problem.sizes().batch);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn sequences(&self) -> usize {
         self.gradients.dq.sequences()
@@ -174,18 +125,6 @@ impl Analysis {
     /// # Errors
     /// [`Error::Shape`] if a sequence has another shape than those before; [`Error::Overflow`] if a gradient or a
     /// variance leaves the range of `f64`.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_analysis::{Analysis, settings};
-    /// use sus_reference::sus::{Budget, Rule, Sampler};
-    /// let c = [Budget::new(2.0)?, Budget::new(4.0)?];
-    /// let mut analysis = Analysis::new(settings(&c, Some(Rule::Paper), Some(Sampler::Bernoulli)));
-    /// analysis.add(&problem, None)?;
-    /// assert!(analysis.total(1).variance.dq < analysis.total(0).variance.dq); // c = 4 has less
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn add(&mut self, problem: &Problem<f64>, x: Option<&Tensor<f64>>) -> Result<(), Error> {
         let m = x.map(|x| x.shape()[3]);
         same_shape(problem, self.sizes)?;
@@ -198,14 +137,14 @@ impl Analysis {
         let work = visible_count(problem)
             .saturating_mul((sizes.features + sizes.value_features + m.unwrap_or(0)) as u64)
             .saturating_mul(self.settings.len() as u64);
-        if work <= QUICK_IN_DD {
+        if work <= DOUBLE_DOUBLE_WORK {
             let problem = problem.cast::<Dd>()?;
-            let passed = passes::plain(&problem, Fallback::Arithmetic);
-            let source = scan::Definition::new(&problem, &passed.saved);
+            let passed = passes::by_reference(&problem, Fallback::Arithmetic);
+            let source = ReferenceEntries::new(&problem, &passed.saved);
             self.add_in(&problem, &passed, &source, x.map(|x| x.map(Dd::from)).as_ref())?;
         } else {
-            let passed = passes::in_f64(problem, self.plain);
-            let source = passes::entries(problem, &passed.saved, self.plain);
+            let passed = passes::in_f64(problem, self.reference_requested);
+            let source = entries(problem, &passed.saved, self.reference_requested);
             self.add_in(problem, &passed, source.as_ref(), x)?;
         }
         self.features_of_x = m;
@@ -217,11 +156,11 @@ impl Analysis {
     fn add_in<T: Scalar>(
         &mut self,
         problem: &Problem<T>,
-        passed: &Passed<T>,
-        source: &dyn scan::Source<T>,
+        passed: &DensePass<T>,
+        source: &dyn EntrySource<T>,
         x: Option<&Tensor<T>>,
     ) -> Result<(), Error> {
-        let Passed { gradients: dense, paths, .. } = passed;
+        let DensePass { gradients: dense, paths, .. } = passed;
         passes::note(&mut self.paths, *paths);
         let found = scan::scan_entries(problem, source, &self.settings, x, true)?;
         for (totals, added) in self.totals.iter_mut().zip(found) {

@@ -3,95 +3,24 @@
 //! The weights of a row are computed once and then serve every setting. Memory: a few rows per thread, and the partial
 //! sums of blocks of rows.
 
-use super::totals::{PerGradient, Setting, Totals};
+use crate::entries::{EntrySource, ReferenceEntries};
+use crate::limits::{HEAD_OPTIMUM_ENTRIES, ROWS};
+use crate::totals::{PerGradient, Setting, Totals};
 use rayon::prelude::*;
 use std::ops::Range;
-use sus_fast::entries::RowEntries;
-use sus_reference::backward::{DenseWeights, delta};
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
 use sus_reference::scalar::Scalar;
-use sus_reference::sus::moments::{
-    ROWS_PER_TASK, RowDistribution, RowEntry, entries_into, squared_norms,
-};
+use sus_reference::sus::moments::{ROWS_PER_TASK, RowDistribution, RowEntry, squared_norms};
 use sus_reference::sus::optimum::least_variance;
 use sus_reference::sus::{Rule, Sampler};
 use sus_reference::tensor::{Tensor, dot};
 
-/// Visible entries of one query head up to which the optimum over the whole head is computed: it needs them all.
-///
-/// # Examples
-/// ```
-/// use sus_analysis::{Analysis, scan::MOST_FOR_HEAD_OPTIMUM, settings};
-/// use sus_reference::sus::{Budget, Rule, Sampler};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// assert!(problem.sizes().queries * problem.sizes().keys <= MOST_FOR_HEAD_OPTIMUM);
-/// let c = [Budget::new(4.0)?];
-/// let mut analysis = Analysis::new(settings(&c, Some(Rule::Paper), Some(Sampler::Bernoulli)));
-/// analysis.add(&problem, None)?;
-/// // Moving the budget within a row gains over the paper's rule, and moving it between rows gains again.
-/// let total = analysis.total(0);
-/// let (head, row) = (total.head_optimum.unwrap(), total.row_optimum.unwrap());
-/// assert!(head.dq < row.dq && row.dq < total.variance.dq);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-pub const MOST_FOR_HEAD_OPTIMUM: usize = 1 << 24;
-
-/// Where the visible entries of rows come from.
-pub(super) trait Source<T>: Sync {
-    /// Replaces each list by the entries of one of `rows` of head `(b, h)`, by keys.
-    fn rows_into(&self, head: (usize, usize), rows: Range<usize>, lists: &mut [Vec<RowEntry<T>>]);
-}
-
-/// Entries by the definition.
-pub(super) struct Definition<'a, T> {
-    weights: DenseWeights<'a, T>,
-    delta: Vec<T>,
-}
-
-impl<'a, T: Scalar> Definition<'a, T> {
-    pub(super) fn new(problem: &'a Problem<T>, saved: &'a Saved<T>) -> Self {
-        let weights = DenseWeights { problem, saved };
-        Definition { weights, delta: delta(problem, &saved.o) }
-    }
-}
-
-impl<T: Scalar> Source<T> for Definition<'_, T> {
-    fn rows_into(
-        &self,
-        (b, h): (usize, usize),
-        rows: Range<usize>,
-        lists: &mut [Vec<RowEntry<T>>],
-    ) {
-        let problem = self.weights.problem;
-        for (i, entries) in rows.zip(lists) {
-            let row = Row { b, h, i };
-            let delta = self.delta[problem.row_number(row)];
-            entries.clear();
-            entries_into(problem, &self.weights, delta, row, entries);
-        }
-    }
-}
-
-impl Source<f64> for RowEntries<'_> {
-    fn rows_into(
-        &self,
-        head: (usize, usize),
-        rows: Range<usize>,
-        lists: &mut [Vec<RowEntry<f64>>],
-    ) {
-        RowEntries::rows_into(self, head, rows, lists);
-    }
-}
-
-/// Rows whose entries are held together: as many as the kernels compute at a time.
-const ROWS: usize = 6;
-
 /// The operands of a scan.
 struct Scan<'a, T> {
     problem: &'a Problem<T>,
-    source: &'a dyn Source<T>,
+    source: &'a dyn EntrySource<T>,
     /// `|k_j|^2`, and the layer's input with its `|x_i|^2`.
     k_squared: Vec<T>,
     x: Option<(&'a Tensor<T>, Vec<T>)>,
@@ -99,10 +28,9 @@ struct Scan<'a, T> {
     optima: bool,
 }
 
-/// For each setting and key head, summed over the sequences: what the rows that read the key head add up to.
+/// The sums over the rows that read a key head, for each setting and key head, over all sequences.
 ///
-/// `x` is the layer's input, for the projection gradients. The optima, which take longer than all the rest, are found
-/// where `optima` asks for them.
+/// `x` is the layer's input, for the projection gradients. `optima` requests the optima, which take longer than all the rest.
 ///
 /// # Errors
 /// [`Error::Overflow`] if a variance leaves the range of the arithmetic.
@@ -117,10 +45,10 @@ struct Scan<'a, T> {
 /// let settings = settings(&[c], Some(Rule::Paper), Some(Sampler::Systematic));
 /// let found = scan(&problem, &saved, &settings, None, false)?;
 /// assert_eq!((found.len(), found[0].len()), (1, problem.sizes().key_heads));
-/// // Summed over the key heads, the traces of the law.
+/// // Summed over the key heads, these are the traces of the distribution.
 /// let sum: f64 = found[0].iter().map(|head| head.variance.dq).sum();
-/// let law = MaskDistribution::new(&problem, &saved, c, Rule::Paper, Sampler::Systematic);
-/// assert!((sum / law.traces().dq - 1.0).abs() < 1e-12);
+/// let distribution = MaskDistribution::new(&problem, &saved, c, Rule::Paper, Sampler::Systematic);
+/// assert!((sum / distribution.traces().dq - 1.0).abs() < 1e-12);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 pub fn scan<T: Scalar>(
@@ -130,13 +58,13 @@ pub fn scan<T: Scalar>(
     x: Option<&Tensor<T>>,
     optima: bool,
 ) -> Result<Vec<Vec<Totals>>, Error> {
-    scan_entries(problem, &Definition::new(problem, saved), settings, x, optima)
+    scan_entries(problem, &ReferenceEntries::new(problem, saved), settings, x, optima)
 }
 
 /// The same of entries that come from `source`.
 pub(super) fn scan_entries<T: Scalar>(
     problem: &Problem<T>,
-    source: &dyn Source<T>,
+    source: &dyn EntrySource<T>,
     settings: &[Setting],
     x: Option<&Tensor<T>>,
     optima: bool,
@@ -223,10 +151,10 @@ impl<T: Scalar> Scan<'_, T> {
             Rule::Calibrated => entries.iter().map(|entry| entry.w.to_f64()).collect(),
         };
         let lambda = T::from_f64(setting.rule.lambda(setting.c, &w));
-        let law =
+        let distribution =
             RowDistribution::new(setting.sampler, lambda, entries.iter().map(|entry| entry.w));
         let first = (row.b * sizes.key_heads + p.key_head(row.h)) * sizes.keys;
-        let traces = law.traces(p, row, entries, |j| self.k_squared[first + j]);
+        let traces = distribution.traces(p, row, entries, |j| self.k_squared[first + j]);
         let expected = traces.expected.to_f64();
         let independent = setting.sampler == Sampler::Bernoulli;
         Totals {
@@ -241,7 +169,7 @@ impl<T: Scalar> Scan<'_, T> {
                 dv: traces.dv.to_f64(),
             },
             dbias: traces.dbias.to_f64(),
-            projected: self.projected(row, entries, &law, traces.dq),
+            projected: self.projected(row, entries, &distribution, traces.dq),
             row_optimum: (independent && self.optima)
                 .then(|| self.row_optimum(row, entries, expected)),
             head_optimum: None,
@@ -256,7 +184,7 @@ impl<T: Scalar> Scan<'_, T> {
         &self,
         row: Row,
         entries: &[RowEntry<T>],
-        law: &RowDistribution<T>,
+        distribution: &RowDistribution<T>,
         dq: T,
     ) -> PerGradient<f64> {
         let Some((x, x_squared)) = &self.x else {
@@ -271,8 +199,9 @@ impl<T: Scalar> Scan<'_, T> {
         let vector = |n: usize| x.row(row.b, 0, entries[n].j);
         let squared = |n: usize| x_squared[first + entries[n].j];
         let m = x.shape()[3];
-        let of_k = law.trace(|n| entries[n].f, vector, squared, m) * dot(p.q(row), p.q(row));
-        let of_v = law.trace(|_| T::one(), vector, squared, m) * dot(p.g(row), p.g(row));
+        let of_k =
+            distribution.trace(|n| entries[n].f, vector, squared, m) * dot(p.q(row), p.q(row));
+        let of_v = distribution.trace(|_| T::one(), vector, squared, m) * dot(p.g(row), p.g(row));
         PerGradient { dq: of_q, dk: of_k.to_f64(), dv: of_v.to_f64() }
     }
 
@@ -302,7 +231,7 @@ impl<T: Scalar> Scan<'_, T> {
         let p = self.problem;
         let visible: usize = (0..p.sizes().queries).map(|i| p.mask().visible(i).len()).sum();
         let independent = |setting: &Setting| setting.sampler == Sampler::Bernoulli;
-        if !self.optima || visible > MOST_FOR_HEAD_OPTIMUM || !self.settings.iter().any(independent)
+        if !self.optima || visible > HEAD_OPTIMUM_ENTRIES || !self.settings.iter().any(independent)
         {
             return;
         }

@@ -32,14 +32,6 @@ pub struct Spread {
 
 impl Spread {
     /// The number of sequences.
-    ///
-    /// # Examples
-    /// ```
-    /// let mut spread = sus_analysis::Spread::default();
-    /// assert_eq!(spread.sequences(), 0);
-    /// spread.add(&[1.0], 1);
-    /// assert_eq!(spread.sequences(), 1);
-    /// ```
     #[must_use]
     pub fn sequences(&self) -> usize {
         self.sequences
@@ -49,15 +41,6 @@ impl Spread {
     ///
     /// # Panics
     /// If its length is not that of the sequences before.
-    ///
-    /// # Examples
-    /// ```
-    /// let mut spread = sus_analysis::Spread::default();
-    /// // Differences far below the numbers themselves are not lost.
-    /// spread.add(&[1e9 + 1.0], 1);
-    /// spread.add(&[1e9 + 2.0], 1);
-    /// assert_eq!(spread.variance(None), Some(0.5));
-    /// ```
     pub fn add(&mut self, gradient: &[f64], heads: usize) {
         if self.sequences == 0 {
             self.mean = vec![0.0; gradient.len()];
@@ -82,29 +65,12 @@ impl Spread {
     }
 
     /// `sum |g|^2` over the sequences, of one key head or of all.
-    ///
-    /// # Examples
-    /// ```
-    /// let mut spread = sus_analysis::Spread::default();
-    /// spread.add(&[3.0, 4.0, 1.0, 0.0], 2); // two heads of two numbers
-    /// assert_eq!([Some(0), Some(1), None].map(|head| spread.squared_norm(head)), [25.0, 1.0, 26.0]);
-    /// ```
     #[must_use]
     pub fn squared_norm(&self, head: Option<usize>) -> f64 {
         of_head(&self.squares, head)
     }
 
     /// The unbiased between-sequence variance, summed over coordinates; `None` with fewer than two sequences.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::Spread;
-    /// let mut spread = Spread::default();
-    /// spread.add(&[1.0, 0.0], 1);
-    /// assert_eq!(spread.variance(None), None);
-    /// spread.add(&[3.0, 0.0], 1);
-    /// assert_eq!((spread.variance(None), spread.squared_norm(None)), (Some(2.0), 10.0));
-    /// ```
     #[must_use]
     pub fn variance(&self, head: Option<usize>) -> Option<f64> {
         let others = self.sequences.checked_sub(1).filter(|&others| others > 0)?;
@@ -112,16 +78,6 @@ impl Spread {
     }
 
     /// `mask_variance / sequences` over the between-sequence variance; `None` if that is zero or not known.
-    ///
-    /// # Examples
-    /// ```
-    /// let mut spread = sus_analysis::Spread::default();
-    /// spread.add(&[1.0], 1);
-    /// assert_eq!(spread.relative_increase(1.0, None), None); // nothing to compare with
-    /// spread.add(&[3.0], 1);
-    /// // A mask variance of 1 over both sequences is 1/2 for each, beside a variance of 2 between them.
-    /// assert_eq!(spread.relative_increase(1.0, None), Some(0.25));
-    /// ```
     #[must_use]
     pub fn relative_increase(&self, mask_variance: f64, head: Option<usize>) -> Option<f64> {
         let between = self.variance(head).filter(|&between| between > 0.0)?;
@@ -141,20 +97,6 @@ impl PerGradient<Spread> {
     ///
     /// # Errors
     /// [`Error::Overflow`] if an element is not finite.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::{PerGradient, Spread};
-    /// let names = PerGradient { dq: "dq", dk: "dk", dv: "dv" };
-    /// let mut spread = PerGradient::<Spread>::default();
-    /// let mut sequence = PerGradient { dq: vec![1.0], dk: vec![2.0], dv: vec![3.0] };
-    /// spread.add(&sequence, 1, &names)?;
-    /// assert_eq!(spread.dk.squared_norm(None), 4.0);
-    /// sequence.dv[0] = f64::NAN;
-    /// let error = spread.add(&sequence, 1, &names).unwrap_err();
-    /// assert!(error.to_string().starts_with("tensor 'dv'"));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn add(
         &mut self,
         sequence: &PerGradient<Vec<f64>>,
@@ -177,15 +119,6 @@ impl PerGradient<Spread> {
 }
 
 /// Sequence `b` of a gradient.
-///
-/// # Examples
-/// ```
-/// use sus_analysis::spread::sequence;
-/// use sus_reference::tensor::Tensor;
-/// let gradient = Tensor::new("dq", [2, 1, 2, 1], &[1.0, 2.0, 3.0, 4.0])?;
-/// assert_eq!(sequence(&gradient, 1), [3.0, 4.0]);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[must_use]
 pub fn sequence<T: Scalar>(gradient: &Tensor<T>, b: usize) -> Vec<f64> {
     let [_, heads, positions, features] = gradient.shape();

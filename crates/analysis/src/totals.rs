@@ -1,18 +1,8 @@
-//! What an analysis asks for, and the sums over rows that it finds.
+//! The settings of an analysis, and the sums over rows.
 
 use sus_reference::sus::{Budget, Rule, Sampler};
 
-/// One law of the mask.
-///
-/// # Examples
-/// ```
-/// use sus_analysis::{Setting, settings};
-/// use sus_reference::sus::{Budget, Rule, Sampler};
-/// let c = Budget::new(30.0)?;
-/// let paper = Setting { c, rule: Rule::Paper, sampler: Sampler::Bernoulli };
-/// assert_eq!(settings(&[c], None, None)[0], paper); // the paper's comes first
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// One distribution of the mask: a budget, a rule and a sampler.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Setting {
     /// The budget.
@@ -24,14 +14,6 @@ pub struct Setting {
 }
 
 /// One value for each of the three gradients.
-///
-/// # Examples
-/// ```
-/// use sus_analysis::PerGradient;
-/// let norms = PerGradient { dq: 3.0, dk: 4.0, dv: 12.0 };
-/// let squared: f64 = norms.map(|x| x * x).into_array().iter().sum();
-/// assert_eq!(squared.sqrt(), 13.0); // of all three together
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PerGradient<T> {
     /// Of `dq`.
@@ -44,24 +26,11 @@ pub struct PerGradient<T> {
 
 impl<T> PerGradient<T> {
     /// `f` of each.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::PerGradient;
-    /// let names = PerGradient { dq: "dq", dk: "dk", dv: "dv" };
-    /// assert_eq!(names.map(|name| format!("x^T {name}")).dv, "x^T dv");
-    /// ```
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> PerGradient<U> {
         PerGradient { dq: f(self.dq), dk: f(self.dk), dv: f(self.dv) }
     }
 
     /// The three values, `dq` first.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::PerGradient;
-    /// assert_eq!(PerGradient { dv: 3, dk: 2, dq: 1 }.into_array(), [1, 2, 3]);
-    /// ```
     pub fn into_array(self) -> [T; 3] {
         [self.dq, self.dk, self.dv]
     }
@@ -89,21 +58,6 @@ impl PerGradient<f64> {
 }
 
 /// Sums over rows.
-///
-/// # Examples
-/// ```
-/// use sus_analysis::{Totals, scan::scan, settings};
-/// use sus_reference::sus::{Budget, Rule, Sampler};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let saved = sus_reference::forward::forward(&problem);
-/// let settings = settings(&[Budget::new(4.0)?], Some(Rule::Calibrated), Some(Sampler::Systematic));
-/// let heads: Vec<Totals> = scan(&problem, &saved, &settings, None, true)?.remove(0);
-/// let rows: u64 = heads.iter().map(|head| head.rows).sum();
-/// assert_eq!(rows as usize, problem.row_count());
-/// assert!(heads[0].row_optimum.is_none()); // known for independent entries alone
-/// assert!(heads[0].most_expected <= 4.0 + 1e-12);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
     /// Rows.
@@ -129,15 +83,19 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Expected kept entries over visible ones.
+    #[must_use]
+    pub fn kept_fraction(&self) -> f64 {
+        ratio(self.expected, self.visible as f64)
+    }
+
+    /// Expected kept entries per row.
+    #[must_use]
+    pub fn mean_expected(&self) -> f64 {
+        ratio(self.expected, self.rows as f64)
+    }
+
     /// Adds the sums over other rows. An optimum that is not known for all rows is not known.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_analysis::Totals;
-    /// let mut sum = Totals { rows: 2, expected: 5.0, most_expected: 3.0, ..Totals::default() };
-    /// sum.add(&Totals { rows: 1, expected: 4.0, most_expected: 4.0, ..Totals::default() });
-    /// assert_eq!((sum.rows, sum.expected, sum.most_expected), (3, 9.0, 4.0)); // sums, and a maximum
-    /// ```
     pub fn add(&mut self, other: &Self) {
         let fresh = self.rows == 0;
         self.rows += other.rows;
@@ -162,4 +120,8 @@ impl Totals {
             merge(&mut self.head_optimum, other.head_optimum);
         }
     }
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
 }

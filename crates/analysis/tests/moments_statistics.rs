@@ -383,12 +383,12 @@ fn the_squared_deviations_of_many_draws_are_the_variance_within_bernsteins_limit
 // ---------------------------------------------------------------- trained heads
 
 fn real(name: &str) -> Problem<f64> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/real").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/real").join(name);
     ProblemFile::read(&path, Settings::default()).unwrap().problem
 }
 
 fn reference() -> serde_json::Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/real/reference.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/real/reference.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

@@ -1,11 +1,11 @@
-//! Where the errors sit, as SVG: the largest error over its bound of each query and each key.
+//! The largest error over its bound of each query and each key, as SVG.
 
 use crate::axis::Axis;
 use crate::chart::{COLOURS, Chart, Series, Stroke};
 use plotters::style::BLACK;
 use sus_verdict::{TensorResult, Verdict};
 
-/// Smaller ratios are drawn as this one.
+/// Smaller ratios are drawn at this one.
 const LEAST: f64 = 1e-3;
 
 /// The largest `|err| / bound` of each query (`o`, `dq`) and each key (`dk`, `dv`), over all heads, as SVG.
@@ -15,13 +15,13 @@ const LEAST: f64 = 1e-3;
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
-/// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge, report};
+/// use sus_bounds::Recipe;
+/// use sus_mutants::{RunConfig, arithmetic::Arithmetic};
+/// use sus_verdict::Case;
 /// let case = sus_corpus::named("primes").unwrap();
 /// let recipe = Recipe::built_in("f32").unwrap();
 /// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
+/// let wrong = (sus_mutants::named("delta_missing").unwrap().run)(&config).unwrap();
 /// let case = Case::new(case.problem.clone(), case.settings.clone());
 /// let verdict = sus_mutants::judge(&case, &recipe).build()?.check(&wrong);
 /// assert!(sus_charts::errors(&verdict).starts_with("<svg"));

@@ -1,4 +1,4 @@
-//! Error over bound of every run, right and wrong, as SVG.
+//! Error over bound of every run of a kill matrix, as SVG.
 
 use crate::axis::Axis;
 use crate::chart::{COLOURS, Chart, Series, Stroke};
@@ -12,31 +12,30 @@ const PER_DECADE: usize = 4;
 /// The decades of the histogram; runs outside stand in its first and its last bin.
 const DECADES: std::ops::Range<i32> = -2..7;
 
-/// Whether a run belongs to a group, given whether its kernel is wrong.
+/// Whether a run belongs to a group, given whether its kernel is a mutant.
 type Belongs<'a> = &'a dyn Fn(bool, &Cell) -> bool;
 
-/// How many runs have which largest `|err| / bound`: right kernels, wrong ones that fail, and wrong ones that show
-/// and pass.
+/// A histogram of the largest `|err| / bound` of each run, for controls, for mutants that fail, and for mutants that
+/// change the results and pass.
 ///
 /// Runs below 1e-2 stand in the first bin; those above 1e6, and infinities, in the last.
 ///
 /// # Examples
 /// ```
-/// use sus_corpus as cases;
 /// use sus_mutants::{kernels, matrix::Matrix};
-/// let matrix = Matrix::run(kernels(), &[cases::named("primes").unwrap()], &["f32"])?;
+/// let matrix = Matrix::run(kernels(), &[sus_corpus::named("primes").unwrap()], &["f32"])?;
 /// assert!(sus_charts::kill_matrix(&matrix).starts_with("<svg"));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[must_use]
 pub fn kill_matrix(matrix: &Matrix) -> String {
     let groups: [(&str, Belongs<'_>); 3] = [
-        ("right kernels", &|wrong, _| !wrong),
-        ("wrong, shows, FAIL", &|wrong, cell| {
-            wrong && cell.visible && cell.outcome == Outcome::Fail
+        ("right kernels", &|is_mutant, _| !is_mutant),
+        ("wrong, shows, FAIL", &|is_mutant, cell| {
+            is_mutant && cell.visible && cell.outcome == Outcome::Fail
         }),
-        ("wrong, shows, PASS", &|wrong, cell| {
-            wrong && cell.visible && cell.outcome == Outcome::Pass
+        ("wrong, shows, PASS", &|is_mutant, cell| {
+            is_mutant && cell.visible && cell.outcome == Outcome::Pass
         }),
     ];
     let colours = [COLOURS[0], COLOURS[1], COLOURS[3]];

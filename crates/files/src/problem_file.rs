@@ -16,18 +16,6 @@ const PREFIXES: &[&str] = &["expected/", "bound/", "mask/", "variance/", "proj/"
 const KNOWN: &str = "q, k, v, do, dlse, bias, sink, x, o, lse, expected_nnz, expected/..., bound/..., mask/..., variance/..., proj/...";
 
 /// A problem read from a file, every number exact in `f64`.
-///
-/// # Examples
-/// ```
-/// use sus_files::{ProblemFile, Settings};
-/// let read = |command| ProblemFile::read("fixtures/smoke/causal_square.safetensors".as_ref(), command);
-/// let file = read(Settings::default())?;
-/// assert!(file.problem.options().causal && file.saved.is_none());
-/// // The command may add to what the file says, and may not deny it.
-/// assert_eq!(read(Settings::default().with_seed(7))?.settings.seed, Some(7));
-/// assert!(read(Settings::default().with_causal(false)).is_err());
-/// # Ok::<(), sus_files::FileError>(())
-/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProblemFile {
     /// The problem.
@@ -47,16 +35,6 @@ impl ProblemFile {
     ///
     /// # Errors
     /// One line that names the file and what is wrong with it.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_files::{ProblemFile, Settings};
-    /// let path = std::path::Path::new("fixtures/real/layer2.safetensors");
-    /// let ProblemFile { problem, settings, .. } = ProblemFile::read(path, Settings::default())?;
-    /// assert_eq!(problem.inputs().q.shape(), [1, 2, 1024, 64]);
-    /// assert_eq!(settings.causal, Some(true));
-    /// # Ok::<(), sus_files::FileError>(())
-    /// ```
     pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
         let file = TensorFile::read(path)?;
         Self::from_tensors(file, command).map_err(|reason| FileError::new(path, reason))

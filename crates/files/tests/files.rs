@@ -351,6 +351,53 @@ fn the_command_may_add_to_the_file_and_never_contradict_it() {
 }
 
 #[test]
+fn every_key_is_read_back_and_contradicted_by_its_own_name() {
+    let keys = [
+        ("pass", "\"dense\"", "\"sus\""),
+        ("scale", "0.5", "0.25"),
+        ("softcap", "20.0", "50.0"),
+        ("causal", "true", "false"),
+        ("alignment", "\"bottom-right\"", "\"top-left\""),
+        ("window", "[3,null]", "[null,3]"),
+        ("segments_q", "[0,2]", "[0,1,2]"),
+        ("segments_k", "[0,3]", "[0,1,3]"),
+        ("c", "4.0", "\"inf\""),
+        ("rule", "\"paper\"", "\"calibrated\""),
+        ("sampler", "\"bernoulli\"", "\"systematic\""),
+        ("seed", "18446744073709551615", "0"),
+        ("stream", "2147483647", "0"),
+        ("layout", "\"jax-threefry\"", "\"linear1\""),
+        ("uniform_bits", "32", "64"),
+    ];
+    let read = |key: &str, value: &str| {
+        let text = format!(r#"{{"{key}":{value}}}"#);
+        Settings::from_json(&text).unwrap_or_else(|error| panic!("{error}"))
+    };
+    for (key, first, second) in keys {
+        let (file, command) = (read(key, first), read(key, second));
+        for (settings, value) in [(&file, first), (&command, second)] {
+            let written: serde_json::Value = serde_json::from_str(&settings.to_json()).unwrap();
+            assert_eq!(written[key].to_string(), value);
+            assert_eq!(written.as_object().unwrap().len(), 2, "{key} and spec, nothing else");
+        }
+        assert_eq!(file.clone().merge(file.clone()).unwrap(), file);
+        let draws = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"];
+        assert_eq!(file.names_a_draw(), draws.contains(&key), "{key}");
+        assert_eq!(file.clone().without_draw() == Settings::default(), draws.contains(&key));
+        assert_eq!(
+            file.merge(command).unwrap_err().to_string(),
+            format!("option '{key}': expected {first}, as the file says, found {second}")
+        );
+    }
+    let known = metadata_refusal(r#"{"unknown":1}"#);
+    let listed = keys.map(|(key, _, _)| key).join(", ");
+    assert_eq!(
+        known,
+        format!("metadata key 'unknown': expected one of spec, {listed}, found an unknown key")
+    );
+}
+
+#[test]
 fn absent_settings_mean_the_defaults() {
     let settings = Settings::default();
     assert_eq!(settings.options().unwrap(), Options::default());

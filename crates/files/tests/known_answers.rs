@@ -8,6 +8,11 @@ use sus_reference::scalar::{Dd, Scalar};
 use sus_reference::sus::{Budget, Draw};
 use sus_reference::tensor::{Tensor, dot};
 
+/// A file of the repository.
+fn root(path: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
+}
+
 fn floats(file: &TensorFile, name: &str) -> Option<Vec<f64>> {
     let array = file.arrays.get(name)?;
     match &array.numbers {
@@ -38,7 +43,7 @@ fn assert_close(name: &str, found: &[Dd], expected: &[f64], tolerance: f64) {
 /// exact value is 0: there the error is held against the terms, of order 1.
 #[test]
 fn dense_gradients_are_those_of_pytorchs_autograd() {
-    let folder = Path::new("tests/torch/cases");
+    let folder = root("tests/torch/cases");
     let mut paths: Vec<PathBuf> =
         folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -78,15 +83,16 @@ fn dense_gradients_are_those_of_pytorchs_autograd() {
 /// below 1e-12 of the norm, and that of `dq`, `dk` elements, sums of up to 1024 terms near 1e-2, below 1e-13.
 #[test]
 fn the_gradients_of_real_attention_are_those_of_an_independent_float64_computation() {
-    let reference: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string("fixtures/real/reference.json").unwrap())
-            .unwrap();
+    let reference: serde_json::Value = serde_json::from_str(
+        &std::fs::read_to_string(root("fixtures/real/reference.json")).unwrap(),
+    )
+    .unwrap();
     let heads = reference["heads"].as_array().unwrap();
     assert_eq!(heads.len(), 6);
     for (at, facts) in heads.iter().enumerate() {
         let (layer, head) = (facts["layer"].as_u64().unwrap(), at % 2);
         let path = format!("fixtures/real/layer{layer}.safetensors");
-        let input = ProblemFile::read(Path::new(&path), Settings::default()).unwrap();
+        let input = ProblemFile::read(&root(&path), Settings::default()).unwrap();
         let results = evaluate::<f64>(&input.problem, None, None).unwrap();
         let tensors = [
             ("o", &results.saved.o),
@@ -119,12 +125,13 @@ fn the_gradients_of_real_attention_are_those_of_an_independent_float64_computati
 
 #[test]
 fn the_expected_counts_of_real_attention_are_those_of_an_independent_computation() {
-    let reference: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string("fixtures/real/reference.json").unwrap())
-            .unwrap();
+    let reference: serde_json::Value = serde_json::from_str(
+        &std::fs::read_to_string(root("fixtures/real/reference.json")).unwrap(),
+    )
+    .unwrap();
     for (at, facts) in reference["heads"].as_array().unwrap().iter().enumerate() {
         let path = format!("fixtures/real/layer{}.safetensors", facts["layer"]);
-        let input = ProblemFile::read(Path::new(&path), Settings::default()).unwrap();
+        let input = ProblemFile::read(&root(&path), Settings::default()).unwrap();
         for c in [5.0, 30.0] {
             let draw = Draw::paper(Budget::new(c).unwrap(), 0);
             let results = evaluate::<f64>(&input.problem, None, Some(&draw)).unwrap();

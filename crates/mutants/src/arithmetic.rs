@@ -7,13 +7,6 @@ pub use sus_bounds::Format;
 use sus_bounds::{Delta, Gqa, Recipe};
 
 /// The formats of a kernel, by stage.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::arithmetic::{Arithmetic, Format};
-/// let flash = Arithmetic::named("flash-bf16").unwrap();
-/// assert_eq!((flash.operand, flash.accumulator), (Format::Bf16, Format::F32));
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arithmetic {
     /// Operands of the products with `q`, `k`, `v`, `G`.
@@ -30,7 +23,7 @@ pub struct Arithmetic {
     pub output: Format,
     /// The stored gradients.
     pub gradient: Format,
-    /// Each query head's `dk`, `dv` are rounded to this, and summed in it over the group.
+    /// The format in which each query head's `dk`, `dv` are rounded and then summed over the group.
     pub repeated_heads: Option<Format>,
     /// `delta_i = sum_j W_ij dP_ij` in place of `G_i . o_i`.
     pub delta_from_weights: bool,
@@ -40,14 +33,6 @@ pub struct Arithmetic {
 
 impl Arithmetic {
     /// What a recipe says.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_mutants::arithmetic::Arithmetic;
-    /// use sus_bounds::Recipe;
-    /// let eager = Arithmetic::of(&Recipe::built_in("eager-f16").unwrap());
-    /// assert!(eager.normalised && eager.delta_from_weights);
-    /// ```
     #[must_use]
     pub fn of(recipe: &Recipe) -> Self {
         let tf32 = recipe.p == Format::Tf32;
@@ -66,34 +51,21 @@ impl Arithmetic {
     }
 
     /// The arithmetic of a built-in recipe.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_mutants::arithmetic::Arithmetic;
-    /// assert!(Arithmetic::named("tf32").is_some() && Arithmetic::named("tf33").is_none());
-    /// ```
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Recipe::built_in(name).as_ref().map(Self::of)
     }
 
-    /// A kernel that rounds nowhere but to `f64`.
+    /// A kernel whose every operation is in `f64`.
     #[must_use]
     pub(super) fn exact() -> Self {
         let recipe = Recipe::built_in("f64").expect("a built-in recipe");
         Self::of(&recipe)
     }
 
-    /// A plain kernel: separate passes that round every matrix they store to this format.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_mutants::arithmetic::{Arithmetic, Format};
-    /// let plain = Arithmetic::plain(Format::Bf16);
-    /// assert_eq!((plain.elementwise, plain.accumulator), (Format::Bf16, Format::F32));
-    /// ```
+    /// An unfused kernel: separate passes that round every matrix they store to this format.
     #[must_use]
-    pub fn plain(format: Format) -> Self {
+    pub fn unfused(format: Format) -> Self {
         Arithmetic {
             operand: format,
             accumulator: if format == Format::F64 { format } else { Format::F32 },

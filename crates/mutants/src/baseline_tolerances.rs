@@ -1,61 +1,46 @@
 //! How attention's backward pass is tested elsewhere today, rule by rule, as their own files have it.
 //!
-//! Each rule sees the gradients of one run: the candidate's `x`, the reference `ref`, and `pt`, what a plain kernel of
-//! the same type gives that rounds every matrix it stores. For SUS all of them get the oracle's mask for `ref` and
-//! `pt`, which is more than they ask for. What a rule does not say of a type or a tensor it does not judge.
+//! Each rule compares the gradients of one run: the candidate's `x`, the reference `ref`, and `pt`, the result of an
+//! unfused kernel of the same type, which rounds every matrix that it stores. For SUS `ref` and `pt` use the oracle's
+//! mask, which helps every rule. A rule judges only the types and the tensors that its source names.
 
 use super::arithmetic::Format;
+use sus_reference::TensorName;
 
 /// One gradient of one run.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::{arithmetic::Format, rivals::{Compared, BASELINE_TOLERANCES}};
-/// let compared = |tensor| Compared {
-///     tensor,
-///     x: &[1.5],
-///     reference: &[1.0],
-///     plain: &[1.25],
-///     format: Format::Bf16,
-///     softcap: false,
-/// };
-/// let rule = |name| BASELINE_TOLERANCES.iter().find(|rival| rival.name == name).unwrap().passes;
-/// // Twice as far from the truth as the plain kernel.
-/// assert_eq!(rule("FA2 k=3")(&compared("dq")), Some(true));
-/// assert_eq!(rule("allclose")(&compared("dq")), Some(false));
-/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Compared<'a> {
-    /// `dq`, `dk`, `dv`, `dbias` or `dsink`.
-    pub tensor: &'a str,
-    /// The candidate's numbers.
+    /// The gradient.
+    pub tensor: TensorName,
+    /// The candidate.
     pub x: &'a [f64],
     /// The truth.
     pub reference: &'a [f64],
-    /// A plain low-precision kernel's numbers.
-    pub plain: &'a [f64],
+    /// What an unfused kernel of the same type gives.
+    pub unfused: &'a [f64],
     /// The type that gradients are stored in.
     pub format: Format,
     /// The problem has a softcap.
     pub softcap: bool,
 }
 
-/// A rule in use.
+/// A rule that a project uses.
 ///
 /// # Examples
 /// ```
-/// use sus_mutants::{arithmetic::Format, rivals::{Compared, BASELINE_TOLERANCES}};
+/// use sus_mutants::{arithmetic::Format, baseline_tolerances::{Compared, BASELINE_TOLERANCES}};
+/// use sus_reference::TensorName;
 /// let compared = |tensor| Compared {
 ///     tensor,
 ///     x: &[1.5],
 ///     reference: &[1.0],
-///     plain: &[1.25],
+///     unfused: &[1.25],
 ///     format: Format::Bf16,
 ///     softcap: false,
 /// };
-/// let rule = |name| BASELINE_TOLERANCES.iter().find(|rival| rival.name == name).unwrap().passes;
-/// assert_eq!(rule("triton")(&compared("dq")), Some(false));
-/// assert_eq!(rule("triton")(&compared("dsink")), None); // of this it says nothing
+/// let rule = |name| BASELINE_TOLERANCES.iter().find(|tolerance| tolerance.name == name).unwrap().passes;
+/// assert_eq!(rule("triton")(&compared(TensorName::Dq)), Some(false));
+/// assert_eq!(rule("triton")(&compared(TensorName::Dsink)), None); // of this it says nothing
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct BaselineTolerance {
@@ -83,8 +68,8 @@ impl Compared<'_> {
     }
 
     /// `max |x - ref| <= factor max |pt - ref| + absolute`.
-    fn within_plain(&self, factor: f64, absolute: f64) -> bool {
-        self.largest(self.x) <= factor * self.largest(self.plain) + absolute
+    fn within_unfused(&self, factor: f64, absolute: f64) -> bool {
+        self.largest(self.x) <= factor * self.largest(self.unfused) + absolute
     }
 
     /// `sum |a - ref|^power`.
@@ -92,40 +77,25 @@ impl Compared<'_> {
         a.iter().zip(self.reference).map(|(a, r)| (a - r).abs().powi(power)).sum()
     }
 
-    /// PyTorch's tolerances from the plain kernel's own deviation, times `factor`.
+    /// PyTorch's tolerances: the unfused kernel's deviation times `factor`.
     fn fudged(&self, factor: f64) -> bool {
         let default = match self.format {
             Format::Bf16 => 1.6e-2,
             Format::F16 => 1e-3,
             _ => 1.3e-6,
         };
-        let relative = self.plain.iter().zip(self.reference).map(|(p, r)| ((p - r) / r).abs());
+        let relative = self.unfused.iter().zip(self.reference).map(|(p, r)| ((p - r) / r).abs());
         let relative = relative.fold(default, f64::max);
         let relative = if relative > 1e30 { default } else { relative };
-        self.all_close(factor * self.largest(self.plain).max(1e-3), factor * relative)
+        self.all_close(factor * self.largest(self.unfused).max(1e-3), factor * relative)
     }
 
     fn is_gradient_of_input(&self) -> bool {
-        matches!(self.tensor, "dq" | "dk" | "dv")
+        matches!(self.tensor, TensorName::Dq | TensorName::Dk | TensorName::Dv)
     }
 }
 
 /// The rules.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::{arithmetic::Format, rivals::{Compared, BASELINE_TOLERANCES}};
-/// let compared = |tensor| Compared {
-///     tensor,
-///     x: &[1.5],
-///     reference: &[1.0],
-///     plain: &[1.25],
-///     format: Format::Bf16,
-///     softcap: false,
-/// };
-/// let exact = Compared { x: &[1.0], ..compared("dv") };
-/// assert!(BASELINE_TOLERANCES.iter().all(|rival| (rival.passes)(&exact) != Some(false)));
-/// ```
 pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
     BaselineTolerance {
         name: "allclose",
@@ -143,13 +113,13 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
         name: "FA2 k=3",
         rule: "max |x - ref| <= 3 max |pt - ref|",
         source: "flash-attention tests/test_flash_attn.py, l. 1130-32",
-        passes: |c| c.is_gradient_of_input().then(|| c.within_plain(3.0, 0.0)),
+        passes: |c| c.is_gradient_of_input().then(|| c.within_unfused(3.0, 0.0)),
     },
     BaselineTolerance {
         name: "FA2 k=2",
         rule: "max |x - ref| <= 2 max |pt - ref| + 1e-5",
         source: "flash-attention tests/test_flash_attn.py, l. 1558",
-        passes: |c| c.is_gradient_of_input().then(|| c.within_plain(2.0, 1e-5)),
+        passes: |c| c.is_gradient_of_input().then(|| c.within_unfused(2.0, 1e-5)),
     },
     BaselineTolerance {
         name: "FA4",
@@ -160,7 +130,7 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
             let shaken = c.reference.iter().map(|&r| (round(round(r + 0.3) - 0.3) - r).abs());
             let shaken = 2.0 * shaken.fold(0.0, f64::max);
             let (factor, more) = if c.softcap { (3.0, 3e-4) } else { (2.0, 0.0) };
-            c.is_gradient_of_input().then(|| c.within_plain(factor, shaken + more))
+            c.is_gradient_of_input().then(|| c.within_unfused(factor, shaken + more))
         },
     },
     BaselineTolerance {
@@ -168,8 +138,8 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
         rule: "atol = f max(max |pt - ref|, 1e-3), rtol = f max(max |pt - ref| / |ref|, default); f: dq 4, dk 2, dv 2",
         source: "pytorch test/test_transformers.py, flash",
         passes: |c| match c.tensor {
-            "dq" => Some(c.fudged(4.0)),
-            "dk" | "dv" => Some(c.fudged(2.0)),
+            TensorName::Dq => Some(c.fudged(4.0)),
+            TensorName::Dk | TensorName::Dv => Some(c.fudged(2.0)),
             _ => None,
         },
     },
@@ -178,10 +148,10 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
         rule: "as above; f: dq 1.5, dk 8, dv 1, dbias 12",
         source: "pytorch test/test_transformers.py, memory-efficient",
         passes: |c| match c.tensor {
-            "dq" => Some(c.fudged(1.5)),
-            "dk" => Some(c.fudged(8.0)),
-            "dv" => Some(c.fudged(1.0)),
-            "dbias" => Some(c.fudged(12.0)),
+            TensorName::Dq => Some(c.fudged(1.5)),
+            TensorName::Dk => Some(c.fudged(8.0)),
+            TensorName::Dv => Some(c.fudged(1.0)),
+            TensorName::Dbias => Some(c.fudged(12.0)),
             _ => None,
         },
     },
@@ -191,7 +161,7 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
         source: "pytorch test/inductor/test_flex_attention.py",
         passes: |c| {
             let factor = if c.format == Format::F32 { 10.0 } else { 1.1 };
-            c.is_gradient_of_input().then(|| c.total(c.x, 1) <= factor * c.total(c.plain, 1))
+            c.is_gradient_of_input().then(|| c.total(c.x, 1) <= factor * c.total(c.unfused, 1))
         },
     },
     BaselineTolerance {
@@ -221,8 +191,8 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
         source: "cudnn-frontend test/python/sdpa",
         passes: |c| {
             let tolerance = match (c.tensor, c.format) {
-                ("dk" | "dv", Format::Bf16) => 7e-2,
-                ("dsink", _) => 4e-2,
+                (TensorName::Dk | TensorName::Dv, Format::Bf16) => 7e-2,
+                (TensorName::Dsink, _) => 4e-2,
                 _ => 2e-2,
             };
             Some(c.all_close(tolerance, tolerance))
@@ -239,14 +209,16 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
         rule: "max |x - ref| <= max(10 max |pt - ref|, 1e-2)",
         source: "ROCm/aiter",
         passes: |c| {
-            c.is_gradient_of_input().then(|| c.within_plain(10.0, 0.0) || c.largest(c.x) <= 1e-2)
+            c.is_gradient_of_input().then(|| c.within_unfused(10.0, 0.0) || c.largest(c.x) <= 1e-2)
         },
     },
     BaselineTolerance {
         name: "Magi",
         rule: "norm(x - ref) <= 2 norm(pt - ref)",
         source: "MagiAttention",
-        passes: |c| c.is_gradient_of_input().then(|| c.total(c.x, 2) <= 4.0 * c.total(c.plain, 2)),
+        passes: |c| {
+            c.is_gradient_of_input().then(|| c.total(c.x, 2) <= 4.0 * c.total(c.unfused, 2))
+        },
     },
     BaselineTolerance {
         name: "fla",

@@ -1,34 +1,33 @@
-//! What known bugs of rounding do to the gradients: directions in which a verdict looks for small errors.
+//! The errors that known rounding bugs add to the gradients: directions in which a verdict looks for small errors.
 //!
-//! The wrong kernels' formulas run in `f64`, so that a direction holds what the bug adds and nothing of the roundings
-//! that every kernel makes. A rounding that coincides with that of the result, as the last of a running total does, is
-//! left out: right kernels make it too.
+//! The mutants' formulas run in `f64`, so that a direction holds the error of the bug without the roundings of every
+//! kernel. A rounding that coincides with that of the result, such as the last one of a running total, is left out:
+//! controls make it too.
 
 use super::arithmetic::{Arithmetic, Format};
-use super::simulated_kernel::{Schedule, Stage};
+use super::limits::LARGEST_DIRECTIONS;
+use super::simulated_kernel::{Point, Schedule};
 use super::{RunConfig, control_kernel, named};
 use rayon::prelude::*;
 use sus_bounds::{Direction, Recipe};
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
+use sus_reference::TensorName;
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
 use sus_verdict::{Case, Judge, JudgeBuilder, KnownBugs};
 
-/// Wrong kernels whose formulas are run in `f64`: what they add does not depend on the roundings of a recipe.
+/// Mutants whose formulas are run in `f64`: the error that they add does not depend on the roundings of a recipe.
 const FORMULAS: [&str; 4] =
     ["scores_in_bf16", "keys_prescaled_and_rounded", "lse_in_bf16", "exponential_of_three_digits"];
 
-/// Wrong kernels that round sums: they are run as the recipe says, since what they add depends on the bits of the sums.
+/// Mutants that round sums: they are run as the recipe says, since the error that they add depends on the bits of the sums.
 const SUMS: [&str; 4] = [
     "dq_carried_in_bf16",
     "key_gradients_carried_in_bf16",
     "group_sum_in_bf16",
     "dbias_accumulated_in_bf16",
 ];
-
-/// Products up to which the formulas are run: in larger problems there are enough errors to see them without.
-const LARGEST: usize = 1 << 20;
 
 /// The directions of a problem; none for a recipe that stores its results in 32 bits or more, and for a large problem.
 ///
@@ -50,34 +49,28 @@ pub fn directions(problem: &Problem<f64>, draw: Option<&Draw>, recipe: &Recipe) 
     let config =
         |arithmetic| RunConfig { unfinished: true, ..RunConfig::new(problem, arithmetic, draw) };
     let (exact, rounded) = (config(exact), config(rounded));
-    let rights = [exact, rounded].map(|config| config.run(Schedule::default()));
+    let controls = [exact, rounded].map(|config| config.run(Schedule::default()));
     let all = FORMULAS.iter().map(|name| (name, 0)).chain(SUMS.iter().map(|name| (name, 1)));
     let mut found: Vec<Direction> = all
         .collect::<Vec<_>>()
         .into_par_iter()
         .filter_map(|(name, at)| {
             let wrong = (named(name)?.run)(&[exact, rounded][at])?;
-            Some(Direction { name, tensors: difference(&wrong, &rights[at]) })
+            Some(Direction { name, tensors: difference(&wrong, &controls[at]).into() })
         })
         .collect();
     let delta = delta_in_bf16(&exact, &rounded);
-    found.push(Direction { name: "delta_in_bf16", tensors: difference(&delta, &rights[0]) });
-    found.extend(of_results(&rights[0], recipe));
+    found.push(Direction {
+        name: "delta_in_bf16",
+        tensors: difference(&delta, &controls[0]).into(),
+    });
+    found.extend(of_results(&controls[0], recipe));
     found.retain(|direction| direction.tensors.iter().flatten().any(|&x| x != 0.0));
     found
 }
 
-/// What the plainest right kernel of a recipe gives, if there are directions. Its roundings are those that most kernels
-/// make; along a direction that depends on them nothing can be told.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_mutants::control_result;
-/// use sus_bounds::{Format, Recipe};
-/// let [dq, ..] = control_result(&problem, None, &Recipe::built_in("flash-bf16").unwrap()).unwrap();
-/// assert!(dq.iter().all(|&x| Format::Bf16.round(x) == x)); // as a kernel stores them
-/// ```
+/// `dq, dk, dv, dbias` of the plainest control of a recipe, if there are directions. Most kernels make its roundings;
+/// a direction that depends on them identifies no bug.
 #[must_use]
 pub fn control_result(
     problem: &Problem<f64>,
@@ -85,13 +78,10 @@ pub fn control_result(
     recipe: &Recipe,
 ) -> Option<[Vec<f64>; 4]> {
     let config = RunConfig::new(problem, Arithmetic::of(recipe), draw);
-    are_used(problem, recipe).then(|| {
-        let right = control_kernel(&config);
-        TENSORS.map(|tensor| floats(&right, tensor))
-    })
+    are_used(problem, recipe).then(|| GradientValues::of(&control_kernel(&config)).into())
 }
 
-/// The rounding bugs of this gallery, as a verdict takes them.
+/// The rounding bugs among the mutants, as a verdict takes them.
 #[derive(Debug, Clone, Copy)]
 pub struct RoundingBugs;
 
@@ -115,25 +105,60 @@ impl KnownBugs for RoundingBugs {
     }
 }
 
-/// A judge with every rule: [`Judge::builder`] with the [`RoundingBugs`] of this gallery.
+/// A judge with every rule: [`Judge::builder`] with the [`RoundingBugs`].
 pub fn judge<'a>(case: &'a Case, recipe: &'a Recipe) -> JudgeBuilder<'a> {
     Judge::builder(case, recipe).known_bugs(&RoundingBugs)
 }
 
-const TENSORS: [&str; 4] = ["dq", "dk", "dv", "dbias"];
+/// The flat numbers of the gradients that a direction covers; empty where it does not look.
+#[derive(Debug, Clone, Default)]
+struct GradientValues {
+    dq: Vec<f64>,
+    dk: Vec<f64>,
+    dv: Vec<f64>,
+    dbias: Vec<f64>,
+}
+
+impl From<GradientValues> for [Vec<f64>; 4] {
+    fn from(GradientValues { dq, dk, dv, dbias }: GradientValues) -> Self {
+        [dq, dk, dv, dbias]
+    }
+}
+
+impl GradientValues {
+    fn of(file: &TensorFile) -> Self {
+        GradientValues {
+            dq: floats(file, TensorName::Dq),
+            dk: floats(file, TensorName::Dk),
+            dv: floats(file, TensorName::Dv),
+            dbias: floats(file, TensorName::Dbias),
+        }
+    }
+
+    /// Each tensor with the same one of `other`.
+    fn zip(&self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        let both = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect();
+        GradientValues {
+            dq: both(&self.dq, &other.dq),
+            dk: both(&self.dk, &other.dk),
+            dv: both(&self.dv, &other.dv),
+            dbias: both(&self.dbias, &other.dbias),
+        }
+    }
+}
 
 fn are_used(problem: &Problem<f64>, recipe: &Recipe) -> bool {
     let sizes = problem.sizes();
     let features = sizes.features.max(sizes.value_features);
     let products = problem.row_count().saturating_mul(sizes.keys).saturating_mul(features);
-    recipe.output.precision() <= Format::F16.precision() && products <= LARGEST
+    recipe.output.precision() <= Format::F16.precision() && products <= LARGEST_DIRECTIONS
 }
 
-/// The exact kernel, with the error that rounding adds to the `delta` of the recipe.
+/// The exact control, with the error that rounding adds to the `delta` of the recipe.
 fn delta_in_bf16(exact: &RunConfig<'_>, rounded: &RunConfig<'_>) -> TensorFile {
     let mut delta = Vec::new();
-    rounded.mutate(Stage::Delta, |state| delta.clone_from(&state.delta));
-    exact.mutate(Stage::Delta, |state| {
+    rounded.mutate(Point::Delta, |state| delta.clone_from(&state.delta));
+    exact.mutate(Point::Delta, |state| {
         for (to, delta) in state.delta.iter_mut().zip(delta) {
             *to += Format::Bf16.round(delta) - delta;
         }
@@ -141,44 +166,36 @@ fn delta_in_bf16(exact: &RunConfig<'_>, rounded: &RunConfig<'_>) -> TensorFile {
 }
 
 /// One tensor that is too large, and all tensors cut towards zero, by half a spacing in the mean.
-fn of_results(right: &TensorFile, recipe: &Recipe) -> Vec<Direction> {
-    let truth = TENSORS.map(|tensor| floats(right, tensor));
-    let cut = |x: &f64| -libm::copysign(recipe.output.rounding_error(x.abs(), false), *x);
-    let mut found = Vec::new();
-    for (which, name) in
-        ["a factor of dq", "a factor of dk", "a factor of dv"].into_iter().enumerate()
-    {
-        let tensors = std::array::from_fn(|t| {
-            let length = if t < 3 { truth[t].len() } else { 0 };
-            if t == which { truth[t].clone() } else { vec![0.0; length] }
-        });
-        found.push(Direction { name, tensors });
-    }
-    let mut tensors = truth.map(|tensor| tensor.iter().map(cut).collect::<Vec<_>>());
-    tensors[3].clear();
-    found.push(Direction { name: "gradients_truncated", tensors });
-    found
+fn of_results(control: &TensorFile, recipe: &Recipe) -> Vec<Direction> {
+    let truth = GradientValues { dbias: Vec::new(), ..GradientValues::of(control) };
+    let zero = truth.zip(&truth, |_, _| 0.0);
+    let cut = |x: f64| -libm::copysign(recipe.output.rounding_error(x.abs(), false), x);
+    let all_cut = truth.zip(&truth, |x, _| cut(x));
+    let only = [
+        ("a factor of dq", GradientValues { dq: truth.dq, ..zero.clone() }),
+        ("a factor of dk", GradientValues { dk: truth.dk, ..zero.clone() }),
+        ("a factor of dv", GradientValues { dv: truth.dv, ..zero }),
+        ("gradients_truncated", all_cut),
+    ];
+    only.map(|(name, values)| Direction { name, tensors: values.into() }).into()
 }
 
-fn floats(file: &TensorFile, tensor: &str) -> Vec<f64> {
-    match file.arrays.get(tensor).map(|array| &array.numbers) {
+fn floats(file: &TensorFile, tensor: TensorName) -> Vec<f64> {
+    match file.arrays.get(tensor.as_str()).map(|array| &array.numbers) {
         Some(Numbers::Float(data)) => data.clone(),
         _ => Vec::new(),
     }
 }
 
-/// What the wrong kernel adds, to `dbias` only if to nothing else; nothing where that is no number.
-fn difference(wrong: &TensorFile, right: &TensorFile) -> [Vec<f64>; 4] {
+/// The error that the mutant adds: of `dbias` only if there is no other; 0 where it is no number.
+fn difference(mutant: &TensorFile, control: &TensorFile) -> GradientValues {
     let finite = |x: f64| if x.is_finite() { x } else { 0.0 };
-    let mut tensors: [Vec<f64>; 4] = TENSORS.map(|tensor| {
-        let (wrong, right) = (floats(wrong, tensor), floats(right, tensor));
-        wrong.iter().zip(right).map(|(wrong, right)| finite(wrong - right)).collect()
-    });
-    let [gradients @ .., dbias] = &mut tensors;
-    if gradients.iter().flatten().any(|&x| x != 0.0) {
-        dbias.clear();
+    let (mutant, control) = (GradientValues::of(mutant), GradientValues::of(control));
+    let error = mutant.zip(&control, |mutant, control| finite(mutant - control));
+    let GradientValues { dq, dk, dv, dbias } = error;
+    if [&dq, &dk, &dv].into_iter().flatten().any(|&x| x != 0.0) {
+        GradientValues { dq, dk, dv, dbias: Vec::new() }
     } else {
-        gradients.iter_mut().for_each(Vec::clear);
+        GradientValues { dbias, ..GradientValues::default() }
     }
-    tensors
 }

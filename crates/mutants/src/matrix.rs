@@ -1,4 +1,4 @@
-//! The kill matrix: every kernel of the gallery on every case, under our verdict and under the rules in use today.
+//! The kill matrix: every mutant and control on every case, under our verdict and under the baseline tolerances.
 
 mod cell;
 mod report;
@@ -13,66 +13,31 @@ use super::{Kernel, RunConfig, unfused_kernel};
 use rayon::prelude::*;
 use sus_bounds::Recipe;
 use sus_corpus::NamedProblem;
+use sus_reference::TensorName;
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::{Saved, forward};
 use sus_reference::sus::sample;
-use sus_verdict::{self as verdict};
+use sus_verdict as verdict;
 
 /// The recipes of the matrix.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::matrix::RECIPES;
-/// use sus_bounds::Recipe;
-/// assert!(RECIPES.iter().all(|name| Recipe::built_in(name).is_some()));
-/// ```
 pub const RECIPES: [&str; 4] = ["f64", "f32", "flash-bf16", "flash-f16"];
 
 /// The cases of a quick run.
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_mutants::{matrix::QUICK};
-/// assert!(QUICK.iter().all(|name| cases::named(name).is_some()));
-/// ```
 pub const QUICK: [&str; 3] = ["primes", "square_causal", "sus"];
 
 /// One case at one recipe: a column of the matrix.
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_mutants::{kernels, matrix::Matrix, named};
-/// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-/// let kernels = right.chain(named("delta_missing")).collect();
-/// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-/// let column = &matrix.columns[0];
-/// assert_eq!((column.case, column.recipe, column.cells.len()), ("primes", "f32", matrix.kernels.len()));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone)]
 pub struct Column {
     /// The case.
     pub case: &'static str,
     /// The recipe.
     pub recipe: &'static str,
-    /// What became of each kernel, in the matrix's order; `None` where it does not apply.
+    /// The verdict on each kernel, in the matrix's order; `None` where it does not apply.
     pub cells: Vec<Option<Cell>>,
 }
 
 /// The whole matrix.
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_mutants::{matrix::{Matrix}, named};
-/// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
-/// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
-/// assert_eq!((matrix.kernels.len(), matrix.columns.len()), (1, 1));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone)]
 pub struct Matrix {
     /// The kernels that ran.
@@ -82,7 +47,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Runs kernels on the given cases at the given recipes. Without right kernels every wrong run counts as one that
+    /// Runs kernels on the given cases at the given recipes. Without controls every run of a mutant counts as one that
     /// shows. SUS is not run by recipes that store weights in 16 bits: they decide most entries otherwise.
     ///
     /// # Errors
@@ -113,18 +78,6 @@ impl Matrix {
     }
 
     /// The cells of a kernel, with their columns.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-    /// let kernels = right.chain(named("delta_missing")).collect();
-    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-    /// let cells: Vec<_> = matrix.row(named("delta_missing").unwrap()).collect();
-    /// assert!(cells.len() == 1 && cells[0].1.visible);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn row<'a>(&'a self, kernel: &Kernel) -> impl Iterator<Item = (&'a Column, &'a Cell)> {
         let at = self.kernels.iter().position(|other| other.name == kernel.name);
         self.columns.iter().filter_map(move |column| Some((column, column.cells[at?].as_ref()?)))
@@ -145,7 +98,7 @@ fn column(kernels: &[&Kernel], case: &NamedProblem, recipe: &'static str) -> Res
         None => None,
     };
     let truth = truth(&saved, judge.gradients());
-    let plain = Outputs::of_file(&unfused_kernel(&config, mask.as_ref()));
+    let unfused = Outputs::of_file(&unfused_kernel(&config, mask.as_ref()));
     let mut errors = ControlErrors::default();
     let run = |kernel: &Kernel| (kernel.run)(&config).map(|run| (Outputs::of_file(&run), run));
     let runs: Vec<_> = kernels.iter().map(|kernel| (*kernel, run(kernel))).collect();
@@ -157,7 +110,7 @@ fn column(kernels: &[&Kernel], case: &NamedProblem, recipe: &'static str) -> Res
     let cells = runs.iter().map(|(_, run)| {
         let (outputs, candidate) = run.as_ref()?;
         let verdict = judge.check(candidate);
-        let compare = Comparison { outputs, truth: &truth, plain: &plain, config: &config };
+        let compare = Comparison { outputs, truth: &truth, unfused: &unfused, config: &config };
         let led = verdict.findings.iter().filter(|finding| finding.outcome == verdict.outcome);
         Some(Cell {
             outcome: verdict.outcome,
@@ -169,7 +122,7 @@ fn column(kernels: &[&Kernel], case: &NamedProblem, recipe: &'static str) -> Res
                 .map(|w| w.ratio)
                 .fold(0.0, f64::max),
             visible: errors.shows(outputs, &truth),
-            rivals: BASELINE_TOLERANCES.iter().map(|rival| compare.passes(rival)).collect(),
+            baselines: BASELINE_TOLERANCES.iter().map(|rule| compare.passes(rule)).collect(),
         })
     });
     Ok(Column { case: case.name, recipe: recipe_name(&recipe), cells: cells.collect() })
@@ -184,35 +137,41 @@ fn recipe_name(recipe: &Recipe) -> &'static str {
 fn truth(saved: &Saved<f64>, gradients: &Gradients<f64>) -> Outputs {
     let Gradients { dq, dk, dv, dbias, dsink } = gradients;
     let mut outputs = Outputs::default();
-    let tensors = [("o", &saved.o), ("lse", &saved.lse), ("dq", dq), ("dk", dk), ("dv", dv)];
+    let tensors = [
+        (TensorName::O, &saved.o),
+        (TensorName::Lse, &saved.lse),
+        (TensorName::Dq, dq),
+        (TensorName::Dk, dk),
+        (TensorName::Dv, dv),
+    ];
     outputs.0.extend(tensors.map(|(name, tensor)| (name, tensor.as_slice().to_vec())));
-    outputs.0.extend(dbias.iter().map(|dbias| ("dbias", dbias.as_slice().to_vec())));
-    outputs.0.extend(dsink.iter().map(|dsink| ("dsink", dsink.clone())));
+    outputs.0.extend(dbias.iter().map(|dbias| (TensorName::Dbias, dbias.as_slice().to_vec())));
+    outputs.0.extend(dsink.iter().map(|dsink| (TensorName::Dsink, dsink.clone())));
     outputs
 }
 
-/// What a rival rule is shown.
+/// What a baseline tolerance compares.
 struct Comparison<'a> {
     outputs: &'a Outputs,
     truth: &'a Outputs,
-    plain: &'a Outputs,
+    unfused: &'a Outputs,
     config: &'a RunConfig<'a>,
 }
 
 impl Comparison<'_> {
     /// Whether every gradient that the rule judges passes; `None` if it judges none, or knows no `f64`.
-    fn passes(&self, rival: &BaselineTolerance) -> Option<bool> {
+    fn passes(&self, tolerance: &BaselineTolerance) -> Option<bool> {
         let format = self.config.arithmetic.gradient;
         if format == Format::F64 {
             return None;
         }
-        let judged = ["dq", "dk", "dv", "dbias", "dsink"].into_iter().filter_map(|tensor| {
-            let reference = self.truth.0.get(tensor)?;
-            (rival.passes)(&Compared {
+        let judged = TensorName::GRADIENTS.into_iter().filter_map(|tensor| {
+            let reference = self.truth.0.get(&tensor)?;
+            (tolerance.passes)(&Compared {
                 tensor,
-                x: &self.outputs.0[tensor],
+                x: &self.outputs.0[&tensor],
                 reference,
-                plain: &self.plain.0[tensor],
+                unfused: &self.unfused.0[&tensor],
                 format,
                 softcap: self.config.problem.options().softcap.is_some(),
             })

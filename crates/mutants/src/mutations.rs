@@ -1,4 +1,4 @@
-//! The wrong kernels, by family.
+//! The mutants, by type of bug.
 
 mod bias;
 mod delta;
@@ -13,12 +13,13 @@ mod sus_masks;
 mod sus_weights;
 
 use super::simulated_kernel::State;
-use super::{Kernel, family, only_if};
+use super::{Kernel, define_kernels, only_if};
+use sus_corpus::BugType;
 use sus_reference::problem::Row;
 use sus_reference::tensor::Tensor;
 
-/// The families, each with its kernels.
-pub(super) const FAMILIES: &[&[Kernel]] = &[
+/// The mutants of each type of bug.
+pub(super) const BY_TYPE: &[&[Kernel]] = &[
     indexing::KERNELS,
     delta::KERNELS,
     scale::KERNELS,
@@ -31,6 +32,20 @@ pub(super) const FAMILIES: &[&[Kernel]] = &[
     sus_weights::KERNELS,
     sus_masks::KERNELS,
 ];
+
+/// Mutants that no verdict can tell from a control, and why.
+const INDISTINGUISHABLE: &[(&str, &str)] = &[(
+    "equal_word_is_kept",
+    "nowhere: it differs only where a word is `q 2^32` to the last bit, which any kernel that rounds may decide either way",
+)];
+
+impl Kernel {
+    /// Why no verdict can tell this mutant from a control, if that is so.
+    #[must_use]
+    pub fn indistinguishable(&self) -> Option<&'static str> {
+        INDISTINGUISHABLE.iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why)
+    }
+}
 
 impl State<'_> {
     /// Entries for which `lost` holds take no part in any sum.

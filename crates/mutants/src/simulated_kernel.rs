@@ -1,7 +1,7 @@
 //! A simulated kernel: the forward and the backward pass in stages, rounded as a recipe says.
 //!
-//! Every stage leaves its results where the next finds them. A wrong kernel is the right one with one edit between two
-//! stages; a right one is a [`Schedule`].
+//! The stages share one [`State`]. A control is a [`Schedule`]; a mutant is the plainest control with one mutation of
+//! the state between two stages.
 
 mod forward;
 mod mask;
@@ -12,19 +12,19 @@ pub use schedule::{Fold, Order, Schedule, Softmax, Summation};
 
 use super::RunConfig;
 use super::arithmetic::{Arithmetic, Format};
-pub(super) use mask::Words;
+pub(super) use mask::WordPlace;
 use sus_bounds::is_power_of_two;
 use sus_files::{Array, TensorFile};
 use sus_reference::problem::{Row, Sizes};
 use sus_reference::sus::{Budget, Rule, Sample};
 use sus_reference::tensor::Tensor;
 
-/// Rows or keys per tile of a wrong kernel, unless it says otherwise.
+/// Rows or keys per tile of a mutant, unless it says otherwise.
 pub(super) const TILE: usize = 16;
 
 /// The points between the stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(super) enum Point {
     /// `o` and `lse` are saved; the backward pass is about to read its operands.
     Saved,
     /// `s`, `cap` and `seen` are recomputed.
@@ -50,7 +50,7 @@ pub(super) enum Stage {
 pub(super) struct State<'a> {
     pub(super) config: &'a RunConfig<'a>,
     pub(super) arithmetic: Arithmetic,
-    pub(super) plan: Schedule,
+    pub(super) schedule: Schedule,
     pub(super) sizes: Sizes,
     /// The forward's results as a caller sees them.
     pub(super) stored_o: Tensor<f64>,
@@ -74,7 +74,7 @@ pub(super) struct State<'a> {
     /// The softcap's derivative.
     pub(super) cap: Vec<f64>,
     pub(super) p: Vec<f64>,
-    /// The rule and the budget of the draw, if not the launch's.
+    /// The rule and the budget of the draw, if not that of the run config.
     pub(super) draw_rule: Option<(Rule, Budget)>,
     pub(super) sample: Option<Sample>,
     pub(super) wq: Vec<f64>,
@@ -102,8 +102,8 @@ pub(super) struct State<'a> {
     pub(super) dsink: Option<Vec<f64>>,
 }
 
-/// What leads to each [`Stage`], in order.
-const STAGES: [fn(&mut State<'_>); 9] = [
+/// The step before each [`Point`], in order.
+const STEPS: [fn(&mut State<'_>); 9] = [
     |_| {},
     |state| state.scores(),
     |state| state.weights(),
@@ -116,51 +116,51 @@ const STAGES: [fn(&mut State<'_>); 9] = [
 ];
 
 impl<'a> RunConfig<'a> {
-    /// The plainest right kernel after each of its stages.
+    /// The plainest control after each of its stages.
     pub(super) fn all_stages(&'a self) -> Vec<State<'a>> {
         let mut state = State::new(self, Schedule::default());
         let after = |stage: &fn(&mut State<'_>)| {
             stage(&mut state);
             state.clone()
         };
-        STAGES.iter().map(after).collect()
+        STEPS.iter().map(after).collect()
     }
 }
 
 impl RunConfig<'_> {
-    /// The right kernel of this plan.
-    pub(super) fn run(&self, plan: Schedule) -> TensorFile {
-        self.edit_plan(plan, Stage::Stored, |_| {})
+    /// The control of this schedule.
+    pub(super) fn run(&self, schedule: Schedule) -> TensorFile {
+        self.mutate_schedule(schedule, Point::Stored, |_| {})
     }
 
-    /// The right kernel, but for one edit after a stage.
-    pub(super) fn mutate(&self, after: Stage, edit: impl FnOnce(&mut State<'_>)) -> TensorFile {
-        self.edit_plan(Schedule::default(), after, edit)
+    /// The control, but for one mutation after a stage.
+    pub(super) fn mutate(&self, after: Point, mutation: impl FnOnce(&mut State<'_>)) -> TensorFile {
+        self.mutate_schedule(Schedule::default(), after, mutation)
     }
 
-    /// [`RunConfig::edit`] of another plan.
-    pub(super) fn edit_plan(
+    /// [`RunConfig::mutate`] of another schedule.
+    pub(super) fn mutate_schedule(
         &self,
-        plan: Schedule,
-        after: Stage,
-        edit: impl FnOnce(&mut State<'_>),
+        schedule: Schedule,
+        after: Point,
+        mutation: impl FnOnce(&mut State<'_>),
     ) -> TensorFile {
         let mut state = match self.stages {
-            Some(stages) if plan == Schedule::default() => stages[after as usize].clone(),
+            Some(stages) if schedule == Schedule::default() => stages[after as usize].clone(),
             _ => {
-                let mut state = State::new(self, plan);
-                STAGES[..=after as usize].iter().for_each(|stage| stage(&mut state));
+                let mut state = State::new(self, schedule);
+                STEPS[..=after as usize].iter().for_each(|stage| stage(&mut state));
                 state
             }
         };
-        edit(&mut state);
-        STAGES[after as usize + 1..].iter().for_each(|stage| stage(&mut state));
+        mutation(&mut state);
+        STEPS[after as usize + 1..].iter().for_each(|stage| stage(&mut state));
         state.into_candidate()
     }
 }
 
 impl<'a> State<'a> {
-    fn new(config: &'a RunConfig<'a>, plan: Schedule) -> Self {
+    fn new(config: &'a RunConfig<'a>, schedule: Schedule) -> Self {
         let problem = config.problem;
         let inputs = problem.inputs();
         let sizes = problem.sizes();
@@ -174,15 +174,15 @@ impl<'a> State<'a> {
             .collect();
         let scale = arithmetic.accumulator.round(problem.scale());
         let sum = Summation {
-            tile: plan.key_tile,
-            order: plan.order,
+            tile: schedule.key_tile,
+            order: schedule.order,
             carry: arithmetic.accumulator,
             finish: !config.unfinished || !is_power_of_two(scale),
         };
         let mut state = State {
             config,
             arithmetic,
-            plan,
+            schedule,
             sizes,
             stored_o: Tensor::zeros(inputs.g.shape()),
             stored_lse: Vec::new(),
@@ -214,8 +214,8 @@ impl<'a> State<'a> {
             scale_q: scale,
             scale_k: scale,
             sum_q: sum,
-            sum_k: Summation { tile: plan.query_tile, ..sum },
-            sum_v: Summation { tile: plan.query_tile, finish: !config.unfinished, ..sum },
+            sum_k: Summation { tile: schedule.query_tile, ..sum },
+            sum_v: Summation { tile: schedule.query_tile, finish: !config.unfinished, ..sum },
             sum_bias: arithmetic.accumulator,
             dq_is_summed: false,
             dq: Tensor::zeros(inputs.q.shape()),

@@ -1,4 +1,4 @@
-//! The gallery: right kernels are right, wrong ones are wrong, and only where they say.
+//! Controls are right, mutants are wrong, and only where they say.
 
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,8 @@ use sus_files::TensorFile;
 use sus_files::gradient_file::{Stored, to_tensors};
 use sus_files::tensor_file::Numbers;
 use sus_mutants::arithmetic::Arithmetic;
-use sus_mutants::{Kernel, RunConfig, catalogue, kernels};
+use sus_mutants::{BugType, Kernel, RunConfig, kernels};
+use sus_reference::TensorName;
 use sus_reference::backward::DenseWeights;
 use sus_reference::evaluation::evaluate;
 use sus_reference::forward::forward;
@@ -29,7 +30,7 @@ fn floats<'a>(file: &'a TensorFile, name: &str) -> &'a [f64] {
 
 /// The largest difference of each output, over the largest number of the truth; infinite if a NaN meets a number.
 fn differences(candidate: &TensorFile, truth: &TensorFile) -> BTreeMap<String, f64> {
-    let names = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
+    let names = TensorName::ALL.map(TensorName::as_str);
     let present = names.into_iter().filter(|&name| truth.arrays.contains_key(name));
     present
         .map(|name| {
@@ -72,7 +73,7 @@ const LIMITS: [(&str, f64); 5] =
     [("f64", 1e-12), ("f32", 1e-4), ("tf32", 2e-2), ("flash-bf16", 0.1), ("flash-f16", 2e-2)];
 
 #[test]
-fn right_kernels_agree_with_the_library() {
+fn controls_agree_with_the_library() {
     let cases = cases_with_truth();
     kernels().into_par_iter().filter(|kernel| !kernel.is_mutant).for_each(|kernel| {
         let mut runs = 0;
@@ -98,10 +99,10 @@ fn right_kernels_agree_with_the_library() {
 }
 
 #[test]
-fn wrong_kernels_err_where_they_say_and_nowhere_else() {
+fn mutants_err_where_they_say_and_nowhere_else() {
     let cases = cases_with_truth();
     kernels().into_par_iter().filter(|kernel| kernel.is_mutant).for_each(|kernel| {
-        let said: BTreeSet<&str> = kernel.touches.split(' ').collect();
+        let said: BTreeSet<&str> = kernel.outputs.iter().map(|name| name.as_str()).collect();
         let wrong = |recipe: &str, rounding: f64| {
             let arithmetic = Arithmetic::named(recipe).expect("a recipe");
             let mut wrong = BTreeSet::new();
@@ -120,7 +121,7 @@ fn wrong_kernels_err_where_they_say_and_nowhere_else() {
         };
         // Some bugs need a narrow type: an overflow, a rounding that `f64` does not make.
         let shows = !wrong("f64", 1e-12).is_empty() || !wrong("flash-bf16", 0.1).is_empty();
-        assert_ne!(shows, catalogue::equivalent(kernel.name).is_some(), "{}", kernel.name);
+        assert_ne!(shows, kernel.indistinguishable().is_some(), "{}", kernel.name);
     });
 }
 
@@ -140,16 +141,22 @@ fn an_equal_word_may_be_kept_or_dropped() {
 }
 
 #[test]
-fn every_bug_of_the_catalogue_is_copied_or_says_why_not() {
+fn every_bug_of_the_corpus_is_copied_or_says_why_not() {
     let copied: BTreeSet<&str> = kernels().iter().flat_map(|kernel| kernel.bugs).copied().collect();
-    for bug in catalogue::BUGS {
-        assert_ne!(copied.contains(bug.number), bug.not_copied.is_some(), "bug {}", bug.number);
+    for bug in corpus::bugs() {
+        assert_ne!(copied.contains(bug.id.as_str()), bug.not_copied.is_some(), "bug {}", bug.id);
     }
-    let known: BTreeSet<&str> = catalogue::BUGS.iter().map(|bug| bug.number).collect();
-    assert_eq!(known.len(), catalogue::BUGS.len());
+    let known: BTreeSet<&str> = corpus::bugs().iter().map(|bug| bug.id.as_str()).collect();
     assert!(copied.is_subset(&known));
-    for number in (1..=48).map(|n| n.to_string()).chain((1..=15).map(|n| format!("s{n}"))) {
-        assert!(known.contains(number.as_str()), "bug {number}");
+}
+
+/// The types that the data state are derived again.
+#[test]
+fn the_types_of_a_bug_are_those_of_its_mutants() {
+    for bug in corpus::bugs() {
+        let copies = kernels().into_iter().filter(|kernel| kernel.bugs.contains(&bug.id.as_str()));
+        let types: BTreeSet<BugType> = copies.filter_map(|kernel| kernel.bug_type).collect();
+        assert_eq!(bug.types, Vec::from_iter(types), "bug {}", bug.id);
     }
 }
 

@@ -2,9 +2,9 @@
 
 #[path = "../../reference/tests/common.rs"]
 mod common;
+mod diagnosis;
 mod emulate;
 mod gallery;
 mod precision;
-mod smoke_matrix;
 mod verdict;
 mod verdict_large;

@@ -2,7 +2,7 @@
 //!
 //! Each property is one function: `Ok` with a measured figure, or `Err` with the first violation. Means and variances are
 //! exact up to rounding: every mask of a small problem is enumerated in double-double arithmetic, and differences are
-//! compared with the error bounds of [`DdWithError`](sus_reference::scalar::DdWithError).
+//! compared with the error bounds of [`DdWithError`].
 
 mod dense;
 mod enumeration;

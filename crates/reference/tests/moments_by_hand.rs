@@ -9,7 +9,7 @@ use sus_reference::forward::forward;
 use sus_reference::sus::moments::count::{
     CountDistribution, chernoff_tail, poisson_binomial, sum_distribution,
 };
-use sus_reference::sus::moments::enumerate::{RowMask, row_masks};
+use sus_reference::sus::moments::enumerate::{RowMask, for_each_gradient, row_masks};
 use sus_reference::sus::moments::functional::{bernstein_limit, bernstein_tail};
 use sus_reference::sus::moments::pieces::Pieces;
 use sus_reference::sus::moments::{
@@ -58,6 +58,7 @@ fn chernoffs_bound_is_the_formula_and_above_the_exact_tail() {
 fn counts_of_several_rows_add_up() {
     let first = CountDistribution { least: 1, probability: vec![0.25, 0.75] };
     let second = CountDistribution { least: 2, probability: vec![0.5, 0.25, 0.25] };
+    assert_eq!(sum_distribution(std::slice::from_ref(&first)), first);
     let sum = sum_distribution(&[first, second]);
     // 1 + 2 with 1/8; 1 + 3 or 2 + 2 with 1/16 + 3/8; 1 + 4 or 2 + 3 with 1/16 + 3/16; 2 + 4 with 3/16.
     let expected = vec![0.125, 0.4375, 0.25, 0.1875];
@@ -75,6 +76,7 @@ fn bernsteins_bound_is_the_formula_and_its_limit_the_inverse() {
         max_relative = 12.0 * U
     );
     assert_eq!(bernstein_tail(1.0, 2.0, 0.0), 1.0);
+    assert_eq!(bernstein_tail(0.0, 0.0, 0.0), 1.0);
     assert_eq!(bernstein_tail(0.0, 0.0, 1.0), 0.0);
     assert_eq!(bernstein_tail(1.0, 0.0, 0.1), 1.0); // 2 exp(-0.005), cut
     // At alpha = 2 / e^2, l = 2: b l / 3 = 2 and 2 V l = 32 give 2 + sqrt(4 + 32) = 8.
@@ -139,6 +141,37 @@ fn two_steps_at_one_cut_leave_no_mask_between_them() {
         RowMask { probability: half, kept: vec![1] },
     ];
     assert_eq!(row_masks(&row), expected);
+}
+
+#[test]
+fn coefficients_of_another_shape_are_refused() {
+    let exact = exact(&Shape { bias: Some([false; 3]), ..Shape::plain(2, 3) }, false);
+    let masks = distribution(&exact, ratio(3, 2), Sampler::Bernoulli);
+    let dense = exact.gradients(&exact.weights);
+    let other = Tensor::zeros([1, 1, 1, 1]);
+    let wrong: [Functional<Rational>; 4] = [
+        Gradients { dq: other.clone(), ..dense.clone() },
+        Gradients { dk: other.clone(), ..dense.clone() },
+        Gradients { dv: other.clone(), ..dense.clone() },
+        Gradients { dbias: Some(other), ..dense },
+    ];
+    for functional in wrong {
+        std::panic::catch_unwind(|| functional_distribution(&masks, &functional))
+            .expect_err("a shape that is not the gradient's");
+    }
+}
+
+#[test]
+fn twenty_stochastic_entries_are_enumerated_and_one_more_is_not() {
+    // A systematic row of n stochastic entries has at most n + 1 masks.
+    let masks_of = |keys: usize| {
+        let exact = exact(&Shape::plain(1, keys), false);
+        let masks = distribution(&exact, ratio(1, 100), Sampler::Systematic);
+        let mut count = 0;
+        for_each_gradient(&masks, |_, _| count += 1).map(|()| count)
+    };
+    assert!(masks_of(20).is_ok_and(|count| (2..=21).contains(&count)));
+    assert!(masks_of(21).is_err());
 }
 
 /// More rows than one task, in two sequences and grouped heads, with rational weights.

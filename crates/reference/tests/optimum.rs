@@ -93,6 +93,7 @@ fn a_budget_for_every_entry_leaves_no_variance_and_none_leaves_no_bound() {
     assert_eq!(least_variance(&[], 1.0), 0.0);
     // Exactly, although 1 / 49 * 49 is below 1.
     assert_eq!(least_variance(&[49.0], 1.0), 0.0);
+    assert_eq!(least_variance(&[49.0, 0.0], 1.0), 0.0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The exact law of one row's count, beside draws of it.
+//! The exact distribution of one row's count, beside draws of it.
 
 use super::Picture;
 use crate::axis::Axis;
@@ -20,7 +20,7 @@ const DRAWS: u64 = 4000;
 /// Probabilities below this one are not shown.
 const SHOWN: f64 = 2e-4;
 
-/// The row with the largest count variance under the paper's law, in the first sequence.
+/// The chart of the row with the largest count variance under the paper's rule, in the first sequence.
 pub(super) fn plot(
     problem: &Problem<f64>,
     saved: &Saved<f64>,
@@ -34,13 +34,15 @@ pub(super) fn plot(
     let w = |row: Row| -> Vec<f64> {
         problem.mask().visible(row.i).map(|j| weights.at(row, j).w).collect()
     };
-    let law = |row: Row, sampler| RowDistribution::new(sampler, c.get(), w(row).into_iter());
+    let distribution =
+        |row: Row, sampler| RowDistribution::new(sampler, c.get(), w(row).into_iter());
     let variances: Vec<f64> = (0..sizes.query_heads * sizes.queries)
         .into_par_iter()
-        .map(|at| law(problem.row(at), Sampler::Bernoulli).count_variance())
+        .map(|at| distribution(problem.row(at), Sampler::Bernoulli).count_variance())
         .collect();
-    let best = (0..variances.len()).fold(0, |a, b| if variances[b] > variances[a] { b } else { a });
-    let row = problem.row(best);
+    let widest =
+        (0..variances.len()).fold(0, |a, b| if variances[b] > variances[a] { b } else { a });
+    let row = problem.row(widest);
     let grid = Grid {
         batch: sizes.batch,
         heads: sizes.query_heads,
@@ -49,24 +51,24 @@ pub(super) fn plot(
     };
     let mut series = Vec::new();
     for (n, sampler) in [Sampler::Bernoulli, Sampler::Systematic].into_iter().enumerate() {
-        let law = law(row, sampler);
+        let distribution = distribution(row, sampler);
         let first = problem.mask().visible(row.i).start;
         let draw = |seed| -> Result<usize, Error> {
             let uniforms = Uniforms::new(seed, 0, Layout::Coord4, grid)?;
             Ok(match sampler {
                 Sampler::Bernoulli => {
                     let at = [row.b, row.h, row.i];
-                    bernoulli(&law.q, &uniforms, UniformBits::Bits32, at, first).len()
+                    bernoulli(&distribution.q, &uniforms, UniformBits::Bits32, at, first).len()
                 }
                 Sampler::Systematic => {
                     let u = row_uniform(uniforms.row_word(row.b, row.h, row.i));
-                    systematic(&law.q, u, c.get()).len()
+                    systematic(&distribution.q, u, c.get()).len()
                 }
             })
         };
         let drawn: Vec<usize> =
             (0..DRAWS).into_par_iter().map(draw).collect::<Result<Vec<_>, Error>>()?;
-        series.extend(law_and_draws(&law.count_distribution(), &drawn, sampler, n));
+        series.extend(exact_and_drawn(&distribution.count_distribution(), &drawn, sampler, n));
     }
     let points = || series.iter().flat_map(|series| &series.points);
     let (low, high) =
@@ -86,9 +88,9 @@ pub(super) fn plot(
     Ok(Some(Picture { file: "counts.svg", svg: chart.to_svg() }))
 }
 
-/// The draws as bars and the law as points.
-fn law_and_draws(
-    law: &CountDistribution<f64>,
+/// The draws as bars and the exact probabilities as points.
+fn exact_and_drawn(
+    counts: &CountDistribution<f64>,
     drawn: &[usize],
     sampler: Sampler,
     n: usize,
@@ -100,8 +102,8 @@ fn law_and_draws(
     }
     let seen = histogram.iter().map(|&seen| f64::from(seen) / drawn.len() as f64);
     let bars = seen.enumerate().filter(|&(_, p)| p > SHOWN).map(|(x, p)| (x as f64, p)).collect();
-    let exact = law.probability.iter().enumerate().filter(|&(_, &p)| p > SHOWN);
-    let exact = exact.map(|(x, &p)| ((law.least + x) as f64, p)).collect();
+    let exact = counts.probability.iter().enumerate().filter(|&(_, &p)| p > SHOWN);
+    let exact = exact.map(|(x, &p)| ((counts.least + x) as f64, p)).collect();
     let colour = COLOURS[n];
     [
         Series {

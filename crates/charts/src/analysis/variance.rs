@@ -6,8 +6,8 @@ use crate::chart::{COLOURS, Chart, Series, Stroke};
 use sus_analysis::{Analysis, PerGradient, Totals};
 use sus_reference::sus::{Rule, Sampler};
 
-/// The laws that are shown, and how.
-const LAWS: [(Rule, Sampler, Stroke); 3] = [
+/// The distributions shown, with their strokes.
+const SHOWN: [(Rule, Sampler, Stroke); 3] = [
     (Rule::Paper, Sampler::Bernoulli, Stroke::Solid),
     (Rule::Calibrated, Sampler::Bernoulli, Stroke::Dashed),
     (Rule::Calibrated, Sampler::Systematic, Stroke::Dotted),
@@ -38,7 +38,7 @@ fn chart(
 ) -> Option<Chart> {
     let mut series = Vec::new();
     for (n, gradient) in ["dq", "dk", "dv"].into_iter().enumerate() {
-        for (rule, sampler, stroke) in LAWS {
+        for (rule, sampler, stroke) in SHOWN {
             let points: Vec<(f64, f64)> = analysis
                 .settings
                 .iter()

@@ -1,4 +1,4 @@
-//! The weights of a head, and what one draw keeps of them.
+//! The weights of a head, and the entries that one draw keeps.
 
 use super::Picture;
 use std::fmt::Write;
@@ -27,7 +27,7 @@ const LEVELS: [(f64, &str, &str); 4] = [
 ];
 
 /// The colours of the draw, with their names: kept surely, kept by chance, dropped.
-const FATES: [(&str, &str); 3] =
+const OUTCOMES: [(&str, &str); 3] =
     [("#084081", "kept, counts as W"), ("#d55e00", "kept, counts as 1/c"), ("#ececec", "dropped")];
 
 /// The first head of the first sequence, under the paper's rule and seed 0.
@@ -45,19 +45,19 @@ pub(super) fn plot(
     let weights = DenseWeights { problem, saved };
     let (first_query, first_key) =
         (sizes.queries.saturating_sub(SHOWN), sizes.keys.saturating_sub(SHOWN));
-    let (mut levels, mut fates) = (vec![Cells::default(); 4], vec![Cells::default(); 3]);
+    let (mut levels, mut outcomes) = (vec![Cells::default(); 4], vec![Cells::default(); 3]);
     for i in first_query..sizes.queries {
         let row = Row { b: 0, h: 0, i };
         let kept = sample.pattern.row(problem.row_number(row));
         for j in problem.mask().visible(i).filter(|&j| j >= first_key) {
             let q = keep_probability(c.get(), weights.at(row, j).w);
             let level = LEVELS.iter().position(|level| q >= level.0).unwrap_or(3);
-            let fate = match kept.binary_search(&(j as u32)) {
+            let outcome = match kept.binary_search(&(j as u32)) {
                 Ok(_) => usize::from(q < 1.0),
                 Err(_) => 2,
             };
             levels[level].add(j - first_key, i - first_query);
-            fates[fate].add(j - first_key, i - first_query);
+            outcomes[outcome].add(j - first_key, i - first_query);
         }
     }
     let (mut kept, mut visible) = (0, 0);
@@ -83,7 +83,7 @@ pub(super) fn plot(
     let panel = Panel { rows, columns, first_query, first_key };
     let names = LEVELS.map(|level| (level.1, level.2));
     panel.draw(&mut svg, LEFT, "keep probability q = min(1, c W)", &levels, &names);
-    panel.draw(&mut svg, LEFT + SIDE + GAP, "one draw", &fates, &FATES);
+    panel.draw(&mut svg, LEFT + SIDE + GAP, "one draw", &outcomes, &OUTCOMES);
     svg.push_str("</svg>\n");
     Ok(Some(Picture { file: "weights.svg", svg }))
 }

@@ -3,22 +3,10 @@
 use std::collections::BTreeMap;
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
+use sus_reference::TensorName;
 use sus_verdict::{Criterion, Outcome};
 
-/// What became of a kernel.
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_mutants::{kernels, matrix::Matrix, named};
-/// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-/// let kernels = right.chain(named("delta_missing")).collect();
-/// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-/// use sus_verdict::Outcome;
-/// let (_, cell) = matrix.row(named("delta_missing").unwrap()).next().unwrap();
-/// assert!(cell.outcome == Outcome::Fail && cell.rule.is_some() && cell.used > 1.0);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// The verdict on a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// Our verdict.
@@ -27,40 +15,32 @@ pub struct Cell {
     pub rule: Option<Criterion>,
     /// The largest `|error| / bound`.
     pub used: f64,
-    /// It changes some output by more than twice what the right kernels err there.
+    /// It changes some output by more than twice the error of the controls there.
     pub visible: bool,
-    /// Whether each rival rule passes it; `None` where the rule says nothing.
-    pub rivals: Vec<Option<bool>>,
+    /// Whether each baseline tolerance passes it; `None` where the rule judges nothing.
+    pub baselines: Vec<Option<bool>>,
 }
 
 /// The outputs of a run by name.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::matrix::{Outputs, ControlErrors};
-/// let outputs = |x| Outputs([("dq", vec![x])].into());
-/// assert!(ControlErrors::default().shows(&outputs(1.5), &outputs(1.0)));
-/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Outputs(pub BTreeMap<&'static str, Vec<f64>>);
+pub struct Outputs(pub BTreeMap<TensorName, Vec<f64>>);
 
 /// The outputs that are compared.
-pub(super) const NAMES: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
+pub(super) const NAMES: [TensorName; 7] = [
+    TensorName::O,
+    TensorName::Lse,
+    TensorName::Dq,
+    TensorName::Dk,
+    TensorName::Dv,
+    TensorName::Dbias,
+    TensorName::Dsink,
+];
 
 impl Outputs {
     /// The outputs in a file.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_files::{Array, TensorFile};
-    /// use sus_mutants::matrix::Outputs;
-    /// let arrays = [("dq", 1), ("other", 2)].map(|(name, n)| (name.into(), Array::f64(&[n], vec![0.5; n])));
-    /// let outputs = Outputs::of_file(&TensorFile { arrays: arrays.into(), metadata: None });
-    /// assert_eq!(outputs.0, [("dq", vec![0.5])].into());
-    /// ```
     #[must_use]
     pub fn of_file(file: &TensorFile) -> Self {
-        let floats = |name: &'static str| match &file.arrays.get(name)?.numbers {
+        let floats = |name: TensorName| match &file.arrays.get(name.as_str())?.numbers {
             Numbers::Float(data) => Some((name, data.clone())),
             _ => None,
         };
@@ -68,18 +48,9 @@ impl Outputs {
     }
 }
 
-/// What the right kernels of a column err at most, by output: in one element, and in the norm.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::matrix::{Outputs, ControlErrors};
-/// let outputs = |x| Outputs([("dq", vec![x])].into());
-/// let mut right = ControlErrors::default();
-/// right.include(&outputs(1.25), &outputs(1.0));
-/// assert_ne!(right, ControlErrors::default());
-/// ```
+/// The largest error of the controls of a column, by output: in one element, and in the norm.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct ControlErrors(BTreeMap<&'static str, [f64; 2]>);
+pub struct ControlErrors(BTreeMap<TensorName, [f64; 2]>);
 
 /// The largest difference of two outputs and the norm of all; infinite if a NaN meets a number.
 fn distance(a: &[f64], b: &[f64]) -> [f64; 2] {
@@ -94,22 +65,11 @@ fn distance(a: &[f64], b: &[f64]) -> [f64; 2] {
 }
 
 impl ControlErrors {
-    /// Counts in one right kernel.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_mutants::matrix::{Outputs, ControlErrors};
-    /// let outputs = |x| Outputs([("dq", vec![x])].into());
-    /// let mut right = ControlErrors::default();
-    /// right.include(&outputs(1.25), &outputs(1.0));
-    /// let before = right.clone();
-    /// right.include(&outputs(1.125), &outputs(1.0)); // a smaller error
-    /// assert_eq!(right, before);
-    /// ```
+    /// Counts in one control.
     pub fn include(&mut self, outputs: &Outputs, truth: &Outputs) {
         for (name, truth) in &truth.0 {
             let found = distance(&outputs.0[name], truth);
-            let worst = self.0.entry(name).or_default();
+            let worst = self.0.entry(*name).or_default();
             *worst = [worst[0].max(found[0]), worst[1].max(found[1])];
         }
     }
@@ -118,12 +78,13 @@ impl ControlErrors {
     ///
     /// # Examples
     /// ```
-    /// use sus_mutants::matrix::{Outputs, ControlErrors};
-    /// let outputs = |x| Outputs([("dq", vec![x])].into());
-    /// let mut right = ControlErrors::default();
-    /// right.include(&outputs(1.25), &outputs(1.0));
-    /// assert!(right.shows(&outputs(1.75), &outputs(1.0)));
-    /// assert!(!right.shows(&outputs(1.5), &outputs(1.0))); // twice as much, not more
+    /// use sus_mutants::matrix::{ControlErrors, Outputs};
+    /// use sus_reference::TensorName;
+    /// let outputs = |x| Outputs([(TensorName::Dq, vec![x])].into());
+    /// let mut controls = ControlErrors::default();
+    /// controls.include(&outputs(1.25), &outputs(1.0));
+    /// assert!(controls.shows(&outputs(1.75), &outputs(1.0)));
+    /// assert!(!controls.shows(&outputs(1.5), &outputs(1.0))); // twice as much, not more
     /// ```
     #[must_use]
     pub fn shows(&self, outputs: &Outputs, truth: &Outputs) -> bool {

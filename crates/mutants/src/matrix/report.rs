@@ -4,7 +4,7 @@ use super::Matrix;
 use super::cell::Cell;
 use super::tally::{Says, Survivor, Tally};
 use crate::baseline_tolerances::BASELINE_TOLERANCES;
-use crate::{cases, catalogue, kernels};
+use crate::{cases, kernels};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use sus_verdict::Outcome;
@@ -49,10 +49,10 @@ impl Matrix {
             );
         };
         row("**sus-oracle**", ours, "a derived bound for every element");
-        for (at, rival) in BASELINE_TOLERANCES.iter().enumerate() {
-            let tally = self.tally(&|cell| cell.rivals[at]);
-            let rule = format!("{}; {}", rival.rule, rival.source).replace('|', "\\|");
-            row(rival.name, tally, &rule);
+        for (at, baseline) in BASELINE_TOLERANCES.iter().enumerate() {
+            let tally = self.tally(&|cell| cell.baselines[at]);
+            let rule = format!("{}; {}", baseline.rule, baseline.source).replace('|', "\\|");
+            row(baseline.name, tally, &rule);
         }
         self.write_mistakes(&mut text);
         self.write_tightness(&mut text);
@@ -103,8 +103,8 @@ impl Matrix {
     /// One line for each wrong kernel: how many of its runs each rule passes.
     fn write_kernels(&self, text: &mut String) {
         text.push_str("\n## Kernels\n\nRuns that show, and how many of them each rule passes: `.` none, `-` not judged.\n\n| kernel | shows | ours |");
-        for rival in BASELINE_TOLERANCES {
-            let _ = write!(text, " {} |", rival.name);
+        for baseline in BASELINE_TOLERANCES {
+            let _ = write!(text, " {} |", baseline.name);
         }
         text.push_str("\n|---|---|---|");
         text.push_str(&"---|".repeat(BASELINE_TOLERANCES.len()));
@@ -128,24 +128,13 @@ impl Matrix {
                 count(&|cell| Some(cell.outcome == Outcome::Pass))
             );
             for at in 0..BASELINE_TOLERANCES.len() {
-                let _ = write!(text, " {} |", count(&|cell| cell.rivals[at]));
+                let _ = write!(text, " {} |", count(&|cell| cell.baselines[at]));
             }
             text.push('\n');
         }
     }
 
     /// `docs/gallery.md`.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-    /// let kernels = right.chain(named("delta_missing")).collect();
-    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-    /// assert!(matrix.gallery_markdown().contains("`delta_missing`"));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn gallery_markdown(&self) -> String {
         let mut text = String::from(
@@ -158,7 +147,7 @@ impl Matrix {
         for kernel in kernels().into_iter().filter(|kernel| kernel.is_mutant) {
             let cases = self.shows_on(kernel);
             let shown = match cases.len() {
-                0 => catalogue::equivalent(kernel.name).unwrap_or("nowhere").to_owned(),
+                0 => kernel.indistinguishable().unwrap_or("nowhere").to_owned(),
                 1..=4 => cases.join(", "),
                 n => format!("{n} cases, such as {}", cases[..3].join(", ")),
             };
@@ -166,9 +155,9 @@ impl Matrix {
                 text,
                 "| `{}` | {} | {} | {} | {} | {shown} |",
                 kernel.name,
-                kernel.family,
+                kernel.bug_type.map(|bug_type| bug_type.to_string()).unwrap_or_default(),
                 kernel.what,
-                kernel.touches.replace(' ', ", "),
+                kernel.outputs.iter().map(|output| output.as_str()).collect::<Vec<_>>().join(", "),
                 kernel.upstream().unwrap_or_default(),
             );
         }
@@ -196,33 +185,22 @@ impl Matrix {
             );
         }
         text.push_str("\n## Known bugs, and who copies them\n\n| bug | source | what was wrong | copied by |\n|---|---|---|---|\n");
-        for bug in catalogue::BUGS {
+        for bug in sus_corpus::bugs() {
             let copies: Vec<String> = kernels()
                 .iter()
-                .filter(|kernel| kernel.bugs.contains(&bug.number))
+                .filter(|kernel| kernel.bugs.contains(&bug.id.as_str()))
                 .map(|kernel| format!("`{}`", kernel.name))
                 .collect();
-            let copied = match bug.not_copied {
+            let copied = match &bug.not_copied {
                 Some(why) => format!("none: {why}"),
                 None => copies.join(", "),
             };
-            let _ = writeln!(text, "| {} | {} | {} | {copied} |", bug.number, bug.source, bug.what);
+            let _ = writeln!(text, "| {} | {} | {} | {copied} |", bug.id, bug.source(), bug.what);
         }
         text
     }
 
     /// The matrix for machines.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-    /// let kernels = right.chain(named("delta_missing")).collect();
-    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-    /// assert_eq!(matrix.json()["rules"][0]["wrong_judged"], 1);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn json(&self) -> Value {
         let tally = |name: &str, t: Tally| {
@@ -231,12 +209,12 @@ impl Matrix {
                 "right_rejected": t.rejected, "kernels": t.kernels, "never_caught": t.never_caught,
             })
         };
-        let rivals = BASELINE_TOLERANCES
+        let baselines = BASELINE_TOLERANCES
             .iter()
             .enumerate()
-            .map(|(at, rival)| tally(rival.name, self.tally(&|cell| cell.rivals[at])));
+            .map(|(at, baseline)| tally(baseline.name, self.tally(&|cell| cell.baselines[at])));
         let rules: Vec<Value> =
-            std::iter::once(tally("sus-oracle", self.ours())).chain(rivals).collect();
+            std::iter::once(tally("sus-oracle", self.ours())).chain(baselines).collect();
         json!({ "rules": rules, "mistakes": self.mistakes() })
     }
 }

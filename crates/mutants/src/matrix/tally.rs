@@ -1,4 +1,4 @@
-//! What a matrix says of the rules and of the kernels.
+//! How many runs each rule passes, and which mutants pass.
 
 use super::cell::Cell;
 use super::{Column, Matrix};
@@ -6,46 +6,23 @@ use crate::Kernel;
 use sus_verdict::Outcome;
 
 /// How one rule did.
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_mutants::{kernels, matrix::Matrix, named};
-/// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-/// let kernels = right.chain(named("delta_missing")).collect();
-/// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-/// let ours = matrix.ours();
-/// assert!(ours.judged == 1 && 1 < ours.right && ours.right < matrix.kernels.len()); // some are for SUS alone
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Runs of wrong kernels that show, and that the rule judges.
+    /// Runs of mutants that show, and that the rule judges.
     pub judged: usize,
     /// Of these, those that it passes.
     pub passed: usize,
-    /// Runs of right kernels that it judges.
+    /// Runs of controls that it judges.
     pub right: usize,
     /// Of these, those that it does not pass.
     pub rejected: usize,
-    /// Wrong kernels with a run that shows.
+    /// Mutants with a run that shows.
     pub kernels: usize,
     /// Of these, those that it passes every time.
     pub never_caught: usize,
 }
 
-/// A wrong kernel that passes on cases on which it shows.
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_mutants::{matrix::{Matrix}, named};
-/// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
-/// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
-/// let survivor = &matrix.survivors()[0];
-/// assert_eq!((survivor.kernel.name, survivor.shown), ("keys_prescaled_and_rounded", 1));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// A mutant that passes on cases on which it shows.
 #[derive(Debug, Clone)]
 pub struct Survivor {
     /// The kernel.
@@ -54,23 +31,12 @@ pub struct Survivor {
     pub recipe: &'static str,
     /// How many of its runs show.
     pub shown: usize,
-    /// The cases on which it passes all the same.
+    /// The cases on which it passes nevertheless.
     pub cases: Vec<&'static str>,
 }
 
-/// Runs of wrong kernels that show and are passed: kernel, recipe, case. A right kernel can give the same results, each of its
+/// Runs of mutants that show and are passed: kernel, recipe, case. A control can give the same results, each of its
 /// stages within its bound: a test of this module has the numbers (`docs/verdict.md`, "What remains").
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_mutants::{matrix::{Matrix, PASSED}, named};
-/// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
-/// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
-/// let survivor = &matrix.survivors()[0];
-/// assert!(PASSED.contains(&(survivor.kernel.name, survivor.recipe, survivor.cases[0])));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 pub const PASSED: [(&str, &str, &str); 1] =
     [("keys_prescaled_and_rounded", "flash-f16", "one_key")];
 
@@ -78,7 +44,7 @@ pub const PASSED: [(&str, &str, &str); 1] =
 pub(super) type Says<'a> = &'a dyn Fn(&Cell) -> Option<bool>;
 
 impl Matrix {
-    /// What a rule makes of the whole matrix.
+    /// The verdicts of one rule on the whole matrix.
     pub(super) fn tally(&self, says: Says<'_>) -> Tally {
         let mut tally = Tally::default();
         for &kernel in &self.kernels {
@@ -101,7 +67,7 @@ impl Matrix {
         tally
     }
 
-    /// What our verdict makes of it.
+    /// Our verdict on it.
     ///
     /// # Examples
     /// ```
@@ -123,18 +89,7 @@ impl Matrix {
         })
     }
 
-    /// The cases and recipes at which right kernels are refused: the bounds are too wide there to tell.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-    /// let kernels = right.chain(named("delta_missing")).collect();
-    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-    /// assert!(matrix.refusals().is_empty());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// The cases and recipes at which controls are refused: the bounds are too wide there to certify anything.
     #[must_use]
     pub fn refusals(&self) -> Vec<String> {
         let mut refusals = Vec::new();
@@ -150,18 +105,7 @@ impl Matrix {
         refusals
     }
 
-    /// Runs of right kernels that fail, and of wrong ones that show and pass, but for those of [`PASSED`].
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-    /// let kernels = right.chain(named("delta_missing")).collect();
-    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-    /// assert!(matrix.mistakes().is_empty());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// Runs of controls that fail, and of mutants that show and pass, but for those of [`PASSED`].
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
@@ -181,17 +125,7 @@ impl Matrix {
         mistakes
     }
 
-    /// The wrong kernels that pass where they show, by recipe.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{matrix::{Matrix}, named};
-    /// let kernels = vec![named("keys_prescaled_and_rounded").unwrap()];
-    /// let matrix = Matrix::run(kernels, &[cases::named("one_key").unwrap()], &["flash-f16"])?;
-    /// assert_eq!(matrix.survivors()[0].cases, ["one_key"]);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// The mutants that pass where they show, by recipe.
     #[must_use]
     pub fn survivors(&self) -> Vec<Survivor> {
         let mut survivors = Vec::new();
@@ -210,17 +144,7 @@ impl Matrix {
         survivors
     }
 
-    /// The largest `|error| / bound` of a right kernel at a recipe, with the kernel and the case.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{kernels, matrix::Matrix};
-    /// let matrix = Matrix::run(kernels(), &[cases::named("primes").unwrap()], &["f32"])?;
-    /// let (used, kernel, case) = matrix.tightness("f32").unwrap();
-    /// assert!(used < 1.0 && !kernel.is_empty() && case == "primes");
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// The largest `|error| / bound` of a control at a recipe, with the kernel and the case.
     #[must_use]
     pub fn tightness(&self, recipe: &str) -> Option<(f64, &'static str, &'static str)> {
         let right = self.kernels.iter().filter(|kernel| !kernel.is_mutant);
@@ -243,17 +167,6 @@ impl Matrix {
     }
 
     /// The cases on which a kernel shows at some recipe.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_corpus as cases;
-    /// use sus_mutants::{kernels, matrix::Matrix, named};
-    /// let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant);
-    /// let kernels = right.chain(named("delta_missing")).collect();
-    /// let matrix = Matrix::run(kernels, &[cases::named("primes").unwrap()], &["f32"])?;
-    /// assert_eq!(matrix.shows_on(named("delta_missing").unwrap()), ["primes"]);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn shows_on(&self, kernel: &Kernel) -> Vec<&'static str> {
         let mut cases = Vec::new();

@@ -1,17 +1,17 @@
 //! Bias, sink, and the cotangent of `lse`.
 
-use super::{family, only_if};
+use super::{BugType, define_kernels, only_if};
 use crate::arithmetic::Format;
-use crate::simulated_kernel::Stage;
+use crate::simulated_kernel::Point;
 use sus_reference::problem::{Row, bias_row};
 use sus_reference::tensor::Tensor;
 
-family! { Bias true;
+define_kernels! { Some(BugType::Bias);
     /// `dbias` is not summed over the axes that the bias broadcasts: the last writer wins.
-    ["35"] "dbias"
+    ["35"] [Dbias]
     fn dbias_last_writer(config) {
         let shape = config.problem.inputs().bias.as_ref()?.shape();
-        Some(config.mutate(Stage::Stored, |w| {
+        Some(config.mutate(Point::Stored, |w| {
             let mut last = std::collections::BTreeMap::new();
             for (n, row) in w.rows() {
                 let Row { b, h, i } = bias_row(shape, row);
@@ -24,44 +24,44 @@ family! { Bias true;
         }))
     }
     /// `dbias` is summed over the queries and heads of the first sequence only.
-    ["35"] "dbias"
+    ["35"] [Dbias]
     fn dbias_of_batch_zero(config) {
         let shape = config.problem.inputs().bias.as_ref()?.shape();
         only_if(config.sizes().batch > 1 && shape[0] == 1)?;
-        Some(config.mutate(Stage::Slopes, |w| {
+        Some(config.mutate(Point::Slopes, |w| {
             w.entries().filter(|(_, _, row, _)| row.b > 0).for_each(|(at, _, _, _)| w.ds[at] = 0.0);
         }))
     }
     /// `dbias` carries the scale, which comes before the bias.
-    ["33"] "dbias"
+    ["33"] [Dbias]
     fn dbias_scaled(config) {
         config.problem.inputs().bias.as_ref()?;
-        Some(config.mutate(Stage::Sums, |w| w.dbias = w.dbias.as_ref().map(|dbias| dbias.map(|x| x * w.scale))))
+        Some(config.mutate(Point::Sums, |w| w.dbias = w.dbias.as_ref().map(|dbias| dbias.map(|x| x * w.scale))))
     }
     /// `dbias` is accumulated in bf16.
-    ["35"] "dbias"
+    ["35"] [Dbias]
     fn dbias_accumulated_in_bf16(config) {
         config.problem.inputs().bias.as_ref()?;
         only_if(config.arithmetic.accumulator != Format::Bf16)?;
-        Some(config.mutate(Stage::Slopes, |w| w.sum_bias = Format::Bf16))
+        Some(config.mutate(Point::Slopes, |w| w.sum_bias = Format::Bf16))
     }
     /// `dbias` is left at zero.
-    ["36"] "dbias"
+    ["36"] [Dbias]
     fn dbias_zero(config) {
         config.problem.inputs().bias.as_ref()?;
-        Some(config.mutate(Stage::Stored, |w| w.dbias = w.dbias.as_ref().map(|dbias| dbias.map(|_| 0.0))))
+        Some(config.mutate(Point::Stored, |w| w.dbias = w.dbias.as_ref().map(|dbias| dbias.map(|_| 0.0))))
     }
     /// The backward pass has no bias.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn bias_ignored(config) {
         config.problem.inputs().bias.as_ref()?;
-        Some(config.mutate(Stage::Saved, |w| w.has_bias = false))
+        Some(config.mutate(Point::Saved, |w| w.has_bias = false))
     }
     /// The backward pass uses an `lse` without the sink.
-    [] "dq dk dv dbias dsink"
+    [] [Dq, Dk, Dv, Dbias, Dsink]
     fn sink_not_in_lse(config) {
         let sink = config.problem.inputs().sink.clone()?;
-        Some(config.mutate(Stage::Saved, |w| {
+        Some(config.mutate(Point::Saved, |w| {
             for (n, row) in w.rows() {
                 let keys = -libm::expm1(sink[row.h] - w.lse[n]);
                 w.lse[n] = if keys > 0.0 { w.lse[n] + libm::log(keys) } else { f64::NEG_INFINITY };
@@ -69,35 +69,35 @@ family! { Bias true;
         }))
     }
     /// `dsink` has the other sign.
-    [] "dsink"
+    [] [Dsink]
     fn dsink_sign(config) {
         config.problem.inputs().sink.as_ref()?;
-        Some(config.mutate(Stage::Stored, |w| w.dsink.iter_mut().flatten().for_each(|x| *x = -*x)))
+        Some(config.mutate(Point::Stored, |w| w.dsink.iter_mut().flatten().for_each(|x| *x = -*x)))
     }
     /// `dsink` is left at zero.
-    ["41"] "dsink"
+    ["41"] [Dsink]
     fn dsink_zero(config) {
         config.problem.inputs().sink.as_ref()?;
-        Some(config.mutate(Stage::Stored, |w| w.dsink.iter_mut().flatten().for_each(|x| *x = 0.0)))
+        Some(config.mutate(Point::Stored, |w| w.dsink.iter_mut().flatten().for_each(|x| *x = 0.0)))
     }
     /// `dsink` is that of the last sequence of the batch.
-    [] "dsink"
+    [] [Dsink]
     fn dsink_not_summed_over_batch(config) {
         config.problem.inputs().sink.as_ref()?;
         let batch = config.sizes().batch;
         only_if(batch > 1)?;
-        Some(config.mutate(Stage::Slopes, |w| {
+        Some(config.mutate(Point::Slopes, |w| {
             for (n, _) in w.rows().filter(|(_, row)| row.b + 1 < batch) {
                 (w.delta[n], w.dlse[n]) = (0.0, 0.0);
             }
         }))
     }
     /// The sink's kernel reads `lse` as if every packed sequence started at a multiple of 8.
-    ["41"] "dsink"
+    ["41"] [Dsink]
     fn dsink_with_dense_index(config) {
         config.problem.inputs().sink.as_ref()?;
         let segments = &config.problem.options().segments.as_ref()?.queries;
-        Some(config.mutate(Stage::Slopes, |w| {
+        Some(config.mutate(Point::Slopes, |w| {
             let lse = w.lse.clone();
             for (n, row) in w.rows() {
                 let start = segments[w.config.problem.mask().place(row.i).segment];
@@ -107,41 +107,41 @@ family! { Bias true;
         }))
     }
     /// `dsink` leaves out `dlse`.
-    ["43"] "dsink"
+    ["43"] [Dsink]
     fn dsink_without_dlse(config) {
         config.problem.inputs().sink.as_ref()?;
         config.problem.inputs().dlse.as_ref()?;
-        Some(config.mutate(Stage::Slopes, |w| w.dlse.fill(0.0)))
+        Some(config.mutate(Point::Slopes, |w| w.dlse.fill(0.0)))
     }
     /// `dsink` weighs every row alike.
-    [] "dsink"
+    [] [Dsink]
     fn dsink_unweighted(config) {
         let sink = config.problem.inputs().sink.clone()?;
-        Some(config.mutate(Stage::Slopes, |w| w.rows().for_each(|(n, row)| w.lse[n] = sink[row.h])))
+        Some(config.mutate(Point::Slopes, |w| w.rows().for_each(|(n, row)| w.lse[n] = sink[row.h])))
     }
     /// The cotangent of `lse` is dropped.
-    ["43"] "dq dk dbias dsink"
+    ["43"] [Dq, Dk, Dbias, Dsink]
     fn dlse_dropped(config) {
         config.problem.inputs().dlse.as_ref()?;
-        Some(config.mutate(Stage::Saved, |w| w.dlse.fill(0.0)))
+        Some(config.mutate(Point::Saved, |w| w.dlse.fill(0.0)))
     }
     /// The cotangent of `lse` has the other sign.
-    ["43"] "dq dk dbias dsink"
+    ["43"] [Dq, Dk, Dbias, Dsink]
     fn dlse_sign(config) {
         config.problem.inputs().dlse.as_ref()?;
-        Some(config.mutate(Stage::Saved, |w| w.dlse.iter_mut().for_each(|x| *x = -*x)))
+        Some(config.mutate(Point::Saved, |w| w.dlse.iter_mut().for_each(|x| *x = -*x)))
     }
     /// The cotangent of `lse` is multiplied by the scale.
-    [] "dq dk dbias dsink"
+    [] [Dq, Dk, Dbias, Dsink]
     fn dlse_scaled(config) {
         config.problem.inputs().dlse.as_ref()?;
-        Some(config.mutate(Stage::Saved, |w| w.dlse.iter_mut().for_each(|x| *x *= w.scale)))
+        Some(config.mutate(Point::Saved, |w| w.dlse.iter_mut().for_each(|x| *x *= w.scale)))
     }
     /// The cotangent of `lse` is that of the previous query.
-    [] "dq dk dbias dsink"
+    [] [Dq, Dk, Dbias, Dsink]
     fn dlse_of_previous_query(config) {
         config.problem.inputs().dlse.as_ref()?;
-        Some(config.mutate(Stage::Saved, |w| {
+        Some(config.mutate(Point::Saved, |w| {
             let dlse = w.dlse.clone();
             w.rows().filter(|(_, row)| row.i > 0).for_each(|(n, _)| w.dlse[n] = dlse[n - 1]);
         }))

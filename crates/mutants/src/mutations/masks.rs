@@ -1,8 +1,8 @@
 //! Masks: alignment, causality, windows, packed sequences, rows that see nothing.
 
-use super::{family, only_if};
+use super::{BugType, define_kernels, only_if};
 use crate::RunConfig;
-use crate::simulated_kernel::Stage;
+use crate::simulated_kernel::Point;
 use sus_files::TensorFile;
 use sus_reference::mask::{Alignment, Mask, Window};
 use sus_reference::problem::Options;
@@ -13,7 +13,7 @@ fn masked_by(config: &RunConfig<'_>, options: &Options) -> TensorFile {
     let sizes = config.sizes();
     let mask = Mask::new(sizes.queries, sizes.keys, causal, alignment, window, segments)
         .expect("options of a legal problem");
-    config.mutate(Stage::Scores, |w| w.see(|row, j| mask.visible(row.i).contains(&j)))
+    config.mutate(Point::Scores, |w| w.see(|row, j| mask.visible(row.i).contains(&j)))
 }
 
 /// The launch's options with one thing changed.
@@ -23,9 +23,9 @@ fn changed(config: &RunConfig<'_>, change: impl FnOnce(&mut Options)) -> TensorF
     masked_by(config, &options)
 }
 
-family! { Masks true;
+define_kernels! { Some(BugType::Masks);
     /// The diagonal is aligned to the other corner.
-    ["26"] "dq dk dv dbias"
+    ["26"] [Dq, Dk, Dv, Dbias]
     fn alignment_of_other_corner(config) {
         let options = config.problem.options();
         only_if(options.causal || options.window.is_some())?;
@@ -35,52 +35,52 @@ family! { Masks true;
         }))
     }
     /// The backward pass is causal, the forward pass is not.
-    ["27"] "dq dk dv dbias"
+    ["27"] [Dq, Dk, Dv, Dbias]
     fn always_causal(config) {
         only_if(!config.problem.options().causal)?;
         Some(changed(config, |options| options.causal = true))
     }
     /// The backward pass is not causal, the forward pass is.
-    ["28"] "dq dk dv dbias"
+    ["28"] [Dq, Dk, Dv, Dbias]
     fn never_causal(config) {
         only_if(config.problem.options().causal)?;
         Some(changed(config, |options| options.causal = false))
     }
     /// A window turns causality off as well, and is itself forgotten.
-    ["28"] "dq dk dv dbias"
+    ["28"] [Dq, Dk, Dv, Dbias]
     fn no_mask_with_a_window(config) {
         config.problem.options().window?;
         Some(changed(config, |options| (options.causal, options.window) = (false, None)))
     }
     /// The window is ignored.
-    ["29"] "dq dk dv dbias"
+    ["29"] [Dq, Dk, Dv, Dbias]
     fn window_ignored(config) {
         config.problem.options().window?;
         Some(changed(config, |options| options.window = None))
     }
     /// The window's left end is taken as exclusive.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn window_left_exclusive(config) {
         let Window { left, right } = config.problem.options().window?;
         let left = Some(left?.checked_sub(1)?);
         Some(changed(config, |options| options.window = Some(Window { left, right })))
     }
     /// The window reaches one key too far to the left.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn window_left_one_more(config) {
         let Window { left, right } = config.problem.options().window?;
         let left = Some(left? + 1);
         Some(changed(config, |options| options.window = Some(Window { left, right })))
     }
     /// The window's right end is taken as exclusive.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn window_right_exclusive(config) {
         let Window { left, right } = config.problem.options().window?;
         let right = Some(right?.checked_sub(1)?);
         Some(changed(config, |options| options.window = Some(Window { left, right })))
     }
     /// The window reaches one key too far to the right.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn window_right_one_more(config) {
         let Window { left, right } = config.problem.options().window?;
         only_if(!config.problem.options().causal)?;
@@ -88,11 +88,11 @@ family! { Masks true;
         Some(changed(config, |options| options.window = Some(Window { left, right })))
     }
     /// Causal without the diagonal itself.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn diagonal_excluded(config) {
         only_if(config.problem.options().causal)?;
         let mask = config.problem.mask();
-        Some(config.mutate(Stage::Scores, |w| {
+        Some(config.mutate(Point::Scores, |w| {
             let mut seen = w.seen.clone();
             for (at, _, row, j) in w.entries() {
                 let visible = mask.visible(row.i);
@@ -102,13 +102,13 @@ family! { Masks true;
         }))
     }
     /// Packed sequences see each other.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn sequences_leak(config) {
         config.problem.options().segments.as_ref()?;
         Some(changed(config, |options| options.segments = None))
     }
     /// The diagonal of the whole pack serves every packed sequence.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn diagonal_of_whole_pack(config) {
         let options = config.problem.options();
         options.segments.as_ref()?;
@@ -117,12 +117,12 @@ family! { Masks true;
         let free = Mask::new(sizes.queries, sizes.keys, false, options.alignment, None, options.segments.clone());
         let whole = Mask::new(sizes.queries, sizes.keys, options.causal, options.alignment, options.window, None);
         let (free, whole) = (free.ok()?, whole.ok()?);
-        Some(config.mutate(Stage::Scores, |w| {
+        Some(config.mutate(Point::Scores, |w| {
             w.see(|row, j| free.visible(row.i).contains(&j) && whole.visible(row.i).contains(&j));
         }))
     }
     /// A tile that the mask cuts is treated as one that it does not.
-    ["31"] "dq dk dv dbias"
+    ["31"] [Dq, Dk, Dv, Dbias]
     fn partial_tile_counts_as_full(config) {
         let tile = 4;
         let mask = config.problem.mask();
@@ -134,15 +134,15 @@ family! { Masks true;
                 visible.start < key + tile && visible.end > key && !visible.is_empty()
             })
         };
-        Some(config.mutate(Stage::Scores, |w| {
+        Some(config.mutate(Point::Scores, |w| {
             let lse = w.lse.clone();
             w.entries().for_each(|(at, n, row, j)| w.seen[at] = lse[n].is_finite() && touched(row.i, j));
         }))
     }
     /// A row that sees no key divides 0 by 0: its `dq` is NaN.
-    ["41"] "dq"
+    ["41"] [Dq]
     fn empty_row_is_nan(config) {
-        Some(config.mutate(Stage::Stored, |w| {
+        Some(config.mutate(Point::Stored, |w| {
             let features = w.sizes.features;
             for (n, row) in w.rows() {
                 if w.config.problem.mask().visible(row.i).is_empty() {
@@ -152,28 +152,28 @@ family! { Masks true;
         }))
     }
     /// Masked scores are a finite number: a row that sees no key spreads its weight over all of them.
-    ["33"] "dq dk dv dbias"
+    ["33"] [Dq, Dk, Dv, Dbias]
     fn finite_sentinel(config) {
         only_if(config.draw.is_none())?;
-        Some(config.mutate(Stage::Weights, |w| {
+        Some(config.mutate(Point::Weights, |w| {
             let even = w.fl(1.0 / w.sizes.keys as f64);
             w.entries().filter(|&(_, n, _, _)| w.lse[n] == f64::NEG_INFINITY).for_each(|(at, _, _, _)| w.p[at] = even);
         }))
     }
     /// The `lse` of a row that sees no key has the other sign: `exp(s + inf)` is infinite, and 0 times that is NaN.
-    ["40"] "dq dk dv dbias"
+    ["40"] [Dq, Dk, Dv, Dbias]
     fn infinity_of_other_sign(config) {
         only_if(config.draw.is_none())?;
-        Some(config.mutate(Stage::Weights, |w| {
+        Some(config.mutate(Point::Weights, |w| {
             w.entries().filter(|&(_, n, _, _)| w.lse[n] == f64::NEG_INFINITY).for_each(|(at, _, _, _)| w.p[at] = f64::NAN);
         }))
     }
     /// The mask of query `j` and key `i`.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn mask_transposed(config) {
         let (queries, keys) = (config.sizes().queries, config.sizes().keys);
         only_if(queries == keys)?;
         let mask = config.problem.mask();
-        Some(config.mutate(Stage::Scores, |w| w.see(|row, j| mask.visible(j).contains(&row.i))))
+        Some(config.mutate(Point::Scores, |w| w.see(|row, j| mask.visible(j).contains(&row.i))))
     }
 }

@@ -1,65 +1,65 @@
 //! The scale: missing, twice, on what it does not belong to.
 
-use super::{family, only_if};
+use super::{BugType, define_kernels, only_if};
 use crate::arithmetic::Format;
-use crate::simulated_kernel::Stage;
+use crate::simulated_kernel::Point;
 
-family! { Scale true;
+define_kernels! { Some(BugType::Scale);
     /// The scale is missing from `dq`.
-    [] "dq"
+    [] [Dq]
     fn dq_unscaled(config) {
-        Some(config.mutate(Stage::Slopes, |w| w.scale_q = 1.0))
+        Some(config.mutate(Point::Slopes, |w| w.scale_q = 1.0))
     }
     /// The scale is missing from `dk`.
-    [] "dk"
+    [] [Dk]
     fn dk_unscaled(config) {
-        Some(config.mutate(Stage::Slopes, |w| w.scale_k = 1.0))
+        Some(config.mutate(Point::Slopes, |w| w.scale_k = 1.0))
     }
     /// The scale is in `dq` twice.
-    ["34"] "dq"
+    ["34"] [Dq]
     fn dq_scaled_twice(config) {
-        Some(config.mutate(Stage::Slopes, |w| w.scale_q *= w.scale))
+        Some(config.mutate(Point::Slopes, |w| w.scale_q *= w.scale))
     }
     /// The scale is in `dk` twice.
-    ["34"] "dk"
+    ["34"] [Dk]
     fn dk_scaled_twice(config) {
-        Some(config.mutate(Stage::Slopes, |w| w.scale_k *= w.scale))
+        Some(config.mutate(Point::Slopes, |w| w.scale_k *= w.scale))
     }
     /// The scale is applied to the bias too.
-    ["33"] "dq dk dv dbias"
+    ["33"] [Dq, Dk, Dv, Dbias]
     fn bias_scaled(config) {
         only_if(config.problem.inputs().bias.is_some())?;
-        Some(config.mutate(Stage::Scores, |w| {
+        Some(config.mutate(Point::Scores, |w| {
             for (at, _, row, j) in w.entries() {
                 w.s[at] = w.fl(w.s[at] + (w.scale - 1.0) * w.bias(row, j));
             }
         }))
     }
     /// The scale is `1 / sqrt(E)`.
-    ["20"] "dq dk dv dbias dsink"
+    ["20"] [Dq, Dk, Dv, Dbias, Dsink]
     fn scale_of_value_features(config) {
         let sizes = config.sizes();
         only_if(config.problem.options().scale.is_none() && sizes.features != sizes.value_features)?;
-        Some(config.mutate(Stage::Saved, |w| {
+        Some(config.mutate(Point::Saved, |w| {
             w.scale = w.fl(1.0 / libm::sqrt(sizes.value_features as f64));
             (w.scale_q, w.scale_k) = (w.scale, w.scale);
         }))
     }
     /// The backward pass ignores the scale it is given.
-    [] "dq dk dv dbias dsink"
+    [] [Dq, Dk, Dv, Dbias, Dsink]
     fn given_scale_ignored(config) {
         only_if(config.problem.options().scale.is_some())?;
-        Some(config.mutate(Stage::Saved, |w| {
+        Some(config.mutate(Point::Saved, |w| {
             w.scale = w.fl(1.0 / libm::sqrt(w.sizes.features as f64));
             (w.scale_q, w.scale_k) = (w.scale, w.scale);
         }))
     }
     /// `k` is multiplied by the scale and `log2 e` and rounded to 16 bits: the scores are not those of the saved `lse`.
-    ["30"] "dq dk dv dbias"
+    ["30"] [Dq, Dk, Dv, Dbias]
     fn keys_prescaled_and_rounded(config) {
         let format = config.arithmetic.operand;
         only_if(matches!(format, Format::Bf16 | Format::F16) && config.problem.options().softcap.is_none())?;
-        Some(config.mutate(Stage::Scores, |w| {
+        Some(config.mutate(Point::Scores, |w| {
             let factor = w.scale * std::f64::consts::LOG2_E;
             let right = std::mem::replace(&mut w.k, w.config.problem.inputs().k.map(|k| format.round(k * factor)));
             let scale = std::mem::replace(&mut w.scale, std::f64::consts::LN_2);
@@ -70,14 +70,14 @@ family! { Scale true;
         }))
     }
     /// The saved `lse` is a natural logarithm and is read as one of base 2.
-    [] "dq dk dv dbias dsink"
+    [] [Dq, Dk, Dv, Dbias, Dsink]
     fn lse_read_in_base_two(config) {
-        Some(config.mutate(Stage::Saved, |w| w.lse.iter_mut().for_each(|lse| *lse *= std::f64::consts::LN_2)))
+        Some(config.mutate(Point::Saved, |w| w.lse.iter_mut().for_each(|lse| *lse *= std::f64::consts::LN_2)))
     }
     /// `lse` as `scale max + ln(sum)` of scores that are scaled already.
-    ["34"] "dq dk dv dbias dsink"
+    ["34"] [Dq, Dk, Dv, Dbias, Dsink]
     fn lse_scaled_twice(config) {
-        Some(config.mutate(Stage::Scores, |w| {
+        Some(config.mutate(Point::Scores, |w| {
             let keys = w.sizes.keys;
             for (n, _) in w.rows() {
                 let seen = (n * keys..(n + 1) * keys).filter(|&at| w.seen[at]);
@@ -89,8 +89,8 @@ family! { Scale true;
         }))
     }
     /// The scale is not applied when the backward pass recomputes the scores.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn scores_unscaled(config) {
-        Some(config.mutate(Stage::Saved, |w| w.scale = 1.0))
+        Some(config.mutate(Point::Saved, |w| w.scale = 1.0))
     }
 }

@@ -1,8 +1,8 @@
 //! The weights of SUS: `W~ = W m / q = m max(W, 1 / lambda)`, the same in every gradient; `delta` from the exact `o`.
 
-use super::{family, only_if};
+use super::{BugType, define_kernels, only_if};
 use crate::arithmetic::Format;
-use crate::simulated_kernel::{Stage, State};
+use crate::simulated_kernel::{Point, State};
 
 /// Replaces the weights of all gradients by `value` of `W` and `lambda`.
 fn weigh(w: &mut State<'_>, value: impl Fn(f64, f64) -> f64) {
@@ -16,12 +16,12 @@ fn drawn(w: &mut State<'_>, law: impl Fn(&State<'_>, &[f64]) -> (f64, Vec<f64>))
     w.draw_full(|words| words.of(&uniforms), None, |w, _, weights| law(w, weights));
 }
 
-family! { SusWeights true;
+define_kernels! { Some(BugType::SusWeights);
     /// `delta` from the sampled weights: the mean of `W~^2` is not `W^2`.
-    ["s1"] "dq dk dbias dsink"
+    ["s1"] [Dq, Dk, Dbias, Dsink]
     fn delta_from_sampled_weights(config) {
         config.draw?;
-        Some(config.mutate(Stage::Product, |w| {
+        Some(config.mutate(Point::Product, |w| {
             let keys = w.sizes.keys;
             for (n, _) in w.rows() {
                 w.delta[n] = (n * keys..(n + 1) * keys).map(|at| w.wq[at] * w.dp[at]).sum();
@@ -29,37 +29,37 @@ family! { SusWeights true;
         }))
     }
     /// The kept weights are not divided by `q`.
-    ["s2"] "dq dk dv dbias"
+    ["s2"] [Dq, Dk, Dv, Dbias]
     fn upweighting_missing(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| weigh(w, |weight, _| weight)))
+        Some(config.mutate(Point::Drawn, |w| weigh(w, |weight, _| weight)))
     }
     /// `1 / q` is in `dq` and `dk`, not in `dv`.
-    ["s3"] "dv"
+    ["s3"] [Dv]
     fn dv_not_upweighted(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| w.wv = w.sampled_by(|weight, _| weight)))
+        Some(config.mutate(Point::Drawn, |w| w.wv = w.sampled_by(|weight, _| weight)))
     }
     /// `1 / q` is in `dv`, not in `dq` and `dk`.
-    ["s3"] "dq dk dbias"
+    ["s3"] [Dq, Dk, Dbias]
     fn ds_not_upweighted(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             w.wq = w.sampled_by(|weight, _| weight);
             w.wk = w.wq.clone();
         }))
     }
     /// `q = c W` without the minimum with 1: a kept weight always counts as `1 / c`.
-    ["s4"] "dq dk dv dbias"
+    ["s4"] [Dq, Dk, Dv, Dbias]
     fn minimum_with_one_missing(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| weigh(w, |_, lambda| 1.0 / lambda)))
+        Some(config.mutate(Point::Drawn, |w| weigh(w, |_, lambda| 1.0 / lambda)))
     }
     /// `q` from the exponentials before they are normalised.
-    ["s5"] "dq dk dv dbias"
+    ["s5"] [Dq, Dk, Dv, Dbias]
     fn q_before_normalisation(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             let largest = |weights: &[f64]| weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
             let c = w.config.draw.expect("a SUS config").c.get();
             let q = |w: &State<'_>, weights: &[f64]| -> Vec<f64> {
@@ -77,17 +77,17 @@ family! { SusWeights true;
         }))
     }
     /// `q` from weights rounded to bf16, which then also decide what a kept weight counts as.
-    ["s5"] "dq dk dv dbias"
+    ["s5"] [Dq, Dk, Dv, Dbias]
     fn q_of_weights_in_bf16(config) {
         config.draw?;
         only_if(config.arithmetic.elementwise != Format::Bf16)?;
-        Some(config.mutate(Stage::Weights, |w| w.p.iter_mut().for_each(|p| *p = Format::Bf16.round(*p))))
+        Some(config.mutate(Point::Weights, |w| w.p.iter_mut().for_each(|p| *p = Format::Bf16.round(*p))))
     }
     /// Each row's `W~` is normalised to the sum of its weights.
-    ["s11"] "dq dk dv dbias"
+    ["s11"] [Dq, Dk, Dv, Dbias]
     fn weights_renormalised(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             let keys = w.sizes.keys;
             for (n, _) in w.rows() {
                 let sum = |x: &[f64]| x[n * keys..][..keys].iter().sum::<f64>();
@@ -99,10 +99,10 @@ family! { SusWeights true;
         }))
     }
     /// `m / q` is applied to the weights and again to `dS`.
-    ["s12"] "dq dk dbias"
+    ["s12"] [Dq, Dk, Dbias]
     fn upweighted_twice(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             w.wq = w.sampled_by(|weight, lambda| {
                 let kept = weight.max(1.0 / lambda);
                 if weight > 0.0 { kept * kept / weight } else { 0.0 }
@@ -111,16 +111,16 @@ family! { SusWeights true;
         }))
     }
     /// `1 / c` is applied twice to a weight below it.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn one_over_c_twice(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| weigh(w, |weight, lambda| if weight * lambda < 1.0 { 1.0 / (lambda * lambda) } else { weight })))
+        Some(config.mutate(Point::Drawn, |w| weigh(w, |weight, lambda| if weight * lambda < 1.0 { 1.0 / (lambda * lambda) } else { weight })))
     }
     /// Kept weights are divided by the row's mean `q`.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn mean_q(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             let sample = w.sample.clone().expect("a drawn mask");
             for (at, n, row, _) in w.entries() {
                 let visible = w.config.problem.mask().visible(row.i).len().max(1) as f64;
@@ -131,24 +131,24 @@ family! { SusWeights true;
         }))
     }
     /// The rule of the other name: `lambda = c` for the calibrated one, and the other way about.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn other_rule(config) {
         let draw = config.draw?;
         let rule = if draw.rule == sus_reference::sus::Rule::Paper { sus_reference::sus::Rule::Calibrated } else { sus_reference::sus::Rule::Paper };
-        Some(config.mutate(Stage::Weights, |w| w.draw_rule = Some((rule, draw.c))))
+        Some(config.mutate(Point::Weights, |w| w.draw_rule = Some((rule, draw.c))))
     }
     /// `c` is one too large.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn c_off_by_one(config) {
         let draw = config.draw?;
         let c = sus_reference::sus::Budget::new(draw.c.get() + 1.0).ok()?;
-        Some(config.mutate(Stage::Weights, |w| w.draw_rule = Some((draw.rule, c))))
+        Some(config.mutate(Point::Weights, |w| w.draw_rule = Some((draw.rule, c))))
     }
     /// `c` is shared by the keys of a row: `q = c / n`, whatever the weight.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn uniform_q(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             let c = w.config.draw.expect("a SUS config").c.get();
             let q = |visible: usize| (c / visible.max(1) as f64).min(1.0);
             drawn(w, |_, weights| (c, vec![q(weights.len()); weights.len()]));
@@ -160,10 +160,10 @@ family! { SusWeights true;
         }))
     }
     /// The kept weights are read one place off in the compacted list.
-    ["s14"] "dq dk dv dbias"
+    ["s14"] [Dq, Dk, Dv, Dbias]
     fn compacted_values_shifted(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             let sample = w.sample.clone().expect("a drawn mask");
             let right = w.wq.clone();
             for (n, _) in w.rows() {
@@ -176,22 +176,22 @@ family! { SusWeights true;
         }))
     }
     /// `dq` and `dk` use the sampled weights, `dv` the dense ones.
-    ["s3"] "dv"
+    ["s3"] [Dv]
     fn dv_dense(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| w.wv = w.p.clone()))
+        Some(config.mutate(Point::Drawn, |w| w.wv = w.p.clone()))
     }
     /// The mask is ignored: the dense gradients.
-    [] "dq dk dv dbias"
+    [] [Dq, Dk, Dv, Dbias]
     fn mask_ignored(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| (w.wq, w.wk, w.wv) = (w.p.clone(), w.p.clone(), w.p.clone())))
+        Some(config.mutate(Point::Drawn, |w| (w.wq, w.wk, w.wv) = (w.p.clone(), w.p.clone(), w.p.clone())))
     }
     /// The sampled weights replace the exact ones in `delta` by way of `o`.
-    ["s1"] "dq dk dbias dsink"
+    ["s1"] [Dq, Dk, Dbias, Dsink]
     fn delta_from_sampled_output(config) {
         config.draw?;
-        Some(config.mutate(Stage::Drawn, |w| {
+        Some(config.mutate(Point::Drawn, |w| {
             let (keys, features) = (w.sizes.keys, w.sizes.value_features);
             for (n, row) in w.rows() {
                 for e in 0..features {

@@ -28,8 +28,8 @@ impl State<'_> {
         if visible.is_empty() {
             return (o, sink.unwrap_or(f64::NEG_INFINITY));
         }
-        let tile = match self.plan.softmax {
-            Softmax::Online => self.plan.key_tile,
+        let tile = match self.schedule.softmax {
+            Softmax::Online => self.schedule.key_tile,
             Softmax::TwoPass => keys,
         };
         let (mut largest, mut total) = (f64::NEG_INFINITY, 0.0);
@@ -90,7 +90,7 @@ impl State<'_> {
             Some(cap) => {
                 let y = self.fl(z / self.fl(cap));
                 let tanh = self.fl(libm::tanh(y));
-                let derivative = if self.plan.sech {
+                let derivative = if self.schedule.sech {
                     let e = self.exp(-2.0 * y.abs());
                     let root = self.fl(1.0 + e);
                     self.fl(self.fl(4.0 * e) / self.fl(root * root))
@@ -105,7 +105,7 @@ impl State<'_> {
 
     /// `scale q . k`.
     pub(in super::super) fn scaled_product(&self, row: Row, j: usize) -> f64 {
-        let folded = self.plan.fold == Fold::Query;
+        let folded = self.schedule.fold == Fold::Query;
         let operand = self.arithmetic.operand;
         let q = self.q.row(row.b, row.h, row.i).iter();
         let k = self.k.row(row.b, self.key_head[row.h], j);
@@ -134,7 +134,7 @@ impl State<'_> {
         for (at, _, row, j) in self.entries() {
             (self.s[at], self.cap[at]) = self.score(row, j);
         }
-        if self.plan.recompute_lse {
+        if self.schedule.recompute_lse {
             self.lse = self.rows().map(|(n, row)| self.forward_row(n, row).1).collect();
         }
     }
@@ -146,7 +146,7 @@ impl State<'_> {
             let (s, lse) = (self.s[at], self.lse[n]);
             let w = if !self.seen[at] {
                 0.0
-            } else if self.plan.base_two {
+            } else if self.schedule.base_two {
                 let exponent = self.fl(s * log2_e - self.fl(lse * log2_e));
                 self.fl(libm::exp2(exponent))
             } else {

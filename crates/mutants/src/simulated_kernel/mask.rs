@@ -7,17 +7,17 @@ use sus_reference::sus::sampler::{row_uniform, systematic};
 use sus_reference::sus::uniform::{Grid, Uniforms, keep32, keep64};
 use sus_reference::sus::{Pattern, Sample, Sampler, UniformBits};
 
-/// The coordinates of a word: batch (or segment), head, query, and key, or `None` for the row's own word.
+/// The place of a word: batch (or segment), head, query, and key, or `None` for the row's own word.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Words {
+pub(in super::super) struct WordPlace {
     pub(in super::super) b: usize,
     pub(in super::super) h: usize,
     pub(in super::super) i: usize,
     pub(in super::super) j: Option<usize>,
 }
 
-impl Words {
-    /// The word of these coordinates; 0 outside of the grid.
+impl WordPlace {
+    /// The word at this place; 0 outside of the grid.
     pub(in super::super) fn of(self, uniforms: &Uniforms) -> u32 {
         let Grid { batch, heads, queries, keys } = uniforms.grid();
         let inside = self.b < batch && self.h < heads && self.i < queries;
@@ -30,7 +30,7 @@ impl Words {
 }
 
 impl State<'_> {
-    /// The words of the launch's draw.
+    /// The words of the draw.
     pub(in super::super) fn uniforms(&self) -> Uniforms {
         let draw = self.config.draw.expect("a SUS config");
         self.uniforms_of(draw.seed, draw.stream)
@@ -48,7 +48,7 @@ impl State<'_> {
         Uniforms::new(seed, stream, draw.layout, grid).expect("a grid that was drawn from before")
     }
 
-    /// Draws the mask, if the launch is SUS, and fills `wq`, `wk`, `wv`.
+    /// Draws the mask, if the run is SUS, and fills `wq`, `wk`, `wv`.
     pub(super) fn draw(&mut self) {
         if self.config.draw.is_some() {
             let uniforms = self.uniforms();
@@ -76,7 +76,7 @@ impl State<'_> {
     /// Draws a mask with other words, and another decision if one is given.
     pub(in super::super) fn draw_with(
         &mut self,
-        word: impl Fn(Words) -> u32,
+        word: impl Fn(WordPlace) -> u32,
         decide: Option<fn(f64, u32) -> bool>,
     ) {
         let draw = self.config.draw.expect("a SUS config");
@@ -87,12 +87,12 @@ impl State<'_> {
         });
     }
 
-    /// Draws a mask with other words, decisions and probabilities: `law` gives `lambda` and the `q` of a row.
+    /// Draws a mask with other words, decisions and probabilities: `probabilities` gives `lambda` and the `q` of a row.
     pub(in super::super) fn draw_full(
         &mut self,
-        word: impl Fn(Words) -> u32,
+        word: impl Fn(WordPlace) -> u32,
         decide: Option<fn(f64, u32) -> bool>,
-        law: impl Fn(&Self, Row, &[f64]) -> (f64, Vec<f64>),
+        probabilities: impl Fn(&Self, Row, &[f64]) -> (f64, Vec<f64>),
     ) {
         let draw = *self.config.draw.expect("a SUS config");
         let keys = self.sizes.keys;
@@ -105,8 +105,8 @@ impl State<'_> {
             let visible = start..seen.iter().rposition(|&seen| seen).map_or(start, |last| last + 1);
             let place = mask.place(row.i);
             let b = row.b * mask.segment_count() + place.segment;
-            let at = |j| Words { b, h: row.h, i: place.query, j };
-            let (lambda, q) = law(self, row, &self.p[n * keys..][visible.clone()]);
+            let at = |j| WordPlace { b, h: row.h, i: place.query, j };
+            let (lambda, q) = probabilities(self, row, &self.p[n * keys..][visible.clone()]);
             let first = visible.start.saturating_sub(place.first_key);
             let kept: Vec<usize> = match draw.sampler {
                 Sampler::Systematic => systematic(&q, row_uniform(word(at(None))), draw.c.get()),
@@ -136,7 +136,7 @@ impl State<'_> {
     /// The kept weights `max(W, 1 / lambda)`, or `W / q`; 0 elsewhere.
     pub(in super::super) fn sampled(&self) -> Vec<f64> {
         self.sampled_by(|w, lambda| {
-            if self.plan.divide_by_q && lambda.is_finite() {
+            if self.schedule.divide_by_q && lambda.is_finite() {
                 self.fl(w / self.keep(lambda, w))
             } else {
                 w.max(self.fl(1.0 / lambda))

@@ -13,7 +13,7 @@ impl State<'_> {
         }
         let tile = |terms: &[(f64, f64)]| {
             terms.iter().fold(0.0, |total, &(a, b)| {
-                if !self.plan.fused {
+                if !self.schedule.fused {
                     format.round(total + format.round(a * b))
                 } else if format == Format::F64 {
                     a.mul_add(b, total)
@@ -57,7 +57,7 @@ impl State<'_> {
         let keys = self.sizes.keys;
         for (n, row) in self.rows() {
             let terms: Vec<(f64, f64)> =
-                if self.plan.delta_from_weights || self.arithmetic.delta_from_weights {
+                if self.schedule.delta_from_weights || self.arithmetic.delta_from_weights {
                     (0..keys).map(|j| (self.p[n * keys + j], self.product(row, j))).collect()
                 } else {
                     let g = self.g.row(row.b, row.h, row.i).iter().copied();
@@ -96,7 +96,7 @@ impl State<'_> {
             let t = self.t(at, n);
             let slope =
                 |w: f64| if w == 0.0 { 0.0 } else { self.fl(self.fl(w * t) * self.cap[at]) };
-            let factor = if self.plan.fold == Fold::Slopes { self.scale } else { 1.0 };
+            let factor = if self.schedule.fold == Fold::Slopes { self.scale } else { 1.0 };
             let stored = |x: f64| self.arithmetic.ds.round(self.fl(x * factor));
             let (zq, zk) = (stored(slope(self.wq[at])), stored(slope(self.wk[at])));
             let ds = if self.wq[at] == 0.0 { 0.0 } else { self.fl(self.wq[at] * t) };
@@ -104,7 +104,7 @@ impl State<'_> {
                 if self.arithmetic.normalised { self.arithmetic.ds.round(ds) } else { ds };
             (self.zq[at], self.zk[at]) = (zq, zk);
         }
-        if self.plan.fold == Fold::Slopes {
+        if self.schedule.fold == Fold::Slopes {
             (self.scale_q, self.scale_k) = (1.0, 1.0);
         }
     }

@@ -4,7 +4,7 @@ use crate::mask::{Alignment, Segments, Window};
 use crate::setters;
 use crate::tensor::Tensor;
 
-/// The tensors of a problem, not yet validated. Shapes as in [`Problem`].
+/// The tensors of a problem, not yet validated. Shapes as in [`Problem`](super::Problem).
 ///
 /// # Examples
 /// ```

@@ -10,6 +10,7 @@ use crate::sus::rule::{Budget, Rule};
 use crate::sus::sampler::Sampler;
 use crate::tensor::squared_norms;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows per task. The traces are sums of the tasks' partial sums, so their last bits depend on it: it never changes.
 pub const ROWS_PER_TASK: usize = 64;
@@ -111,36 +112,34 @@ impl<T: Field, W: Weights<T>> MaskDistribution<'_, T, W> {
     #[must_use]
     pub fn traces(&self) -> Traces<T> {
         let rows = self.problem.row_count();
-        let norms = squared_norms(&self.problem.inputs().k);
+        let k_squared = squared_norms(&self.problem.inputs().k);
         let blocks: Vec<Traces<T>> = (0..rows.div_ceil(ROWS_PER_TASK))
             .into_par_iter()
             .map(|block| {
-                let mut sum = Traces::zero();
-                let mut entries = Vec::new();
-                for at in block * ROWS_PER_TASK..rows.min((block + 1) * ROWS_PER_TASK) {
-                    let row = self.problem.row(at);
-                    entries.clear();
-                    let delta = self.delta[at];
-                    entries_into(self.problem, &self.weights, delta, row, &mut entries);
-                    let distribution = RowDistribution::new(
-                        self.sampler,
-                        self.lambda[at],
-                        entries.iter().map(|entry| entry.w),
-                    );
-                    // The first row of K that this row reads.
-                    let first = (row.b * self.problem.sizes().key_heads
-                        + self.problem.key_head(row.h))
-                        * self.problem.sizes().keys;
-                    sum.add(
-                        &distribution.traces(self.problem, row, &entries, |j| norms[first + j]),
-                    );
-                }
-                sum
+                let first = block * ROWS_PER_TASK;
+                self.traces_of_rows(first..rows.min(first + ROWS_PER_TASK), &k_squared)
             })
             .collect();
         blocks.iter().fold(Traces::zero(), |mut sum, block| {
             sum.add(block);
             sum
         })
+    }
+    /// The traces of the rows with these numbers; `k_squared` is `|k|^2` of every row of `K`.
+    fn traces_of_rows(&self, rows: Range<usize>, k_squared: &[T]) -> Traces<T> {
+        let p = self.problem;
+        let mut sum = Traces::zero();
+        let mut entries = Vec::new();
+        for at in rows {
+            let row = p.row(at);
+            entries.clear();
+            entries_into(p, &self.weights, self.delta[at], row, &mut entries);
+            let weights = entries.iter().map(|entry| entry.w);
+            let distribution = RowDistribution::new(self.sampler, self.lambda[at], weights);
+            // The first row of K that this row reads.
+            let first = (row.b * p.sizes().key_heads + p.key_head(row.h)) * p.sizes().keys;
+            sum.add(&distribution.traces(p, row, &entries, |j| k_squared[first + j]));
+        }
+        sum
     }
 }
