@@ -1,4 +1,4 @@
-//! Many runs judged by the law alone: right samplers pass, wrong ones fail, few runs do not tell.
+//! Many runs judged by their distribution: right samplers pass, wrong ones fail, few runs are inconclusive.
 
 mod bugs;
 mod samplers;
@@ -18,7 +18,7 @@ use sus_verdict::{Case, Finding, Outcome, Verdict};
 
 const RUNS: usize = 4000;
 
-/// 16 queries and keys, two heads, causal: the gradients of a run tell its mask.
+/// 16 queries and keys, two heads, causal: the masks are recovered from the gradients.
 fn problem(features: usize) -> Problem<f64> {
     let options = Options::default().with_causal(true);
     let shape =
@@ -168,7 +168,7 @@ fn three_runs_do_not_tell() {
     }
 }
 
-/// A kernel of independent draws: `keep(q, run, [head, i, j], rng)` decides, `value(w, q)` is what a kept entry counts as.
+/// A kernel of independent draws: `keep(q, run, [head, i, j], rng)` decides, `value(w, q)` is the weight of a kept entry.
 fn drawn(
     count: usize,
     mut keep: impl FnMut(f64, usize, [usize; 3], &mut ChaCha8Rng) -> bool,
@@ -282,7 +282,7 @@ fn the_other_sampler_fails() {
     }
 }
 
-/// A problem whose masks the gradients do not tell: two features for 16 keys.
+/// A problem whose masks are not recovered from the gradients: two features for 16 keys.
 #[test]
 fn projections_pass_right_samplers_and_fail_wrong_ones() {
     for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
@@ -344,7 +344,7 @@ fn runs_with_known_seeds_are_judged_exactly() {
     assert!(verdict.findings[0].message.contains("run 2, seed 52"), "{verdict:#?}");
 }
 
-/// The law is that of the exact forward pass: runs are not judged by it in silence if the stored one was asked for. Runs whose
+/// The distribution is that of the exact forward pass: runs are not judged by it in silence if the stored one was asked for. Runs whose
 /// seeds are known are judged one at a time, each by the `o` and `lse` that it stored.
 #[test]
 fn the_law_does_not_judge_by_a_stored_forward_pass() {
@@ -543,8 +543,8 @@ fn a_wrong_dbias_fails_whoever_shares_it() {
         let mut file = right(&case, 5 << 42, 300, true);
         let verdict = judge(&case, &file);
         assert_ne!(verdict.outcome, Outcome::Fail, "{bias:?} {verdict:#?}");
-        let told = verdict.notes.iter().any(|note| note.contains("told by its gradients"));
-        assert!(told, "{bias:?} {verdict:#?}");
+        let recovered = verdict.notes.iter().any(|note| note.contains("told by its gradients"));
+        assert!(recovered, "{bias:?} {verdict:#?}");
         edit(&mut file, "dbias", |_, x| 1.001 * x);
         let verdict = judge(&case, &file);
         assert_eq!(verdict.outcome, Outcome::Fail, "{bias:?} {verdict:#?}");

@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         ));
     };
     let progress = spinner("distributions");
-    let plan = statistical::plan(&case.problem, &recipe, &draw);
+    let plan = statistical::power_analysis(&case.problem, &recipe, &draw);
     let known = if bugs { statistical::bugs(&case.problem, &recipe, &draw) } else { Ok(None) };
     progress.finish_and_clear();
     let plan = plan.map_err(|e| FileError::new(&path, e))?;

@@ -1,4 +1,4 @@
-//! Every wrong sampler fails after as many runs as were predicted, and not because it had to.
+//! Every wrong sampler fails at the predicted number of runs, and a right one passes there.
 
 use super::{Keep, case, drawn, judge, right, right_value, settings, uniform};
 use sus_bounds::Recipe;
@@ -12,7 +12,7 @@ use sus_verdict::{Case, Outcome};
 /// Predictions above this are not run here.
 const MOST: usize = 12_000;
 
-/// The bugs that are no kernels of the gallery.
+/// The bugs that are no wrong kernels of the collection.
 const OTHERS: [(&str, Keep); 5] = [
     ("c_5_percent_too_large", |q, _, _, rng| q >= 1.0 || uniform(rng) < 1.05 * q),
     ("c_1_percent_too_large", |q, _, _, rng| q >= 1.0 || uniform(rng) < 1.01 * q),
@@ -21,7 +21,7 @@ const OTHERS: [(&str, Keep); 5] = [
     ("uniform_of_8_bits", |q, _, _, rng| q >= 1.0 || (uniform(rng) * 256.0).floor() / 256.0 < q),
 ];
 
-/// Runs of a kernel of the gallery, with the seeds `first, first + 1, ...`; `None` where its bug cannot occur.
+/// Runs of a wrong kernel, with the seeds `first, first + 1, ...`; `None` where its bug cannot occur.
 fn gallery_runs(case: &Case, name: &str, first: u64, count: usize) -> Option<TensorFile> {
     let kernel = mutants::named(name).expect("a kernel of the gallery");
     let arithmetic = Arithmetic::named("f64").unwrap();
@@ -72,7 +72,7 @@ fn every_bug_fails_at_the_predicted_number_of_runs() {
     }
 }
 
-/// Kernels whose masks have the right law, drawn with other words than those of `sus-u/1`, or nearly so.
+/// Kernels whose masks have the right distribution, drawn with other words than those of `sus-u/1`, or nearly so.
 const RIGHT_BY_LAW: [&str; 11] = [
     "words_transposed",
     "batch_shares_words",
@@ -129,8 +129,8 @@ fn a_bug_of_no_entry_is_not_predicted_to_be_seen() {
     assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:#?}");
 }
 
-/// What 4000 runs of this problem do not hold: rounded probabilities and uniforms of 16-bit floats are missed, and would be by any
-/// test; uniforms of 8 bits are at its edge.
+/// With 4000 runs of this problem no test detects rounded probabilities or uniforms of 16-bit floats; uniforms of 8 bits are nearly
+/// detected.
 #[test]
 fn no_test_needs_fewer_runs_than_any_test_does() {
     let case = case(Sampler::Bernoulli);

@@ -19,7 +19,7 @@ fn floats(file: &TensorFile, name: &str) -> Vec<f64> {
     data.clone()
 }
 
-/// What a kernel's script sends: `[S, P]` sums of products with the directions as they are written to the file.
+/// The candidate of a kernel's script: `[S, P]` sums of products with the directions of the file.
 fn projected(directions: &TensorFile, runs: &TensorFile, single: bool) -> TensorFile {
     let mut file = TensorFile::default();
     for name in GRADIENTS {

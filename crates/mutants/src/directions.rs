@@ -15,7 +15,7 @@ use sus_files::tensor_file::Numbers;
 use sus_reference::TensorName;
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
-use sus_verdict::{Case, Judge, JudgeBuilder, KnownBugs};
+use sus_verdict::{Case, ControlGradients, Judge, JudgeBuilder, KnownBugs};
 
 /// Mutants whose formulas are run in `f64`: the error that they add does not depend on the roundings of a recipe.
 const FORMULAS: [&str; 4] =
@@ -100,8 +100,9 @@ impl KnownBugs for RoundingBugs {
         problem: &Problem<f64>,
         draw: Option<&Draw>,
         recipe: &Recipe,
-    ) -> Option<[Vec<f64>; 4]> {
-        control_result(problem, draw, recipe)
+    ) -> Option<ControlGradients> {
+        let [dq, dk, dv, dbias] = control_result(problem, draw, recipe)?;
+        Some(ControlGradients { dq, dk, dv, dbias })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every rule of the verdict: what it alone catches, and what it must not.
+//! Every rule of the verdict: a bug that it alone detects, and right results that it accepts.
 
 use crate::common::{Shape, eighths, numbers};
 use crate::emulate::{Kernel, Order};
@@ -22,7 +22,7 @@ fn problem() -> Problem<f64> {
     shape.problem()
 }
 
-/// Numbers of eight bits, of either sign, from 1/8 to 2: hardly two are alike, as in a real layer.
+/// Numbers of eight bits, of either sign, from 1/8 to 2: hardly two are equal, as in a real layer.
 fn varied() -> Case {
     let shape = Shape { features: 32, value_features: 32, key_heads: 2, ..Shape::plain(128, 128) };
     let problem = shape.fill(|rng| {
@@ -64,7 +64,7 @@ fn rules(verdict: &Verdict) -> Vec<Criterion> {
     rules
 }
 
-/// What is found when the truth is edited.
+/// The verdict on edited exact results.
 fn found(case: &Case, recipe: &str, edit: impl FnOnce(&mut TensorFile, &Judge)) -> Verdict {
     let judge = judge(case, recipe);
     let mut file = truth(case);
@@ -143,7 +143,7 @@ fn the_bound_alone_sees_one_element() {
     }
 }
 
-/// What is found when the truth errs by the smallest share of an error that is seen at all.
+/// The verdict on exact results with the smallest share of an error that fails.
 fn smallest_seen(recipe: &str, edit: impl Fn(f64, &mut TensorFile, &Judge)) -> Verdict {
     let (case, truth) = (varied(), truth(&varied()));
     let judge = judge(&case, recipe);
@@ -416,13 +416,13 @@ fn the_bound_of_each_narrow_stage_is_reached_within_a_factor_of_three() {
     }
 }
 
-/// A direction along which the plainest right kernel goes half of the way to the limit tells nothing, and is not followed.
+/// A direction along which the simplest right kernel errs by more than half of the limit is left out.
 #[test]
 fn no_direction_is_followed_that_the_plainest_right_kernel_half_reaches() {
     let recipe = Recipe::built_in("flash-bf16").unwrap();
     let bug = "a factor of dv";
     for (name, followed) in [("sus_stream", false), ("primes", true)] {
-        let case = mutants::cases::named(name).unwrap();
+        let case = sus_corpus::named(name).unwrap();
         let given = Case::new(case.problem.clone(), case.settings.clone());
         let judge = sus_mutants::judge(&given, &recipe).build().unwrap();
         let draw = given.draw().unwrap();
@@ -434,9 +434,9 @@ fn no_direction_is_followed_that_the_plainest_right_kernel_half_reaches() {
     }
 }
 
-/// What the judge says of a kernel of the gallery on one of its cases, edited.
-fn of_gallery(kernel: &str, case: &str, recipe: &str, edit: impl Fn(&mut TensorFile)) -> Verdict {
-    let case = mutants::cases::named(case).unwrap();
+/// The verdict on the edited results of a wrong kernel on one of the corpus problems.
+fn of_mutant(kernel: &str, case: &str, recipe: &str, edit: impl Fn(&mut TensorFile)) -> Verdict {
+    let case = sus_corpus::named(case).unwrap();
     let recipe = Recipe::built_in(recipe).unwrap();
     let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
     let mut file = (mutants::named(kernel).unwrap().run)(&config).unwrap();
@@ -448,7 +448,7 @@ fn of_gallery(kernel: &str, case: &str, recipe: &str, edit: impl Fn(&mut TensorF
 #[test]
 fn the_ranges_alone_see_a_factor_below_a_rounding() {
     let of = |recipe, edit: fn(&mut TensorFile)| {
-        of_gallery("dv_one_percent_small", "one_key", recipe, edit)
+        of_mutant("dv_one_percent_small", "one_key", recipe, edit)
     };
     let verdict = of("flash-bf16", |_| ());
     assert_eq!(rules(&verdict), [Criterion::Rounded], "{:?}", verdict.findings);
@@ -459,19 +459,19 @@ fn the_ranges_alone_see_a_factor_below_a_rounding() {
 
 #[test]
 fn the_ranges_know_the_weight_of_a_row_with_one_key() {
-    let verdict = of_gallery("delta_in_bf16", "one_key", "flash-bf16", |_| ());
+    let verdict = of_mutant("delta_in_bf16", "one_key", "flash-bf16", |_| ());
     assert_eq!(rules(&verdict), [Criterion::Rounded], "{:?}", verdict.findings);
 }
 
 #[test]
 fn a_stored_o_says_what_delta_is_made_of() {
-    let verdict = of_gallery("delta_in_bf16", "long", "flash-f16", |_| ());
+    let verdict = of_mutant("delta_in_bf16", "long", "flash-f16", |_| ());
     assert_eq!(rules(&verdict), [Criterion::Direction], "{:?}", verdict.findings);
     // Without it, or with one that nobody stored, the roundings of P and of o are in the limit.
     let forget = |file: &mut TensorFile| drop(file.arrays.remove("o"));
     let widen = |file: &mut TensorFile| floats(file, "o")[0] *= 1.0 + 1e-6;
     for edit in [forget as fn(&mut TensorFile), widen] {
-        let verdict = of_gallery("delta_in_bf16", "long", "flash-f16", edit);
+        let verdict = of_mutant("delta_in_bf16", "long", "flash-f16", edit);
         assert_eq!(verdict.outcome, Outcome::Pass, "{:?}", verdict.findings);
     }
 }

@@ -1,5 +1,5 @@
-//! The verdict of large problems, whose truth is computed in `f64` by blocks, forced upon small ones: the same as with the truth
-//! in double-double.
+//! The verdict with the reference in `f64` by blocks, as for large problems, on small ones: it is the verdict with the reference in
+//! double-double.
 
 use crate::common::{Shape, eighths};
 use std::sync::Mutex;
@@ -13,18 +13,18 @@ use sus_mutants::arithmetic::Arithmetic;
 use sus_mutants::{self as mutants, RunConfig};
 use sus_verdict::{Case, Criterion, Judge, Outcome, Progress, Reference, Verdict};
 
-fn judge(case: &corpus::NamedProblem, recipe: &Recipe, mode: Mode, by: Reference) -> Judge {
+fn judge(case: &corpus::NamedProblem, recipe: &Recipe, mode: Mode, reference: Reference) -> Judge {
     let case = Case::new(case.problem.clone(), case.settings.clone());
-    sus_mutants::judge(&case, recipe).mode(mode).reference(by).build().unwrap()
+    sus_mutants::judge(&case, recipe).mode(mode).reference(reference).build().unwrap()
 }
 
-/// What a verdict says, but for the notes.
+/// The outcome, the findings and the ambiguous entries of a verdict.
 fn said(verdict: &Verdict) -> (Outcome, Vec<(String, Criterion)>, usize) {
     let findings = verdict.findings.iter().map(|f| (f.tensor.clone(), f.rule)).collect();
     (verdict.outcome, findings, verdict.ambiguous)
 }
 
-/// What the verdict would be without the rule that needs an exact truth.
+/// Takes the findings of the rule `rounded` away, which needs an exact reference.
 fn without_ranges(verdict: &mut Verdict) {
     let before = verdict.findings.len();
     verdict.findings.retain(|finding| finding.rule != Criterion::Rounded);
@@ -85,7 +85,7 @@ fn a_bias_and_the_recipe_f64_keep_the_truth_in_double_double() {
         !Reference::BlockedF64.blocks(&bias, &f32) && !Reference::BlockedF64.blocks(&plain, &f64)
     );
     let case = Case::new(bias, Settings::default().with_pass(Pass::Dense));
-    let of = |by| sus_mutants::judge(&case, &f32).reference(by).build().unwrap();
+    let of = |reference| sus_mutants::judge(&case, &f32).reference(reference).build().unwrap();
     assert_eq!(of(Reference::BlockedF64).bounds(), of(Reference::DoubleDouble).bounds());
 }
 
@@ -123,11 +123,11 @@ fn a_problem_too_large_for_the_statistics_says_that_it_goes_without_them() {
     assert_eq!(judge.check(&file).outcome, Outcome::Fail);
 }
 
-/// The stages with their work, and what was done of it.
+/// The stages, their announced work and their reported work.
 #[derive(Default)]
-struct Heard(Mutex<Vec<(&'static str, u64, u64)>>);
+struct StageRecord(Mutex<Vec<(&'static str, u64, u64)>>);
 
-impl Progress for Heard {
+impl Progress for StageRecord {
     fn stage(&self, name: &'static str, work: u64) {
         self.0.lock().unwrap().push((name, work, 0));
     }
@@ -138,23 +138,23 @@ impl Progress for Heard {
 }
 
 #[test]
-fn what_is_done_of_a_stage_is_its_work_and_the_bounds_say_how_much_that_is() {
+fn the_work_that_a_stage_announces_is_the_work_that_it_reports() {
     for name in ["primes", "one_key"] {
         let case = corpus::named(name).unwrap();
         let recipe = Recipe::built_in("f32").unwrap();
         let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), case.draw.as_ref());
         let case = Case::new(case.problem.clone(), case.settings.clone());
         for mode in [Mode::Exact, Mode::Given] {
-            let heard = Heard::default();
+            let record = StageRecord::default();
             let judge = sus_mutants::judge(&case, &recipe)
                 .mode(mode)
                 .reference(Reference::BlockedF64)
-                .progress(&heard)
+                .progress(&record)
                 .build()
                 .unwrap();
-            let verdict = judge.check_with_progress(&mutants::control_kernel(&config), &heard);
+            let verdict = judge.check_with_progress(&mutants::control_kernel(&config), &record);
             assert_ne!(verdict.outcome, Outcome::Fail, "{name}: {:?}", verdict.findings);
-            let stages = heard.0.into_inner().unwrap();
+            let stages = record.0.into_inner().unwrap();
             assert!(stages.iter().all(|&(_, work, done)| work == done), "{name}: {stages:?}");
             let known = stages.iter().filter(|stage| stage.1 > 0).count();
             assert!(known >= if mode == Mode::Given { 4 } else { 2 }, "{name}: {stages:?}");

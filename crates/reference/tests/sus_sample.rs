@@ -8,7 +8,8 @@ use sus_reference::evaluation::evaluate;
 use sus_reference::forward::{Saved, forward};
 use sus_reference::problem::{Options, Problem};
 use sus_reference::scalar::{Dd, DdWithError, Scalar};
-use sus_reference::sus::rule::{expected_count, keep_probability};
+use sus_reference::sus::rule::{expected_count, keep_probability, water_level};
+use sus_reference::sus::sample::uniforms;
 use sus_reference::sus::sampler::{bernoulli, systematic};
 use sus_reference::sus::uniform::{Grid, Uniforms};
 use sus_reference::sus::{
@@ -303,5 +304,42 @@ fn a_pattern_is_validated() {
     for (offsets, columns) in wrong {
         let text = format!("{offsets:?} {columns:?}");
         assert!(Pattern::new(2, 4, offsets, columns).is_err(), "{text}");
+    }
+}
+
+/// Value stability: a mask depends on every bit of `lambda`. The budgets of the first three rows are exceeded by rounding
+/// at first, so that `lambda` is lowered once, by several units in the last place.
+#[test]
+fn the_bits_of_the_calibrated_lambda_are_stable() {
+    let lambda = |parts: &[u32], c: f64| {
+        let total = f64::from(parts.iter().sum::<u32>());
+        let w: Vec<f64> = parts.iter().map(|&part| f64::from(part) / total).collect();
+        Rule::Calibrated.lambda(Budget::new(c).unwrap(), &w)
+    };
+    assert_eq!(lambda(&[42, 41, 16, 16, 4], 3.0), 3.305_555_555_555_554_5);
+    assert_eq!(lambda(&[48, 26, 25], 2.25), 2.426_470_588_235_293_5);
+    assert_eq!(lambda(&[17, 33, 50, 7, 21, 10], 3.0), 3.136_363_636_363_635_4);
+    assert_eq!(lambda(&[6, 1, 1], 2.0), 4.0);
+}
+
+#[test]
+fn zeros_need_no_budget() {
+    assert_eq!(water_level(2.0, &[0.5, 0.0, 0.5]), None);
+    assert_eq!(water_level(1.0, &[0.5, 0.0, 0.5]).map(|level| level.lambda), Some(1.0));
+}
+
+#[test]
+fn a_systematic_row_is_drawn_with_the_uniform_of_its_row_word() {
+    let problem = Shape::plain(12, 30).problem();
+    let saved = forward(&problem);
+    let draw = Draw::paper(Budget::new(5.0).unwrap(), 8).with_sampler(Sampler::Systematic);
+    let found = sample(&problem, &saved, &draw).unwrap();
+    let uniforms = uniforms(&problem, &draw).unwrap();
+    for at in 0..problem.row_count() {
+        let q: Vec<f64> =
+            weights(&problem, &saved, at).iter().map(|&w| keep_probability(5.0, w)).collect();
+        let u = f64::from(uniforms.row_word(0, 0, at)) / 4_294_967_296.0;
+        let kept: Vec<usize> = found.pattern.row(at).iter().map(|&j| j as usize).collect();
+        assert_eq!(kept, systematic(&q, u, 5.0), "row {at}");
     }
 }

@@ -1,4 +1,4 @@
-//! The tensors of a candidate: which are there, and whether they have the shapes and types that they must have.
+//! The tensors of a candidate, their shapes and their types.
 
 use super::{Criterion, Verdict};
 use safetensors::Dtype;
@@ -9,7 +9,13 @@ use sus_reference::problem::Problem;
 /// The results that can be judged, in the order of reports.
 pub(super) const RESULTS: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
 
-/// What a candidate may hold beside them.
+/// The gradients that depend on the mask, in the order in which all arrays of four have them.
+pub(super) const GRADIENTS: [&str; 4] = ["dq", "dk", "dv", "dbias"];
+
+/// The gradients that every candidate must have.
+const REQUIRED: [&str; 3] = ["dq", "dk", "dv"];
+
+/// Tensors that a candidate may hold beside its results.
 const OTHERS: [&str; 6] =
     ["mask", "mask/row_offsets", "mask/columns", "mask/values", "nnz", "seeds"];
 
@@ -24,12 +30,12 @@ const OTHERS: [&str; 6] =
 /// ```
 #[must_use]
 pub fn recipe_of(file: &TensorFile) -> &'static str {
-    let dtype = ["dq", "dk", "dv"].iter().find_map(|&name| Some(file.arrays.get(name)?.dtype));
+    let dtype = REQUIRED.iter().find_map(|&name| Some(file.arrays.get(name)?.dtype));
     match dtype {
         Some(Dtype::BF16) => "flash-bf16",
         Some(Dtype::F16) => "flash-f16",
         Some(Dtype::F32) => "f32",
-        // A projected value does not tell what its kernel rounds to.
+        // A projected value has the type of the sum, not of the kernel's gradients.
         None if is_projected(file) => "f32",
         _ => "f64",
     }
@@ -50,8 +56,8 @@ pub(super) fn shape_of(problem: &Problem<f64>, name: &str) -> Option<Vec<usize>>
     })
 }
 
-/// The results of a candidate that can be compared, by name; what cannot be is found wrong.
-pub(super) fn results<'a>(
+/// The results of a candidate that can be compared, by name; each other one becomes a finding.
+pub(super) fn read_results<'a>(
     problem: &Problem<f64>,
     sampled: bool,
     file: &'a TensorFile,
@@ -69,7 +75,7 @@ pub(super) fn results<'a>(
     for name in RESULTS {
         let Some(shape) = shape_of(problem, name) else { continue };
         let Some(array) = file.arrays.get(name) else {
-            if ["dq", "dk", "dv"].contains(&name) {
+            if REQUIRED.contains(&name) {
                 verdict.fail(
                     name,
                     Criterion::Missing,
@@ -88,12 +94,12 @@ pub(super) fn results<'a>(
 }
 
 /// The number of runs, if the gradients have one more leading axis.
-pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
+pub(super) fn run_count(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
     let axis = |name: &str| {
         let (first, rest) = file.arrays.get(name)?.shape.split_first()?;
         (rest == shape_of(problem, name)?).then_some(*first)
     };
-    ["dq", "dk", "dv"].into_iter().find_map(axis).or_else(|| {
+    REQUIRED.into_iter().find_map(axis).or_else(|| {
         let projected = file.arrays.iter().filter(|_| is_projected(file));
         let mut projected =
             projected.filter(|(name, array)| name.starts_with("proj/") && array.shape.len() == 2);
@@ -102,22 +108,9 @@ pub(super) fn runs(problem: &Problem<f64>, file: &TensorFile) -> Option<usize> {
 }
 
 /// Whether a candidate holds projected values (`proj/dq` and so on) in place of gradients.
-///
-/// # Examples
-/// ```
-/// use sus_files::{Array, TensorFile};
-/// let file = |name: &str| TensorFile {
-///     arrays: [(name.into(), Array::f64(&[1, 2], vec![0.5, -0.5]))].into(),
-///     metadata: None,
-/// };
-/// use sus_verdict::is_projected;
-/// assert!(is_projected(&file("proj/dq")) && !is_projected(&file("dq")));
-/// ```
 #[must_use]
 pub fn is_projected(file: &TensorFile) -> bool {
-    ["proj/dq", "proj/dk", "proj/dv", "proj/dbias"]
-        .iter()
-        .any(|&name| file.arrays.contains_key(name))
+    GRADIENTS.iter().any(|name| file.arrays.contains_key(&format!("proj/{name}")))
 }
 
 /// The elements of a tensor, if its type is right.

@@ -1,4 +1,4 @@
-//! What is judged against: a problem and its settings.
+//! A case: a problem and the settings of its pass.
 
 use std::path::Path;
 use sus_files::error::Reason;
@@ -11,9 +11,9 @@ use sus_reference::sus::Draw;
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_files::Settings;
 /// use sus_verdict::Case;
+/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let case = Case { label: "mine".into(), ..Case::new(problem, Settings::default()) };
 /// assert_eq!(case.draw()?, None); // the dense pass
 /// # Ok::<(), sus_reference::Error>(())
@@ -24,7 +24,7 @@ pub struct Case {
     pub problem: Problem<f64>,
     /// Its settings: dense or SUS, and the draw.
     pub settings: Settings,
-    /// Where it comes from, for reports.
+    /// The file that it comes from, for reports.
     pub label: String,
 }
 
@@ -32,48 +32,28 @@ impl Case {
     /// Reads a case: a fixture or any problem file. `command` are the settings given beside the file.
     ///
     /// # Errors
-    /// One line that names the file and what is wrong with it.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_files::Settings;
-    /// use sus_verdict::Case;
-    /// let path = std::path::Path::new("fixtures/broken/case.safetensors");
-    /// let case = Case::read(path, Settings::default())?;
-    /// assert_eq!(case.problem.inputs().q.shape(), [1, 1, 96, 64]);
-    /// # Ok::<(), sus_files::FileError>(())
-    /// ```
+    /// One line that names the file and its defect.
     pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
         let ProblemFile { problem, settings, .. } = ProblemFile::read(path, command)?;
         Ok(Case { problem, settings, label: path.display().to_string() })
     }
 
     /// A case from a problem in memory.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_files::Settings;
-    /// use sus_verdict::Case;
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// let case = Case::new(problem, Settings::from_json(r#"{"pass":"sus","c":4,"seed":7}"#)?);
-    /// assert!(case.has_seed());
-    /// # Ok::<(), sus_files::error::Reason>(())
-    /// ```
     #[must_use]
     pub fn new(problem: Problem<f64>, settings: Settings) -> Self {
         Case { problem, settings, label: "case".into() }
     }
 
-    /// Takes from a candidate's own settings what the case says nothing of: the pass and the draw.
+    /// Fills in the settings of the pass and of the draw that the case lacks from the candidate's own metadata.
     ///
     /// # Errors
     /// [`Reason::Metadata`](sus_files::error::Reason::Metadata) if its metadata is not what this project writes.
     ///
     /// # Examples
     /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_files::{Settings, TensorFile};
     /// use sus_verdict::Case;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// let mut case = Case::new(problem, Settings::from_json(r#"{"c":8}"#)?);
     /// let metadata = Some(r#"{"pass":"sus","c":4,"seed":7}"#.into());
     /// case.complete_from(&TensorFile { arrays: Default::default(), metadata })?;
@@ -95,7 +75,7 @@ impl Case {
             ours.c = ours.c.or(theirs.c);
             ours.rule = ours.rule.or(theirs.rule);
             ours.sampler = ours.sampler.or(theirs.sampler);
-            // Many runs have many seeds: only the case says whether they are known.
+            // Many runs have many seeds: only the case can name the first of them.
             let many = candidate.arrays.get("dq").is_some_and(|dq| dq.shape.len() > 4);
             if !many {
                 ours.seed = ours.seed.or(theirs.seed);
@@ -107,17 +87,17 @@ impl Case {
         Ok(())
     }
 
-    /// The draw of its mask; `None` for the dense pass, which is meant where nothing is said of a draw.
+    /// The draw of its mask; `None` for the dense pass, which is the default.
     ///
     /// # Errors
     /// As [`Settings::draw`].
     ///
     /// # Examples
     /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_files::{Pass, Settings};
     /// use sus_reference::sus::Budget;
     /// use sus_verdict::Case;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// let sus = Settings::default().with_pass(Pass::Sus).with_c(Budget::new(4.0)?).with_seed(7);
     /// assert_eq!(Case::new(problem.clone(), sus).draw()?.unwrap().c.get(), 4.0);
     /// assert_eq!(Case::new(problem, Settings::default()).draw()?, None);
@@ -131,18 +111,6 @@ impl Case {
     }
 
     /// The pass and the draw in words.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_files::{Pass, Settings};
-    /// use sus_reference::sus::Budget;
-    /// use sus_verdict::Case;
-    /// let sus = Settings::default().with_pass(Pass::Sus).with_c(Budget::new(4.0)?);
-    /// let said = Case::new(problem, sus).describe_pass();
-    /// assert!(said.starts_with("SUS with c = 4, ") && said.contains("no seed"));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn describe_pass(&self) -> String {
         match self.draw() {
@@ -165,19 +133,7 @@ impl Case {
         }
     }
 
-    /// Whether the case says which words its mask is drawn with.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_files::Settings;
-    /// use sus_reference::sus::Budget;
-    /// use sus_verdict::Case;
-    /// let c = Some(Budget::new(4.0)?);
-    /// let case = |seed| Case::new(problem.clone(), Settings::default().with_c(c).with_seed(seed));
-    /// assert!(case(Some(7)).has_seed() && !case(None).has_seed());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// Whether the case names the seed of its mask's words.
     #[must_use]
     pub fn has_seed(&self) -> bool {
         self.settings.seed.is_some()

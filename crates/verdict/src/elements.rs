@@ -1,119 +1,105 @@
 //! One tensor, element by element.
 
-use super::statistics::{self, StatisticResult};
-use super::{Criterion, Finding, Outcome, Verdict};
-use sus_bounds::{Bound, Limits, Range, Stage};
+use crate::expected::Expected;
+use crate::statistics::{self, StatisticResult, by_name};
+use crate::{Criterion, Outcome, Verdict};
+use serde::{Serialize, Serializer};
+use sus_bounds::{Range, Stage};
 
 /// The comparison of one tensor.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
-/// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge};
-/// let case = sus_corpus::named("primes").unwrap();
-/// let recipe = Recipe::built_in("f32").unwrap();
-/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
-/// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-/// let verdict = judge.check(&wrong);
-/// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
-/// assert!(dq.outside > 0 && dq.outside == dq.ratios.iter().filter(|&&ratio| ratio > 1.0).count());
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TensorResult {
     /// Its name.
     pub name: &'static str,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// What its findings make of it.
+    /// The worst outcome of its findings.
     pub outcome: Outcome,
-    /// The element that is worst against its bound; `None` for a tensor without elements.
+    /// The element with the largest error over its bound; `None` for a tensor without elements.
     pub worst: Option<Worst>,
     /// How many elements are outside their bounds.
     pub outside: usize,
     /// Root mean square of `error / bound`.
+    #[serde(rename = "rms_error_over_bound")]
     pub rms: f64,
-    /// Root mean square of the bounds over that of the truth.
+    /// Root mean square of the bounds over that of the reference.
+    #[serde(rename = "bound_over_truth")]
     pub width: f64,
-    /// Rows whose truth is below the noise: no element above its bound.
+    /// Rows whose reference is below the noise: no element of it is above its bound.
     pub rows_below_noise: usize,
     /// The mean, the slope and the root mean square of the errors, where they are limited.
+    #[serde(serialize_with = "by_name")]
     pub statistics: Vec<StatisticResult>,
-    /// `error / bound` of each element; infinite where it is no number.
+    /// `error / bound` of each element; infinite where either is no number.
+    #[serde(skip)]
     pub ratios: Vec<f64>,
 }
 
 /// One element against its bound.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
-/// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge};
-/// let case = sus_corpus::named("primes").unwrap();
-/// let recipe = Recipe::built_in("f32").unwrap();
-/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let wrong = (gallery::named("delta_missing").unwrap().run)(&config).unwrap();
-/// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-/// let verdict = judge.check(&wrong);
-/// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
-/// let worst = dq.worst_case.as_ref().unwrap();
-/// assert!((worst.found - worst.expected).abs() > worst.bound && worst.bound <= worst.worst_case);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Worst {
-    /// Where it is, one number for each axis.
+    /// Its index, one number for each axis.
     pub index: Vec<usize>,
     /// The candidate's number.
     pub found: f64,
-    /// The truth.
+    /// The reference.
     pub expected: f64,
-    /// The bound that decides.
+    /// The threshold that decides.
     pub bound: f64,
-    /// The worst case.
+    /// The worst case, which no right kernel exceeds whatever its roundings.
+    #[serde(rename = "worst_case_bound")]
     pub worst_case: f64,
     /// `|found - expected| / bound`.
+    #[serde(rename = "error_over_bound")]
     pub ratio: f64,
-    /// The stages that make up the bound, the largest first, each with its share.
-    pub stages: Vec<(Stage, f64)>,
+    /// The stages that make up the bound, the largest first.
+    pub stages: Vec<StageShare>,
 }
 
-/// The truth of one tensor and what a right kernel may err.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Expected<'a> {
-    pub name: &'static str,
-    pub shape: &'a [usize],
-    pub truth: &'a [f64],
-    pub bound: &'a Bound,
-    pub limits: Option<&'a Limits>,
-    /// Ranges, one set of which holds every element; none if nothing is known.
-    pub ranges: &'a [&'a [Range]],
-    /// Rows of one head of the limits.
-    pub head_rows: usize,
+/// A stage of the kernel and its share of a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StageShare {
+    /// The stage.
+    #[serde(serialize_with = "stage_name")]
+    pub stage: Stage,
+    /// Its share, from 0 to 1.
+    pub share: f64,
 }
 
-/// Compares a tensor with its truth; findings go to the verdict.
-pub(super) fn compare(
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a field by reference")]
+fn stage_name<S: Serializer>(stage: &Stage, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(stage.name())
+}
+
+/// The root mean square of the bounds over that of the reference, above which a tensor is refused (docs/verdict.md, "REFUSED").
+///
+/// If the candidate is `s` times the reference and every element passes, then `|1 - s|` is at most this ratio. At one half every
+/// multiple of the reference outside of `[1/2, 3/2]` fails, a tensor of zeros among them.
+const MAX_WIDTH: f64 = 0.5;
+
+/// The mean square of a zero reference over that of the bounds, at most.
+///
+/// The reference in double-double errs by `1e-30` of the terms that cancel, and a bound is at least the `1e-16` of them that `f64`
+/// rounds: below the square of `1e-12` the reference is its own rounding error.
+const ZERO_REFERENCE: f64 = 1e-24;
+
+/// Compares a tensor with its reference; findings go to the verdict.
+pub(crate) fn compare(
     expected: Expected<'_>,
     found: &[f64],
     verdict: &mut Verdict,
 ) -> TensorResult {
-    let Expected { name, shape, truth, bound, .. } = expected;
+    let Expected { name, shape, reference, bound, .. } = expected;
     let before = verdict.findings.len();
-    let ratios: Vec<f64> =
-        (0..truth.len()).map(|at| ratio(found[at], truth[at], bound.threshold[at])).collect();
+    let ratios: Vec<f64> = (0..reference.len())
+        .map(|at| ratio(found[at], reference[at], bound.threshold[at]))
+        .collect();
     let squares = |x: &[f64]| x.iter().filter(|x| x.is_finite()).map(|x| x * x).sum::<f64>();
-    let n = truth.len().max(1) as f64;
-    let (of_bound, of_truth) = (squares(&bound.threshold), squares(truth));
-    let features = shape.last().copied().unwrap_or(1).max(1);
-    let below = |row: usize| {
-        let at = row * features..(row + 1) * features;
-        at.clone().all(|at| truth[at].abs() <= bound.threshold[at])
-    };
-    let worst = (0..truth.len())
+    let n = reference.len().max(1) as f64;
+    let sizes = Sizes { bound: squares(&bound.threshold), reference: squares(reference) };
+    let worst = (0..reference.len())
         .max_by(|&a, &b| ratios[a].total_cmp(&ratios[b]).then(b.cmp(&a)))
         .map(|at| worst_at(&expected, at, found[at], ratios[at]));
     let result = TensorResult {
@@ -123,73 +109,102 @@ pub(super) fn compare(
         worst,
         outside: ratios.iter().filter(|&&r| r > 1.0).count(),
         rms: libm::sqrt(ratios.iter().map(|r| r * r).sum::<f64>() / n),
-        width: if of_truth > 0.0 { libm::sqrt(of_bound / of_truth) } else { f64::INFINITY },
-        rows_below_noise: (0..truth.len() / features).filter(|&row| below(row)).count(),
+        width: sizes.width(),
+        rows_below_noise: rows_below_noise(&expected),
         statistics: statistics::judge(&expected, found, verdict),
         ratios,
     };
-    special(&expected, found, &result, verdict);
+    not_computed(&expected, found, &result, verdict);
     if result.outside > 0 {
-        let share = format!("{} of {} elements outside their bounds", result.outside, truth.len());
+        let share =
+            format!("{} of {} elements outside their bounds", result.outside, reference.len());
         verdict.fail(name, Criterion::Bound, share);
     } else {
-        ranges(&expected, found, verdict);
+        check_ranges(&expected, found, verdict);
     }
-    vacuous(&expected, &result, of_truth, of_bound, verdict);
+    refuse_wide_bounds(&expected, sizes, verdict);
     let outcome = verdict.findings[before..].iter().map(|f| f.outcome).max();
     TensorResult { outcome: outcome.unwrap_or_default(), ..result }
 }
 
-/// Fails a tensor within its bounds that no rounding of what a right kernel may have is.
-fn ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
+/// Sums of squares.
+#[derive(Clone, Copy)]
+struct Sizes {
+    bound: f64,
+    reference: f64,
+}
+
+impl Sizes {
+    /// Root mean square of the bounds over that of the reference.
+    fn width(self) -> f64 {
+        if self.reference > 0.0 { libm::sqrt(self.bound / self.reference) } else { f64::INFINITY }
+    }
+}
+
+fn rows_below_noise(expected: &Expected<'_>) -> usize {
+    let Expected { shape, reference, bound, .. } = *expected;
+    let features = shape.last().copied().unwrap_or(1).max(1);
+    let below = |row: &usize| {
+        let mut elements = row * features..(row + 1) * features;
+        elements.all(|at| reference[at].abs() <= bound.threshold[at])
+    };
+    (0..reference.len() / features).filter(below).count()
+}
+
+/// Fails a tensor that is within its bounds but that no right kernel rounds to (docs/bounds.md, "Ranges").
+fn check_ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
     let outside = |ranges: &[Range]| -> Vec<usize> {
         (0..found.len()).filter(|&at| !ranges[at].holds(found[at])).collect()
     };
     let nearest = expected.ranges.iter().map(|ranges| (outside(ranges), ranges));
     let Some((outside, ranges)) = nearest.min_by_key(|(outside, _)| outside.len()) else { return };
     if let Some(&first) = outside.first() {
-        let worst = worst_at(expected, first, found[first], 0.0);
         let Range { least, most } = ranges[first];
         let message = format!(
             "{} of {} elements are no rounding of what a right kernel may have, the first at {:?}: found {:e}, not within [{least:e}, {most:e}]",
             outside.len(),
             found.len(),
-            worst.index,
-            worst.found,
+            index_of(expected.shape, first),
+            found[first],
         );
         verdict.fail(expected.name, Criterion::Rounded, message);
     }
 }
 
-/// `|found - truth| / bound`. An infinite truth is matched by an infinity, of either sign.
-fn ratio(found: f64, truth: f64, bound: f64) -> f64 {
-    if truth.is_infinite() {
+/// `|found - reference| / bound`. An infinite reference is matched by an infinity, of either sign.
+fn ratio(found: f64, reference: f64, bound: f64) -> f64 {
+    if reference.is_infinite() {
         return if found.is_infinite() { 0.0 } else { f64::INFINITY };
     }
-    let error = (found - truth).abs();
+    let error = (found - reference).abs();
     if !error.is_finite() {
         return f64::INFINITY;
     }
     if error == 0.0 { 0.0 } else { error / bound }
 }
 
-fn worst_at(expected: &Expected<'_>, at: usize, found: f64, ratio: f64) -> Worst {
-    let bound = expected.bound;
+/// The index of a flat position, one number for each axis.
+fn index_of(shape: &[usize], at: usize) -> Vec<usize> {
     let mut rest = at;
-    let mut index = vec![0; expected.shape.len()];
-    for (index, &axis) in index.iter_mut().zip(expected.shape).rev() {
+    let mut index = vec![0; shape.len()];
+    for (index, &axis) in index.iter_mut().zip(shape).rev() {
         (*index, rest) = (rest % axis, rest / axis);
     }
-    let mut stages: Vec<(Stage, f64)> = Stage::ALL
+    index
+}
+
+fn worst_at(expected: &Expected<'_>, at: usize, found: f64, ratio: f64) -> Worst {
+    let bound = expected.bound;
+    let mut stages: Vec<StageShare> = Stage::ALL
         .into_iter()
-        .map(|stage| (stage, f64::from(bound.stages[at][stage as usize])))
-        .filter(|&(_, share)| share > 0.0)
+        .map(|stage| StageShare { stage, share: f64::from(bound.stages[at][stage as usize]) })
+        .filter(|of| of.share > 0.0)
         .collect();
-    stages.sort_by(|a, b| b.1.total_cmp(&a.1));
+    stages.sort_by(|a, b| b.share.total_cmp(&a.share));
     Worst {
-        index,
+        index: index_of(expected.shape, at),
         found,
-        expected: expected.truth[at],
+        expected: expected.reference[at],
         bound: bound.threshold[at],
         worst_case: bound.worst_case[at],
         ratio,
@@ -197,17 +212,22 @@ fn worst_at(expected: &Expected<'_>, at: usize, found: f64, ratio: f64) -> Worst
     }
 }
 
-/// What a tensor that was not computed at all looks like.
-fn special(expected: &Expected<'_>, found: &[f64], result: &TensorResult, verdict: &mut Verdict) {
-    let Expected { name, truth, .. } = *expected;
-    let wrong = |at: &usize| !found[*at].is_finite() && truth[*at].is_finite();
+/// Names a tensor that was not computed: NaN, unwritten memory, zeros, a constant. The bound fails it anyway.
+fn not_computed(
+    expected: &Expected<'_>,
+    found: &[f64],
+    result: &TensorResult,
+    verdict: &mut Verdict,
+) {
+    let Expected { name, reference, shape, .. } = *expected;
+    let wrong = |at: &usize| !found[*at].is_finite() && reference[*at].is_finite();
     let bad: Vec<usize> = (0..found.len()).filter(wrong).collect();
     if let Some(&first) = bad.first() {
-        let where_ = worst_at(expected, first, found[first], f64::INFINITY).index;
         let message = format!(
-            "{} of {} elements are NaN or infinite where a number belongs, the first at {where_:?}",
+            "{} of {} elements are NaN or infinite where a number belongs, the first at {:?}",
             bad.len(),
-            found.len()
+            found.len(),
+            index_of(shape, first),
         );
         verdict.fail(name, Criterion::NotANumber, message);
         let same = bad.iter().all(|&at| found[at].to_bits() == found[first].to_bits());
@@ -220,8 +240,9 @@ fn special(expected: &Expected<'_>, found: &[f64], result: &TensorResult, verdic
     }
     let first = found[0];
     if found.iter().any(|&x| x != first) {
+        // Random bits read as F32 are above 1e30 with probability 0.1; gradients of that size are 1e5 times the reference here.
         let huge = found.iter().filter(|x| x.is_finite() && x.abs() > 1e30).count();
-        let largest = truth.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+        let largest = reference.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
         if huge > 0 && largest < 1e25 {
             let message = format!("{huge} elements above 1e30: memory that was never written");
             verdict.fail(name, Criterion::Unwritten, message);
@@ -234,31 +255,102 @@ fn special(expected: &Expected<'_>, found: &[f64], result: &TensorResult, verdic
 }
 
 /// Refuses a tensor whose bounds would let a made-up answer pass.
-fn vacuous(
-    expected: &Expected<'_>,
-    result: &TensorResult,
-    of_truth: f64,
-    of_bound: f64,
-    verdict: &mut Verdict,
-) {
+fn refuse_wide_bounds(expected: &Expected<'_>, sizes: Sizes, verdict: &mut Verdict) {
     let unbounded = expected.bound.threshold.iter().any(|b| !b.is_finite());
-    // A truth of zero, up to the truth's own error, is its own noise: that the candidate's is noise too is checked.
-    let zero = of_truth <= 1e-24 * of_bound;
-    if expected.truth.is_empty() || (!unbounded && (zero || result.width <= 0.5)) {
+    let width = sizes.width();
+    // Where the reference is zero up to its own error, the bound is the noise of the terms that cancel: it is checked, not refused.
+    let zero = sizes.reference <= ZERO_REFERENCE * sizes.bound;
+    if expected.reference.is_empty() || (!unbounded && (zero || width <= MAX_WIDTH)) {
         return;
     }
     let message = if unbounded {
         "a bound is infinite: the result may leave the range of its format".to_owned()
     } else {
         format!(
-            "the bounds are {:.2} of the tensor's own size (limit 0.50): this recipe cannot be told from a made-up answer here",
-            result.width
+            "the bounds are {width:.2} of the tensor's own size (limit {MAX_WIDTH:.2}): this recipe cannot be told from a made-up answer here"
         )
     };
-    verdict.find(Finding {
-        tensor: expected.name.to_owned(),
-        rule: Criterion::Vacuous,
-        outcome: Outcome::Refused,
-        message,
-    });
+    verdict.refuse(expected.name, Criterion::Vacuous, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_WIDTH, compare};
+    use crate::expected::Expected;
+    use crate::{Criterion, Outcome, Verdict};
+    use sus_bounds::{Bound, Stage};
+
+    /// The verdict on `found` where every bound is `bound`.
+    fn judged(reference: &[f64], found: &[f64], bound: f64) -> Verdict {
+        let n = reference.len();
+        let bound = Bound {
+            threshold: vec![bound; n],
+            worst_case: vec![2.0 * bound; n],
+            stages: vec![[0.0; Stage::COUNT]; n],
+        };
+        let expected = Expected {
+            name: "dq",
+            shape: &[1, 1, n, 1],
+            reference,
+            bound: &bound,
+            limits: None,
+            ranges: &[],
+            head_rows: n,
+        };
+        let mut verdict = Verdict::default();
+        compare(expected, found, &mut verdict);
+        verdict
+    }
+
+    #[test]
+    fn a_tensor_is_refused_above_half_of_its_own_size_and_judged_below() {
+        let reference = [1.0, -1.0, 1.0, -1.0];
+        for (width, outcome) in [
+            (0.45, Outcome::Pass),
+            (0.4999, Outcome::Pass),
+            (MAX_WIDTH, Outcome::Pass),
+            (0.5001, Outcome::Refused),
+            (0.55, Outcome::Refused),
+        ] {
+            assert_eq!(judged(&reference, &reference, width).outcome, outcome, "{width}");
+        }
+    }
+
+    /// The premise of `MAX_WIDTH`: at that width the multiples of the reference that pass are within one half of it.
+    #[test]
+    fn at_the_widest_bounds_no_multiple_outside_of_a_half_to_three_halves_passes() {
+        let reference = [1.0, -1.0, 1.0, -1.0];
+        for (factor, outcome) in [
+            (0.0, Outcome::Fail),
+            (0.499, Outcome::Fail),
+            (0.501, Outcome::Pass),
+            (1.499, Outcome::Pass),
+            (1.501, Outcome::Fail),
+        ] {
+            let found = reference.map(|x| factor * x);
+            assert_eq!(judged(&reference, &found, MAX_WIDTH).outcome, outcome, "{factor}");
+        }
+    }
+
+    #[test]
+    fn a_zero_reference_is_judged_and_a_small_one_is_refused() {
+        for (size, outcome) in
+            [(0.0, Outcome::Pass), (0.9e-12, Outcome::Pass), (1.1e-12, Outcome::Refused)]
+        {
+            let reference = [size, -size];
+            let verdict = judged(&reference, &reference, 1.0);
+            assert_eq!(verdict.outcome, outcome, "{size}");
+            let refused = verdict.findings.iter().any(|f| f.rule == Criterion::Vacuous);
+            assert_eq!(refused, outcome == Outcome::Refused);
+        }
+        assert_eq!(judged(&[0.0; 2], &[0.5, 1.5], 1.0).outcome, Outcome::Fail);
+    }
+
+    #[test]
+    fn an_element_passes_up_to_its_bound_and_an_infinite_bound_is_refused() {
+        let reference = [1.0, 2.0];
+        assert_eq!(judged(&reference, &[1.25, 2.0], 0.25).outcome, Outcome::Pass);
+        assert_eq!(judged(&reference, &[1.2500001, 2.0], 0.25).outcome, Outcome::Fail);
+        assert_eq!(judged(&reference, &reference, f64::INFINITY).outcome, Outcome::Refused);
+    }
 }

@@ -1,13 +1,13 @@
-//! The rounding bugs that the rule `direction` aims at, as whoever holds the wrong kernels gives them.
+//! The known rounding bugs that the rule `direction` looks for, supplied by a collection of wrong kernels.
 
 use std::fmt::Debug;
 use sus_bounds::{Direction, Recipe};
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
 
-/// A collection of known bugs. The verdict knows none by itself: a gallery of wrong kernels uses the verdict, not the other way round.
+/// A collection of known bugs. This crate has none of its own: the crate of wrong kernels uses the verdict, not the reverse.
 pub trait KnownBugs: Debug + Sync {
-    /// What each bug adds to the gradients of a problem: the directions in which small errors are looked for.
+    /// The errors that each bug makes in the gradients of a problem: the directions along which small errors are looked for.
     fn directions(
         &self,
         problem: &Problem<f64>,
@@ -15,12 +15,30 @@ pub trait KnownBugs: Debug + Sync {
         recipe: &Recipe,
     ) -> Vec<Direction>;
 
-    /// `dq, dk, dv, dbias` of the plainest right kernel of the recipe, if there are directions. A direction along which it errs by
-    /// more than half of the limit is left out: right kernels make that error too.
+    /// The gradients of the simplest right kernel of the recipe, if there are directions. A direction along which it errs by more
+    /// than half of the limit is left out: right kernels make that error too.
     fn control_result(
         &self,
         problem: &Problem<f64>,
         draw: Option<&Draw>,
         recipe: &Recipe,
-    ) -> Option<[Vec<f64>; 4]>;
+    ) -> Option<ControlGradients>;
+}
+
+/// The gradients of a control kernel, flat; `dbias` is empty for a problem without a bias.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "each is the gradient of its name")]
+pub struct ControlGradients {
+    pub dq: Vec<f64>,
+    pub dk: Vec<f64>,
+    pub dv: Vec<f64>,
+    pub dbias: Vec<f64>,
+}
+
+impl ControlGradients {
+    /// The gradients in the order `dq, dk, dv, dbias`.
+    #[must_use]
+    pub fn as_slices(&self) -> [&[f64]; 4] {
+        [&self.dq, &self.dk, &self.dv, &self.dbias]
+    }
 }

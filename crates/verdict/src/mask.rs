@@ -1,4 +1,4 @@
-//! A candidate's own mask: read, checked against what every right kernel decides, and turned into a sample.
+//! A candidate's own mask: it is read, compared with the decisions of every right kernel, and turned into a sample.
 
 use super::candidate::printable;
 use super::mask_constraints::MaskConstraints;
@@ -14,7 +14,7 @@ pub(super) struct CandidateMask {
     pub values: Option<Vec<f64>>,
 }
 
-/// Reads the mask of a candidate, if it has one. A mask that cannot be read is found wrong.
+/// Reads the mask of a candidate, if it has one. A mask that cannot be read becomes a finding.
 pub(super) fn read(
     problem: &Problem<f64>,
     file: &TensorFile,
@@ -102,11 +102,11 @@ fn csr_pattern(
     Ok((pattern, values))
 }
 
-/// Holds a mask against the decisions of every right kernel.
+/// Compares a mask with the decisions of every right kernel.
 pub(super) fn check(
     problem: &Problem<f64>,
     pattern: &Pattern,
-    forced: &MaskConstraints,
+    constraints: &MaskConstraints,
     seed_known: bool,
     verdict: &mut Verdict,
 ) {
@@ -119,14 +119,14 @@ pub(super) fn check(
             if !visible.contains(&(j as usize)) {
                 hidden.push((row, j));
             } else if seed_known
-                && forced.must_keep[at].binary_search(&j).is_err()
-                && forced.ambiguous[at].binary_search(&j).is_err()
+                && constraints.must_keep[at].binary_search(&j).is_err()
+                && constraints.ambiguous[at].binary_search(&j).is_err()
             {
                 extra.push((row, j));
             }
         }
         if seed_known {
-            let lost = forced.must_keep[at].iter().filter(|j| kept.binary_search(j).is_err());
+            let lost = constraints.must_keep[at].iter().filter(|j| kept.binary_search(j).is_err());
             missing.extend(lost.map(|&j| (row, j)));
         }
     }
@@ -144,7 +144,7 @@ pub(super) fn check(
     }
 }
 
-/// Holds the values of a mask against `max(W, 1 / lambda)` and their bounds.
+/// Compares the values of a mask with `max(W, 1 / lambda)`, within their bounds.
 pub(super) fn check_values(expected: &[(f64, f64)], found: &[f64], verdict: &mut Verdict) {
     let wrong = |&at: &usize| {
         let (value, bound) = expected[at];
@@ -164,7 +164,7 @@ pub(super) fn check_values(expected: &[(f64, f64)], found: &[f64], verdict: &mut
     }
 }
 
-/// Holds the candidate's `nnz` against the counts of its mask.
+/// Compares the candidate's `nnz` with the counts of its mask.
 pub(super) fn check_counts(
     problem: &Problem<f64>,
     array: &Array,
@@ -201,7 +201,7 @@ pub(super) fn check_counts(
     }
 }
 
-/// The sample that a candidate's mask stands for; entries that the problem hides are left out.
+/// The sample of a candidate's mask, without the entries that the problem hides.
 pub(super) fn sample(problem: &Problem<f64>, pattern: &Pattern, lambda: &[f64]) -> Sample {
     let (mut offsets, mut columns) = (vec![0], Vec::new());
     for at in 0..problem.row_count() {

@@ -1,7 +1,7 @@
 //! The runs of several files as one candidate: the shards of an array job, of machines, or of a loop.
 //!
-//! Runs are concatenated in the order of the shards, number by number, so merging is associative to the bit. What would make
-//! one run count twice is refused: the same `seeds`, the same `runs`, or a shard whose numbers are all those of another.
+//! Runs are concatenated in the order of the shards, number by number, so merging is associative to the bit. A run that would count
+//! twice is refused: by its `seeds`, by its `runs`, or by the digest of a shard whose numbers are all those of another.
 
 use super::candidate::printable;
 use super::statistical::DIGEST;
@@ -12,29 +12,17 @@ use sus_files::tensor_file::Numbers;
 use sus_files::{Array, Settings, TensorFile};
 
 /// Why shards cannot be merged.
-///
-/// # Examples
-/// ```
-/// use sus_files::{Array, TensorFile};
-/// use sus_verdict::merge::merge;
-/// let shard = |dq: f64| TensorFile {
-///     arrays: [("dq".into(), Array::f64(&[1, 1, 1, 1], vec![dq]))].into(),
-///     metadata: None,
-/// };
-/// let again = merge(&[shard(0.5), shard(0.25), shard(0.5)]).unwrap_err();
-/// assert_eq!(again.shard, 2); // the runs of the first
-/// ```
 #[derive(Debug)]
 pub struct MergeError {
     /// The shard, by its place.
     pub shard: usize,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// The tensor of the digests of what was merged.
+/// The tensor of the digests of the merged shards.
 const SHARDS: &str = "shards";
-/// Tensors with the number of axes that they have for one run.
+/// Tensors and the number of their axes for one run.
 const RESULTS: [(&str, usize); 13] = [
     ("dq", 4),
     ("dk", 4),
@@ -52,10 +40,10 @@ const RESULTS: [(&str, usize); 13] = [
 ];
 /// Results that do not depend on the mask: a shard may give them once for all of its runs.
 const EXACT: [&str; 3] = ["o", "lse", "dsink"];
-/// What tells runs apart.
+/// Tensors with a number for each run that no other run has.
 const NUMBERS: [&str; 2] = ["seeds", "runs"];
 
-/// One shard, each of its tensors with an axis of runs but for those given once.
+/// One shard; its tensors have an axis of runs, except those that are given once.
 struct Shard {
     file: TensorFile,
     settings: Settings,
@@ -113,7 +101,6 @@ fn read(file: &TensorFile) -> Result<Shard, Reason> {
         Some(text) => Settings::from_json(text)?,
         None => Settings::default(),
     };
-    let rank = |name: &str| RESULTS.iter().find(|result| result.0 == name).map(|result| result.1);
     let first = ["dq", "dk", "dv", "proj/dq", "proj/dk", "proj/dv"]
         .into_iter()
         .find_map(|name| Some((name, file.arrays.get(name)?)));
@@ -132,31 +119,9 @@ fn read(file: &TensorFile) -> Result<Shard, Reason> {
     let runs = if single { 1 } else { array.shape[0] };
     let mut out = TensorFile { arrays: file.arrays.clone(), metadata: file.metadata.clone() };
     for (name, array) in &mut out.arrays {
-        let Some(axes) = rank(name) else {
-            let known = NUMBERS.contains(&name.as_str()) || name == DIGEST || name == SHARDS;
-            if !known {
-                let expected =
-                    "results, proj/..., nnz, a dense mask, seeds or runs, and nothing else";
-                return Err(wrong(name, expected, "it"));
-            }
-            let expected = if name == DIGEST { 1 } else { runs };
-            if name != SHARDS && array.shape != [expected] {
-                return Err(wrong(
-                    name,
-                    &format!("shape [{expected}]"),
-                    format!("{:?}", array.shape),
-                ));
-            }
-            continue;
-        };
-        let exact = EXACT.contains(&name.as_str());
-        if single && array.shape.len() == axes {
-            array.shape.insert(0, 1);
-        }
-        let shared = exact && array.shape.len() == axes;
-        if !shared && (array.shape.len() != axes + 1 || array.shape[0] != runs) {
-            let expected = format!("{} axes, the first of them {runs} runs", axes + 1);
-            return Err(wrong(name, &expected, format!("shape {:?}", array.shape)));
+        match rank(name) {
+            Some(axes) => read_result(name, array, axes, single, runs)?,
+            None => check_beside(name, array, runs)?,
         }
     }
     // A seed in the settings is that of a single run.
@@ -172,7 +137,45 @@ fn read(file: &TensorFile) -> Result<Shard, Reason> {
     Ok(Shard { file: out, settings, runs })
 }
 
-/// A number that shards of other content do not have.
+/// The number of axes of a result for one run.
+fn rank(name: &str) -> Option<usize> {
+    RESULTS.iter().find(|result| result.0 == name).map(|result| result.1)
+}
+
+/// Gives a result of a single run an axis of runs, and checks the number of runs of any other.
+fn read_result(
+    name: &str,
+    array: &mut Array,
+    axes: usize,
+    single: bool,
+    runs: usize,
+) -> Result<(), Reason> {
+    if single && array.shape.len() == axes {
+        array.shape.insert(0, 1);
+    }
+    let shared = EXACT.contains(&name) && array.shape.len() == axes;
+    if !shared && (array.shape.len() != axes + 1 || array.shape[0] != runs) {
+        let expected = format!("{} axes, the first of them {runs} runs", axes + 1);
+        return Err(wrong(name, &expected, format!("shape {:?}", array.shape)));
+    }
+    Ok(())
+}
+
+/// Checks a tensor that is no result: a number for each run, or a digest.
+fn check_beside(name: &str, array: &Array, runs: usize) -> Result<(), Reason> {
+    if !(NUMBERS.contains(&name) || name == DIGEST || name == SHARDS) {
+        let expected = "results, proj/..., nnz, a dense mask, seeds or runs, and nothing else";
+        return Err(wrong(name, expected, "it"));
+    }
+    let expected = if name == DIGEST { 1 } else { runs };
+    if name != SHARDS && array.shape != [expected] {
+        let expected = format!("shape [{expected}]");
+        return Err(wrong(name, &expected, format!("{:?}", array.shape)));
+    }
+    Ok(())
+}
+
+/// A digest of the names and the contents of all tensors.
 fn digest(file: &TensorFile) -> i64 {
     let mut bytes = Vec::new();
     for (name, array) in &file.arrays {
@@ -184,6 +187,16 @@ fn digest(file: &TensorFile) -> i64 {
 }
 
 fn append(mut before: Shard, next: &Shard) -> Result<Shard, Reason> {
+    expect_same_case(&before, next)?;
+    for (name, array) in &mut before.file.arrays {
+        append_array(name, array, &next.file.arrays[name])?;
+    }
+    before.runs += next.runs;
+    Ok(before)
+}
+
+/// Shards of one case have the same settings and the same tensors.
+fn expect_same_case(before: &Shard, next: &Shard) -> Result<(), Reason> {
     let (one, two) = (before.settings.to_json(), next.settings.to_json());
     if one != two || before.file.metadata.is_some() != next.file.metadata.is_some() {
         let said = |shard: &Shard, text: String| {
@@ -191,7 +204,7 @@ fn append(mut before: Shard, next: &Shard) -> Result<Shard, Reason> {
         };
         return Err(Reason::Metadata {
             key: "of the case".into(),
-            expected: format!("that of the shards before, {}", said(&before, one)),
+            expected: format!("that of the shards before, {}", said(before, one)),
             found: said(next, two),
         });
     }
@@ -200,58 +213,61 @@ fn append(mut before: Shard, next: &Shard) -> Result<Shard, Reason> {
     if one != two {
         return Err(wrong("names", &format!("those of the shards before, {one}"), two));
     }
-    for (name, array) in &mut before.file.arrays {
-        let more = &next.file.arrays[name];
-        if array.dtype != more.dtype {
-            let expected = format!("{:?}, as in the shards before", array.dtype);
-            return Err(wrong(name, &expected, format!("{:?}", more.dtype)));
-        }
-        let given_once = name == DIGEST
-            || EXACT.contains(&name.as_str())
-                && RESULTS.contains(&(name.as_str(), array.shape.len()));
-        if given_once {
-            if array.shape != more.shape || array.to_bytes() != more.to_bytes() {
-                let expected =
-                    "the numbers of the shards before, as it does not depend on the mask";
-                let of_case = "that of the shards before: the directions of one case";
-                let expected = if name == DIGEST { of_case } else { expected };
-                return Err(wrong(name, expected, "others"));
-            }
-            continue;
-        }
-        if array.shape.get(1..) != more.shape.get(1..) {
-            let expected = format!("shape [..., {:?}] as in the shards before", &array.shape[1..]);
-            return Err(wrong(name, &expected, format!("{:?}", more.shape)));
-        }
-        if NUMBERS.contains(&name.as_str()) || name == SHARDS {
-            let seen: BTreeSet<Vec<u8>> = elements(array);
-            let again = elements(more).into_iter().find(|x| seen.contains(x));
-            if let Some(again) = again {
-                let bytes: [u8; 8] = std::array::from_fn(|at| again.get(at).copied().unwrap_or(0));
-                return Err(match name.as_str() {
-                    SHARDS => wrong(
-                        "shards",
-                        "runs that no shard before has (or seeds or runs that tell equal ones apart)",
-                        "the very numbers of one of them",
-                    ),
-                    _ => wrong(
-                        name,
-                        "runs that no shard before has",
-                        format!("{} again", i64::from_le_bytes(bytes)),
-                    ),
-                });
-            }
-        }
-        match (&mut array.numbers, &more.numbers) {
-            (Numbers::Float(all), Numbers::Float(more)) => all.extend(more),
-            (Numbers::Integer(all), Numbers::Integer(more)) => all.extend(more),
-            (Numbers::Unsigned(all), Numbers::Unsigned(more)) => all.extend(more),
-            _ => return Err(wrong(name, "numbers of one kind", "others")),
-        }
-        array.shape[0] += more.shape[0];
+    Ok(())
+}
+
+/// Appends the runs of a tensor, or checks that a tensor that is given once is the same.
+fn append_array(name: &str, array: &mut Array, more: &Array) -> Result<(), Reason> {
+    if array.dtype != more.dtype {
+        let expected = format!("{:?}, as in the shards before", array.dtype);
+        return Err(wrong(name, &expected, format!("{:?}", more.dtype)));
     }
-    before.runs += next.runs;
-    Ok(before)
+    let given_once =
+        name == DIGEST || EXACT.contains(&name) && rank(name) == Some(array.shape.len());
+    if given_once {
+        if array.shape == more.shape && array.to_bytes() == more.to_bytes() {
+            return Ok(());
+        }
+        let expected = if name == DIGEST {
+            "that of the shards before: the directions of one case"
+        } else {
+            "the numbers of the shards before, as it does not depend on the mask"
+        };
+        return Err(wrong(name, expected, "others"));
+    }
+    if array.shape.get(1..) != more.shape.get(1..) {
+        let expected = format!("shape [..., {:?}] as in the shards before", &array.shape[1..]);
+        return Err(wrong(name, &expected, format!("{:?}", more.shape)));
+    }
+    if NUMBERS.contains(&name) || name == SHARDS {
+        expect_new_runs(name, array, more)?;
+    }
+    match (&mut array.numbers, &more.numbers) {
+        (Numbers::Float(all), Numbers::Float(more)) => all.extend(more),
+        (Numbers::Integer(all), Numbers::Integer(more)) => all.extend(more),
+        (Numbers::Unsigned(all), Numbers::Unsigned(more)) => all.extend(more),
+        _ => return Err(wrong(name, "numbers of one kind", "others")),
+    }
+    array.shape[0] += more.shape[0];
+    Ok(())
+}
+
+/// An error if a run of `more` is one of `array` already.
+fn expect_new_runs(name: &str, array: &Array, more: &Array) -> Result<(), Reason> {
+    let seen: BTreeSet<Vec<u8>> = elements(array);
+    let Some(again) = elements(more).into_iter().find(|x| seen.contains(x)) else {
+        return Ok(());
+    };
+    if name == SHARDS {
+        return Err(wrong(
+            "shards",
+            "runs that no shard before has (or seeds or runs that tell equal ones apart)",
+            "the very numbers of one of them",
+        ));
+    }
+    let bytes: [u8; 8] = std::array::from_fn(|at| again.get(at).copied().unwrap_or(0));
+    let again = format!("{} again", i64::from_le_bytes(bytes));
+    Err(wrong(name, "runs that no shard before has", again))
 }
 
 /// The stored bytes of each element.

@@ -1,36 +1,40 @@
-//! The mean, the slope and the root mean square of a tensor's errors, by row, by head and as a whole.
+//! The mean, the slope and the root mean square of a tensor's errors, by row, by head and as a whole, and the sums of errors along
+//! known bugs (docs/verdict.md, "The statistics").
 
-use super::elements::Expected;
-use super::{Criterion, Verdict};
+use crate::expected::Expected;
+use crate::{Criterion, Verdict};
+use serde::{Serialize, Serializer};
 use sus_bounds::{Along, Limits, SetLimits, Statistic, WithO};
 
 /// One statistic of a tensor, against its limits.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
-/// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge};
-/// let case = sus_corpus::named("primes").unwrap();
-/// let recipe = Recipe::built_in("f32").unwrap();
-/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-/// let verdict = judge.check(&gallery::unfused_kernel(&config, None));
-/// let dq = verdict.tensors.iter().find(|tensor| tensor.name == "dq").unwrap();
-/// assert_eq!(dq.statistics.len(), 3);
-/// assert!(dq.statistics.iter().all(|of| of.all.ratio() <= 1.0 && of.row.1.ratio() <= 1.0));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StatisticResult {
-    /// Which.
+    /// The statistic.
+    #[serde(skip)]
     pub statistic: Statistic,
-    /// Of the whole tensor.
+    /// Over the whole tensor.
+    #[serde(rename = "tensor")]
     pub all: SetResult,
-    /// Of the head, and its number, that is worst against its limit.
-    pub head: (usize, SetResult),
-    /// Of the row or key that is worst, and its number.
-    pub row: (usize, SetResult),
+    /// Over the head that is nearest to its limit, or furthest beyond it.
+    pub head: WorstSet,
+    /// Over the row or key that is nearest to its limit, or furthest beyond it.
+    pub row: WorstSet,
+}
+
+impl StatisticResult {
+    /// The largest `|found| / limit` of all sets.
+    pub(crate) fn ratio(&self) -> f64 {
+        self.all.ratio().max(self.head.result.ratio()).max(self.row.result.ratio())
+    }
+}
+
+/// The name of a statistic in reports.
+pub(crate) const fn statistic_name(statistic: Statistic) -> &'static str {
+    match statistic {
+        Statistic::Mean => "mean",
+        Statistic::Slope => "slope",
+        Statistic::Rms => "rms",
+    }
 }
 
 /// A statistic of one set of elements.
@@ -41,81 +45,87 @@ pub struct StatisticResult {
 /// let exceeded = SetResult { found: -3.0, limit: 2.0 };
 /// assert!(exceeded.ratio() > 1.0); // the sign does not count
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct SetResult {
-    /// What was found.
+    /// The statistic of the candidate.
     pub found: f64,
-    /// What a right kernel does not exceed.
+    /// The limit that no right kernel exceeds, up to the false-alarm rate.
     pub limit: f64,
 }
 
 impl SetResult {
     /// `|found| / limit`; 0 where nothing is limited.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_verdict::SetResult;
-    /// assert_eq!(SetResult { found: -0.5, limit: 2.0 }.ratio(), 0.25);
-    /// assert_eq!(SetResult { found: 0.0, limit: 0.0 }.ratio(), 0.0);
-    /// ```
     #[must_use]
     pub fn ratio(self) -> f64 {
         if self.found == 0.0 { 0.0 } else { self.found.abs() / self.limit }
     }
 }
 
-/// The errors of the gradients together, along what a known bug would add.
-///
-/// # Examples
-/// ```
-/// use sus_mutants::{self as gallery, RunConfig, arithmetic::Arithmetic};
-/// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge};
-/// let case = sus_corpus::named("primes").unwrap();
-/// let recipe = Recipe::built_in("flash-bf16").unwrap();
-/// let config = RunConfig::new(&case.problem, Arithmetic::of(&recipe), None);
-/// let judge = sus_mutants::judge(&Case::new(case.problem.clone(), case.settings.clone()), &recipe).build()?;
-/// let directions = judge.check(&gallery::control_kernel(&config)).directions;
-/// assert!(!directions.is_empty() && directions.iter().all(|along| along.sum.ratio() <= 1.0));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The set of elements, of several, that is nearest to its limit, or furthest beyond it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct WorstSet {
+    /// The number of the head, row or key.
+    pub index: usize,
+    /// Its statistic.
+    #[serde(flatten)]
+    pub result: SetResult,
+}
+
+/// The statistics as a map from their names.
+pub(crate) fn by_name<S: Serializer>(
+    statistics: &[StatisticResult],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(statistics.iter().map(|of| (statistic_name(of.statistic), of)))
+}
+
+/// The errors of the gradients together, along the errors of a known bug.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct DirectionResult {
-    /// The bug, by its name in the gallery.
+    /// The bug, by its name among the wrong kernels.
+    #[serde(skip)]
     pub bug: &'static str,
     /// The weighted sum of the errors, and its limit.
+    #[serde(flatten)]
     pub sum: SetResult,
-    /// What the bug itself would make of the sum.
+    /// The sum of the bug's own errors.
     pub expected: f64,
 }
 
-/// The weighted sum of the errors of `dq`, `dk`, `dv` and `dbias`, given as `[truth, found]`.
-pub(super) fn along_sum(along: &Along, gradients: [[&[f64]; 2]; 4]) -> f64 {
-    let sum = |(weights, [truth, found]): (&Vec<f64>, [&[f64]; 2])| {
-        let errors = truth.iter().zip(found).map(|(truth, found)| found - truth);
+/// A gradient of the reference and of a candidate; both are empty where there is none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Compared<'a> {
+    pub reference: &'a [f64],
+    pub found: &'a [f64],
+}
+
+/// The weighted sum of the errors of `dq`, `dk`, `dv` and `dbias`.
+pub(crate) fn along_sum(along: &Along, gradients: [Compared<'_>; 4]) -> f64 {
+    let sum = |(weights, of): (&Vec<f64>, Compared<'_>)| {
+        let errors = of.reference.iter().zip(of.found).map(|(reference, found)| found - reference);
         weights.iter().zip(errors).filter(|(w, _)| **w != 0.0).map(|(w, e)| w * e).sum::<f64>()
     };
     along.weights.iter().zip(gradients).map(sum).sum()
 }
 
-/// Holds the errors of `dq`, `dk`, `dv` and `dbias`, as `[truth, found]`, against the limits of the directions; `of_o` is
-/// what the candidate's own `o` makes of each row's `delta`, if it says so.
-pub(super) fn judge_directions(
+/// Compares the sums of the errors of `dq`, `dk`, `dv` and `dbias` along known bugs with their limits (docs/verdict.md,
+/// "Directions"). `delta_errors` are the errors of each row's `delta` that follow from the candidate's own `o`, if it stored one.
+pub(crate) fn judge_directions(
     along: &[Along],
-    gradients: [[&[f64]; 2]; 4],
-    of_o: Option<&[f64]>,
+    gradients: [Compared<'_>; 4],
+    delta_errors: Option<&[f64]>,
     verdict: &mut Verdict,
 ) {
     for of_bug in along {
         let (bug, limit, expected) = (of_bug.name, of_bug.limit, of_bug.expected);
         let found = along_sum(of_bug, gradients);
-        // What is no number is left to the other rules.
+        // A NaN is found by the other rules.
         if !found.is_finite() {
             continue;
         }
         let mut sum = SetResult { found, limit };
-        if let (Some(with_o), Some(of_o)) = (&of_bug.with_o, of_o) {
-            sum = with_known_o(found, with_o, of_o);
+        if let (Some(with_o), Some(errors)) = (&of_bug.with_o, delta_errors) {
+            sum = with_known_o(found, with_o, errors);
         }
         let SetResult { found, limit } = sum;
         verdict.directions.push(DirectionResult { bug, sum, expected });
@@ -128,10 +138,11 @@ pub(super) fn judge_directions(
     }
 }
 
-/// The sum of a candidate whose `o` is known, by the way to `delta` that explains it better: from the `o` that it stored,
-/// or from what that was rounded from.
-fn with_known_o(found: f64, with_o: &WithO, of_o: &[f64]) -> SetResult {
-    let left = found - with_o.of_delta.iter().zip(of_o).map(|(a, b)| a * b).sum::<f64>();
+/// The sum of a candidate that stored its `o`, by the formula of `delta` that explains it better: from the stored `o`, or from the `o`
+/// before it was stored, for which both of two limits hold (docs/verdict.md, "The stored `o`").
+fn with_known_o(found: f64, with_o: &WithO, delta_errors: &[f64]) -> SetResult {
+    let of_delta = with_o.of_delta.iter().zip(delta_errors);
+    let left = found - of_delta.map(|(weight, error)| weight * error).sum::<f64>();
     let stored = SetResult { found: left, limit: with_o.stored };
     let [of_left, of_all] = with_o.unstored;
     let unstored = [SetResult { found: left, limit: of_left }, SetResult { found, limit: of_all }];
@@ -140,22 +151,24 @@ fn with_known_o(found: f64, with_o: &WithO, of_o: &[f64]) -> SetResult {
     if stored.ratio() <= unstored.ratio() { stored } else { unstored }
 }
 
-/// Sums over a set.
+/// The sums over a set that its mean, slope and root mean square are made of.
 #[derive(Clone, Copy, Default)]
-struct Sums {
-    /// Of the mean, the slope and the squares.
+struct StatisticSums {
+    /// Of the normalised errors `e / s`, of `(e / s) (x / s)` and of `(e / s)^2`, with the reference `x` and the scale `s`.
     sums: [f64; 3],
+    /// The number of elements, `sum (x / s)^2`, and the number of elements.
     divisors: [f64; 3],
 }
 
-impl Sums {
-    fn add(&mut self, other: Sums) {
+impl StatisticSums {
+    fn add(&mut self, other: StatisticSums) {
         for at in 0..3 {
             self.sums[at] += other.sums[at];
             self.divisors[at] += other.divisors[at];
         }
     }
 
+    /// `sum / divisor`, and its root for the root mean square; 0 where no element is limited.
     fn of(self, statistic: Statistic) -> f64 {
         let at = statistic as usize;
         let mean = if self.divisors[at] > 0.0 { self.sums[at] / self.divisors[at] } else { 0.0 };
@@ -163,36 +176,30 @@ impl Sums {
     }
 }
 
-/// Holds the errors of a tensor against the limits; findings go to the verdict. Elements that are no numbers are left
-/// to the other rules.
-pub(super) fn judge(
+/// Compares the statistics of a tensor's errors with their limits; findings go to the verdict. NaN is left to the other rules.
+pub(crate) fn judge(
     expected: &Expected<'_>,
     found: &[f64],
     verdict: &mut Verdict,
 ) -> Vec<StatisticResult> {
     let Some(limits) = expected.limits else { return Vec::new() };
     let width = expected.shape.last().copied().unwrap_or(1).max(1);
-    let rows: Vec<Sums> = (0..found.len() / width)
+    let total = |sets: &[StatisticSums]| {
+        sets.iter().fold(StatisticSums::default(), |mut sum, &set| {
+            sum.add(set);
+            sum
+        })
+    };
+    let rows: Vec<StatisticSums> = (0..found.len() / width)
         .map(|row| row_sums(expected, limits, found, row * width..(row + 1) * width))
         .collect();
-    let heads: Vec<Sums> = rows
-        .chunks(expected.head_rows.max(1))
-        .map(|rows| {
-            rows.iter().fold(Sums::default(), |mut sum, &row| {
-                sum.add(row);
-                sum
-            })
-        })
-        .collect();
-    let mut all = Sums::default();
-    for &head in &heads {
-        all.add(head);
-    }
+    let heads: Vec<StatisticSums> = rows.chunks(expected.head_rows.max(1)).map(total).collect();
+    let all = total(&heads);
     [Statistic::Mean, Statistic::Slope, Statistic::Rms]
         .into_iter()
         .zip(&limits.sets)
         .map(|(statistic, limits)| {
-            let result = one(statistic, limits, &rows, &heads, all);
+            let result = against_limits(statistic, limits, &rows, &heads, all);
             report(expected.name, &result, verdict);
             result
         })
@@ -204,12 +211,12 @@ fn row_sums(
     limits: &Limits,
     found: &[f64],
     at: std::ops::Range<usize>,
-) -> Sums {
-    let mut sums = Sums::default();
+) -> StatisticSums {
+    let mut sums = StatisticSums::default();
     for at in at {
-        let (truth, scale) = (expected.truth[at], limits.scale[at]);
+        let (reference, scale) = (expected.reference[at], limits.scale[at]);
         let limited = scale > 0.0 && scale.is_finite();
-        let (error, slope) = ((found[at] - truth) / scale, truth / scale);
+        let (error, slope) = ((found[at] - reference) / scale, reference / scale);
         let of = [1.0, if limited { slope * slope } else { 0.0 }, 1.0];
         sums.divisors = std::array::from_fn(|f| sums.divisors[f] + of[f]);
         if limited && error.is_finite() {
@@ -220,19 +227,19 @@ fn row_sums(
     sums
 }
 
-fn one(
+fn against_limits(
     statistic: Statistic,
     limits: &SetLimits,
-    rows: &[Sums],
-    heads: &[Sums],
-    all: Sums,
+    rows: &[StatisticSums],
+    heads: &[StatisticSums],
+    all: StatisticSums,
 ) -> StatisticResult {
-    let worst = |sets: &[Sums], limits: &[f64]| {
-        let results = sets
-            .iter()
-            .zip(limits)
-            .map(|(set, &limit)| SetResult { found: set.of(statistic), limit });
-        let worst = results.enumerate().max_by(|a, b| a.1.ratio().total_cmp(&b.1.ratio()));
+    let worst = |sets: &[StatisticSums], limits: &[f64]| {
+        let results = sets.iter().zip(limits).enumerate().map(|(index, (set, &limit))| WorstSet {
+            index,
+            result: SetResult { found: set.of(statistic), limit },
+        });
+        let worst = results.max_by(|a, b| a.result.ratio().total_cmp(&b.result.ratio()));
         worst.unwrap_or_default()
     };
     StatisticResult {
@@ -251,8 +258,8 @@ fn report(name: &str, result: &StatisticResult, verdict: &mut Verdict) {
     };
     let sets = [
         ("the tensor".to_owned(), result.all),
-        (format!("head {}", result.head.0), result.head.1),
-        (format!("row {}", result.row.0), result.row.1),
+        (format!("head {}", result.head.index), result.head.result),
+        (format!("row {}", result.row.index), result.row.result),
     ];
     let exceeded = sets.iter().find(|(_, set)| set.ratio() > 1.0);
     if let Some((where_, SetResult { found, limit })) = exceeded {

@@ -1,6 +1,6 @@
-//! How a judge is made.
+//! The options of a judge.
 
-use super::expectation::Expectation;
+use super::expectation::{Expectation, ExpectationInput};
 use super::{Judge, Reference};
 use crate::{Case, KnownBugs, Mode};
 use sus_bounds::{Progress, Recipe, Silent};
@@ -8,9 +8,26 @@ use sus_reference::error::Error;
 use sus_reference::problem::{Inputs, Problem};
 use sus_reference::tensor::Tensor;
 
-/// The options of a [`Judge`].
+/// The options of a [`Judge`]; [`JudgeBuilder::build`] computes its reference and its bounds.
+///
+/// # Examples
+/// ```
+/// use sus_bounds::Recipe;
+/// use sus_files::Settings;
+/// use sus_verdict::{Case, Judge, Mode, Reference};
+/// let case = Case::new(sus_corpus::named("primes").unwrap().problem, Settings::default());
+/// let recipe = Recipe::built_in("flash-bf16").unwrap();
+/// let judge = Judge::builder(&case, &recipe)
+///     .mode(Mode::Given) // W and delta from the candidate's own o and lse
+///     .reference(Reference::DoubleDouble)
+///     .build()?;
+/// // The problem as this recipe reads it: its inputs rounded to bf16.
+/// let q = judge.problem().inputs().q.as_slice();
+/// assert!(q.iter().all(|&x| recipe.input.round(x) == x));
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
 #[derive(Clone, Copy)]
-#[must_use = "it judges nothing before `build`"]
+#[must_use = "a builder judges nothing before `build`"]
 pub struct JudgeBuilder<'a> {
     case: &'a Case,
     recipe: &'a Recipe,
@@ -26,38 +43,45 @@ impl<'a> JudgeBuilder<'a> {
         JudgeBuilder { case, recipe, mode, reference, known_bugs: None, progress: &Silent }
     }
 
-    /// Whether `delta` and `W` come from the true forward pass, or from the one that the candidate stored.
+    /// The forward pass that `delta` and `W` come from: the exact one, which is the default, or the one that the candidate stored.
     pub fn mode(self, mode: Mode) -> Self {
         JudgeBuilder { mode, ..self }
     }
 
-    /// How the truth is computed.
+    /// How the reference is computed; the default is [`Reference::Auto`].
     pub fn reference(self, reference: Reference) -> Self {
         JudgeBuilder { reference, ..self }
     }
 
-    /// The bugs that the rule `direction` aims at; without any it judges nothing.
+    /// The rounding bugs that the rule `direction` looks for. Without any the rule is left out, and small errors of the kind that
+    /// these bugs make pass.
     pub fn known_bugs(self, known_bugs: &'static dyn KnownBugs) -> Self {
         JudgeBuilder { known_bugs: Some(known_bugs), ..self }
     }
 
-    /// Who is told how far the computation is.
+    /// Receives the progress of [`JudgeBuilder::build`]; [`Judge::check_with_progress`] has its own.
     pub fn progress(self, progress: &'a dyn Progress) -> Self {
         JudgeBuilder { progress, ..self }
     }
 
-    /// Computes the truth and the bounds of the case.
+    /// Computes the reference, the mask and the bounds of the case.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if the truth leaves the range of `f64`; those of the settings and of the draw.
+    /// [`Error::Overflow`] if the reference leaves the range of `f64`; those of the settings and of the draw.
     pub fn build(self) -> Result<Judge, Error> {
         let JudgeBuilder { case, recipe, mode, reference, known_bugs, progress } = self;
         let problem = round_inputs(&case.problem, recipe)?;
         let draw = case.draw()?;
         progress.stage(reference.describe(&problem, recipe), 0);
-        let truth = reference.exact(&problem, recipe, draw.as_ref())?;
-        let question = (&problem, recipe, Mode::Exact);
-        let exact = Expectation::complete(question, draw.as_ref(), truth, known_bugs, progress)?;
+        let (truth, drawn) = reference.exact(&problem, recipe, draw.as_ref())?;
+        let input = ExpectationInput {
+            problem: &problem,
+            recipe,
+            mode: Mode::Exact,
+            draw: draw.as_ref(),
+            known_bugs,
+        };
+        let exact = Expectation::new(input, truth, drawn, progress)?;
         exact.check_finite()?;
         Ok(Judge {
             stored: (problem != case.problem).then(|| case.problem.clone()),

@@ -1,8 +1,8 @@
-//! The truth of a case for one forward pass and one mask, and what a right kernel may err from it.
+//! The reference of a case for one forward pass and one mask, and the errors that a right kernel may make.
 
-use crate::KnownBugs;
-use crate::mask_constraints::{Deciding, MaskConstraints};
-use crate::statistics::along_sum;
+use crate::mask_constraints::{Decider, MaskConstraints};
+use crate::statistics::{Compared, along_sum};
+use crate::{ControlGradients, KnownBugs};
 use sus_bounds::{
     AllLimits, Bound, Bounds, BoundsInput, Direction, LARGEST_HEAD, Mode, OfRows, Progress, Ranges,
     Recipe, RowErrors, Truth, bounds_of, has_ranges, limits, ranges, rows_of,
@@ -15,92 +15,86 @@ use sus_reference::problem::Problem;
 use sus_reference::sus::{Draw, Sample, sample};
 use sus_reference::tensor::Tensor;
 
-/// The truth for one forward pass and one mask.
+/// The reference for one forward pass and one mask.
 #[derive(Debug, Clone)]
 pub(super) struct Expectation {
     pub(super) truth: Truth,
     pub(super) saved: Saved<f64>,
     pub(super) mask: Option<DrawnMask>,
-    pub(super) judged: Judged,
-    /// What the `lse` of the truth may err, by row, if that is not nothing.
-    pub(super) own_lse: Option<Vec<f64>>,
+    pub(super) gradients: ExpectedGradients,
+    /// Bounds of the errors of the reference's own `lse`, by row, if it was computed in `f64`.
+    pub(super) lse_errors: Option<Vec<f64>>,
 }
 
-/// The truth of the gradients for one forward pass and one mask, and what a right kernel may err.
+/// The gradients for one forward pass and one mask, and the errors that a right kernel may make.
 #[derive(Debug, Clone)]
-pub(super) struct Judged {
-    pub(super) gradients: Gradients<f64>,
+pub(super) struct ExpectedGradients {
+    pub(super) values: Gradients<f64>,
     pub(super) bounds: Bounds,
     pub(super) limits: Option<AllLimits>,
     pub(super) ranges: Option<Ranges>,
-    /// The largest share of a bound that is the truth's own error, if it has one.
-    own_share: Option<f64>,
-    /// Whether the recipe has ranges that this case goes without.
+    /// The largest share of a bound that is the error of the reference, if it has one.
+    reference_error_share: Option<f64>,
+    /// Whether the recipe has ranges, but this case is judged without them.
     without_ranges: bool,
 }
 
-/// The oracle's own mask, and what of it is forced.
+/// The input of an expectation.
+#[derive(Clone, Copy)]
+pub(super) struct ExpectationInput<'a> {
+    pub(super) problem: &'a Problem<f64>,
+    pub(super) recipe: &'a Recipe,
+    pub(super) mode: Mode,
+    pub(super) draw: Option<&'a Draw>,
+    pub(super) known_bugs: Option<&'a dyn KnownBugs>,
+}
+
+/// The mask that the case's seed draws, and which of its entries every right kernel decides alike.
 #[derive(Debug, Clone)]
 pub(super) struct DrawnMask {
     pub(super) sample: Sample,
     pub(super) constraints: MaskConstraints,
-    /// The errors of the rows, without their entries, whatever the mask.
+    /// The errors of the rows, without their entries. They do not depend on the mask.
     pub(super) rows: Vec<RowErrors>,
 }
 
-impl Judged {
-    /// Bounds and limits, about a truth that errs itself by `own`.
+impl ExpectedGradients {
+    /// Bounds and limits about a reference that errs itself by at most `reference_errors`.
     pub(super) fn new(
-        question: &BoundsInput<'_>,
+        input: &BoundsInput<'_>,
         (rows, of_rows): (&[RowErrors], OfRows),
-        own: Option<&ReferenceErrorBounds>,
+        reference_errors: Option<&ReferenceErrorBounds>,
         directions: &[Direction],
         progress: &dyn Progress,
     ) -> Self {
-        let mut bounds = bounds_of(question, progress, rows, of_rows);
-        let own_share = own.map(|own| bounds.widen(own));
+        let mut bounds = bounds_of(input, progress, rows, of_rows);
+        let reference_error_share = reference_errors.map(|errors| bounds.widen(errors));
         progress.stage("limits of the statistics", 0);
-        let limits = limits(question, &bounds, directions);
-        // They are of an exact truth.
-        let ranges = if own.is_none() { ranges(question) } else { None };
-        let without_ranges = ranges.is_none() && has_ranges(question.recipe);
-        let gradients = question.gradients.clone();
-        Judged { gradients, bounds, limits, ranges, own_share, without_ranges }
+        let limits = limits(input, &bounds, directions);
+        // Ranges are those of an exact reference.
+        let ranges = if reference_errors.is_none() { ranges(input) } else { None };
+        let without_ranges = ranges.is_none() && has_ranges(input.recipe);
+        let values = input.gradients.clone();
+        ExpectedGradients { values, bounds, limits, ranges, reference_error_share, without_ranges }
     }
 
-    /// With the directions of a case, but for those along which the plainest right kernel errs much.
-    fn of_case(
-        question: &BoundsInput<'_>,
-        rows: (&[RowErrors], OfRows),
-        own: Option<&ReferenceErrorBounds>,
-        draw: Option<&Draw>,
-        known_bugs: Option<&dyn KnownBugs>,
-        progress: &dyn Progress,
-    ) -> Self {
-        let BoundsInput { problem, recipe, .. } = *question;
-        let directions = known_bugs.map(|bugs| bugs.directions(problem, draw, recipe));
-        let directions = directions.unwrap_or_default();
-        let mut judged = Judged::new(question, rows, own, &directions, progress);
-        if let Some((_, along)) = &mut judged.limits
-            && let Some(control) =
-                known_bugs.and_then(|bugs| bugs.control_result(problem, draw, recipe))
-        {
-            let Gradients { dq, dk, dv, dbias, .. } = question.gradients;
-            let dbias = dbias.as_ref().map_or(&[][..], Tensor::as_slice);
-            let truth = [dq.as_slice(), dk.as_slice(), dv.as_slice(), dbias];
-            let errors = |t: usize| [truth[t], control[t].as_slice()];
-            along.retain(|along| {
-                let sum = along_sum(along, std::array::from_fn(errors));
-                sum.abs() <= along.limit / 2.0
-            });
-        }
-        judged
+    /// Leaves out the directions along which the simplest right kernel errs by more than half of the limit (docs/verdict.md,
+    /// "Directions"): other right kernels, whose roundings differ, could exceed it.
+    fn drop_directions_of_right_kernels(&mut self, control: &ControlGradients) {
+        let Some((_, along)) = &mut self.limits else { return };
+        let Gradients { dq, dk, dv, dbias, .. } = &self.values;
+        let dbias = dbias.as_ref().map_or(&[][..], Tensor::as_slice);
+        let references = [dq.as_slice(), dk.as_slice(), dv.as_slice(), dbias];
+        let found = control.as_slices();
+        let compared =
+            std::array::from_fn(|t| Compared { reference: references[t], found: found[t] });
+        along.retain(|along| along_sum(along, compared).abs() <= along.limit / 2.0);
     }
 
-    /// What is worth knowing of how it was computed, and of what a problem of this size goes without.
+    /// How the reference was computed, and which rules a problem of this size is judged without.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(share) = self.own_share {
+        if let Some(share) = self.reference_error_share {
             notes.push(format!(
                 "the truth is computed in f64 by blocks; its own error, at most {share:.1e} of a bound, is part of the bounds"
             ));
@@ -117,9 +111,9 @@ impl Judged {
         notes
     }
 
-    /// The truth and the bound of one gradient.
+    /// The reference and the bound of one gradient.
     pub(super) fn of(&self, name: &str) -> (&[f64], &Bound) {
-        let Judged { gradients, bounds, .. } = self;
+        let ExpectedGradients { values: gradients, bounds, .. } = self;
         let present = "a gradient of this problem";
         match name {
             "dq" => (gradients.dq.as_slice(), &bounds.dq),
@@ -135,24 +129,24 @@ impl Judged {
 }
 
 impl Expectation {
-    /// The mask, the gradients and the bounds for one forward pass.
-    pub(super) fn complete(
-        (problem, recipe, mode): (&Problem<f64>, &Recipe, Mode),
-        draw: Option<&Draw>,
-        (truth, drawn): (Truth, Option<Sample>),
-        known_bugs: Option<&dyn KnownBugs>,
+    /// The mask, the gradients and the bounds for one forward pass. `drawn` is the mask, if the forward pass drew it already.
+    pub(super) fn new(
+        input: ExpectationInput<'_>,
+        truth: Truth,
+        drawn: Option<Sample>,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
+        let ExpectationInput { problem, recipe, mode, draw, known_bugs } = input;
         progress.stage("truth of the gradients", 0);
         let saved = truth.saved();
         let drawn = match (draw, drawn) {
             (Some(draw), None) => Some(sample(problem, &saved, draw)?),
             (_, drawn) => drawn,
         };
-        let own = truth.reference_error_bounds(drawn.as_ref());
-        let own_lse = own.as_ref().map(|own| own.saved.lse.as_slice().to_vec());
+        let reference_errors = truth.reference_error_bounds(drawn.as_ref());
+        let lse_errors = reference_errors.as_ref().map(|of| of.saved.lse.as_slice().to_vec());
         let gradients = truth.gradients(drawn.as_ref());
-        let question = BoundsInput {
+        let input = BoundsInput {
             problem,
             recipe,
             mode,
@@ -161,26 +155,38 @@ impl Expectation {
             ambiguous: None,
             gradients: &gradients,
         };
-        let deciding = match (draw, &drawn) {
+        let decider = match (draw, &drawn) {
             (Some(draw), Some(sample)) => {
-                Some(Deciding::new(problem, own_lse.as_deref(), recipe, draw, sample)?)
+                Some(Decider::new(problem, lse_errors.as_deref(), recipe, draw, sample)?)
             }
             _ => None,
         };
-        let decide = |row, errors: &_| deciding.as_ref().map(|deciding| deciding.row(row, errors));
-        let (rows, of_rows, decided) = rows_of(&question, progress, decide);
+        let decide = |row, errors: &_| decider.as_ref().map(|decider| decider.row(row, errors));
+        let (rows, of_rows, decided) = rows_of(&input, progress, decide);
         let constraints = MaskConstraints::of_rows(decided.into_iter().flatten().collect());
-        let ambiguous = deciding.is_some().then_some(constraints.ambiguous.as_slice());
-        let question = BoundsInput { ambiguous, ..question };
-        let judged =
-            Judged::of_case(&question, (&rows, of_rows), own.as_ref(), draw, known_bugs, progress);
+        let ambiguous = decider.is_some().then_some(constraints.ambiguous.as_slice());
+        let input = BoundsInput { ambiguous, ..input };
+        let directions = known_bugs.map(|bugs| bugs.directions(problem, draw, recipe));
+        let mut expected = ExpectedGradients::new(
+            &input,
+            (&rows, of_rows),
+            reference_errors.as_ref(),
+            &directions.unwrap_or_default(),
+            progress,
+        );
+        if expected.limits.is_some()
+            && let Some(control) =
+                known_bugs.and_then(|bugs| bugs.control_result(problem, draw, recipe))
+        {
+            expected.drop_directions_of_right_kernels(&control);
+        }
         let mask = drawn.map(|sample| DrawnMask { sample, constraints, rows });
-        Ok(Expectation { truth, saved, mask, judged, own_lse })
+        Ok(Expectation { truth, saved, mask, gradients: expected, lse_errors })
     }
 
-    /// A truth is made of numbers.
+    /// An error if the reference is not finite: then no candidate can be judged.
     pub(super) fn check_finite(&self) -> Result<(), Error> {
-        let Gradients { dq, dk, dv, dbias, dsink } = &self.judged.gradients;
+        let Gradients { dq, dk, dv, dbias, dsink } = &self.gradients.values;
         let all = [
             ("o", self.saved.o.as_slice()),
             ("dq", dq.as_slice()),

@@ -1,5 +1,6 @@
-//! By what the truth of a case is computed.
+//! How the reference of a case is computed.
 
+use crate::limits::LARGE;
 use sus_bounds::{Format, Recipe, Truth};
 use sus_fast::has_reference_error_bounds;
 use sus_reference::error::Error;
@@ -8,50 +9,31 @@ use sus_reference::forward::Saved;
 use sus_reference::problem::Problem;
 use sus_reference::sus::{Draw, Sample};
 
-/// By what the truth of a case is computed.
+/// How the reference of a case is computed.
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_bounds::Recipe;
 /// use sus_verdict::Reference;
+/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let recipe = Recipe::built_in("flash-bf16").unwrap();
-/// let ways = [Reference::Auto, Reference::DoubleDouble, Reference::BlockedF64];
-/// assert_eq!(ways.map(|by| by.blocks(&problem, &recipe)), [false, false, true]);
+/// let all = [Reference::Auto, Reference::DoubleDouble, Reference::BlockedF64];
+/// assert_eq!(all.map(|reference| reference.blocks(&problem, &recipe)), [false, false, true]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reference {
-    /// By blocks where they serve, if the problem is large: above [`LARGE`] products of numbers.
+    /// As `BlockedF64` above [`LARGE`] products of numbers, as `DoubleDouble` up to there.
     #[default]
     Auto,
-    /// In double-double, by the definition.
+    /// In double-double, by the formulas of the reference path.
     DoubleDouble,
-    /// By blocks where they serve, whatever the size.
+    /// In `f64` by blocks, at any size, where the recipe and the problem allow it; else in double-double.
     BlockedF64,
 }
 
-/// Products of numbers, visible entries times `D + E`, above which a truth is computed by blocks: one head of 1024 queries and keys
-/// with 64 features has as many.
-///
-/// # Examples
-/// ```
-/// assert_eq!(sus_verdict::LARGE, 1024 * 1024 * (64 + 64));
-/// ```
-pub const LARGE: u64 = 1 << 27;
-
 impl Reference {
-    /// Whether the truth is computed by blocks: the recipe's arithmetic is that of 32 bits or fewer, beside which the error of `f64`
-    /// is next to nothing, and that error [has a bound](has_reference_error_bounds).
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Recipe;
-    /// use sus_verdict::Reference;
-    /// let [f32, f64] = ["f32", "f64"].map(|name| Recipe::built_in(name).unwrap());
-    /// assert!(Reference::BlockedF64.blocks(&problem, &f32) && !Reference::BlockedF64.blocks(&problem, &f64));
-    /// assert!(!Reference::Auto.blocks(&problem, &f32)); // it is small
-    /// ```
+    /// Whether the reference is computed by blocks: the recipe computes in 32 bits or fewer, whose errors are `2^29` times those of
+    /// `f64`, and these [have a bound](has_reference_error_bounds).
     #[must_use]
     pub fn blocks(self, problem: &Problem<f64>, recipe: &Recipe) -> bool {
         let sizes = problem.sizes();
@@ -65,7 +47,7 @@ impl Reference {
         asked && coarse && has_reference_error_bounds(problem)
     }
 
-    /// The stage in which the truth is computed.
+    /// The name of the stage in which the reference is computed.
     pub(super) fn describe(self, problem: &Problem<f64>, recipe: &Recipe) -> &'static str {
         if self.blocks(problem, recipe) {
             "truth in f64 by blocks"
@@ -74,7 +56,7 @@ impl Reference {
         }
     }
 
-    /// The truth of the problem's own forward pass, with the mask if the same pass drew it.
+    /// The reference for the exact forward pass, with the mask if the same pass drew it.
     pub(super) fn exact(
         self,
         problem: &Problem<f64>,
@@ -96,7 +78,7 @@ impl Reference {
         Ok((Truth::exact(problem)?, None))
     }
 
-    /// The truth that follows from a forward pass that somebody stored.
+    /// The reference that follows from a stored forward pass.
     pub(super) fn given(
         self,
         problem: &Problem<f64>,

@@ -1,7 +1,7 @@
-//! Many runs whose seeds are known: each has a truth of its own.
+//! Many runs whose seeds are known: each has a reference of its own.
 
 use super::Judge;
-use super::expectation::Expectation;
+use super::expectation::{Expectation, ExpectationInput};
 use crate::{Finding, Outcome, Verdict};
 use rayon::prelude::*;
 use sus_bounds::{Mode, Progress, Silent};
@@ -33,10 +33,14 @@ impl Judge {
             .into_par_iter()
             .map(|run| {
                 let draw = draw.with_seed(seeds[run]);
-                let truth = self.exact.truth.clone();
-                let question = (&self.problem, &self.recipe, Mode::Exact);
-                let (truth, bugs) = ((truth, None), self.known_bugs);
-                let exact = Expectation::complete(question, Some(&draw), truth, bugs, &Silent)
+                let input = ExpectationInput {
+                    problem: &self.problem,
+                    recipe: &self.recipe,
+                    mode: Mode::Exact,
+                    draw: Some(&draw),
+                    known_bugs: self.known_bugs,
+                };
+                let exact = Expectation::new(input, self.exact.truth.clone(), None, &Silent)
                     .map_err(|e| e.to_string())?;
                 let judge = Judge { draw: Some(draw), exact, ..self.clone() };
                 let verdict = judge.check(&one_run(candidate, runs, run));

@@ -5,30 +5,6 @@ use crate::{Finding, Outcome};
 use std::fmt::Write;
 
 /// The report for continuous integration.
-///
-/// # Examples
-/// ```
-/// use sus_verdict::{Finding, Outcome, Criterion, Verdict, report};
-/// let finding = Finding {
-///     tensor: "dq".into(),
-///     rule: Criterion::Zero,
-///     outcome: Outcome::Fail,
-///     message: "all < 1e-9".into(),
-/// };
-/// let verdict = Verdict { outcome: Outcome::Fail, findings: vec![finding], ..Verdict::default() };
-/// let report = report::Report {
-///     verdict: &verdict,
-///     case: "case".into(),
-///     candidate: "mine".into(),
-///     recipe: "f32".into(),
-///     mode: "exact",
-///     pass: "dense".into(),
-///     command: "again".into(),
-///     diagnosis: None,
-/// };
-/// let said = report::junit(&report);
-/// assert!(said.contains(r#"tests="1" failures="1""#) && said.contains("all &lt; 1e-9"));
-/// ```
 #[must_use]
 pub fn junit(report: &Report<'_>) -> String {
     let verdict = report.verdict;

@@ -1,30 +1,31 @@
-//! The tests of one invocation, each with the logarithm of its p-value, and the level at which each of them fails.
+//! The tests of one invocation, each with the logarithm of its p-value, and their levels by a weighted Bonferroni correction
+//! (docs/statistics.md, "False alarms").
 
-/// The share of false alarms of all tests of one invocation.
+/// The probability that any test of one invocation fails a right kernel, at most.
 pub(super) const FALSE_ALARM: f64 = 1e-9;
 
-/// The kinds of tests, the fewest and hardest to pass unseen first. Each kind has a share of the budget, its tests equal parts of it.
+/// The classes of the alpha allocation. Each class has a share of the false-alarm rate, and its tests equal parts of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum AlphaClass {
-    /// What is hardest to see of what kernels do: uniforms of 8 bits.
+    /// Uniforms and thresholds of 8 bits: of the known bugs the hardest to detect.
     Main,
-    /// One of a handful.
+    /// One of dozens.
     First,
-    /// One of a few.
+    /// One of hundreds.
     Aimed,
-    /// One of many.
+    /// One of up to millions.
     Single,
 }
 
-/// The share of each kind. A part of 4e-10 fails 6.14 standard deviations off, one of 1e-14 7.7: what is hard to see gains more
-/// than the others lose, as the bugs that those are for are tens of standard deviations off.
+/// The share of each class. A level of 4e-10 is reached at 6.1 standard deviations, one of 1e-14 at 7.7: the first class gains more than
+/// the others lose, as the bugs of the others are tens of standard deviations off.
 pub(super) const ALPHA_SHARES: [f64; 4] = [0.8, 0.1, 0.05, 0.05];
 
 /// One test.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Test {
     pub what: String,
-    pub kind: AlphaClass,
+    pub class: AlphaClass,
     /// `ln` of its p-value, at most.
     pub log_p: f64,
     pub found: f64,
@@ -32,28 +33,28 @@ pub(super) struct Test {
     pub deviation: f64,
 }
 
-/// All tests of an invocation: those that are small are kept, the others are counted.
+/// All tests of an invocation: those with a small p-value are kept, the others are counted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tests {
     pub counts: [usize; 4],
     pub kept: Vec<Test>,
 }
 
-/// Tests above this `ln p` are counted and forgotten: `e^-18` is above every level.
+/// Tests above this `ln p` are counted and not kept: `e^-18 = 1.5e-8` is above `1e-9`, the largest possible level.
 const SMALL: f64 = -18.0;
 
 impl Tests {
-    /// Counts a test, and keeps it if it is small.
+    /// Counts a test, and keeps it if its p-value is small.
     pub(super) fn add(
         &mut self,
-        kind: AlphaClass,
+        class: AlphaClass,
         log_p: f64,
         of: impl FnOnce() -> (String, [f64; 3]),
     ) {
-        self.counts[kind as usize] += 1;
+        self.counts[class as usize] += 1;
         if log_p < SMALL || log_p.is_nan() {
             let (what, [found, expected, deviation]) = of();
-            self.kept.push(Test { what, kind, log_p, found, expected, deviation });
+            self.kept.push(Test { what, class, log_p, found, expected, deviation });
         }
     }
 
@@ -63,28 +64,28 @@ impl Tests {
         self.kept.extend(part.kept);
     }
 
-    /// Counts tests that need not be looked at.
+    /// Counts tests that cannot fail.
     pub(super) fn skip(&mut self, count: usize) {
         self.counts[AlphaClass::Single as usize] += count;
     }
 
-    /// `ln` of the level of a test of this kind. What an invocation has no tests of leaves its share to the others.
-    pub(super) fn level(&self, kind: AlphaClass) -> f64 {
+    /// `ln` of the level of a test of this class. A class without tests leaves its share to the others.
+    pub(super) fn level(&self, class: AlphaClass) -> f64 {
         let used: f64 = ALPHA_SHARES
             .iter()
             .zip(self.counts)
             .filter(|(_, n)| *n > 0)
             .map(|(share, _)| share)
             .sum();
-        let share = ALPHA_SHARES[kind as usize] / used.max(ALPHA_SHARES[kind as usize]);
-        libm::log(FALSE_ALARM * share / self.counts[kind as usize].max(1) as f64)
+        let share = ALPHA_SHARES[class as usize] / used.max(ALPHA_SHARES[class as usize]);
+        libm::log(FALSE_ALARM * share / self.counts[class as usize].max(1) as f64)
     }
 
-    /// The tests that fail, the most certain first.
+    /// The tests that fail, by class and then by p-value.
     pub(super) fn failed(&self) -> Vec<&Test> {
         let mut failed: Vec<&Test> =
-            self.kept.iter().filter(|test| test.log_p < self.level(test.kind)).collect();
-        failed.sort_by(|a, b| a.kind.cmp(&b.kind).then(a.log_p.total_cmp(&b.log_p)));
+            self.kept.iter().filter(|test| test.log_p < self.level(test.class)).collect();
+        failed.sort_by(|a, b| a.class.cmp(&b.class).then(a.log_p.total_cmp(&b.log_p)));
         failed
     }
 }

@@ -1,4 +1,4 @@
-//! Sets of runs, one bit each, and how many runs are in them: counted with the processor's own instruction where it has one.
+//! Sets of runs, one bit for each run, and the number of runs in them, counted by the population count of the processor.
 
 #![expect(
     clippy::inline_always,
@@ -16,7 +16,7 @@ pub(super) fn select(runs: usize, inside: impl Fn(usize) -> bool) -> Vec<u64> {
     set
 }
 
-/// The runs below `runs` in every second block of so many, from the first block on or from the second.
+/// The runs below `runs` in every second block of `block` runs, from the first block on or from the second.
 pub(super) fn alternate(runs: usize, block: usize, second: bool) -> Vec<u64> {
     let mut set = vec![0_u64; runs.div_ceil(64)];
     let mut start = if second { block } else { 0 };
@@ -43,12 +43,12 @@ fn word(set: &[u64], n: usize, lag: usize) -> u64 {
     if rest == 0 { low } else { low | of(n + words + 1) << (64 - rest) }
 }
 
-/// How many runs are in a set.
+/// The number of runs in a set.
 pub(super) fn count(set: &[u64]) -> f64 {
     counts_in_both(&[set], set)[0]
 }
 
-/// How many runs are in both of two sets, for each of the first.
+/// The number of runs that are in `other` and in each of `sets`.
 pub(super) fn counts_in_both<A: AsRef<[u64]>>(sets: &[A], other: &[u64]) -> Vec<f64> {
     Arch::new().dispatch(Both { sets, other })
 }
@@ -75,7 +75,7 @@ impl<A: AsRef<[u64]>> WithSimd for Both<'_, A> {
     }
 }
 
-/// Pairs of sets, the second so many runs later, looked at from the runs in `starts` on.
+/// Pairs of sets, the second `lag` runs later, over the runs in `starts`.
 pub(super) struct Together<'a> {
     pub sets: &'a [Vec<u64>],
     pub pairs: &'a [(usize, usize)],
@@ -84,7 +84,7 @@ pub(super) struct Together<'a> {
 }
 
 impl Together<'_> {
-    /// Of each pair: in how many of the runs the first, the second and both are.
+    /// For each pair, the number of runs of the first set, of the second, and of both.
     pub(super) fn counts(self) -> Vec<[f64; 3]> {
         Arch::new().dispatch(self)
     }
@@ -112,10 +112,10 @@ impl WithSimd for Together<'_> {
 }
 
 #[cfg(test)]
-mod sets {
+mod tests {
     use super::{Together, alternate, count, counts_in_both, earlier, select};
 
-    /// All of it against sets of one run at a time.
+    /// All operations against those on one run at a time.
     #[test]
     fn sets_of_bits_are_sets_of_runs() {
         for (runs, lag) in [(1, 0), (63, 1), (64, 64), (65, 3), (200, 64), (200, 130), (1000, 7)] {

@@ -1,5 +1,5 @@
-//! How many rows and keys have more than so many kept entries: what has room for a number of them, and drops the rest, shows
-//! in the tail of a count long before it shows in its mean or variance.
+//! How many rows and keys have at least each number of kept entries. A buffer that has room for some entries and drops the others
+//! changes the tail of a count long before its mean or variance.
 
 use super::battery::{AlphaClass, Tests};
 use super::masks::Masks;
@@ -12,10 +12,12 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
         .iter()
         .zip(&masks.model.rows)
         .filter(|(group, _)| !group.is_empty())
-        .map(|(group, row)| (row.law.q.iter().filter(|&&q| q >= 1.0).count(), group.clone()))
+        .map(|(group, row)| {
+            (row.distribution.q.iter().filter(|&&q| q >= 1.0).count(), group.clone())
+        })
         .collect();
     reached(masks, tests, "rows", &rows);
-    // The entries of a key are those of many rows: independent, unless each row has one uniform.
+    // The counts of different keys are independent, unless the entries of a row share one uniform.
     if masks.is_systematic() {
         return;
     }
@@ -26,7 +28,7 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
         keys[of(masks.place(at))].1.push(at);
     }
     for row in &masks.model.rows {
-        for (entry, _) in row.entries.iter().zip(&row.law.q).filter(|(_, q)| **q >= 1.0) {
+        for (entry, _) in row.entries.iter().zip(&row.distribution.q).filter(|(_, q)| **q >= 1.0) {
             keys[of([row.row.b, row.row.h, row.row.i, entry.j])].0 += 1;
         }
     }
@@ -43,32 +45,33 @@ fn reached(masks: &Masks<'_>, tests: &mut Tests, name: &str, groups: &[(usize, V
             found[always + group.iter().filter(|&&at| masks.bit(at, run)).count()] += 1.0;
         }
     }
-    let laws: Vec<Vec<f64>> =
+    let distributions: Vec<Vec<f64>> =
         groups.iter().map(|(_, group)| masks.count_distribution(group).probability).collect();
     for number in 1..=most {
         let found: f64 = found[number..].iter().sum();
-        let (mut atoms, mut expected) = (Vec::new(), 0.0);
-        for ((always, group), law) in groups.iter().zip(&laws) {
+        let (mut variables, mut expected) = (Vec::new(), 0.0);
+        for ((always, group), distribution) in groups.iter().zip(&distributions) {
             let drawn = number.saturating_sub(*always);
             if drawn == 0 || drawn > group.len() {
                 expected += f64::from(u8::from(drawn == 0));
                 continue;
             }
-            let p = law[drawn.min(law.len())..].iter().sum::<f64>().clamp(0.0, 1.0);
+            let p =
+                distribution[drawn.min(distribution.len())..].iter().sum::<f64>().clamp(0.0, 1.0);
             let slack = if masks.is_systematic() {
                 masks.row_slack[masks.unknowns[group[0]].row]
             } else {
                 group.iter().map(|&at| masks.slack[at]).sum()
             };
-            atoms.push(BoundedVariable::entry(p, 1.0, slack));
+            variables.push(BoundedVariable::entry(p, 1.0, slack));
             expected += p;
         }
         let runs = masks.runs as f64;
-        let tally = IndependentSum::of(atoms, runs);
-        let log_p = tally.log_tail(found - runs * expected);
+        let null = IndependentSum::of(variables, runs);
+        let log_p = null.log_tail(found - runs * expected);
         tests.add(AlphaClass::Aimed, log_p, || {
             let what = format!("how many {name} have {number} kept entries or more");
-            (what, [found, runs * expected, libm::sqrt(tally.variance())])
+            (what, [found, runs * expected, libm::sqrt(null.variance())])
         });
     }
 }

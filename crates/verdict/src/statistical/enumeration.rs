@@ -1,25 +1,21 @@
-//! Every possible mask of a row, or of a tiny problem, with its exact probability: how often each was drawn.
+//! How often each possible mask of a row, or of a tiny problem, was drawn (docs/statistics.md, "Every mask of a tiny problem").
 //!
 //! With `K` possible masks and `N_k` of `S` runs that drew mask `k`, `G = sum_k N_k ln(N_k / (S p_k))` is `S` times the
-//! divergence of what was drawn from what should be. For any `S` and any `p`, `E exp(t G) <= (1 - t)^(1 - K)` (Agrawal,
+//! divergence of the drawn frequencies from `p`. For any `S` and any `p`, `E exp(t G) <= (1 - t)^(1 - K)` (Agrawal,
 //! "Finite-sample concentration of the multinomial in relative entropy", 2020); independent rows multiply. Hence, by Markov's
 //! inequality at the best `t`, `P(G >= x) <= exp(-x) (e x / d)^d` for `x > d`, with `d` the sum of all `K - 1`.
 
 use super::battery::{AlphaClass, Tests};
 use super::masks::Masks;
+use crate::limits::{MAX_ENUMERATED_MASKS, MAX_ENUMERATED_OF_ROW};
 use std::collections::HashMap;
 
-/// Undecided entries whose masks are enumerated, if they are independent.
-const LARGEST: usize = 8;
-/// Masks of all rows together that are enumerated.
-const LARGEST_LAW: usize = 1 << 10;
-
-/// The masks of some entries with what their probabilities are at most.
+/// The masks of some entries with upper bounds of their probabilities.
 struct Enumerated {
     /// The entries.
     group: Vec<usize>,
     masks: Vec<(Vec<bool>, f64)>,
-    /// What all other masks have at most.
+    /// The probability of all other masks, at most.
     outside: f64,
 }
 
@@ -34,11 +30,11 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
     let mut whole: Option<Enumerated> =
         Some(Enumerated { group: Vec::new(), masks: vec![(Vec::new(), 1.0)], outside: 0.0 });
     for (row, group) in masks.of_row.iter().enumerate().filter(|(_, group)| !group.is_empty()) {
-        let Some(law) = of_row(masks, row, group) else {
+        let Some(distribution) = of_row(masks, row, group) else {
             whole = None;
             continue;
         };
-        let (g, d) = divergence(masks, &law);
+        let (g, d) = divergence(masks, &distribution);
         let place = masks.model.rows[row].row;
         tests.add(AlphaClass::Single, log_tail(g, d), || {
             let what = format!(
@@ -49,7 +45,7 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
         });
         all += g;
         freedom += d;
-        whole = whole.and_then(|whole| together(&whole, &law));
+        whole = whole.and_then(|whole| together(&whole, &distribution));
     }
     tests.add(AlphaClass::Aimed, log_tail(all, freedom), || {
         let what = "how often the rows keep each of their sets, the divergence".into();
@@ -72,7 +68,7 @@ fn of_row(masks: &Masks<'_>, row: usize, group: &[usize]) -> Option<Enumerated> 
         let all = pieces.map(|piece| (piece.mask.clone(), piece.p + slack)).collect();
         return Some(Enumerated { group, masks: all, outside: slack });
     }
-    if group.len() > LARGEST {
+    if group.len() > MAX_ENUMERATED_OF_ROW {
         return None;
     }
     let mut all = vec![(Vec::new(), 1.0)];
@@ -89,9 +85,9 @@ fn of_row(masks: &Masks<'_>, row: usize, group: &[usize]) -> Option<Enumerated> 
     Some(Enumerated { group, masks: all, outside: 0.0 })
 }
 
-/// The product of two independent laws, unless it is too large.
+/// The product of two independent distributions, unless it is too large.
 fn together(a: &Enumerated, b: &Enumerated) -> Option<Enumerated> {
-    if a.masks.len() * b.masks.len() > LARGEST_LAW {
+    if a.masks.len() * b.masks.len() > MAX_ENUMERATED_MASKS {
         return None;
     }
     let all = a
@@ -103,30 +99,30 @@ fn together(a: &Enumerated, b: &Enumerated) -> Option<Enumerated> {
     Some(Enumerated { group, masks, outside: a.outside + b.outside })
 }
 
-/// `G`, as small as rounding can make it, and its degrees of freedom.
-fn divergence(masks: &Masks<'_>, law: &Enumerated) -> (f64, f64) {
+/// `G`, computed with the largest probabilities that rounding allows, and its degrees of freedom.
+fn divergence(masks: &Masks<'_>, distribution: &Enumerated) -> (f64, f64) {
     let mut counts: HashMap<Vec<bool>, f64> = HashMap::new();
     for run in 0..masks.runs {
-        let mask = law.group.iter().map(|&at| masks.bit(at, run)).collect();
+        let mask = distribution.group.iter().map(|&at| masks.bit(at, run)).collect();
         *counts.entry(mask).or_default() += 1.0;
     }
     let runs = masks.runs as f64;
     let (mut g, mut inside) = (0.0, 0.0);
-    for (mask, p) in &law.masks {
+    for (mask, p) in &distribution.masks {
         let Some(&n) = counts.get(mask) else { continue };
         g += n * libm::log(n / (runs * p));
         inside += n;
     }
     let outside = runs - inside;
     if outside > 0.0 {
-        g += outside * libm::log(outside / (runs * law.outside));
+        g += outside * libm::log(outside / (runs * distribution.outside));
     }
-    let cells = law.masks.len() + usize::from(law.outside > 0.0);
+    let cells = distribution.masks.len() + usize::from(distribution.outside > 0.0);
     (g, cells as f64 - 1.0)
 }
 
 #[cfg(test)]
-mod exact {
+mod tests {
     use super::log_tail;
 
     /// `n!`'s logarithm.
@@ -134,7 +130,7 @@ mod exact {
         (1..=n).map(|k| f64::from(k).ln()).sum()
     }
 
-    /// All trinomial outcomes of so many draws: the tail of `G` is below its bound everywhere.
+    /// All trinomial outcomes of several numbers of draws: the tail of `G` is below its bound everywhere.
     #[test]
     fn the_divergence_of_three_outcomes_is_rarer_than_its_bound() {
         for p in [[0.2, 0.3, 0.5], [0.01, 0.04, 0.95], [1.0 / 3.0; 3], [0.5, 0.25, 0.25]] {

@@ -1,34 +1,34 @@
-//! Keep probabilities on a grid of `2^bits` steps: what coarse uniforms and thresholds make of `q`.
+//! Keep probabilities on a grid of `2^bits` steps: the effective `q` of coarse uniforms and thresholds.
 
-/// A threshold that is cut to so many bits.
+/// A threshold truncated to `bits` bits.
 pub(super) fn cut(q: f64, bits: i32) -> f64 {
     libm::scalbn(libm::floor(libm::scalbn(q, bits)), -bits)
 }
 
-/// A threshold that is rounded to so many bits.
+/// A threshold rounded to `bits` bits.
 pub(super) fn rounded(q: f64, bits: i32) -> f64 {
     libm::scalbn(libm::round(libm::scalbn(q, bits)), -bits)
 }
 
-/// A uniform of so many bits from 0 on, kept if it is below `q`.
+/// The probability that a uniform of `bits` bits, from 0 on, is below `q`.
 pub(super) fn raised(q: f64, bits: i32) -> f64 {
     libm::scalbn(libm::ceil(libm::scalbn(q, bits)), -bits)
 }
 
-/// A float of so many significant bits at or below `q`, and at or above it.
+/// The floats of `bits` significant bits next to `q`: at or below it, and at or above it.
 pub(super) fn neighbours(q: f64, bits: i32) -> [f64; 2] {
     let scale = bits - 1 - libm::ilogb(q);
     let x = libm::scalbn(q, scale);
     [libm::floor(x), libm::ceil(x)].map(|x| libm::scalbn(x, -scale))
 }
 
-/// `q` rounded to a float of so many significant bits.
+/// `q` rounded to a float of `bits` significant bits.
 pub(super) fn float(q: f64, bits: i32) -> f64 {
     let [low, high] = neighbours(q, bits);
     if q - low <= high - q { low } else { high }
 }
 
-/// Between two neighbours: a uniform that is rounded to a float is below `q` if it was below this.
+/// The middle between two neighbours: a uniform that is rounded to a float is below `q` if it was below the middle.
 pub(super) fn middle([low, high]: [f64; 2]) -> f64 {
     f64::midpoint(low, high)
 }
@@ -45,7 +45,7 @@ mod tests {
             let [low, high] = neighbours(q, 8);
             assert_eq!(float(q, 8), bf16);
             assert!(low < q && q < high && (bf16 == low || bf16 == high), "{q}");
-            // What is a little below the middle is rounded below `q`, what is above is not.
+            // A number a little below the middle is rounded below q, one above is not.
             let near = |x: f64| f64::from(half::bf16::from_f64(x));
             assert!(near(middle([low, high]) * (1.0 - 1e-5)) < q);
             assert!(near(middle([low, high]) * (1.0 + 1e-5)) > q);

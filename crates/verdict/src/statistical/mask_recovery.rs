@@ -1,25 +1,22 @@
-//! Decoding: the gradients of a small problem tell which entries were kept.
+//! Mask recovery: the gradients of a run of a small problem determine which entries were kept (docs/statistics.md, "Mask recovery").
 //!
-//! For one key head, `dq`, `dk`, `dv` are `y = A w + y_0`, with `w` the kept weights of its undecided entries and `y_0` what the
-//! decided ones add. If `|y - A w - y_0| <= beta` element by element, then with `P` a left inverse of `A / beta` (its rows
-//! divided by `beta`) `|P (y - y_0) / beta - w|_n <= sum_e |P_ne|`. Where that is below half of the kept weight, a right
-//! kernel's bit is told without doubt. What such entries add is then known, and the rest has fewer unknowns: its own
-//! left inverse is smaller. So it goes on, stage by stage; which entries are told in which stage does not depend on the runs.
-//! The gradients of a right kernel are, within `beta`, those of the bits.
+//! For one key head, `dq`, `dk`, `dv` are `y = A w + y_0`, with `w` the kept weights of its stochastic entries and `y_0` the terms of
+//! the entries of `q = 1`. If `|y - A w - y_0| <= beta` element by element, and `P` is a left inverse of `A / beta` (its rows divided
+//! by `beta`), then `|P (y - y_0) / beta - w|_n <= sum_e |P_ne|`. An entry whose weight is known to less than half of its kept weight
+//! is identified in every run. Its terms are then known, the others have fewer unknowns and a left inverse of their own, and so on in
+//! stages. The stages depend on the case, not on the runs. The gradients of a right kernel are those of its mask within `beta`.
 
-use super::model::{Model, for_each_part, slices};
+mod block;
+mod shared_bias;
+
+use super::model::{Model, slices};
 use super::runs::Runs;
-use nalgebra::DMatrix;
+use crate::limits::MAX_STOCHASTIC;
+use block::{Block, RecoveredEntry};
 use rayon::prelude::*;
+use shared_bias::{SharedBias, heads_share_bias};
 
-/// The largest number of undecided entries of a key head that are decoded.
-const LARGEST: usize = 640;
-/// An entry is told where its kept weight is known to this part of it: anything below one half tells it without doubt.
-const RECOVERED: f64 = 0.4;
-/// The largest number of all undecided entries that are decoded.
-const LARGEST_TOTAL: usize = 4096;
-
-/// An undecided entry: its row's number, its place in the row, and what a kept one counts as.
+/// A stochastic entry: its row's number, its place in the row, and its weight if it is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Unknown {
     pub row: usize,
@@ -27,52 +24,15 @@ pub(super) struct Unknown {
     pub kept: f64,
 }
 
-/// The undecided entries of a key head and the equations that tell them.
+/// The recovery of the masks of a case.
 #[derive(Debug, Clone)]
-struct Block {
-    /// The unknowns are `first..first + count` of all.
-    first: usize,
-    /// `(tensor, index)` of each equation.
-    equations: Vec<(usize, usize)>,
-    /// By equation, `1 / bound`.
-    inverse_bounds: Vec<f64>,
-    /// What the decided entries add.
-    offsets: Vec<f64>,
-    /// By unknown, then by equation.
-    columns: Vec<Vec<f64>>,
-    /// What is told one after the other, each stage once those before it are known.
-    stages: Vec<Vec<Recovered>>,
-}
-
-/// How one unknown is told.
-#[derive(Debug, Clone)]
-struct Recovered {
-    /// Its place in the block.
-    n: usize,
-    /// Its row of the left inverse.
-    inverse: Vec<f64>,
-    /// What that can be wrong by.
-    noise: f64,
-}
-
-/// How the masks of a case are decoded.
-#[derive(Debug, Clone)]
-pub(super) struct Decoder {
+pub(super) struct MaskRecovery {
     blocks: Vec<Block>,
     shared: Option<SharedBias>,
     pub unknowns: Vec<Unknown>,
 }
 
-/// `dbias` of a bias that heads or sequences share: it ties their blocks together, and is judged once all bits are known.
-#[derive(Debug, Clone)]
-struct SharedBias {
-    /// What the decided entries add.
-    offsets: Vec<f64>,
-    /// By unknown: where it adds, and what if it is kept.
-    parts: Vec<(usize, f64)>,
-}
-
-/// The worst of what a run's gradients leave unexplained.
+/// The largest difference between a run's gradients and those of its recovered mask.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Residual {
     pub run: usize,
@@ -83,29 +43,27 @@ pub(super) struct Residual {
     pub ratio: f64,
 }
 
-/// The masks of all runs, by unknown; and what no mask explains.
+/// The masks of all runs, and the gradients that no mask explains.
 #[derive(Debug, Clone)]
-pub(super) struct Decoded {
+pub(super) struct RecoveredMasks {
     /// By unknown: one bit for each run, 64 to a word.
     pub bits: Vec<Vec<u64>>,
     /// The worst residual of each gradient, if any is outside its bound, with the number of runs.
     pub wrong: Vec<(Residual, usize)>,
-    /// Runs with an entry that is neither dropped nor kept with its right weight, and the worst: entry, value.
+    /// The runs with an entry that is neither dropped nor kept with its right weight, and the first such entry and its value.
     pub unsupported: Option<(usize, Unknown, f64)>,
 }
 
-/// The undecided entries of a model, by key head.
+/// The stochastic entries of a model, by key head.
 pub(super) fn unknowns(model: &Model<'_>) -> Vec<Unknown> {
     let mut all: Vec<Unknown> = model
         .rows
         .iter()
         .enumerate()
         .flat_map(|(row, r)| {
-            (0..r.entries.len()).filter(|&n| r.law.is_stochastic(n)).map(move |n| Unknown {
-                row,
-                n,
-                kept: r.law.kept[n],
-            })
+            (0..r.entries.len())
+                .filter(|&n| r.distribution.is_stochastic(n))
+                .map(move |n| Unknown { row, n, kept: r.distribution.kept[n] })
         })
         .collect();
     all.sort_by_key(|u| head_of(model, u.row));
@@ -117,11 +75,11 @@ fn head_of(model: &Model<'_>, row: usize) -> usize {
     row.b * model.problem.sizes().key_heads + model.problem.key_head(row.h)
 }
 
-impl Decoder {
-    /// The decoder of a case, if its gradients tell its masks; `given` masks need no inverse.
+impl MaskRecovery {
+    /// The recovery of a case, if its gradients determine its masks. Masks that are `given` need no inverse.
     pub(super) fn new(model: &Model<'_>, with_bias: bool, given: bool) -> Option<Self> {
         let unknowns = unknowns(model);
-        if unknowns.len() > LARGEST_TOTAL {
+        if unknowns.len() > MAX_STOCHASTIC {
             return None;
         }
         let heads = model.problem.sizes().batch * model.problem.sizes().key_heads;
@@ -136,16 +94,16 @@ impl Decoder {
             .collect();
         let shared =
             (with_bias && heads_share_bias(model)).then(|| SharedBias::new(model, &unknowns));
-        Some(Decoder { blocks: blocks?, shared, unknowns })
+        Some(MaskRecovery { blocks: blocks?, shared, unknowns })
     }
 
-    /// Decodes every run.
-    pub(super) fn decode(&self, model: &Model<'_>, runs: &Runs<'_>) -> Decoded {
+    /// Recovers the mask of every run.
+    pub(super) fn recover(&self, model: &Model<'_>, runs: &Runs<'_>) -> RecoveredMasks {
         let words = runs.count.div_ceil(64);
         let bounds = slices(&model.bounds);
         let all: Vec<RunResult> = (0..runs.count)
             .into_par_iter()
-            .map(|run| self.decode_run(model, runs, run, bounds))
+            .map(|run| self.recover_run(model, runs, run, bounds))
             .collect();
         let mut bits = vec![vec![0; words]; self.unknowns.len()];
         let (mut wrong, mut unsupported) = (vec![None::<(Residual, usize)>; 4], None);
@@ -168,10 +126,10 @@ impl Decoder {
             }
         }
         let unsupported = unsupported.map(|(n, x)| (unsupported_runs, self.unknowns[n], x));
-        Decoded { bits, wrong: wrong.into_iter().flatten().collect(), unsupported }
+        RecoveredMasks { bits, wrong: wrong.into_iter().flatten().collect(), unsupported }
     }
 
-    fn decode_run(
+    fn recover_run(
         &self,
         model: &Model<'_>,
         runs: &Runs<'_>,
@@ -203,7 +161,7 @@ impl Decoder {
             for stage in &block.stages {
                 let left = y.iter().zip(&predicted).zip(&block.inverse_bounds);
                 let left: Vec<f64> = left.map(|((y, y0), scale)| (y - y0) * scale).collect();
-                for Recovered { n, inverse, noise } in stage {
+                for RecoveredEntry { n, inverse, noise } in stage {
                     let kept = self.unknowns[block.first + n].kept;
                     let x: f64 = inverse.iter().zip(&left).map(|(p, y)| p * y).sum();
                     bits[*n] = x > 0.5 * kept;
@@ -212,7 +170,7 @@ impl Decoder {
                         result.unsupported.get_or_insert((block.first + n, x));
                     }
                 }
-                for Recovered { n, .. } in stage.iter().filter(|recovered| bits[recovered.n]) {
+                for RecoveredEntry { n, .. } in stage.iter().filter(|recovered| bits[recovered.n]) {
                     keep(*n, &mut predicted);
                 }
             }
@@ -242,7 +200,7 @@ struct RunResult {
 }
 
 impl RunResult {
-    /// Keeps what is worst outside its bound.
+    /// Keeps the largest residual outside its bound.
     fn compare(
         &mut self,
         run: usize,
@@ -258,136 +216,5 @@ impl RunResult {
         if ratio > 1.0 && worst.is_none_or(|worst| ratio > worst.ratio) {
             *worst = Some(Residual { run, tensor, index, found, expected, ratio });
         }
-    }
-}
-
-fn heads_share_bias(model: &Model<'_>) -> bool {
-    let s = model.problem.sizes();
-    let bias = model.problem.inputs().bias.as_ref();
-    bias.is_some_and(|bias| bias.shape()[0] < s.batch || bias.shape()[1] < s.query_heads)
-}
-
-impl SharedBias {
-    fn new(model: &Model<'_>, unknowns: &[Unknown]) -> Self {
-        let part = |row: usize, n: usize| {
-            let (mut part, entry) = ((0, 0.0), &model.rows[row].entries[n]);
-            for_each_part(model.problem, model.rows[row].row, entry, |tensor, index, x| {
-                if tensor == 3 {
-                    part = (index, model.rows[row].law.kept[n] * x);
-                }
-            });
-            part
-        };
-        let mut offsets = vec![0.0; slices(&model.bounds)[3].len()];
-        for (row, model) in model.rows.iter().enumerate() {
-            for (n, entry) in model.entries.iter().enumerate() {
-                if !model.law.is_stochastic(n) && entry.w > 0.0 {
-                    let (index, x) = part(row, n);
-                    offsets[index] += x;
-                }
-            }
-        }
-        let parts = unknowns.iter().map(|unknown| part(unknown.row, unknown.n)).collect();
-        SharedBias { offsets, parts }
-    }
-}
-
-impl Block {
-    fn new(
-        model: &Model<'_>,
-        head: usize,
-        first: usize,
-        unknowns: &[Unknown],
-        with_bias: bool,
-        given: bool,
-    ) -> Option<Self> {
-        if unknowns.len() > LARGEST {
-            return None;
-        }
-        let bounds = slices(&model.bounds);
-        let tensors = if with_bias && !heads_share_bias(model) { 4 } else { 3 };
-        let mut place: Vec<Vec<usize>> =
-            bounds.iter().map(|bound| vec![usize::MAX; bound.len()]).collect();
-        let mut equations = Vec::new();
-        for row in model.rows.iter().enumerate().filter(|(at, _)| head_of(model, *at) == head) {
-            for entry in &row.1.entries {
-                for_each_part(model.problem, row.1.row, entry, |tensor, index, _| {
-                    if tensor < tensors && place[tensor][index] == usize::MAX {
-                        place[tensor][index] = equations.len();
-                        equations.push((tensor, index));
-                    }
-                });
-            }
-        }
-        let mut offsets = vec![0.0; equations.len()];
-        let mut columns = vec![vec![0.0; equations.len()]; unknowns.len()];
-        for (at, row) in model.rows.iter().enumerate().filter(|(at, _)| head_of(model, *at) == head)
-        {
-            for (n, entry) in row.entries.iter().enumerate() {
-                let unknown = unknowns.iter().position(|u| (u.row, u.n) == (at, n));
-                for_each_part(model.problem, row.row, entry, |tensor, index, x| {
-                    if tensor >= tensors {
-                        return;
-                    }
-                    let e = place[tensor][index];
-                    match unknown {
-                        Some(n) => columns[n][e] += x,
-                        None => offsets[e] += row.law.kept[n] * if entry.w > 0.0 { x } else { 0.0 },
-                    }
-                });
-            }
-        }
-        let inverse_bounds: Vec<f64> = equations
-            .iter()
-            .map(|&(tensor, index)| {
-                let bound = bounds[tensor][index];
-                if bound > 0.0 && bound.is_finite() { 1.0 / bound } else { 0.0 }
-            })
-            .collect();
-        let mut block =
-            Block { first, equations, inverse_bounds, offsets, columns, stages: Vec::new() };
-        if !given {
-            block.invert(unknowns)?;
-        }
-        Some(block)
-    }
-
-    /// The stages; `None` if an unknown is not told by the equations.
-    fn invert(&mut self, unknowns: &[Unknown]) -> Option<()> {
-        let mut left: Vec<usize> = (0..unknowns.len()).collect();
-        while !left.is_empty() {
-            let recovered = self.recovered(unknowns, &left)?;
-            left.retain(|n| recovered.iter().all(|recovered| recovered.n != *n));
-            self.stages.push(recovered);
-        }
-        Some(())
-    }
-
-    /// Those of some unknowns that are told by a left inverse of the scaled columns, the others known; `None` if none is.
-    fn recovered(&self, unknowns: &[Unknown], left: &[usize]) -> Option<Vec<Recovered>> {
-        let (equations, count) = (self.equations.len(), left.len());
-        if equations < count {
-            return None;
-        }
-        let a = DMatrix::from_fn(equations, count, |e, at| {
-            self.columns[left[at]][e] * self.inverse_bounds[e] * unknowns[left[at]].kept
-        });
-        let inverse = a.clone().pseudo_inverse(1e-300).ok()?;
-        let product = &inverse * &a;
-        let mut recovered = Vec::new();
-        for (at, &n) in left.iter().enumerate() {
-            let kept = unknowns[n].kept;
-            let row: Vec<f64> = inverse.row(at).iter().map(|x| x * kept).collect();
-            let of_bounds: f64 = row.iter().map(|x| x.abs()).sum();
-            let of_inverse: f64 = (0..count)
-                .map(|m| (product[(at, m)] - f64::from(u8::from(m == at))).abs())
-                .sum::<f64>()
-                * kept;
-            let noise = of_bounds + of_inverse;
-            if noise < RECOVERED * kept {
-                recovered.push(Recovered { n, inverse: row, noise });
-            }
-        }
-        (!recovered.is_empty()).then_some(recovered)
     }
 }

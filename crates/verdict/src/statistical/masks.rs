@@ -1,15 +1,15 @@
-//! The law of decoded masks: every bit of every run is known, and so is its exact law.
+//! Tests of recovered masks against their exact distribution.
 
 use super::battery::{AlphaClass, Tests};
 use super::bits::count;
-use super::mask_recovery::{Decoded, Decoder, Unknown};
+use super::mask_recovery::{MaskRecovery, RecoveredMasks, Unknown};
 use super::model::{Model, ModelRow};
 use super::tails::{BoundedVariable, IndependentSum};
 use std::collections::HashMap;
 use sus_reference::sus::Sampler;
 use sus_reference::sus::moments::count::{CountDistribution, poisson_binomial, sum_distribution};
 
-/// The decoded masks with their law.
+/// The recovered masks with their distribution.
 pub(super) struct Masks<'a> {
     pub model: &'a Model<'a>,
     pub unknowns: &'a [Unknown],
@@ -22,7 +22,7 @@ pub(super) struct Masks<'a> {
     pub of_row: Vec<Vec<usize>>,
     /// The pieces of each systematic row: probability, bit of each unknown of the row.
     pub pieces: Vec<Vec<Piece>>,
-    /// What rounding can move in a systematic row.
+    /// The probability that rounding can move in a systematic row.
     pub row_slack: Vec<f64>,
 }
 
@@ -40,20 +40,20 @@ pub(super) struct Piece {
 impl<'a> Masks<'a> {
     pub(super) fn new(
         model: &'a Model<'a>,
-        decoder: &'a Decoder,
-        decoded: &'a Decoded,
+        recovery: &'a MaskRecovery,
+        recovered: &'a RecoveredMasks,
         runs: usize,
     ) -> Self {
-        let unknowns = &decoder.unknowns;
+        let unknowns = &recovery.unknowns;
         let mut of_row = vec![Vec::new(); model.rows.len()];
         for (at, unknown) in unknowns.iter().enumerate() {
             of_row[unknown.row].push(at);
         }
-        let q = unknowns.iter().map(|u| model.rows[u.row].law.q[u.n]).collect();
+        let q = unknowns.iter().map(|u| model.rows[u.row].distribution.q[u.n]).collect();
         let slack = unknowns.iter().map(|u| model.rows[u.row].slack(u.n)).collect();
         let pieces = (0..model.rows.len()).map(|row| pieces(model, row)).collect();
         let row_slack = model.rows.iter().map(ModelRow::row_slack).collect();
-        let bits = &decoded.bits;
+        let bits = &recovered.bits;
         Masks { model, unknowns, bits, runs, q, slack, of_row, pieces, row_slack }
     }
 
@@ -80,8 +80,12 @@ impl<'a> Masks<'a> {
         [row.row.b, row.row.h, row.row.i, row.entries[n].j]
     }
 
-    /// `sum a (m - q)` over some unknowns, in one run, as independent atoms.
-    pub(super) fn atoms(&self, group: &[usize], a: impl Fn(usize) -> f64) -> Vec<BoundedVariable> {
+    /// `sum a (m - q)` over some unknowns, in one run, as independent variables.
+    pub(super) fn variables(
+        &self,
+        group: &[usize],
+        a: impl Fn(usize) -> f64,
+    ) -> Vec<BoundedVariable> {
         if !self.is_systematic() {
             return group
                 .iter()
@@ -106,7 +110,7 @@ impl<'a> Masks<'a> {
                 };
                 let of_piece = |piece: &Piece| (piece.p, value(&piece.mask) - mean);
                 let mut outcomes: Vec<(f64, f64)> = self.pieces[row].iter().map(of_piece).collect();
-                // Rounding can make sets that no piece is: their sums are between these two.
+                // Rounding can lead to sets that belong to no piece: their sums lie between these two.
                 for pick in [f64::min, f64::max] {
                     let sum: f64 = weights.iter().map(|&a| pick(a, 0.0)).sum();
                     outcomes.push((0.0, sum - mean));
@@ -120,7 +124,7 @@ impl<'a> Masks<'a> {
     pub(super) fn sum(
         &self,
         tests: &mut Tests,
-        kind: AlphaClass,
+        class: AlphaClass,
         group: &[usize],
         a: impl Fn(usize) -> f64,
         what: impl FnOnce() -> String,
@@ -128,9 +132,9 @@ impl<'a> Masks<'a> {
         let runs = self.runs as f64;
         let found: f64 = group.iter().map(|&at| a(at) * self.count(at)).sum();
         let expected: f64 = group.iter().map(|&at| a(at) * self.q[at] * runs).sum();
-        let tally = IndependentSum::of(self.atoms(group, &a), runs);
-        let log_p = tally.log_tail(found - expected);
-        tests.add(kind, log_p, || (what(), [found, expected, libm::sqrt(tally.variance())]));
+        let null = IndependentSum::of(self.variables(group, &a), runs);
+        let log_p = null.log_tail(found - expected);
+        tests.add(class, log_p, || (what(), [found, expected, libm::sqrt(null.variance())]));
     }
 
     /// Every test.
@@ -141,14 +145,14 @@ impl<'a> Masks<'a> {
         self.counts_by_run(tests);
         self.support(tests);
         self.duplicates(tests);
-        super::entries::test(self, tests);
+        super::deviance::test(self, tests);
         super::capacity::test(self, tests);
         super::streams::test(self, tests);
         super::enumeration::test(self, tests);
         super::pairs::test(self, tests);
     }
 
-    /// Kept too often or too seldom: entry by entry, by group, by size of `q`.
+    /// How often entries are kept: each entry, each group, each class of `q`.
     fn probabilities(&self, tests: &mut Tests) {
         for at in 0..self.q.len() {
             self.sum(
@@ -159,10 +163,10 @@ impl<'a> Masks<'a> {
                 || format!("how often entry {:?} is kept", self.place(at)),
             );
         }
-        for (kind, name, group) in self.groups() {
+        for (class, name, group) in self.groups() {
             self.sum(
                 tests,
-                kind,
+                class,
                 &group,
                 |_| 1.0,
                 || format!("how many entries of {name} are kept"),
@@ -183,18 +187,18 @@ impl<'a> Masks<'a> {
         }
     }
 
-    /// All; heads; lanes of rows and keys; rows; keys of a head.
+    /// All entries; heads; rows and keys modulo 2, 4, 8; rows; keys of a head.
     pub(super) fn groups(&self) -> Vec<(AlphaClass, String, Vec<usize>)> {
         let mut groups: Vec<(AlphaClass, String, Vec<usize>)> =
             vec![(AlphaClass::First, "the whole mask".into(), (0..self.q.len()).collect())];
-        let mut by = |kind: AlphaClass, name: &str, key: &dyn Fn([usize; 4]) -> Vec<usize>| {
+        let mut by = |class: AlphaClass, name: &str, key: &dyn Fn([usize; 4]) -> Vec<usize>| {
             let mut found: std::collections::BTreeMap<Vec<usize>, Vec<usize>> =
                 std::collections::BTreeMap::new();
             for at in 0..self.q.len() {
                 found.entry(key(self.place(at))).or_default().push(at);
             }
             if found.len() > 1 {
-                groups.extend(found.into_iter().map(|(k, g)| (kind, format!("{name} {k:?}"), g)));
+                groups.extend(found.into_iter().map(|(k, g)| (class, format!("{name} {k:?}"), g)));
             }
         };
         by(AlphaClass::Aimed, "batch and head", &|[b, h, ..]| vec![b, h]);
@@ -207,7 +211,7 @@ impl<'a> Masks<'a> {
         groups
     }
 
-    /// How much probability rounding can move between keeping an entry and not: in a systematic row also by the running sum.
+    /// The error of an entry's keep probability, at most; in a systematic row that of the running sum is part of it.
     pub(super) fn entry_slack(&self, at: usize) -> f64 {
         if self.is_systematic() { self.row_slack[self.unknowns[at].row] } else { self.slack[at] }
     }
@@ -219,7 +223,7 @@ impl<'a> Masks<'a> {
         rows.iter().map(|&row| self.row_slack[row]).sum()
     }
 
-    /// The law of the number of kept entries of a group.
+    /// The distribution of the number of kept entries of a group.
     pub(super) fn count_distribution(&self, group: &[usize]) -> CountDistribution<f64> {
         if !self.is_systematic() {
             return poisson_binomial(&group.iter().map(|&at| self.q[at]).collect::<Vec<_>>());
@@ -229,7 +233,7 @@ impl<'a> Masks<'a> {
         for &at in group {
             rows.entry(self.unknowns[at].row).or_default().push(at);
         }
-        let laws: Vec<CountDistribution<f64>> = rows
+        let distributions: Vec<CountDistribution<f64>> = rows
             .into_iter()
             .map(|(row, inside)| {
                 let mut probability = vec![0.0; inside.len() + 1];
@@ -241,17 +245,18 @@ impl<'a> Masks<'a> {
                 CountDistribution { least: 0, probability }
             })
             .collect();
-        sum_distribution(&laws)
+        sum_distribution(&distributions)
     }
 }
 
-/// The pieces of a systematic row over its undecided entries.
+/// The pieces of a systematic row over its stochastic entries.
 fn pieces(model: &Model<'_>, row: usize) -> Vec<Piece> {
-    let law = &model.rows[row].law;
-    let Some(pieces) = &law.pieces else { return Vec::new() };
-    let undecided: Vec<usize> = (0..law.q.len()).filter(|&n| law.is_stochastic(n)).collect();
-    let slot = |n: usize| undecided.binary_search(&n).expect("a step is at an undecided entry");
-    let mut mask = vec![false; undecided.len()];
+    let distribution = &model.rows[row].distribution;
+    let Some(pieces) = &distribution.pieces else { return Vec::new() };
+    let stochastic: Vec<usize> =
+        (0..distribution.q.len()).filter(|&n| distribution.is_stochastic(n)).collect();
+    let slot = |n: usize| stochastic.binary_search(&n).expect("a step is at an undecided entry");
+    let mut mask = vec![false; stochastic.len()];
     pieces.start.iter().for_each(|&n| mask[slot(n)] = true);
     let mut all: Vec<Piece> = Vec::new();
     let mut from = 0.0;

@@ -4,13 +4,13 @@ use super::battery::{AlphaClass, Tests};
 use super::bits::{Together, alternate, count, counts_in_both, earlier, select};
 use super::masks::{Masks, Piece};
 use super::tails::{BoundedVariable, IndependentSum};
+use crate::limits::MAX_PAIRED;
 use std::collections::{BTreeMap, HashMap};
 
-/// The largest number of unknowns whose pairs are all tested.
-const LARGEST: usize = 1100;
-/// Entries are paired with those of up to so many runs later.
+/// Every pair of entries is tested up to this many runs apart.
 const LAGS: usize = 8;
-/// Pairs nearer than this many standard deviations cannot fail.
+/// Standard deviations below which a pair is not tested further: it counts as passed, which only lowers the rate of false alarms. The
+/// level of a pair is below 1e-14, 7.7 standard deviations.
 const LOOKED_AT: f64 = 4.5;
 
 /// All tests of independence.
@@ -38,11 +38,11 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
 
 /// Every pair of entries, the second `lag` runs later.
 ///
-/// The terms must be independent of each other. Those of an entry with itself, or with one of its systematic row, are if the
-/// pairs of runs are disjoint: they are tested in two halves, and not at all within one run.
+/// The terms must be independent of each other. Those of an entry with itself, or with an entry of its systematic row, are independent if
+/// the pairs of runs are disjoint: these are tested in two halves, and not within one run.
 fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
     let entries = masks.q.len();
-    if entries > LARGEST || masks.runs <= lag + 1 {
+    if entries > MAX_PAIRED || masks.runs <= lag + 1 {
         return;
     }
     let second: Vec<Vec<u64>> = masks.bits.iter().map(|bits| earlier(bits, lag)).collect();
@@ -74,9 +74,9 @@ fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
                     tests.skip(1);
                     continue;
                 }
-                let atom =
+                let variable =
                     BoundedVariable::product(p, q, masks.entry_slack(a) + masks.entry_slack(b));
-                let log_p = IndependentSum::of(vec![atom], runs).log_tail(found);
+                let log_p = IndependentSum::of(vec![variable], runs).log_tail(found);
                 tests.add(AlphaClass::Single, log_p, || {
                     let later =
                         if lag == 0 { String::new() } else { format!(", {lag} runs later") };
@@ -92,7 +92,7 @@ fn all_pairs(masks: &Masks<'_>, tests: &mut Tests, lag: usize) {
     }
 }
 
-/// Pairs that bugs tie together.
+/// Pairs of entries that known bugs make dependent.
 pub(super) fn families(masks: &Masks<'_>) -> Vec<(String, Vec<(usize, usize)>)> {
     let places: HashMap<[usize; 4], usize> =
         (0..masks.q.len()).map(|at| (masks.place(at), at)).collect();
@@ -147,14 +147,14 @@ pub(super) fn families(masks: &Masks<'_>) -> Vec<(String, Vec<(usize, usize)>)> 
 pub(super) struct Pooled {
     name: String,
     pairs: Vec<(usize, usize)>,
-    /// Its law in one run.
-    law: IndependentSum<'static>,
+    /// Its distribution in one run.
+    distribution: IndependentSum<'static>,
 }
 
 impl Pooled {
     pub(super) fn new(masks: &Masks<'_>, name: String, pairs: Vec<(usize, usize)>) -> Self {
-        let law = IndependentSum::of(pair_atoms(masks, &pairs), 1.0);
-        Pooled { name, pairs, law }
+        let distribution = IndependentSum::of(pair_products(masks, &pairs), 1.0);
+        Pooled { name, pairs, distribution }
     }
 
     /// Each entry with itself, in another run.
@@ -163,11 +163,11 @@ impl Pooled {
         Pooled::new(masks, "entries and themselves".into(), pairs)
     }
 
-    /// Tests it, the second entry of each pair `lag` runs later, all terms independent.
-    pub(super) fn test(&self, masks: &Masks<'_>, tests: &mut Tests, kind: AlphaClass, lag: usize) {
+    /// Tests the sum with the second entry of each pair `lag` runs later, in sets of runs whose terms are independent.
+    pub(super) fn test(&self, masks: &Masks<'_>, tests: &mut Tests, class: AlphaClass, lag: usize) {
         let runs = masks.runs - lag;
         let own = self.pairs.iter().any(|(a, b)| a == b);
-        // An entry and itself: disjoint pairs of runs.
+        // An entry with itself needs disjoint pairs of runs.
         let starts = if own {
             vec![alternate(runs, lag, false), alternate(runs, lag, true)]
         } else {
@@ -184,11 +184,11 @@ impl Pooled {
                 let (p, q) = (masks.q[a], masks.q[b]);
                 found += both - p * second - q * first + number * p * q;
             }
-            // To say nothing of what is this far inside is on the safe side.
-            let deviation = libm::sqrt(number * self.law.variance());
+            // Below 3 standard deviations the test counts as passed, which only lowers the rate of false alarms.
+            let deviation = libm::sqrt(number * self.distribution.variance());
             let near = found.abs() < 3.0 * deviation;
-            let log_p = if near { 0.0 } else { self.law.times(number).log_tail(found) };
-            tests.add(kind, log_p, || {
+            let log_p = if near { 0.0 } else { self.distribution.times(number).log_tail(found) };
+            tests.add(class, log_p, || {
                 let later = if lag == 0 { String::new() } else { format!(", {lag} runs later,") };
                 let what = format!("whether {}{later} are kept together", self.name);
                 (what, [found, 0.0, deviation])
@@ -197,8 +197,8 @@ impl Pooled {
     }
 }
 
-/// The products of the deviations of pairs, as independent atoms; systematic rows as wholes.
-pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<BoundedVariable> {
+/// The products of the deviations of pairs, as independent variables; of two systematic rows, all pairs are one variable.
+pub(super) fn pair_products(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<BoundedVariable> {
     if !masks.is_systematic() {
         return pairs
             .iter()
@@ -222,7 +222,7 @@ pub(super) fn pair_atoms(masks: &Masks<'_>, pairs: &[(usize, usize)]) -> Vec<Bou
             let y = |mask: &[bool], slot: usize, at: usize| {
                 f64::from(u8::from(mask[slot])) - masks.q[at]
             };
-            // Rounding can make sets that no piece is; no product is larger than 1.
+            // Rounding can lead to sets that belong to no piece; no product is larger than 1.
             let most = pairs.len() as f64;
             let mut outcomes = vec![(0.0, most), (0.0, -most)];
             for Piece { p, mask: x, .. } in &masks.pieces[first] {

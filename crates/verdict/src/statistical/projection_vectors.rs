@@ -1,13 +1,12 @@
-//! The fixed directions that gradients are projected along, known before any kernel runs.
+//! The fixed directions along which gradients are projected (docs/statistics.md, "Projections").
 //!
 //! A direction has coefficients for every gradient. Each gradient's projection, and the sum over all gradients, is
-//! `sum_ij a_ij W~_ij`: its law is known. Random signs see anything a little; the others are aimed at known bugs: the shift
-//! of the mean that a wrong formula makes, divided by the variances, and counts of heads and of blocks of keys and queries.
+//! `sum_ij a_ij W~_ij`: its distribution is known. Random signs detect every error a little. The others are aimed at known bugs: the
+//! shift of the mean by a wrong formula, divided by the variances, and the counts of heads and of blocks of keys and queries.
 
-use super::GRADIENTS;
 use super::grid::{cut, raised};
 use super::model::{for_each_part, slices};
-use crate::candidate::shape_of;
+use crate::candidate::{GRADIENTS, shape_of};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use sus_files::hash::sha256;
@@ -25,25 +24,13 @@ const RANDOM: usize = 16;
 const BLOCKS: usize = 4;
 /// Heads with a direction each.
 const HEADS: usize = 32;
-/// The tensor that says which directions were used.
+/// The tensor with the digest of the directions.
 pub(crate) const DIGEST: &str = "proj/case";
 
 /// Directions of one case: `P` coefficients for every element of every gradient.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_reference::sus::{Budget, Draw};
-/// use sus_verdict::statistical::projection_vectors;
-/// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
-/// let dq = problem.inputs().q.as_slice().len();
-/// assert_eq!(all.parts[0].len(), all.names.len() * dq);
-/// assert!(all.parts[0].iter().all(|&x| f64::from(x as f32) == x));
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Directions {
-    /// What each direction is.
+    /// The name of each direction.
     pub names: Vec<String>,
     /// The coefficients of `dq`, `dk`, `dv` and `dbias`, each `[P, ...]` flat and exact in `F32`; `dbias` is empty if the
     /// problem has no bias.
@@ -52,10 +39,10 @@ pub struct Directions {
     pub(super) heads: Vec<usize>,
 }
 
-/// A problem with its law, row by row.
+/// A problem with its distribution, row by row.
 struct Rows<'a> {
     problem: &'a Problem<f64>,
-    law: MaskDistribution<'a, f64, DenseWeights<'a, f64>>,
+    distribution: MaskDistribution<'a, f64, DenseWeights<'a, f64>>,
     all: Vec<(Row, Vec<RowEntry<f64>>, RowDistribution<f64>)>,
 }
 
@@ -66,9 +53,9 @@ struct Rows<'a> {
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_reference::sus::{Budget, Draw};
 /// use sus_verdict::statistical::projection_vectors;
+/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
 /// let other_seed = directions(&problem, &Draw::paper(Budget::new(4.0)?, 8))?;
 /// assert_eq!(all, other_seed); // the words do not matter
@@ -77,8 +64,8 @@ struct Rows<'a> {
 pub fn directions(problem: &Problem<f64>, draw: &Draw) -> Result<Directions, Error> {
     let saved: Saved<f64> = forward(problem);
     let truth = backward(problem, &saved);
-    let law = MaskDistribution::new(problem, &saved, draw.c, draw.rule, draw.sampler);
-    let variances = variances(&law);
+    let distribution = MaskDistribution::new(problem, &saved, draw.c, draw.rule, draw.sampler);
+    let variances = variances(&distribution);
     let all = slices(&variances);
     for (tensor, data) in GRADIENTS.into_iter().zip(all) {
         if let Some(index) = data.iter().position(|x| !x.is_finite()) {
@@ -88,10 +75,10 @@ pub fn directions(problem: &Problem<f64>, draw: &Draw) -> Result<Directions, Err
     let by_row = (0..problem.row_count())
         .map(|at| {
             let row = problem.row(at);
-            (row, law.entries(row), law.row(row))
+            (row, distribution.entries(row), distribution.row(row))
         })
         .collect();
-    let rows = Rows { problem, law, all: by_row };
+    let rows = Rows { problem, distribution, all: by_row };
     let mut made = Directions { names: Vec::new(), parts: Default::default(), heads: Vec::new() };
     made.random(all);
     made.shifts(&rows, &truth, all);
@@ -108,35 +95,13 @@ fn mean(x: &[f64]) -> f64 {
 }
 
 impl Directions {
-    /// Their number.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::projection_vectors;
-    /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
-    /// assert!(all.count() > 1 && all.count() == all.names.len());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// The number of directions.
     #[must_use]
     pub fn count(&self) -> usize {
         self.names.len()
     }
 
     /// The coefficients of one direction.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::projection_vectors;
-    /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
-    /// let [dq, dk, dv, dbias] = all.of(0);
-    /// let largest = [dq, dk, dv].concat().iter().fold(0.0_f64, |most, x| most.max(x.abs()));
-    /// assert!(largest == 1.0 && dbias.is_empty());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn of(&self, direction: usize) -> [&[f64]; 4] {
         std::array::from_fn(|t| {
@@ -155,7 +120,7 @@ impl Directions {
         self.names.push(name);
     }
 
-    /// Random signs; each gradient over its own standard deviation.
+    /// Random signs, each gradient divided by its own standard deviation.
     fn random(&mut self, variances: [&[f64]; 4]) {
         let mut rng = ChaCha8Rng::from_seed(*b"sus-oracle/projections/1........");
         for number in 0..RANDOM {
@@ -169,11 +134,11 @@ impl Directions {
         }
     }
 
-    /// What wrong formulas add to the mean, over the variances: the directions that see them best.
+    /// The errors of the mean that wrong formulas make, divided by the variances: the directions that detect them best.
     fn shifts(&mut self, rows: &Rows<'_>, truth: &Gradients<f64>, variances: [&[f64]; 4]) {
         let over = |parts: &mut [Vec<f64>; 4]| {
             for (part, v) in parts.iter_mut().zip(variances) {
-                // Elements that hardly vary are not to drown the others in their rounding.
+                // One percent of the mean variance: elements of hardly any variance would only add their rounding errors.
                 let floor = (0.01 * mean(v)).max(f64::MIN_POSITIVE);
                 part.iter_mut().zip(v).for_each(|(x, v)| *x /= v + floor);
             }
@@ -183,19 +148,19 @@ impl Directions {
         self.push("the truth over its variance".into(), &parts);
         for (name, shift) in SHIFTS {
             let mut parts = zeros(variances);
-            rows.add(&mut parts, |_, entry, law, n| {
-                let r = law.w[n] * (law.kept[n] - law.w[n]);
-                shift(entry.w, law.q[n], law.kept[n], r)
+            rows.add(&mut parts, |_, entry, distribution, n| {
+                let r = distribution.w[n] * (distribution.kept[n] - distribution.w[n]);
+                shift(entry.w, distribution.q[n], distribution.kept[n], r)
             });
             over(&mut parts);
             self.push((*name).into(), &parts);
         }
-        // `delta` from the sampled weights: its deviation times that of the same weight.
+        // delta from the sampled weights is correlated with each weight: E (delta~ - delta) W~ = r (G . v).
         let mut parts = zeros(variances);
-        rows.add(&mut parts, |row, entry, law, n| {
-            let delta = rows.law.delta[rows.problem.row_number(row)];
+        rows.add(&mut parts, |row, entry, distribution, n| {
+            let delta = rows.distribution.delta[rows.problem.row_number(row)];
             let score = entry.t + delta - rows.problem.dlse(row);
-            let r = law.w[n] * (law.kept[n] - law.w[n]);
+            let r = distribution.w[n] * (distribution.kept[n] - distribution.w[n]);
             if entry.t == 0.0 { 0.0 } else { -r * score / entry.t }
         });
         parts[2].fill(0.0);
@@ -203,20 +168,20 @@ impl Directions {
         self.push("delta from the sampled weights".into(), &parts);
     }
 
-    /// Counts of kept entries, as well as gradients tell them: each entry's own gradient over its square.
+    /// Counts of kept entries, as far as a projection gives them: each entry's own gradient over its square.
     fn counts(&mut self, rows: &Rows<'_>, like: [&[f64]; 4]) {
         let s = rows.problem.sizes();
         let mut count = |name: String, inside: &dyn Fn(Row, usize) -> bool| {
             let mut parts = zeros(like);
-            for (row, entries, law) in &rows.all {
+            for (row, entries, distribution) in &rows.all {
                 for (n, entry) in entries.iter().enumerate() {
-                    if !law.is_stochastic(n) || !inside(*row, entry.j) {
+                    if !distribution.is_stochastic(n) || !inside(*row, entry.j) {
                         continue;
                     }
                     let mut squares = [0.0; 4];
                     for_each_part(rows.problem, *row, entry, |t, _, x| squares[t] += x * x);
                     for_each_part(rows.problem, *row, entry, |t, at, x| {
-                        let size = squares[t] * law.kept[n];
+                        let size = squares[t] * distribution.kept[n];
                         parts[t][at] += if size > 0.0 { x / size } else { 0.0 };
                     });
                 }
@@ -240,18 +205,7 @@ impl Directions {
         self.heads = (self.names.len() - shown..self.names.len()).collect();
     }
 
-    /// A number that other directions do not have.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::projection_vectors;
-    /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
-    /// let of_other_c = directions(&problem, &Draw::paper(Budget::new(2.0)?, 7))?;
-    /// assert_ne!(all.digest(), of_other_c.digest());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// A digest of the coefficients.
     #[must_use]
     pub fn digest(&self) -> i64 {
         let bytes: Vec<u8> =
@@ -265,9 +219,9 @@ impl Directions {
     ///
     /// # Examples
     /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_reference::sus::{Budget, Draw};
     /// use sus_verdict::statistical::projection_vectors;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
     /// let file = all.to_file(&problem);
     /// assert_eq!(file.arrays["proj/dq"].shape[0], all.count());
@@ -287,10 +241,10 @@ impl Directions {
     }
 }
 
-/// The shift of an entry's mean weight by its `W`, `q`, kept value and variance.
+/// The error of an entry's mean weight, from its `W`, `q`, kept value and variance.
 type Shift = fn(f64, f64, f64, f64) -> f64;
 
-/// What wrong weights and probabilities add to the mean of `W~`.
+/// The errors of the mean of `W~` that wrong weights and probabilities make.
 const SHIFTS: &[(&str, Shift)] = &[
     ("the truth of the undecided weights", |w, q, _, _| if q < 1.0 { w } else { 0.0 }),
     ("the truth of the weights with q < 1/4", |w, q, _, _| if q < 0.25 { w } else { 0.0 }),
@@ -310,9 +264,9 @@ impl Rows<'_> {
         parts: &mut [Vec<f64>; 4],
         shift: impl Fn(Row, &RowEntry<f64>, &RowDistribution<f64>, usize) -> f64,
     ) {
-        for (row, entries, law) in &self.all {
+        for (row, entries, distribution) in &self.all {
             for (n, entry) in entries.iter().enumerate() {
-                let shift = shift(*row, entry, law, n);
+                let shift = shift(*row, entry, distribution, n);
                 if shift == 0.0 || !shift.is_finite() {
                     continue;
                 }

@@ -1,8 +1,7 @@
 //! The runs of a candidate: its gradients with a leading axis of runs, or their projections.
 
-use super::GRADIENTS;
 use super::projection_vectors::{DIGEST, Directions};
-use crate::candidate::{RESULTS, float_numbers, shape_of};
+use crate::candidate::{GRADIENTS, RESULTS, float_numbers, shape_of};
 use crate::{Criterion, Verdict};
 use safetensors::Dtype;
 use sus_files::TensorFile;
@@ -20,21 +19,21 @@ pub(super) struct Runs<'a> {
     pub masks: Option<Vec<bool>>,
 }
 
-/// What may stand beside the results of runs; `runs` and `shards` say where they come from.
+/// Tensors that a candidate of many runs may hold beside its results; `runs` and `shards` say where these come from.
 const BESIDE: [&str; 5] = ["nnz", "mask", "seeds", "runs", "shards"];
 
-/// What a candidate sends in place of its gradients: their projections on the directions of the case.
+/// The projections of gradients on the directions of the case, which a candidate may hold in place of its gradients.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Projected {
     pub count: usize,
     /// Of each gradient, `[S, P]` flat; empty if there is none.
     pub values: [Vec<f64>; 4],
-    /// How far rounding can move a projection, relative to the sum of the absolute values of its terms.
+    /// The rounding error of a projection over the sum of the absolute values of its terms, at most.
     pub unit: f64,
 }
 
 impl Projected {
-    /// Reads the projections; what cannot be read is found wrong, and `None` is returned.
+    /// Reads the projections; `None`, and a finding, if they cannot be read.
     pub(super) fn read(
         problem: &Problem<f64>,
         directions: &Directions,
@@ -91,7 +90,7 @@ impl Projected {
                     continue;
                 }
             };
-            // A sum of n products in any order, stored.
+            // A sum of n products in any order: n additions and products, and the rounding to the stored type.
             let terms = shape.iter().product::<usize>() as f64 + 2.0;
             projected.unit = projected.unit.max(terms * unit / (1.0 - (terms * unit).min(0.5)));
             let of = [directions.count()];
@@ -102,7 +101,7 @@ impl Projected {
     }
 }
 
-/// The counts of kept entries that a candidate says, by run and row.
+/// The counts of kept entries that a candidate states, by run and row.
 pub(super) fn counts(
     problem: &Problem<f64>,
     count: usize,
@@ -115,7 +114,7 @@ pub(super) fn counts(
 }
 
 impl<'a> Runs<'a> {
-    /// Reads the runs; what cannot be read is found wrong, and `None` is returned.
+    /// Reads the runs; `None`, and a finding, if they cannot be read.
     pub(super) fn read(
         problem: &Problem<f64>,
         count: usize,

@@ -1,15 +1,12 @@
-//! What changes from run to run or is taken over from another one: the parts of the runs, and streams that overlap at any
-//! distance.
+//! Kernels that change during the runs, and streams of random numbers that overlap at any distance of runs.
 
 use super::battery::{AlphaClass, Tests};
 use super::bits::{count, counts_in_both, select};
 use super::masks::Masks;
 use super::pairs::{Pooled, families};
 use super::tails::IndependentSum;
+use crate::limits::MAX_RUNS_TIMES_LAGS;
 use rayon::prelude::*;
-
-/// The largest number of runs times distances that are looked at.
-const LARGEST: usize = 1 << 24;
 
 /// All of these tests.
 pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
@@ -20,7 +17,7 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
 /// The whole count of each half, quarter and eighth of the runs, and of every second, third, fourth and eighth run.
 fn parts(masks: &Masks<'_>, tests: &mut Tests) {
     let all: Vec<usize> = (0..masks.q.len()).collect();
-    let atoms = IndependentSum::of(masks.atoms(&all, |_| 1.0), 1.0);
+    let variables = IndependentSum::of(masks.variables(&all, |_| 1.0), 1.0);
     let mean: f64 = masks.q.iter().sum();
     let mut part = |name: String, inside: &dyn Fn(usize) -> bool| {
         let inside = select(masks.runs, inside);
@@ -29,11 +26,11 @@ fn parts(masks: &Masks<'_>, tests: &mut Tests) {
             return;
         }
         let found: f64 = counts_in_both(masks.bits, &inside).iter().sum();
-        let tally = atoms.times(runs);
-        let log_p = tally.log_tail(found - runs * mean);
+        let null = variables.times(runs);
+        let log_p = null.log_tail(found - runs * mean);
         tests.add(AlphaClass::Aimed, log_p, || {
             let what = format!("how many entries {name} keep");
-            (what, [found, runs * mean, libm::sqrt(tally.variance())])
+            (what, [found, runs * mean, libm::sqrt(null.variance())])
         });
     };
     for parts in [2, 4, 8] {
@@ -48,8 +45,7 @@ fn parts(masks: &Masks<'_>, tests: &mut Tests) {
     }
 }
 
-/// Entries and themselves, and the pairs of each nearest kind, so many runs later: any number, not only those of
-/// [`super::pairs`].
+/// Entries and themselves, and the nearest pairs of each family, at every distance of runs that [`super::pairs`] does not test.
 fn overlaps(masks: &Masks<'_>, tests: &mut Tests) {
     let mut all = vec![Pooled::own(masks)];
     for (name, pairs) in families(masks) {
@@ -58,7 +54,7 @@ fn overlaps(masks: &Masks<'_>, tests: &mut Tests) {
             all.extend([pairs, back].map(|pairs| Pooled::new(masks, name.clone(), pairs)));
         }
     }
-    let most = masks.runs.min(LARGEST / masks.runs.max(1));
+    let most = masks.runs.min(MAX_RUNS_TIMES_LAGS / masks.runs.max(1));
     let lags: Vec<usize> = (9..most).collect();
     let parts: Vec<Tests> = lags
         .par_chunks(64)

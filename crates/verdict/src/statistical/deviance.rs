@@ -1,17 +1,17 @@
-//! How often each entry is kept, all together: probabilities that are wrong in a way that nobody thought of.
+//! The deviance of how often each entry is kept: it detects wrong probabilities of any kind (docs/statistics.md, "Tests of the masks").
 //!
 //! For an entry kept in `n` of `S` runs, the deviance is `n ln (n / S q) + (S - n) ln ((S - n) / S (1 - q))`. It is convex in `n`, so
-//! its exponential's mean over a binomial law is convex in the probability (Bernstein), and largest at an end of what rounding
+//! its exponential's mean over a binomial distribution is convex in the probability (Bernstein), and largest at an end of the interval
+//! that rounding
 //! allows. That mean is summed over all `n`, and the entries are independent: Chernoff's bound with it is a valid p-value.
 
 use super::battery::Tests;
 use super::masks::Masks;
+use crate::limits::MAX_RUNS_OF_DEVIANCE;
 
 /// The exponents that are tried.
 const THETAS: [f64; 8] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
-/// The mean is summed over all counts of up to so many runs.
-const LARGEST: usize = 1 << 14;
-/// Terms below `e^-40` are bounded, not added.
+/// Terms below `e^-40` are bounded by it, not computed.
 const NEGLIGIBLE: f64 = 40.0;
 
 /// `n ln (n / S q) + (S - n) ln ((S - n) / S (1 - q))`.
@@ -25,7 +25,7 @@ fn log_moments(runs: usize, p: f64, q: f64) -> [f64; 8] {
     let s = runs as f64;
     let (log_p, log_rest) = (libm::log(p), libm::log1p(-p));
     let mut sums = [0.0; 8];
-    // `P(n) <= exp(-deviance about p)`, so what is left out is small.
+    // P(n) <= exp(-deviance about p), so the terms that are left out are small.
     let mut left_out = 0.0;
     let (mut binomial, center) = (0.0, s * q);
     for n in 0..=runs {
@@ -48,7 +48,7 @@ fn log_moments(runs: usize, p: f64, q: f64) -> [f64; 8] {
 
 /// Tests the sums of the deviances of all entries, and of each group of them.
 pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
-    if masks.is_systematic() || masks.runs > LARGEST || masks.runs == 0 {
+    if masks.is_systematic() || masks.runs > MAX_RUNS_OF_DEVIANCE || masks.runs == 0 {
         return;
     }
     let runs = masks.runs as f64;
@@ -62,12 +62,12 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
             std::array::from_fn(|n| a[n].max(b[n]))
         })
         .collect();
-    for (kind, name, group) in masks.groups() {
+    for (class, name, group) in masks.groups() {
         let found: f64 = group.iter().map(|&at| deviances[at]).sum();
         let log_p = (0..8)
             .map(|n| group.iter().map(|&at| moments[at][n]).sum::<f64>() - THETAS[n] * found)
             .fold(0.0, f64::min);
-        tests.add(kind, log_p, || {
+        tests.add(class, log_p, || {
             let half = group.len() as f64 / 2.0;
             let what = format!("how often each entry of {name} is kept, the deviance");
             (what, [found, half, libm::sqrt(half)])
@@ -76,10 +76,10 @@ pub(super) fn test(masks: &Masks<'_>, tests: &mut Tests) {
 }
 
 #[cfg(test)]
-mod bounds {
+mod tests {
     use super::{THETAS, deviance, log_moments};
 
-    /// Against the sum over all counts in plain probabilities, and the law that it tends to: `-ln (1 - theta) / 2`.
+    /// Against the sum over all counts in plain probabilities, and the distribution that it tends to: `-ln (1 - theta) / 2`.
     #[test]
     fn the_moments_of_the_deviance_are_those_of_the_law_and_grow_with_what_rounding_allows() {
         for (runs, q) in [(5_i32, 0.3_f64), (60, 0.02), (60, 0.5), (300, 0.2)] {

@@ -1,16 +1,19 @@
-//! Where the errors sit: one character for a block of rows, and one for a block of features.
+//! A map of the errors: one character for a block of rows, and one for a block of features.
 
 use crate::TensorResult;
 
 /// Characters of a bar.
 const WIDTH: usize = 64;
 
+/// Heads with a bar.
+const HEADS: usize = 4;
+
 /// Levels of `max |err| / bound` in a block: up to 0.25, 0.5, 1, 2, 8, 64, and above.
 const LEVELS: [(f64, char); 6] =
     [(0.25, '.'), (0.5, ':'), (1.0, '-'), (2.0, '+'), (8.0, '*'), (64.0, '#')];
 
-/// A bar for each head with an element outside its bound (four at most), and one over the features.
-pub(super) fn bars(tensor: &TensorResult) -> Vec<String> {
+/// A bar for each head with an element outside its bound, [`HEADS`] at most, and one over the features.
+pub(super) fn error_map(tensor: &TensorResult) -> Vec<String> {
     let [.., positions, features] = tensor.shape.as_slice() else { return Vec::new() };
     let (positions, features) = (*positions, *features);
     if tensor.shape.len() < 4 || positions * features == 0 {
@@ -21,7 +24,7 @@ pub(super) fn bars(tensor: &TensorResult) -> Vec<String> {
     for (head, ratios) in tensor.ratios.chunks(positions * features).enumerate() {
         let worst = |n: usize| largest(ratios[n * features..(n + 1) * features].iter());
         let by_row: Vec<f64> = (0..positions).map(worst).collect();
-        if largest(by_row.iter()) > 1.0 && lines.len() < 4 {
+        if largest(by_row.iter()) > 1.0 && lines.len() < HEADS {
             lines.push(format!("   head {head:<3} by {what:<8} |{}|", bar(&by_row)));
         }
     }

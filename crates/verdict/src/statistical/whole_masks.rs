@@ -1,12 +1,14 @@
-//! Tests of decoded masks as wholes: wrong probabilities, the spread of counts, sets of systematic rows, equal masks.
+//! Tests of whole masks: wrong probabilities, the variance of counts, sets of systematic rows, equal masks.
 
 use super::battery::{AlphaClass, Tests};
 use super::grid::{cut, float, middle, neighbours, raised, rounded};
 use super::masks::{Masks, Piece};
 use super::tails::{BoundedVariable, IndependentSum};
+use crate::limits::MAX_COUNTED;
 use std::collections::HashMap;
 
-/// The largest log-likelihood ratio of one entry or set: what is impossible under an alternative is held to be this seldom.
+/// The largest log-likelihood ratio of one entry or set. An infinite one, of an outcome that is impossible under the alternative, would
+/// make the sum useless after a single rounding.
 const MOST: f64 = 3.0;
 
 /// `ln p/(1 - p) - ln q/(1 - q)`, at most [`MOST`] either way.
@@ -18,11 +20,11 @@ impl Masks<'_> {
     /// Likelihood ratios `sum a (m - q)`, `a = ln q'/(1 - q') - ln q/(1 - q)`, for wrong probabilities `q'`: kind, name, `a`.
     pub(super) fn likelihood_ratios(&self) -> Vec<(AlphaClass, String, Vec<f64>)> {
         let mut all = Vec::new();
-        let mut aim = |kind: AlphaClass, name: String, wrong: &dyn Fn(f64) -> f64| {
+        let mut aim = |class: AlphaClass, name: String, wrong: &dyn Fn(f64) -> f64| {
             let ratio = |&q: &f64| log_odds(wrong(q).clamp(0.0, 1.0), q);
             let ratios: Vec<f64> = self.q.iter().map(ratio).collect();
             if ratios.iter().any(|&a| a != 0.0) {
-                all.push((kind, name, ratios));
+                all.push((class, name, ratios));
             }
         };
         aim(AlphaClass::First, "c too large".into(), &|q| q * 1.01);
@@ -61,14 +63,14 @@ impl Masks<'_> {
     /// Tests every likelihood ratio. Only an excess speaks for the alternative.
     pub(super) fn alternatives(&self, tests: &mut Tests) {
         let all: Vec<usize> = (0..self.q.len()).collect();
-        for (kind, name, a) in self.likelihood_ratios() {
+        for (class, name, a) in self.likelihood_ratios() {
             let of = |at: &usize| a[*at] * (self.count(*at) - self.runs as f64 * self.q[*at]);
             let excess: f64 = all.iter().map(of).sum();
-            let tally = IndependentSum::of(self.atoms(&all, |at| a[at]), self.runs as f64);
-            let log_p = if excess > 0.0 { tally.log_tail_one_sided(excess) } else { 0.0 };
-            tests.add(kind, log_p, || {
+            let null = IndependentSum::of(self.variables(&all, |at| a[at]), self.runs as f64);
+            let log_p = if excess > 0.0 { null.log_tail_one_sided(excess) } else { 0.0 };
+            tests.add(class, log_p, || {
                 let what = format!("{name}, a likelihood ratio whose mean is 0 if right");
-                (what, [excess, 0.0, libm::sqrt(tally.variance())])
+                (what, [excess, 0.0, libm::sqrt(null.variance())])
             });
         }
     }
@@ -78,45 +80,45 @@ impl Masks<'_> {
         &self,
         counts: &[Vec<f64>],
         tests: &mut Tests,
-        (kind, one_sided): (AlphaClass, bool),
+        (class, one_sided): (AlphaClass, bool),
         what: impl Fn() -> String,
         f: impl Fn(&Piece) -> f64,
     ) {
-        let (mut atoms, mut found) = (Vec::new(), 0.0);
+        let (mut variables, mut found) = (Vec::new(), 0.0);
         for (row, pieces) in self.pieces.iter().enumerate().filter(|(_, pieces)| pieces.len() > 1) {
             let values: Vec<f64> = pieces.iter().map(&f).collect();
             let with = || pieces.iter().zip(&values);
             let mean: f64 = with().map(|(piece, x)| piece.p * x).sum();
             let outcomes = with().map(|(piece, x)| (piece.p, x - mean)).collect();
-            atoms.push(BoundedVariable { outcomes, slack: self.row_slack[row] });
+            variables.push(BoundedVariable { outcomes, slack: self.row_slack[row] });
             found += values.iter().zip(&counts[row]).map(|(x, n)| (x - mean) * n).sum::<f64>();
         }
-        let tally = IndependentSum::of(atoms, self.runs as f64);
+        let null = IndependentSum::of(variables, self.runs as f64);
         let log_p = match found {
             x if x <= 0.0 && one_sided => 0.0,
-            x if one_sided => tally.log_tail_one_sided(x),
-            x => tally.log_tail(x),
+            x if one_sided => null.log_tail_one_sided(x),
+            x => null.log_tail(x),
         };
-        tests.add(kind, log_p, || (what(), [found, 0.0, libm::sqrt(tally.variance())]));
+        tests.add(class, log_p, || (what(), [found, 0.0, libm::sqrt(null.variance())]));
     }
 
-    /// How the uniforms of systematic rows are spread: likelihood ratios of grids of `2^bits` points, moments, and waves.
+    /// The distribution of the uniforms of systematic rows: likelihood ratios of grids of `2^bits` points, moments, sines and cosines.
     pub(super) fn row_uniforms(&self, counts: &[Vec<f64>], tests: &mut Tests) {
         for bits in [4, 5, 6, 7, 8, 9, 10, 12, 16] {
             for (shift, from) in [(0.0, "0"), (0.5, "half a step")] {
                 let steps = libm::exp2(f64::from(bits));
-                // The uniform 0 keeps what those just below 1 keep.
+                // The uniform 0 keeps the set of the uniforms just below 1.
                 let points = |&(from, to): &(f64, f64)| {
                     libm::floor(to * steps + shift) - libm::floor(from * steps + shift)
                 };
-                let kind = match bits {
+                let class = match bits {
                     8 if shift == 0.0 => AlphaClass::Main,
                     6..=10 => AlphaClass::First,
                     _ => AlphaClass::Aimed,
                 };
                 let what =
                     || format!("row uniforms of {bits} bits from {from}, a likelihood ratio");
-                self.sets(counts, tests, (kind, true), what, |piece| {
+                self.sets(counts, tests, (class, true), what, |piece| {
                     let p = piece.spans.iter().map(points).sum::<f64>() / steps;
                     libm::log(p / piece.p).clamp(-MOST, MOST)
                 });
@@ -143,30 +145,36 @@ impl Masks<'_> {
         }
     }
 
-    /// The spread over runs of the numbers of kept entries of all rows together.
+    /// The variance over the runs of the counts of all rows together.
     pub(super) fn counts_of_rows(&self, tests: &mut Tests) {
-        let (mut atoms, mut found) = (Vec::new(), 0.0);
+        let (mut variables, mut found) = (Vec::new(), 0.0);
         for (row, group) in self.of_row.iter().enumerate().filter(|(_, group)| !group.is_empty()) {
             let slack = if self.is_systematic() {
                 self.row_slack[row]
             } else {
                 group.iter().map(|&at| self.slack[at]).sum()
             };
-            let (atom, sum) = self.squares(group, slack);
-            atoms.push(atom);
+            let (variable, sum) = self.squares(group, slack);
+            variables.push(variable);
             found += sum;
         }
-        let tally = IndependentSum::of(atoms, self.runs as f64);
-        tests.add(AlphaClass::Aimed, tally.log_tail(found), || {
+        let null = IndependentSum::of(variables, self.runs as f64);
+        tests.add(AlphaClass::Aimed, null.log_tail(found), || {
             let what = "how the numbers of kept entries of the rows vary from run to run".into();
-            (what, [found, 0.0, libm::sqrt(tally.variance())])
+            (what, [found, 0.0, libm::sqrt(null.variance())])
         });
     }
 
-    /// The squared deviation of a group's count, less its mean: as an atom, and summed over the runs.
+    /// The squared deviation of a group's count, less its mean: as a variable, and summed over the runs.
     pub(super) fn squares(&self, group: &[usize], slack: f64) -> (BoundedVariable, f64) {
-        let law = self.count_distribution(group);
-        let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
+        let distribution = self.count_distribution(group);
+        let all = || {
+            distribution
+                .probability
+                .iter()
+                .enumerate()
+                .map(|(n, &p)| ((distribution.least + n) as f64, p))
+        };
         let mean: f64 = all().map(|(n, p)| n * p).sum();
         let square = |x: f64| (x - mean) * (x - mean);
         let variance: f64 = all().map(|(n, p)| p * square(n)).sum();
@@ -180,31 +188,37 @@ impl Masks<'_> {
 
     /// The variance of a group's count.
     pub(super) fn count_variance(&self, group: &[usize]) -> f64 {
-        let law = self.count_distribution(group);
-        let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
+        let distribution = self.count_distribution(group);
+        let all = || {
+            distribution
+                .probability
+                .iter()
+                .enumerate()
+                .map(|(n, &p)| ((distribution.least + n) as f64, p))
+        };
         let mean: f64 = all().map(|(n, p)| n * p).sum();
         all().map(|(n, p)| p * (n - mean) * (n - mean)).sum()
     }
 
-    /// The spread over runs of the number of kept entries of a group.
+    /// The variance over the runs of the count of each group.
     pub(super) fn counts_by_run(&self, tests: &mut Tests) {
-        for (kind, name, group) in self.groups() {
-            if group.len() > 4096 {
+        for (class, name, group) in self.groups() {
+            if group.len() > MAX_COUNTED {
                 continue;
             }
             let slack = group.iter().map(|&at| self.slack[at]).sum::<f64>()
                 + if self.is_systematic() { self.row_slacks(&group) } else { 0.0 };
-            let (atom, found) = self.squares(&group, slack);
-            let tally = IndependentSum::of(vec![atom], self.runs as f64);
-            tests.add(kind, tally.log_tail(found), || {
+            let (variable, found) = self.squares(&group, slack);
+            let null = IndependentSum::of(vec![variable], self.runs as f64);
+            tests.add(class, null.log_tail(found), || {
                 let what =
                     format!("how the number of kept entries of {name} varies from run to run");
-                (what, [found, 0.0, libm::sqrt(tally.variance())])
+                (what, [found, 0.0, libm::sqrt(null.variance())])
             });
         }
     }
 
-    /// Systematic rows keep one of few sets, each as often as its piece is long.
+    /// A systematic row keeps one of few sets, each with the length of its piece as its probability.
     pub(super) fn support(&self, tests: &mut Tests) {
         if !self.is_systematic() {
             return;
@@ -230,20 +244,20 @@ impl Masks<'_> {
             });
             for (piece, count) in pieces.iter().zip(counts) {
                 let p = piece.p.clamp(0.0, 1.0);
-                let tally = IndependentSum::of(
+                let null = IndependentSum::of(
                     vec![BoundedVariable::entry(p, 1.0, slack)],
                     self.runs as f64,
                 );
                 let expected = p * self.runs as f64;
-                tests.add(AlphaClass::Single, tally.log_tail(count - expected), || {
+                tests.add(AlphaClass::Single, null.log_tail(count - expected), || {
                     let what = format!("how often row {at:?} keeps one of its sets");
-                    (what, [*count, expected, libm::sqrt(tally.variance())])
+                    (what, [*count, expected, libm::sqrt(null.variance())])
                 });
             }
         }
     }
 
-    /// How often a systematic row keeps each of its sets, and at the end how often another.
+    /// How often a systematic row keeps each of its sets, and at the end how often any other set.
     fn piece_counts(&self, row: usize) -> Vec<f64> {
         let pieces = &self.pieces[row];
         let mut counts = vec![0.0_f64; pieces.len() + 1];
@@ -287,7 +301,7 @@ impl Masks<'_> {
         let pairs: f64 = seen.values().map(|&n| (n as f64) * (n as f64 - 1.0) / 2.0).sum();
         let all = self.runs as f64 * (self.runs as f64 - 1.0) / 2.0;
         let expected = all * libm::exp(same);
-        // Markov's inequality for the number of equal pairs.
+        // Markov's inequality for the number of equal pairs (docs/statistics.md, "Tests of the masks").
         let log_p =
             if pairs > 0.0 { (libm::log(all) + same - libm::log(pairs)).min(0.0) } else { 0.0 };
         tests.add(AlphaClass::Aimed, log_p, || {

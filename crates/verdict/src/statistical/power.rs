@@ -1,12 +1,13 @@
-//! How small an error a number of runs can see, and how many runs an error needs.
+//! Power analysis: the smallest error that a number of runs detects, and the number of runs that an error needs (docs/statistics.md, "How many
+//! runs").
 
 use super::battery::FALSE_ALARM;
-use super::bugs::{Prediction, smallest};
-use super::inconclusive;
-use super::mask_recovery::Decoder;
+use super::bugs::Prediction;
+use super::functional::{DirectionDistribution, Functional};
+use super::mask_recovery::MaskRecovery;
 use super::model::{Model, ModelRow};
+use super::most_powerful::smallest;
 use super::projection_vectors::{Directions, directions};
-use super::projections::{Functional, Joint};
 use crate::Verdict;
 use sus_bounds::Recipe;
 use sus_reference::error::Error;
@@ -15,36 +16,25 @@ use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
 use sus_reference::sus::moments::functional::bernstein_limit;
 
-/// A number of runs decides if it sees a bias of the keep probabilities, or of a gradient, of this relative size.
+/// PASS needs runs that detect a bias of the keep probabilities, or of a gradient, of this relative size (docs/statistics.md, "False
+/// alarms").
 pub(super) const DECIDES_BIAS: f64 = 0.1;
-/// And an error of a variance of this relative size.
+/// It also needs runs that detect an error of a variance of this relative size.
 pub(super) const DECIDES_VARIANCE: f64 = 1.0;
-/// And, where masks are decoded, this correlation of neighbouring runs.
+/// Where masks are recovered, it also needs runs that detect this correlation of neighbouring runs.
 pub(super) const DECIDES_CORRELATION: f64 = 0.1;
 
-/// The level that plans are made for: a share of the budget for each of some thousand tests.
+/// The level of a test that the analysis assumes: a thousandth of the false-alarm rate, as an invocation makes some thousand tests.
 const LEVEL: f64 = FALSE_ALARM / 1000.0;
 
-/// What runs of a case can see.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::Recipe;
-/// use sus_reference::sus::{Budget, Draw};
-/// use sus_verdict::statistical::plan;
-/// let draw = Draw::paper(Budget::new(4.0)?, 0);
-/// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-/// assert!(0 < plan.undecided && plan.undecided < problem.row_count() * problem.sizes().keys);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// The power of the statistical tests of a case: its measured sums.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    /// Whether the gradients of a run tell its mask: then a wrong weight or gradient is seen in every run.
-    pub decoded: bool,
-    /// Undecided entries.
-    pub undecided: usize,
-    /// What is measured.
+pub struct PowerAnalysis {
+    /// Whether the masks are recovered from the gradients: then a wrong weight or gradient fails in every run.
+    pub masks_recovered: bool,
+    /// Stochastic entries, `0 < q < 1`.
+    pub stochastic: usize,
+    /// The sums that are measured.
     measured: Vec<Measured>,
 }
 
@@ -58,7 +48,7 @@ struct Measured {
     rounding: f64,
     /// Whether its variance is measured.
     fixes_variance: bool,
-    /// The functional, if it is one.
+    /// The functional, for a projection.
     functional: Option<Functional>,
     /// `sum of sqrt(v v)` over pairs of neighbouring runs, and its variance.
     pairs: Option<[f64; 2]>,
@@ -66,20 +56,7 @@ struct Measured {
     rows: Option<[f64; 3]>,
 }
 
-/// What a number of runs can see.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::Recipe;
-/// use sus_reference::sus::{Budget, Draw};
-/// use sus_verdict::statistical::plan;
-/// let draw = Draw::paper(Budget::new(4.0)?, 0);
-/// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-/// let [few, many] = [1000, 4000].map(|runs| plan.sensitivity(runs));
-/// assert!(many.bias < few.bias && many.variance < few.variance);
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// The smallest errors that a number of runs detects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sensitivity {
     /// The smallest relative bias.
@@ -90,44 +67,55 @@ pub struct Sensitivity {
     pub correlation: f64,
 }
 
-/// The plan of a case.
+/// The power analysis of a case.
 ///
 /// # Errors
 /// Those of the problem's bounds.
 ///
 /// # Examples
 /// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_bounds::Recipe;
 /// use sus_reference::sus::{Budget, Draw};
-/// use sus_verdict::statistical::plan;
+/// use sus_verdict::statistical::power_analysis;
+/// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let draw = Draw::paper(Budget::new(4.0)?, 0);
-/// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-/// assert!(plan.sensitivity(4000).bias < plan.sensitivity(400).bias);
+/// let power = power_analysis(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+/// assert!(power.sensitivity(4000).bias < power.sensitivity(400).bias);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
-pub fn plan(problem: &Problem<f64>, recipe: &Recipe, draw: &Draw) -> Result<Plan, Error> {
+pub fn power_analysis(
+    problem: &Problem<f64>,
+    recipe: &Recipe,
+    draw: &Draw,
+) -> Result<PowerAnalysis, Error> {
     let saved = forward(problem);
     let model = Model::new(problem, &saved, recipe, draw)?;
     let with_bias = problem.inputs().bias.is_some();
-    if Decoder::new(&model, with_bias, false).is_some() {
+    if MaskRecovery::new(&model, with_bias, false).is_some() {
         return Ok(of_masks(&model));
     }
     Ok(of_directions(&model, &directions(problem, draw)?))
 }
 
-fn undecided(model: &Model<'_>) -> usize {
-    let of = |row: &ModelRow| (0..row.law.q.len()).filter(|&n| row.law.is_stochastic(n)).count();
+fn stochastic(model: &Model<'_>) -> usize {
+    let of = |row: &ModelRow| {
+        (0..row.distribution.q.len()).filter(|&n| row.distribution.is_stochastic(n)).count()
+    };
     model.rows.iter().map(of).sum()
 }
 
-/// The plan of a case whose masks are told by the gradients.
-pub(super) fn of_masks(model: &Model<'_>) -> Plan {
-    Plan { decoded: true, undecided: undecided(model), measured: vec![of_counts(model)] }
+/// The power analysis of a case whose masks are recovered from the gradients.
+pub(super) fn of_masks(model: &Model<'_>) -> PowerAnalysis {
+    PowerAnalysis {
+        masks_recovered: true,
+        stochastic: stochastic(model),
+        measured: vec![of_counts(model)],
+    }
 }
 
-/// The plan of a case that is judged by projections: the truth for the mean, random directions for the variance.
-pub(super) fn of_directions(model: &Model<'_>, directions: &Directions) -> Plan {
+/// The power analysis of a case that is judged by projections: along the dense gradient for the mean, along random directions for the
+/// variance.
+pub(super) fn of_directions(model: &Model<'_>, directions: &Directions) -> PowerAnalysis {
     let all = [true; 4];
     let measured = directions
         .names
@@ -137,7 +125,9 @@ pub(super) fn of_directions(model: &Model<'_>, directions: &Directions) -> Plan 
             let truth = name.ends_with("over its variance");
             (truth || name.starts_with("random")).then_some((p, truth))
         })
-        .map(|(p, truth)| (truth, Joint::new(model, directions.of(p)).functional(all, 0.0)))
+        .map(|(p, truth)| {
+            (truth, DirectionDistribution::new(model, directions.of(p)).functional(all, 0.0))
+        })
         .filter(|(_, f)| f.variance > 0.0)
         .map(|(truth, f)| Measured {
             mean: if truth { f.mean.abs() } else { f64::INFINITY },
@@ -151,33 +141,41 @@ pub(super) fn of_directions(model: &Model<'_>, directions: &Directions) -> Plan 
             rows: None,
         })
         .collect();
-    Plan { decoded: false, undecided: undecided(model), measured }
+    PowerAnalysis { masks_recovered: false, stochastic: stochastic(model), measured }
 }
 
-/// The number of kept undecided entries.
+/// The number of kept stochastic entries.
 fn of_counts(model: &Model<'_>) -> Measured {
     let (mut mean, mut variance, mut fourth, mut pairs) = (0.0, 0.0, 0.0, [0.0; 2]);
     let mut rows = [0.0_f64; 3];
     for row in &model.rows {
-        let law = row.law.count_distribution();
-        let all = || law.probability.iter().enumerate().map(|(n, &p)| ((law.least + n) as f64, p));
+        let distribution = row.distribution.count_distribution();
+        let all = || {
+            distribution
+                .probability
+                .iter()
+                .enumerate()
+                .map(|(n, &p)| ((distribution.least + n) as f64, p))
+        };
         let center: f64 = all().map(|(n, p)| n * p).sum();
         let moment = |k: i32| -> f64 { all().map(|(n, p)| p * (n - center).powi(k)).sum() };
         rows[0] += moment(2);
         rows[1] += (moment(4) - moment(2) * moment(2)).max(0.0);
         let far = all().filter(|x| x.1 > 0.0).map(|(n, _)| (n - center) * (n - center));
         rows[2] = far.fold(rows[2], f64::max);
-        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_stochastic(n));
-        for v in undecided.map(|n| row.law.q[n] * (1.0 - row.law.q[n])) {
+        let stochastic =
+            (0..row.distribution.q.len()).filter(|&n| row.distribution.is_stochastic(n));
+        for v in stochastic.map(|n| row.distribution.q[n] * (1.0 - row.distribution.q[n])) {
             fourth += v * (1.0 - 6.0 * v);
             pairs[0] += v / 2.0;
             pairs[1] += v * v / 2.0;
         }
-        let undecided = (0..row.law.q.len()).filter(|&n| row.law.is_stochastic(n));
-        mean += undecided.map(|n| row.law.q[n]).sum::<f64>();
-        variance += row.law.count_variance();
+        let stochastic =
+            (0..row.distribution.q.len()).filter(|&n| row.distribution.is_stochastic(n));
+        mean += stochastic.map(|n| row.distribution.q[n]).sum::<f64>();
+        variance += row.distribution.count_variance();
     }
-    // Rows whose counts never vary say nothing of their probabilities: other sums of the same entries do.
+    // Where the counts of rows never vary, the power is that of sums of independent entries of the same q.
     let independent = 2.0 * pairs[0];
     let constant = variance <= 1e-9 * independent;
     if constant {
@@ -199,21 +197,8 @@ fn of_counts(model: &Model<'_>) -> Measured {
     }
 }
 
-impl Plan {
-    /// What this many runs can see: the worst of what is measured.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Recipe;
-    /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::plan;
-    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
-    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-    /// let ratio = plan.sensitivity(1_000_000).variance / plan.sensitivity(4_000_000).variance;
-    /// assert!((ratio - 2.0).abs() < 0.1); // as the root of the number of runs
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+impl PowerAnalysis {
+    /// The smallest errors that this many runs detect in every measured sum.
     #[must_use]
     pub fn sensitivity(&self, runs: usize) -> Sensitivity {
         let n = runs as f64;
@@ -242,18 +227,18 @@ impl Plan {
         })
     }
 
-    /// The smallest number of runs that sees what `enough` asks for; `None` beyond `2^40`.
+    /// The smallest number of runs with a sensitivity that is `enough`; `None` beyond `2^40`.
     ///
     /// # Examples
     /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_bounds::Recipe;
     /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::plan;
+    /// use sus_verdict::statistical::power_analysis;
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// let draw = Draw::paper(Budget::new(4.0)?, 0);
-    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-    /// let runs = plan.runs(|seen| seen.bias <= 0.05).unwrap();
-    /// assert!(plan.sensitivity(runs).bias <= 0.05 && plan.sensitivity(runs - 1).bias > 0.05);
+    /// let power = power_analysis(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
+    /// let runs = power.runs(|seen| seen.bias <= 0.05).unwrap();
+    /// assert!(power.sensitivity(runs).bias <= 0.05 && power.sensitivity(runs - 1).bias > 0.05);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
@@ -262,30 +247,17 @@ impl Plan {
     }
 
     /// Whether a sensitivity is enough for PASS.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Recipe;
-    /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::plan;
-    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
-    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-    /// let runs = plan.runs(|seen| plan.threshold(seen)).unwrap();
-    /// assert!(!plan.threshold(plan.sensitivity(runs / 2)));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn passes_with(&self, s: Sensitivity) -> bool {
         s.bias <= DECIDES_BIAS
             && s.variance <= DECIDES_VARIANCE
-            && (!self.decoded || s.correlation <= DECIDES_CORRELATION)
+            && (!self.masks_recovered || s.correlation <= DECIDES_CORRELATION)
     }
 
-    /// Says what this many runs could see, and whether that is enough.
+    /// Adds a note with the sensitivity of this many runs, and INCONCLUSIVE if it is not enough for PASS.
     pub(super) fn conclude(&self, runs: usize, verdict: &mut Verdict) {
         let s = self.sensitivity(runs);
-        let of = if self.decoded { "keep probabilities" } else { "a gradient" };
+        let of = if self.masks_recovered { "keep probabilities" } else { "a gradient" };
         verdict.notes.push(format!(
             "{runs} runs could see a bias of {of} of {:.2} %, an error of a variance of {:.2} %, a correlation of {:.4}",
             100.0 * s.bias,
@@ -295,37 +267,25 @@ impl Plan {
         if !self.passes_with(s) {
             let needed = self.runs(|s| self.passes_with(s));
             let needed = needed.map_or("more than 2^40".into(), |n| n.to_string());
-            inconclusive(&format!("{runs} runs are too few to tell; {needed} would do"), verdict);
+            let message = format!("{runs} runs are too few to tell; {needed} would do");
+            verdict.inconclusive("runs", message);
         }
     }
 }
 
-impl Plan {
-    /// The plan for people: what some numbers of runs can see, and the number that sees what is asked for.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Recipe;
-    /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::plan;
-    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
-    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-    /// let runs = plan.runs(|seen| seen.bias <= 0.05).unwrap();
-    /// assert!(plan.to_text(0.05, 0.5).contains(&format!("a bias of 5 % needs {runs} runs")));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+impl PowerAnalysis {
+    /// The analysis as text: the sensitivity of some numbers of runs, and the runs that the given errors need.
     #[must_use]
     pub fn to_text(&self, bias: f64, variance: f64) -> String {
         let mut out = String::new();
         let mut line = |text: String| out.push_str(&(text + "\n"));
-        line(format!("undecided entries   {}", self.undecided));
-        let recovered =
-            "recovered by the gradients of a run: a wrong weight or gradient fails at once";
-        line(format!(
-            "masks               {}",
-            if self.decoded { recovered } else { "not recovered by the gradients" }
-        ));
+        line(format!("entries, 0 < q < 1  {}", self.stochastic));
+        let masks = if self.masks_recovered {
+            "recovered from the gradients of a run: a wrong weight or gradient fails in any run"
+        } else {
+            "not recovered from the gradients"
+        };
+        line(format!("masks               {masks}"));
         line(format!(
             "{:>10} {:>12} {:>16} {:>13}",
             "runs", "bias", "variance error", "correlation"
@@ -344,21 +304,7 @@ impl Plan {
         out
     }
 
-    /// The plan for machines.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Recipe;
-    /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::plan;
-    /// let draw = Draw::paper(Budget::new(4.0)?, 0);
-    /// let plan = plan(&problem, &Recipe::built_in("f32").unwrap(), &draw)?;
-    /// let runs = plan.runs(|seen| plan.threshold(seen)).unwrap();
-    /// let said = plan.to_json(0.05, 0.5, None);
-    /// assert!(said.contains(&format!(r#""pass":{{"runs":{runs}}}"#)) && !said.contains("bugs"));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
+    /// The analysis as JSON, `sus-oracle-power/1`.
     #[must_use]
     pub fn to_json(&self, bias: f64, variance: f64, bugs: Option<&[Prediction]>) -> String {
         let rows: Vec<serde_json::Value> = [10, 100, 1000, 4000, 10_000, 100_000]
@@ -372,8 +318,8 @@ impl Plan {
             .collect();
         let mut document = serde_json::json!({
             "spec": "sus-oracle-power/1",
-            "undecided": self.undecided,
-            "decoded": self.decoded,
+            "undecided": self.stochastic,
+            "decoded": self.masks_recovered,
             "sensitivity": rows,
             "bias": { "size": bias, "runs": self.runs(|s| s.bias <= bias) },
             "variance": { "size": variance, "runs": self.runs(|s| s.variance <= variance) },

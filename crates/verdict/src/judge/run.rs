@@ -1,0 +1,118 @@
+//! One run: its mask, its tensors, and its errors along known bugs.
+
+use super::Judge;
+use super::expectation::ExpectedGradients;
+use crate::candidate::{GRADIENTS, read_results, shape_of};
+use crate::elements::compare;
+use crate::expected::Expected;
+use crate::statistics::{Compared, judge_directions};
+use crate::{Criterion, Mode, Verdict};
+use sus_bounds::Progress;
+use sus_files::TensorFile;
+
+/// A result of a candidate: its name and its elements.
+pub(super) type CandidateResult<'a> = (&'static str, &'a [f64]);
+
+impl Judge {
+    /// Judges a candidate of one run.
+    pub(super) fn check_run(
+        &self,
+        candidate: &TensorFile,
+        verdict: &mut Verdict,
+        progress: &dyn Progress,
+    ) {
+        let results = read_results(&self.problem, self.draw.is_some(), candidate, verdict);
+        if results.is_empty() {
+            let message = "expected at least one result, found none";
+            verdict.fail("candidate", Criterion::Missing, message);
+            return;
+        }
+        let given = match self.mode {
+            Mode::Exact => None,
+            Mode::Given => self
+                .given(&results, progress)
+                .map_err(|message| verdict.refuse("o", Criterion::Unjudged, message))
+                .ok(),
+        };
+        let expectation = given.as_ref().unwrap_or(&self.exact);
+        let own = self.own_mask(expectation, candidate, verdict, progress);
+        let expected = own.as_deref().unwrap_or(&expectation.gradients);
+        verdict.notes.extend(expected.notes());
+        let mask_unknown = self.draw.is_some() && !self.seed_known && own.is_none();
+        if mask_unknown {
+            let message = "the case names no seed and the candidate brings no mask";
+            verdict.inconclusive("mask", message);
+        }
+        for &(name, found) in &results {
+            if !(mask_unknown && GRADIENTS.contains(&name)) {
+                self.compare_result(expected, (name, found), verdict);
+            }
+        }
+        if !mask_unknown {
+            self.compare_along_bugs(expected, &results, verdict);
+        }
+    }
+
+    /// Compares one result with its reference. `o` and `lse` are those of the exact forward pass in every mode.
+    fn compare_result(
+        &self,
+        expected: &ExpectedGradients,
+        (name, found): CandidateResult<'_>,
+        verdict: &mut Verdict,
+    ) {
+        let shape = shape_of(&self.problem, name).expect("a result of this problem");
+        let (reference, bound) = match name {
+            "o" => (self.exact.saved.o.as_slice(), &self.exact.gradients.bounds.o),
+            "lse" => (self.exact.saved.lse.as_slice(), &self.exact.gradients.bounds.lse),
+            _ => expected.of(name),
+        };
+        let limits = ["dq", "dk", "dv"].iter().position(|&n| n == name);
+        let limits = limits.and_then(|at| Some(&expected.limits.as_ref()?.0[at]));
+        let sizes = self.problem.sizes();
+        let head_rows =
+            if name == "dq" { self.problem.group() * sizes.queries } else { sizes.keys };
+        // A value with more bits than the recipe stores was not rounded to its format.
+        let is_rounded = || found.iter().all(|&x| self.recipe.output.round(x) == x);
+        let ranges = expected.ranges.as_ref().filter(|_| is_rounded());
+        let ranges = ranges.map_or_else(Vec::new, |ranges| ranges.of(name));
+        let expected =
+            Expected { name, shape: &shape, reference, bound, limits, ranges: &ranges, head_rows };
+        let result = compare(expected, found, verdict);
+        verdict.tensors.push(result);
+    }
+
+    /// Compares the errors of all gradients together with the errors of known bugs. Errors above a bound hide the small ones that
+    /// are looked for here: then nothing is compared.
+    fn compare_along_bugs(
+        &self,
+        expected: &ExpectedGradients,
+        results: &[CandidateResult<'_>],
+        verdict: &mut Verdict,
+    ) {
+        let above = verdict.findings.iter().any(|finding| finding.rule == Criterion::Bound);
+        let Some((_, along)) = expected.limits.as_ref().filter(|_| !above) else { return };
+        let found = |name: &str| Some(results.iter().find(|result| result.0 == name)?.1);
+        let compared =
+            |name| found(name).map(|found| Compared { found, reference: expected.of(name).0 });
+        let (Some(dq), Some(dk), Some(dv)) = (compared("dq"), compared("dk"), compared("dv"))
+        else {
+            return;
+        };
+        let gradients = [dq, dk, dv, compared("dbias").unwrap_or_default()];
+        let delta_errors = found("o").and_then(|o| self.delta_errors(o));
+        judge_directions(along, gradients, delta_errors.as_deref(), verdict);
+    }
+
+    /// The error of each row's `delta = G . o` that follows from an `o`; `None` if the `o` has more bits than the recipe stores.
+    fn delta_errors(&self, o: &[f64]) -> Option<Vec<f64>> {
+        let format = self.recipe.o;
+        if o.iter().any(|&x| format.round(x) != x) {
+            return None;
+        }
+        let errors = o.iter().zip(self.exact.saved.o.as_slice()).map(|(o, exact)| o - exact);
+        let products: Vec<f64> =
+            errors.zip(self.problem.inputs().g.as_slice()).map(|(error, g)| error * g).collect();
+        let width = self.problem.sizes().value_features.max(1);
+        Some(products.chunks(width).map(|row| row.iter().sum()).collect())
+    }
+}
