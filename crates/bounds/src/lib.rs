@@ -1,4 +1,4 @@
-//! How well a kernel of limited precision can do: recipes, and the forward-error bound of every element.
+//! Recipes of kernels of limited precision, and the forward-error bound of every element.
 //!
 //! A [`Recipe`] says where a kernel rounds and to what. From it and the problem follows, for every element of every
 //! result, how far a right kernel can be from the truth, whatever its tiling, order or split: [`bounds()`]. The truth is
@@ -6,45 +6,65 @@
 
 mod bias_sink;
 mod bound;
-mod directional;
-mod entry;
+mod bounds;
+mod context;
+mod direction;
+mod direction_dbias;
+mod direction_weights;
+mod dq;
+mod ds;
 mod error_statistics;
+mod false_alarm;
 mod format;
-mod gradient;
+mod forward;
+mod gradient_values;
+mod input;
+mod key_block;
+mod limits;
+mod mask;
 mod norm;
 mod progress;
+mod range;
 mod ranges;
 mod recipe;
 mod reference_error;
+mod rounded_dv;
 mod rounding_model;
+mod roundoff;
 mod row;
 mod rows;
 mod score;
+mod set_variances;
+mod simd;
+mod single_weight;
 mod stage;
+mod statistic_weights;
+mod store;
 mod sums;
-mod terms;
+mod term;
 mod ties;
 mod truth;
-mod vectors;
+mod weight;
 
-pub use bound::{Bound, Bounds, BoundsInput, ELEMENTWISE_FALSE_ALARM, bounds, kept_weights};
-pub use bound::{bounds_of, kept_weights_of};
-pub use directional::{Along, Direction, WithO};
-pub use entry::Term;
-pub use entry::is_power_of_two;
-pub use error_statistics::LARGEST_HEAD;
+pub use bound::{Bound, Bounds};
+pub use bounds::{RowBounds, bounds, bounds_of, kept_weights, kept_weights_of, rows_of};
+pub use direction::{DirectionLimit, ErrorDirection, StoredOLimit};
 pub use error_statistics::{
-    AllLimits, Limits, STATISTICAL_FALSE_ALARM, SetLimits, Statistic, limits,
+    SetLimits, Statistic, StatisticalLimits, TensorLimits, statistical_limits,
 };
+pub use false_alarm::{ELEMENTWISE_FALSE_ALARM, STATISTICAL_FALSE_ALARM};
 pub use format::Format;
+pub use gradient_values::GradientValues;
+pub use input::BoundsInput;
+pub use limits::LARGEST_HEAD;
 pub use progress::{Progress, Silent};
-pub use ranges::{Range, Ranges, has_ranges, ranges};
+pub use range::RoundingRange;
+pub use ranges::{RoundingRanges, has_ranges, ranges};
 pub use recipe::{Delta, Gqa, Recipe, RecipeError};
 pub use reference_error::widen_weights;
-pub use row::row_errors_packed;
-pub use row::{Mode, RowErrors, row_errors};
-pub use rows::{OfRows, rows_of};
-pub use score::EntryError;
-pub use score::Packed;
+pub use roundoff::is_power_of_two;
+pub use row::{Mode, RowErrors, row_errors, row_errors_packed};
+pub use score::{EntryError, Packed};
 pub use stage::Stage;
+pub use term::Term;
 pub use truth::Truth;

@@ -35,10 +35,12 @@ impl Norm {
             return Norm { trace, frobenius: trace * trace, spectral: trace };
         }
         let squares = rows.iter().flat_map(|row| row.iter()).map(|x| x * x).sum::<f64>();
+        // The spectral norm is at most the largest row sum of absolute values.
         let largest = |most: f64, row: &&[f64]| most.max(row.iter().map(|x| x.abs()).sum());
-        // A little above what rounding these sums may cost.
+        // 1e-9: a sum of n numbers errs by n 2^-53, and a block has at most LARGEST_GRAM = 2^23 of them, 9.4e-10.
         Norm {
             trace,
+            // |S|_F^2 <= (tr S)^2 and |S| <= tr S for a positive semidefinite S.
             frobenius: (squares * (1.0 + 1e-9)).min(trace * trace),
             spectral: (rows.iter().fold(0.0, largest) * (1.0 + 1e-9)).min(trace),
         }
@@ -64,6 +66,7 @@ impl Norm {
 
     /// Of the sum with errors from other roundings.
     pub(super) fn plus(self, other: Norm) -> Self {
+        // Norms of a sum are at most the sums of norms.
         let root = libm::sqrt(self.frobenius) + libm::sqrt(other.frobenius);
         Norm {
             trace: self.trace + other.trace,
@@ -72,7 +75,8 @@ impl Norm {
         }
     }
 
-    /// What `|A d|` exceeds with probability `e^-t` at most: theorem 1 of Hsu, Kakade and Zhang.
+    /// A limit that `|A d|` exceeds with probability `e^-t` at most: theorem 1 of Hsu, Kakade and Zhang, "RMS" in
+    /// `docs/verdict.md`.
     pub(super) fn limit(self, t: f64) -> f64 {
         let square = self.trace + 2.0 * libm::sqrt(self.frobenius * t) + 2.0 * self.spectral * t;
         libm::sqrt(square)

@@ -1,16 +1,14 @@
-//! How far bounds are that take long to compute.
+//! The progress of a long computation.
 
-/// Hears how far a long computation is, from any of its threads.
+/// Receives the progress of a long computation, from any of its threads.
 ///
 /// # Examples
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use sus_corpus as cases;
-/// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge, Progress, Reference};
+/// use sus_bounds::{BoundsInput, Mode, Progress, Recipe, Truth, bounds_of, rows_of};
 /// #[derive(Default)]
-/// struct Heard { all: AtomicU64, done: AtomicU64 }
-/// impl Progress for Heard {
+/// struct Counter { all: AtomicU64, done: AtomicU64 }
+/// impl Progress for Counter {
 ///     fn stage(&self, _name: &'static str, work: u64) {
 ///         self.all.fetch_add(work, Ordering::Relaxed);
 ///     }
@@ -18,34 +16,32 @@
 ///         self.done.fetch_add(work, Ordering::Relaxed);
 ///     }
 /// }
-/// let case = cases::named("primes").unwrap();
-/// let case = Case::new(case.problem, case.settings);
-/// let (heard, recipe) = (Heard::default(), Recipe::built_in("f32").unwrap());
-/// sus_mutants::judge(&case, &recipe).progress(&heard).build()?;
-/// let (all, done) = (heard.all.into_inner(), heard.done.into_inner());
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let truth = Truth::exact(&problem)?;
+/// let input = BoundsInput {
+///     problem: &problem,
+///     recipe: &Recipe::built_in("f32").unwrap(),
+///     mode: Mode::Exact,
+///     saved: &truth.saved(),
+///     sample: None,
+///     ambiguous: None,
+///     gradients: &truth.gradients(None),
+/// };
+/// let counter = Counter::default();
+/// let (rows, of_rows, _) = rows_of(&input, &counter, |_, _| ());
+/// bounds_of(&input, &counter, &rows, of_rows);
+/// let (all, done) = (counter.all.into_inner(), counter.done.into_inner());
 /// assert!(all > 0 && all == done);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 pub trait Progress: Sync {
-    /// A stage begins that is so much work, of no particular unit; 0 if that is not known.
+    /// A stage begins, with the amount of its work in no particular unit; 0 if that is not known.
     fn stage(&self, name: &'static str, work: u64);
-    /// So much of the work of the stage is done, since the last call.
+    /// This much of the work of the stage was done since the last call.
     fn done(&self, work: u64);
 }
 
-/// Says nothing.
-///
-/// # Examples
-/// ```
-/// use sus_corpus as cases;
-/// use sus_bounds::{Mode, Recipe};
-/// use sus_verdict::{Case, Judge, Silent, Reference};
-/// let case = cases::named("primes").unwrap();
-/// let (case, recipe) = (Case::new(case.problem, case.settings), Recipe::built_in("f32").unwrap());
-/// let silent = sus_mutants::judge(&case, &recipe).build()?;
-/// assert_eq!(silent.bounds(), sus_mutants::judge(&case, &recipe).build()?.bounds());
-/// # Ok::<(), sus_reference::Error>(())
-/// ```
+/// Ignores the progress.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 

@@ -1,4 +1,4 @@
-//! What a kernel does with its numbers.
+//! Recipes: the formats and the freedoms of a kernel. Section 1 of `docs/bounds.md`.
 
 use super::format::Format;
 use serde::Deserialize;
@@ -6,14 +6,6 @@ use std::path::Path;
 use sus_reference::setters;
 
 /// How `dk` and `dv` of a key head are reduced over the query heads that read it.
-///
-/// # Examples
-/// ```
-/// use sus_bounds::{Gqa, Recipe};
-/// let [fused, repeated] =
-///     ["flash-bf16", "flash-bf16-repeated"].map(|name| Recipe::built_in(name).unwrap());
-/// assert_eq!((fused.gqa, repeated.gqa), (Gqa::Fused, Gqa::Repeated));
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gqa {
@@ -23,16 +15,7 @@ pub enum Gqa {
     Repeated,
 }
 
-/// From what `delta` is computed.
-///
-/// # Examples
-/// ```
-/// use sus_bounds::{Delta, Recipe};
-/// let mine = Recipe::from_toml("mine", "base = \"flash-bf16\"\ndelta = \"unstored\"")?;
-/// assert_eq!(mine.delta, Delta::Unstored);
-/// assert_eq!(Recipe::built_in("eager-bf16").unwrap().delta, Delta::Weights);
-/// # Ok::<(), sus_bounds::RecipeError>(())
-/// ```
+/// The operands that `delta` is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Delta {
@@ -63,25 +46,25 @@ pub enum Delta {
 pub struct Recipe {
     /// The name in reports.
     pub name: String,
-    /// What `q`, `k`, `v` and `G` are read as. The truth is that of the inputs so rounded.
+    /// The format in which `q`, `k`, `v` and `G` are read. The truth is that of the inputs so rounded.
     pub input: Format,
-    /// Sums, and all that is between the matrix products unless `elementwise` says otherwise.
+    /// The format of sums, and of all steps between the matrix products unless `elementwise` is narrower.
     pub accumulator: Format,
     /// Matrix products add by truncation, as tensor cores do, instead of rounding to nearest.
     pub tensor_cores: bool,
-    /// What scores, `P`, `dP` and `dS` are stored in between elementwise steps.
+    /// The format in which scores, `P`, `dP` and `dS` are stored between elementwise steps.
     pub elementwise: Format,
-    /// What the products `P v` and `P^T G` read `P` as.
+    /// The format of `P` in the products `P v` and `P^T G`.
     pub p: Format,
-    /// What `dS = P t` reads `P` as: some kernels take the `P` that their products read.
+    /// The format of `P` in `dS = P t`: some kernels take the `P` of their products.
     pub p_in_ds: Format,
-    /// What the products `dS k` and `dS^T q` read `dS` as.
+    /// The format of `dS` in the products `dS k` and `dS^T q`.
     pub ds: Format,
-    /// What `o` is stored in.
+    /// The format of the stored `o`.
     pub o: Format,
-    /// What `lse` is stored in.
+    /// The format of the stored `lse`.
     pub lse: Format,
-    /// What the gradients are stored in.
+    /// The format of the stored gradients.
     pub output: Format,
     /// Error of `exp` (or `exp2`) in units in the last place of the accumulator.
     pub exp_ulp: f64,
@@ -89,7 +72,7 @@ pub struct Recipe {
     pub tanh_ulp: f64,
     /// Fewest keys per tile of an online softmax; the number of tiles bounds the number of rescalings. 0: none.
     pub tile: usize,
-    /// From what `delta` is computed.
+    /// The operands that `delta` is computed from.
     pub delta: Delta,
     /// How a group's gradients are reduced.
     pub gqa: Gqa,
@@ -117,15 +100,7 @@ setters! { Recipe, [];
     with_flush_to_zero(flush_to_zero: bool);
 }
 
-/// A recipe that cannot be had.
-///
-/// # Examples
-/// ```
-/// use sus_bounds::{Recipe, RecipeError};
-/// let error = Recipe::named("flash-fp7").unwrap_err();
-/// assert!(matches!(&error, RecipeError::Unknown { name, .. } if name == "flash-fp7"));
-/// assert!(error.to_string().contains("flash-bf16")); // says what there is
-/// ```
+/// A recipe that does not exist or cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// No built-in recipe and no file has this name.
@@ -141,19 +116,13 @@ pub enum RecipeError {
     Toml {
         /// The file.
         name: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
 }
 
 impl Recipe {
     /// The built-in recipes.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_bounds::Recipe;
-    /// assert!(Recipe::NAMES.iter().all(|&name| Recipe::built_in(name).unwrap().name == name));
-    /// ```
     pub const NAMES: [&'static str; 10] = [
         "f64",
         "f32",
@@ -168,12 +137,6 @@ impl Recipe {
     ];
 
     /// A built-in recipe.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_bounds::Recipe;
-    /// assert!(Recipe::NAMES.iter().all(|name| Recipe::built_in(name).is_some()));
-    /// ```
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
         let plain = |format: Format| Recipe {
@@ -239,13 +202,6 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError`], one line.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_bounds::Recipe;
-    /// assert_eq!(Recipe::named("f32")?, Recipe::built_in("f32").unwrap());
-    /// # Ok::<(), sus_bounds::RecipeError>(())
-    /// ```
     pub fn named(name: &str) -> Result<Self, RecipeError> {
         if let Some(recipe) = Self::built_in(name) {
             return Ok(recipe);
@@ -259,7 +215,7 @@ impl Recipe {
     /// A recipe from TOML: `base`, the name of a built-in one, and the keys in which it differs.
     ///
     /// # Errors
-    /// [`RecipeError::Toml`] for what is no TOML, an unknown key, or a value that it cannot have.
+    /// [`RecipeError::Toml`] for text that is no TOML, an unknown key, or a value out of range.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! Bounds about a truth that errs itself.
+//! Bounds about a truth that has an error of its own. Section 6.6 of `docs/bounds.md`.
 
 use super::bound::{Bound, Bounds};
 use super::stage::Stage;
@@ -7,8 +7,8 @@ use sus_reference::sus::Pattern;
 use sus_reference::tensor::Tensor;
 
 impl Bounds {
-    /// Adds what the truth itself may err to every bound, with the stage of the sums, whose sign no statistic takes as random.
-    /// Returns its largest share in a bound.
+    /// Section 6.6: adds the error of the truth itself to every bound, with the stage of the sums, which no statistic takes as
+    /// random. Returns its largest share in a bound.
     ///
     /// # Examples
     /// ```
@@ -52,6 +52,7 @@ impl Bound {
             if *own == 0.0 || !threshold.is_finite() {
                 continue;
             }
+            // The shares of the other stages shrink as the threshold grows.
             let share = own / *threshold;
             for stage in stages.iter_mut() {
                 *stage *= (before / *threshold) as f32;
@@ -63,7 +64,7 @@ impl Bound {
     }
 }
 
-/// Adds to the bounds of a mask's values, in the order of its columns, what the truth's `lse` may err.
+/// Adds the error of the truth's `lse` to the bounds of a mask's values, in the order of its columns.
 pub fn widen_weights(weights: &mut [(f64, f64)], pattern: &Pattern, own_lse: &[f64]) {
     for (at, own) in own_lse.iter().enumerate() {
         let range = pattern.offsets()[at]..pattern.offsets()[at + 1];

@@ -1,40 +1,29 @@
-//! The errors of one row of the score matrix: of `lse` and of `delta`, from those of its entries.
-//!
-//! `docs/bounds.md` derives each line; the names of its sections stand beside them.
+//! The errors of one row of the score matrix: of `lse` and of `delta`, from those of its entries. Sections 4.5, 4.6 and
+//! 4.8 of `docs/bounds.md`.
 
-use super::entry::{Arithmetic, Products, Term};
+use super::limits::TERMS;
 use super::recipe::{Delta, Recipe};
+use super::roundoff::{Products, Roundoff};
 use super::score::{EntryError, Packed, Scores, exponential};
+use super::simd::RunningSums;
+use super::term::Term;
 use super::ties::most_equal;
-use super::vectors::{Running, TERMS};
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
 use sus_reference::tensor::dot;
 
-/// Which forward pass a backward pass is judged by.
-///
-/// # Examples
-/// ```
-/// use sus_bounds::Mode;
-/// assert_eq!(Mode::default(), Mode::Exact);
-/// ```
+/// The forward pass that a backward pass is judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// The true one; the errors of the kernel's own `o` and `lse` count.
     #[default]
     Exact,
-    /// What the kernel stored, as data.
+    /// The forward pass that the kernel stored, as data.
     Given,
 }
 
 impl Mode {
     /// The name on the command line.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_bounds::Mode;
-    /// assert_eq!([Mode::Exact, Mode::Given].map(Mode::name), ["exact", "given"]);
-    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,18 +33,14 @@ impl Mode {
     }
 }
 
-/// What a kernel may err in one row.
+/// The factor of the roundings of a stored `o` in the sum `G . o`, for the second order: this sum of `E` terms errs by
+/// `gamma_E` of the roundings, too.
 ///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Recipe, row_errors};
-/// let saved = sus_reference::forward::forward(&problem);
-/// let recipe = Recipe::built_in("f32").unwrap();
-/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
-/// let weights = errors.entries.iter().map(|e| e.w).sum::<f64>();
-/// assert!((weights + errors.sink.map_or(0.0, |sink| sink.0) - 1.0).abs() < 1e-12);
-/// ```
+/// `gamma_E <= 1e-3` up to 4096 features on tensor cores, `4 2^-24` an addition, and up to 16384 without. A rounding of a
+/// number that has an error `e` is within half a spacing of the true number's size or within `e`, which is counted.
+pub(super) const SECOND_ORDER_OF_O: f64 = 1.0 + 1e-3;
+
+/// The errors of a kernel in one row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowErrors {
     /// The visible entries.
@@ -88,27 +73,16 @@ pub struct RowErrors {
     /// The largest worst-case error of `ln W` in the row, but for that of `lse`.
     pub largest_entry: f64,
     /// The sums of `o`, unless it is given.
-    pub(super) of_o: Running,
+    pub(super) of_o: RunningSums,
 }
 
 impl RowErrors {
-    /// What is left when the entries are not needed any more.
+    /// The summary of the row, without its entries.
     pub(super) fn without_entries(self) -> Self {
-        RowErrors { entries: Vec::new(), of_o: Running::default(), ..self }
+        RowErrors { entries: Vec::new(), of_o: RunningSums::default(), ..self }
     }
 
     /// The largest worst-case error of `ln W` in the row, `lse` included.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::{Mode, Recipe, row_errors};
-    /// let saved = sus_reference::forward::forward(&problem);
-    /// let recipe = Recipe::built_in("f32").unwrap();
-    /// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
-    /// let of_entries = errors.entries.iter().map(|e| e.log.worst_case);
-    /// assert!(of_entries.fold(0.0, f64::max) < errors.largest_log() && errors.largest_log() < 1e-4);
-    /// ```
     #[must_use]
     pub fn largest_log(&self) -> f64 {
         self.largest_entry + self.lse_error.worst_case
@@ -147,29 +121,29 @@ pub fn row_errors_packed(
     row: Row,
     packed: Option<&Packed>,
 ) -> RowErrors {
-    let arithmetic = Arithmetic::new(recipe);
+    let roundoff = Roundoff::new(recipe);
     let lse = saved.lse.row(row.b, row.h, row.i)[0];
-    let scores = Scores::new(problem, &arithmetic, packed);
+    let scores = Scores::new(problem, &roundoff, packed);
     let mut entries = scores.entries(row, problem.mask().visible(row.i), lse);
     let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
     let largest = entries.iter().fold(sink.map_or(0.0, f64::abs), |m, e| m.max(e.s.abs()));
     for entry in &mut entries {
-        entry.log = entry.log.plus(exponential(&arithmetic, entry.s, lse, largest));
+        entry.log = entry.log.plus(exponential(&roundoff, entry.s, lse, largest));
     }
     let most = |most: f64, e: &EntryError| most.max(e.log.worst_case + e.log_stored);
     let mut errors = RowErrors {
         largest_score: largest,
         largest_entry: entries.iter().fold(0.0, most),
-        multiplicity: most_equal(entries.iter().map(|e| e.s).collect(), arithmetic.u),
-        sink: sink.map(|s| (libm::exp(s - lse), exponential(&arithmetic, s, lse, largest))),
+        multiplicity: most_equal(entries.iter().map(|e| e.s).collect(), roundoff.u),
+        sink: sink.map(|s| (libm::exp(s - lse), exponential(&roundoff, s, lse, largest))),
         lse,
         delta: dot(problem.g(row), saved.o.row(row.b, row.h, row.i)),
         entries,
         ..RowErrors::default()
     };
-    let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
-    row_arithmetic.forward(&mut errors, mode);
-    row_arithmetic.delta(&mut errors, mode);
+    let of_row = RowRoundoff { problem, saved, roundoff, row, largest };
+    of_row.forward(&mut errors, mode);
+    of_row.delta(&mut errors, mode);
     errors
 }
 
@@ -182,31 +156,33 @@ pub(super) fn with_own_forward(
     given: &RowErrors,
 ) -> RowErrors {
     let mut errors = given.clone();
-    let (arithmetic, largest) = (Arithmetic::new(recipe), given.largest_score);
-    let row_arithmetic = RowArithmetic { problem, saved, arithmetic, row, largest };
-    row_arithmetic.forward(&mut errors, Mode::Exact);
-    row_arithmetic.delta(&mut errors, Mode::Exact);
+    let (roundoff, largest) = (Roundoff::new(recipe), given.largest_score);
+    let of_row = RowRoundoff { problem, saved, roundoff, row, largest };
+    of_row.forward(&mut errors, Mode::Exact);
+    of_row.delta(&mut errors, Mode::Exact);
     errors
 }
 
 /// One row and everything its errors depend on.
-struct RowArithmetic<'a> {
+struct RowRoundoff<'a> {
     problem: &'a Problem<f64>,
     saved: &'a Saved<f64>,
-    arithmetic: Arithmetic<'a>,
+    roundoff: Roundoff<'a>,
     row: Row,
     /// The largest score, in magnitude.
     largest: f64,
 }
 
-impl RowArithmetic<'_> {
-    /// Sections "online softmax" and "lse".
+impl RowRoundoff<'_> {
+    /// Sections 4.5 and 4.6.
     fn forward(&self, errors: &mut RowErrors, mode: Mode) {
-        let RowArithmetic { arithmetic: a, largest, .. } = self;
+        let RowRoundoff { roundoff: a, largest, .. } = self;
         let (u, recipe) = (a.u, a.recipe);
         let n = errors.entries.len();
         let tiles = if recipe.tile == 0 { 0 } else { n.div_ceil(recipe.tile) };
+        // Section 4.5: a rescaling is an exp, whose unit in the last place is 2 u at most, its conversion and a product.
         let one = (2.0 * recipe.exp_ulp + 2.0) * u;
+        // 6 = 3 times 2: three roundings of arguments that telescope to 2 max |s|.
         let arguments = if tiles > 0 { 6.0 * u * largest } else { 0.0 };
         errors.rescale = Term {
             worst_case: tiles as f64 * one + arguments,
@@ -217,10 +193,12 @@ impl RowArithmetic<'_> {
             },
             deterministic: arguments,
         };
+        // n products and additions, a product for each tile; 3: a product and an addition of a merge, and the division.
         errors.forward_roundings = n + tiles + 3;
         if errors.entries.is_empty() && errors.sink.is_none() {
             return;
         }
+        // sum_j W_j |t_j|: the relative errors of the unnormalised weights, the sink's included.
         let mut weights = Term::default();
         let mut squares = 0.0;
         for e in &errors.entries {
@@ -232,21 +210,28 @@ impl RowArithmetic<'_> {
             weights.worst_case += w * libm::expm1(log.worst_case);
             squares += (w * log.sub_gaussian) * (w * log.sub_gaussian);
         }
+        // Section 3.3: at most `multiplicity` of them round alike.
         weights.sub_gaussian = libm::sqrt(squares * errors.multiplicity);
         let total = weights.plus(errors.rescale);
+        // A sum of positive weights: its relative error is gamma_n.
         let of_sum = a.gamma(errors.forward_roundings);
         errors.weight_error = total.worst_case + of_sum;
-        // The conversion of lse or m for the exponent is shared by the row.
+        // Section 4.6. 3 u: lse log2(e) or m log2(e), constant and product, and the sum m + ln l. The row shares it.
         let conversion = 3.0 * u * (errors.lse.abs() + largest);
         if mode == Mode::Given {
             errors.lse_error = Term::deterministic(conversion);
             return;
         }
+        // The partial sums of positive weights are below the whole.
         let of_sum_tau = u * libm::sqrt(errors.forward_roundings as f64);
+        // |lse - m| for the largest score m, which may have either sign.
         let below_largest = (errors.lse - largest).abs().min((errors.lse + largest).abs());
+        // 4 u: the logarithm (a unit in the last place), the constant ln 2 and its product; near ln 1 = 0 absolutely.
         let logarithm = 4.0 * u * (below_largest + 1.0) + conversion;
+        // The errors of exp itself have one sign for many arguments: they are no random part.
         let of_function = 2.0 * recipe.exp_ulp * u;
         let stored = a.narrow(recipe.lse, errors.lse.abs());
+        // ln(1 + x) <= x / (1 - x): the relative error of the sum, as one of its logarithm.
         let divisor = (1.0 - errors.weight_error).max(0.0);
         let relative = if divisor > 0.0 { errors.weight_error / divisor } else { f64::INFINITY };
         errors.lse_error = Term {
@@ -256,21 +241,24 @@ impl RowArithmetic<'_> {
         };
     }
 
-    /// Section "delta".
+    /// Section 4.8.
     fn delta(&self, errors: &mut RowErrors, mode: Mode) {
-        let RowArithmetic { problem, saved, arithmetic: a, row, .. } = self;
+        let RowRoundoff { problem, saved, roundoff: a, row, .. } = self;
         let recipe = a.recipe;
         let g = problem.g(*row);
         let o = saved.o.row(row.b, row.h, row.i);
         let product = Products::of(g, o);
+        // gamma_{E+1} sum |G o|; one more where the sum begins with -dlse.
         let own_sum = a.sum(product, g.len(), 1);
         if mode == Mode::Given {
             errors.delta_error = own_sum;
             return;
         }
         errors.of_o = self.of_o(&errors.entries);
+        // The kernel divides by a sum of weights that errs: 1 / (1 + sum W t).
         let divisor = (1.0 - errors.weight_error).max(0.0);
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
+        // G . sum_j W_j t_j (v_j - o) = sum_j W_j t_j (dP_j - delta): the errors of the weights act on differences.
         let mut weights = Term::default();
         let (mut squares, mut absolute, mut rounded, mut shared) = (0.0, 0.0, 0.0, 0.0);
         for e in &errors.entries {
@@ -280,20 +268,24 @@ impl RowArithmetic<'_> {
             squares += (e.w * away * e.log.sub_gaussian) * (e.w * away * e.log.sub_gaussian);
             absolute += e.w * e.dp_abs;
             shared += e.w * away;
+            // The rounding of P in P v, sum max(u_h W, eta) |dP|; and of scores that are stored.
             rounded += a.narrow_scaled(recipe.p, e.w) * e.dp.abs()
                 + e.w * away * libm::expm1(e.log_stored);
         }
+        // The sink has the value 0: its difference from o is o.
         if let Some((w, log)) = errors.sink {
             weights = weights.plus(log.times(w * errors.delta));
         }
         weights.sub_gaussian += libm::sqrt(squares * errors.multiplicity);
         weights = weights.plus(errors.rescale.times(shared));
         weights = weights.times(amplify);
+        // Numerator and denominator of o: gamma_n (sum W |G||v| + sum |G o|).
         let of_o = a.gamma(errors.forward_roundings) * (absolute + product.abs) * amplify;
         let of_o_tau = a.u * libm::sqrt(errors.forward_roundings as f64);
         errors.delta_error = weights.plus(own_sum);
         errors.delta_error.worst_case += of_o;
         if recipe.delta == Delta::Weights {
+            // delta = sum_j P_j dP_j: sum W e_dP, and the P that is stored between elementwise steps.
             for e in &errors.entries {
                 let dp = e.dp_sum.times(e.w).plus(Term::deterministic(e.w * e.dp_stored));
                 errors.delta_error.worst_case += dp.worst_case;
@@ -302,10 +294,11 @@ impl RowArithmetic<'_> {
             }
             errors.delta_error.sub_gaussian += of_o_tau * absolute;
         } else {
-            let drawn = self.sums_of_o(errors);
-            errors.delta_error.sub_gaussian += drawn.sub_gaussian + of_o_tau * errors.delta.abs();
-            errors.delta_error.deterministic += drawn.deterministic;
+            let sums = self.sums_of_o(errors);
+            errors.delta_error.sub_gaussian += sums.sub_gaussian + of_o_tau * errors.delta.abs();
+            errors.delta_error.deterministic += sums.deterministic;
         }
+        // The same roundings as Euclidean norms, for the statistics.
         let square = |e: &EntryError| {
             let x = a.narrow_scaled(recipe.p, e.w) * e.dp;
             x * x
@@ -317,7 +310,8 @@ impl RowArithmetic<'_> {
             of_stored +=
                 g.iter().zip(o).map(|(&g, &o)| (g * store(o)) * (g * store(o))).sum::<f64>();
             rounded +=
-                g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * (1.0 + 1e-3);
+                g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * SECOND_ORDER_OF_O;
+            // An o that is stored in the accumulator's format is rounded, too.
             errors.delta_error.worst_case += a.u * product.abs;
             errors.delta_error.sub_gaussian += a.u * product.partial;
         }
@@ -326,8 +320,8 @@ impl RowArithmetic<'_> {
     }
 
     /// The sums of `o`.
-    fn of_o(&self, entries: &[EntryError]) -> Running {
-        let mut sums = Running::new(self.problem.sizes().value_features);
+    fn of_o(&self, entries: &[EntryError]) -> RunningSums {
+        let mut sums = RunningSums::new(self.problem.sizes().value_features);
         let (mut values, mut x) = (Vec::new(), Vec::new());
         for entries in entries.chunks(TERMS) {
             values.clear();
@@ -344,13 +338,13 @@ impl RowArithmetic<'_> {
         let g = self.problem.g(self.row);
         let one = |(d, &g): (usize, &f64)| {
             let partial = errors.of_o.partial(d);
-            self.arithmetic.partial_sums(errors.forward_roundings, partial).times(g)
+            self.roundoff.partial_sums(errors.forward_roundings, partial).times(g)
         };
         g.iter().enumerate().map(one).fold(Term::default(), Term::beside)
     }
 }
 
-/// How much of a row's weight is rescaled when the running maximum changes, squared and summed over the changes; from
+/// Section 4.5: how much of a row's weight is rescaled when the running maximum changes, squared and summed over the changes; from
 /// the first key or from the last, whichever is more.
 fn rescaled(entries: &[EntryError]) -> f64 {
     let run = |entries: &mut dyn Iterator<Item = &EntryError>| {

@@ -1,26 +1,16 @@
-//! The errors of one entry of the score matrix: of the score, of its slope, of `exp` and of `dP`.
-//!
-//! `docs/bounds.md` derives each line; the names of its sections stand beside them.
+//! The errors of one entry of the score matrix: of the score, of its slope, of `exp` and of `dP`. Sections 4.1 to 4.4
+//! and 5.3 of `docs/bounds.md`.
 
-use super::entry::{Arithmetic, Products, Term};
-use super::vectors::{PANEL, Panels};
+use super::limits::SMALLEST_PACKED;
+use super::roundoff::{Products, Roundoff};
+use super::simd::{PANEL, PackedRows};
+use super::term::Term;
 use rayon::prelude::*;
 use std::ops::Range;
 use sus_reference::problem::{Problem, Row};
 use sus_reference::tensor::Tensor;
 
-/// One visible entry of a row, with what a kernel may err in it.
-///
-/// # Examples
-/// ```
-/// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, Recipe, row_errors};
-/// let saved = sus_reference::forward::forward(&problem);
-/// let recipe = Recipe::built_in("f32").unwrap();
-/// let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(0));
-/// let entry = errors.entries[0];
-/// assert!((entry.w - (entry.s - errors.lse).exp()).abs() < 1e-12);
-/// ```
+/// One visible entry of a row, with the errors of a kernel in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EntryError {
     /// The key.
@@ -50,7 +40,7 @@ pub struct EntryError {
 /// The constants of the scores of a problem.
 pub(super) struct Scores<'a> {
     problem: &'a Problem<f64>,
-    arithmetic: &'a Arithmetic<'a>,
+    roundoff: &'a Roundoff<'a>,
     packed: Option<&'a Packed>,
     scale: f64,
 }
@@ -58,25 +48,23 @@ pub(super) struct Scores<'a> {
 /// The keys and the values of each key head as panels, which is how the products of one row and many keys are computed in vectors.
 #[derive(Debug, Clone)]
 pub struct Packed {
-    keys: Vec<Panels>,
-    values: Vec<Panels>,
+    keys: Vec<PackedRows>,
+    values: Vec<PackedRows>,
 }
-
-/// Visible entries from which packing is worth it.
-const WORTH_PACKING: u64 = 1 << 12;
 
 impl Packed {
     /// Of a problem that is large enough.
+    #[must_use]
     pub fn of(problem: &Problem<f64>) -> Option<Self> {
-        let large = sus_reference::evaluation::visible_count(problem) >= WORTH_PACKING;
+        let large = sus_reference::evaluation::visible_count(problem) >= SMALLEST_PACKED;
         large.then(|| Packed::new(problem))
     }
 
     pub(super) fn new(problem: &Problem<f64>) -> Self {
-        let of = |x: &Tensor<f64>| -> Vec<Panels> {
+        let of = |x: &Tensor<f64>| -> Vec<PackedRows> {
             let [.., n, width] = x.shape();
             let heads = x.as_slice().par_chunks((n * width).max(1));
-            heads.map(|head| Panels::new(head, width)).collect()
+            heads.map(|head| PackedRows::new(head, width)).collect()
         };
         Packed { keys: of(&problem.inputs().k), values: of(&problem.inputs().v) }
     }
@@ -85,10 +73,10 @@ impl Packed {
 impl<'a> Scores<'a> {
     pub(super) fn new(
         problem: &'a Problem<f64>,
-        arithmetic: &'a Arithmetic<'a>,
+        roundoff: &'a Roundoff<'a>,
         packed: Option<&'a Packed>,
     ) -> Self {
-        Scores { problem, arithmetic, packed, scale: problem.scale() }
+        Scores { problem, roundoff, packed, scale: problem.scale() }
     }
 
     /// Some keys of a row.
@@ -118,18 +106,23 @@ impl<'a> Scores<'a> {
         self.entry_of(row, j, lse, qk, Products::of(p.g(row), p.v(row, j)))
     }
 
-    /// Sections "score", "softcap" and "dP".
+    /// Sections 4.1 to 4.3, and 5.3.
     fn entry_of(&self, row: Row, j: usize, lse: f64, qk: Products, dp: Products) -> EntryError {
-        let (p, a) = (self.problem, self.arithmetic);
+        let (p, a) = (self.problem, self.roundoff);
         let u = a.u;
         let features = p.sizes().features;
         let z = self.scale * qk.sum;
-        // Eight roundings: the scale, its product, its square root on both sides, log2(e) and its product.
+        // Section 4.1. Of 8 roundings beyond the inner product two are of the scale and its product, four of its square root
+        // and product on either side, two of log2(e) and its product. 2.5 u |z| of them all scores share: two constants are
+        // rounded, u each, and fl(log2 e) errs by less than u / 4 in f32 and in f64.
         let shared = Term::deterministic(2.5 * u * z.abs());
+        // gamma_{D + 8} |scale| |q|.|k|.
         let mut error = a.sum(qk, features, 8).times(self.scale).plus(shared);
         // q . k and its scaled value are stored.
         let mut stored = a.scaled(z.abs() + error.worst_case, self.scale);
+        // 2 u: the scale is rounded and multiplied.
         let (mut s, mut slope, mut slope_error) = (z, self.scale, 2.0 * u * self.scale.abs());
+        // Section 4.2.
         if let Some(cap) = p.options().softcap {
             let y = z / cap;
             let e = libm::exp(-2.0 * y.abs());
@@ -145,19 +138,24 @@ impl<'a> Scores<'a> {
             stored = (stored + spacing) * lipschitz
                 + cap * a.elementwise(size / cap)
                 + a.elementwise(size);
+            // A unit in the last place is 2 u at most. 4 u: cap is rounded for z / cap and for the product, and both are
+            // rounded; an error of y is one of tanh y of at most the same relative size.
             let function = (2.0 * a.recipe.tanh_ulp + 4.0) * u * s.abs();
             error = error.plus(Term::rounding(function));
-            // 1 - tanh^2 from the rounded tanh: the error of its square, and two roundings of numbers up to 1.
+            // 1 - tanh^2 from the rounded tanh T: 2 |T| e_T + e_T^2. 4 u: its square, the difference from 1, the scale and its
+            // product.
             let of_tanh = (error.worst_case + stored) / cap;
             let square = 2.0 * (s / cap).abs() * of_tanh + of_tanh * of_tanh;
             slope_error = self.scale.abs() * (square + 4.0 * u + 2.0 * a.elementwise(1.0));
             slope = self.scale * sech2;
         }
+        // Section 4.3.
         if let Some(bias) = p.bias(row) {
             s += bias[j];
             error = error.beside(Term::rounding(u * s.abs()));
             stored += a.elementwise(s.abs() + error.worst_case);
         }
+        // Section 5.3: one more addition where the sum begins with -delta.
         let dp_sum = a.sum(dp, p.sizes().value_features, 1);
         EntryError {
             j,
@@ -175,14 +173,17 @@ impl<'a> Scores<'a> {
     }
 }
 
-/// Section "exp": the argument `s - lse` or `s - m`, in natural or binary logarithms, and the function.
+/// Section 4.4: the argument `s - lse` or `s - m`, in natural or binary logarithms, and the function.
 ///
-/// What the row shares, the rounding of `lse` or `m`, is random in no entry: it stands with the error of `lse`.
-pub(super) fn exponential(arithmetic: &Arithmetic<'_>, s: f64, lse: f64, largest: f64) -> Term {
-    let u = arithmetic.u;
-    let function = (2.0 * arithmetic.recipe.exp_ulp + 1.0) * u;
+/// The rounding of `lse` or `m`, which the row shares, stands with the error of `lse`.
+pub(super) fn exponential(roundoff: &Roundoff<'_>, s: f64, lse: f64, largest: f64) -> Term {
+    let u = roundoff.u;
+    // A unit in the last place is 2 u at most; 1 more for the division by the row's sum.
+    let function = (2.0 * roundoff.recipe.exp_ulp + 1.0) * u;
+    // s log2(e) is rounded twice, the constant and the product; the difference once, at its own size.
     let argument = libm::hypot(2.0 * s.abs(), (s - lse).abs()) * u;
     Term {
+        // 3 u: s log2(e), m log2(e) and their difference, each at most |s| + max |s|.
         worst_case: 3.0 * u * (s.abs() + largest) + function,
         sub_gaussian: libm::hypot(argument, function),
         deterministic: 0.0,

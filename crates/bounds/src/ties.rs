@@ -1,14 +1,16 @@
-//! How many numbers of a set are equal up to rounding, and so may round alike.
+//! Ties: numbers of a set that are equal up to rounding, whose roundings so are correlated.
+//!
+//! Section 3.3 of `docs/bounds.md`, and "Ties" in `docs/verdict.md`.
 
-/// Numbers from which it is worth to find out first which may be equal to another.
-const MANY: usize = 256;
+use super::format::Format;
+use super::limits::SMALLEST_TABLE;
 
-/// Bits of the table for each number.
+/// Bits of the table for each number: one of 16 cells in which another number lies by chance is checked in vain.
 const BITS: usize = 64;
 
 /// The largest number of finite numbers within a few roundings of the largest of them; 1 where there is none.
 pub(super) fn most_equal(mut numbers: Vec<f64>, u: f64) -> f64 {
-    if numbers.len() >= MANY {
+    if numbers.len() >= SMALLEST_TABLE {
         numbers = may_be_equal(numbers, u);
     }
     numbers.sort_unstable_by(f64::total_cmp);
@@ -22,15 +24,19 @@ pub(super) fn most_equal(mut numbers: Vec<f64>, u: f64) -> f64 {
     most as f64
 }
 
+/// Two numbers within this distance below `x` may be one number in a kernel.
+///
+/// 4 = 2 + 2: a number that is rounded twice, at the scale and after it, moves by `2 u |x|` at most, and so does the other.
+/// Scores below 1 count as 1: the relative error of `exp` is the absolute error of its argument.
 fn spacing(x: f64, u: f64) -> f64 {
     4.0 * u * x.abs().max(1.0)
 }
 
-/// Without those that are far from all others, in linear time: the rest is few numbers, and sorted quickly.
+/// The numbers that may have a tie, in linear time. They are few, and sorted quickly.
 ///
-/// Cells are four times as wide as numbers may be apart (that round zero twice as wide), so that those of two equal numbers are the
-/// same or neighbours, whatever the quotient's rounding: it is below `1 / 16 u`. A bit for
-/// each cell, modulo the size of the table, says whether a number is there.
+/// Cells are four times as wide as tied numbers may be apart (the cell round zero is twice as wide again), so that the
+/// cells of two tied numbers are the same or neighbours, whatever the quotient's rounding: it is below `1 / 16 u`.
+/// The table has a bit for each cell, modulo its size: whether a number lies in the cell.
 fn may_be_equal(numbers: Vec<f64>, u: f64) -> Vec<f64> {
     let width = 4.0 * numbers.iter().fold(0.0, |most: f64, &x| most.max(spacing(x, u)));
     if !width.is_finite() || numbers.iter().any(|x| !x.is_finite()) {
@@ -60,12 +66,74 @@ fn may_be_equal(numbers: Vec<f64>, u: f64) -> Vec<f64> {
     numbers
 }
 
+/// Numbers by their logarithms, and how many of them are tied to one of them, so that their roundings may be equal.
+pub(super) struct Ties {
+    logs: Vec<f32>,
+    within: f32,
+    /// Where the numbers of each cell begin, and where the last cell's end. Cells are equally wide, and cover all numbers.
+    cells: Vec<usize>,
+    /// Cells for each unit of a logarithm.
+    per_unit: f32,
+}
+
+/// Numbers of a cell, about: as many as a few lines of the cache hold.
+const IN_CELL: usize = 16;
+
+impl Ties {
+    /// Of numbers given by their logarithms.
+    pub(super) fn new(logs: impl Iterator<Item = f32>, format: Format) -> Self {
+        let mut logs: Vec<f32> = logs.collect();
+        logs.sort_unstable_by(f32::total_cmp);
+        let count = logs.len() / IN_CELL + 1;
+        let width = match logs[..] {
+            [first, .., last] => last - first,
+            _ => 0.0,
+        };
+        let per_unit = count as f32 / width;
+        let within = (format.unit_roundoff() / 16.0) as f32;
+        let mut ties = Ties { logs, within, cells: vec![0; count + 1], per_unit };
+        for at in 0..ties.logs.len() {
+            let cell = ties.cell(ties.logs[at]);
+            ties.cells[cell + 1] = at + 1;
+        }
+        // A cell without numbers ends where the one before does.
+        for cell in 0..count {
+            ties.cells[cell + 1] = ties.cells[cell + 1].max(ties.cells[cell]);
+        }
+        ties
+    }
+
+    /// How many are tied to one of them, itself included: logarithms within a 16th of a roundoff (`docs/verdict.md`, "Ties").
+    ///
+    /// In `f32` two logarithms and the border have three roundings, `3 2^-24 |log|` or `1.8e-7 |log|` together; with the
+    /// rounding of the argument that is at most `4e-7 |log|`.
+    pub(super) fn multiplicity(&self, log: f32) -> f64 {
+        let within = self.within.max(4.0e-7 * log.abs());
+        let first = self.before(log - within, |x| x < log - within);
+        let after = self.before(log + within, |x| x <= log + within);
+        (after - first) as f64
+    }
+
+    /// How many come before a border, which are those of earlier cells and some of its own.
+    fn before(&self, border: f32, is_before: impl Fn(f32) -> bool) -> usize {
+        let cell = self.cell(border);
+        let (start, end) = (self.cells[cell], self.cells[cell + 1]);
+        start + self.logs[start..end].partition_point(|&x| is_before(x))
+    }
+
+    /// The cell of a number; of a larger number never an earlier one, however the product is rounded.
+    fn cell(&self, x: f32) -> usize {
+        let first = self.logs.first().copied().unwrap_or(0.0);
+        (((x - first) * self.per_unit) as usize).min(self.cells.len() - 2)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// By looking at all pairs.
-    fn plainly(numbers: &[f64], u: f64) -> f64 {
+    /// By comparing all pairs.
+    fn by_pairs(numbers: &[f64], u: f64) -> f64 {
         let near = |x: f64| numbers.iter().filter(|&&y| y <= x && x - y <= spacing(x, u)).count();
         numbers.iter().map(|&x| near(x)).max().unwrap_or(1).max(1) as f64
     }
@@ -87,14 +155,14 @@ mod tests {
                 let scale = libm::ldexp(3.0, 4 * n as i32 - 8);
                 for count in [0, 1, 3, 300] {
                     let numbers = clusters(count, step, u, scale);
-                    assert_eq!(most_equal(numbers.clone(), u), plainly(&numbers, u));
+                    assert_eq!(most_equal(numbers.clone(), u), by_pairs(&numbers, u));
                 }
             }
         }
     }
 
     #[test]
-    fn whoever_has_an_equal_is_kept_also_across_the_border_of_two_cells() {
+    fn a_number_with_a_tie_is_kept_also_across_the_border_of_two_cells() {
         for bits in [24, 53] {
             let u = libm::ldexp(1.0, -bits);
             for scale in [0.1, 1.0, 30.0] {
@@ -115,5 +183,26 @@ mod tests {
         assert_eq!([most_equal(vec![], u), most_equal(vec![3.0], u)], [1.0; 2]);
         assert_eq!(most_equal(vec![-0.5; 1000], u), 1000.0);
         assert!(may_be_equal((0..1000).map(f64::from).collect(), u).len() < 300);
+    }
+
+    #[test]
+    fn as_many_are_tied_as_a_comparison_with_all_of_them_says() {
+        // The logarithms of a sine's values lie densely at one end; one in eight comes twice.
+        let spread = (0..5000).map(|n: u32| libm::logf(libm::sinf((n - n / 8 % 2) as f32).abs()));
+        let some: Vec<f32> = spread.map(|x| x.max(-700.0)).collect();
+        for logs in [vec![], vec![-3.0], vec![0.0; 100], some] {
+            for format in [Format::F32, Format::Bf16] {
+                let ties = Ties::new(logs.iter().copied(), format);
+                for &log in &logs {
+                    let within = ties.within.max(4.0e-7 * log.abs());
+                    let near = |x: &&f32| (log - within..=log + within).contains(*x);
+                    assert_eq!(
+                        ties.multiplicity(log),
+                        logs.iter().filter(near).count() as f64,
+                        "{log}"
+                    );
+                }
+            }
+        }
     }
 }

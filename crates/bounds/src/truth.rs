@@ -12,7 +12,7 @@ use sus_reference::scalar::{Dd, Scalar};
 use sus_reference::sus::{Draw, Sample, sus_backward};
 use sus_reference::tensor::Tensor;
 
-/// A forward pass, or one that somebody stored, and the gradients that follow from it: in double-double arithmetic, or in `f64` by
+/// A forward pass, or a stored one, and the gradients that follow from it: in double-double arithmetic, or in `f64` by
 /// the kernels of [`fast`](sus_fast), whose [own error](Truth::reference_error_bounds) is then part of every bound.
 ///
 /// # Examples
@@ -43,32 +43,12 @@ impl Truth {
     /// `n + 64` of them, and an exponent of magnitude `x` amplifies them `x` times: for `n` and `x` below `2^20`
     /// that is below `2^-59`. Rounding to `f64` then adds `2^-53` of the number itself, which is what a
     /// bound counts.
-    ///
-    /// # Examples
-    /// ```
-    /// use sus_bounds::Truth;
-    /// let unit = f64::EPSILON / 2.0;
-    /// assert!(unit < Truth::RELATIVE_ERROR && Truth::RELATIVE_ERROR < 1.04 * unit);
-    /// ```
     pub const RELATIVE_ERROR: f64 = 1.0 / 9_007_199_254_740_992.0 * (1.0 + 1.0 / 32.0);
 
     /// The forward pass of the problem.
     ///
     /// # Errors
     /// [`Error::NotFinite`] never, in practice: the numbers were finite already.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_reference::backward::backward;
-    /// use sus_reference::evaluation::relative_errors;
-    /// use sus_bounds::Truth;
-    /// let truth = Truth::exact(&problem)?;
-    /// let in_f64 = backward(&problem, &sus_reference::forward::forward(&problem));
-    /// let errors = relative_errors(&in_f64, &truth.gradients(None));
-    /// assert!(errors.iter().all(|&(_, error)| error < 1e-14));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn exact(problem: &Problem<f64>) -> Result<Self, Error> {
         let problem: Problem<Dd> = problem.cast()?;
         let saved = forward(&problem);
@@ -79,18 +59,6 @@ impl Truth {
     ///
     /// # Errors
     /// As [`Truth::exact`].
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Truth;
-    /// let mut saved = sus_reference::forward::forward(&problem);
-    /// saved.lse = saved.lse.map(|lse| lse - 1.0); // every weight e times as large
-    /// let (given, exact) = (Truth::given(&problem, &saved)?, Truth::exact(&problem)?);
-    /// let ratio = given.gradients(None).dv.as_slice()[0] / exact.gradients(None).dv.as_slice()[0];
-    /// assert!((ratio - std::f64::consts::E).abs() < 1e-12);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn given(problem: &Problem<f64>, saved: &Saved<f64>) -> Result<Self, Error> {
         Ok(Truth(Kind::Exact { problem: problem.cast()?, saved: saved.cast() }))
     }
@@ -119,17 +87,6 @@ impl Truth {
     ///
     /// # Errors
     /// Those of [`sample`](fn@sus_reference::sus::sample).
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Truth;
-    /// use sus_reference::sus::{Budget, Draw, sample};
-    /// let draw = Draw::paper(Budget::new(4.0)?, 7);
-    /// let (truth, mask) = Truth::blocked_and_sampled(&problem, &draw)?.unwrap();
-    /// assert_eq!(mask.pattern, sample(&problem, &truth.saved(), &draw)?.pattern);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     pub fn blocked_and_sampled(
         problem: &Problem<f64>,
         draw: &Draw,
@@ -144,19 +101,6 @@ impl Truth {
     }
 
     /// As [`Truth::given`], with the gradients in `f64` by the kernels; `None` as [`Truth::blocked`].
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Truth;
-    /// let saved = sus_reference::forward::forward(&problem);
-    /// let [blocked, exact] =
-    ///     [Truth::blocked_given(&problem, &saved).unwrap(), Truth::given(&problem, &saved)?];
-    /// assert_eq!(blocked.saved(), saved); // as it is
-    /// let [blocked, exact] = [blocked, exact].map(|truth| truth.gradients(None).dk.as_slice()[0]);
-    /// assert!((blocked - exact).abs() < 1e-13);
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn blocked_given(problem: &Problem<f64>, saved: &Saved<f64>) -> Option<Self> {
         has_reference_error_bounds(problem).then(|| {
@@ -166,15 +110,6 @@ impl Truth {
     }
 
     /// How far the numbers of this truth may be from the exact ones, beyond [`Truth::RELATIVE_ERROR`]; `None` in double-double.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Truth;
-    /// let [exact, blocked] = [Truth::exact(&problem)?, Truth::blocked(&problem).unwrap()];
-    /// assert!(exact.reference_error_bounds(None).is_none() && blocked.reference_error_bounds(None).is_some());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn reference_error_bounds(&self, sample: Option<&Sample>) -> Option<ReferenceErrorBounds> {
         match &self.0 {
@@ -186,16 +121,6 @@ impl Truth {
     }
 
     /// `o` and `lse`, rounded to `f64`.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Truth;
-    /// let (exact, in_f64) = (Truth::exact(&problem)?.saved(), sus_reference::forward::forward(&problem));
-    /// let pairs = exact.lse.as_slice().iter().zip(in_f64.lse.as_slice());
-    /// assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-13));
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn saved(&self) -> Saved<f64> {
         match &self.0 {
@@ -205,15 +130,6 @@ impl Truth {
     }
 
     /// The gradients, dense or of a mask, rounded to `f64`.
-    ///
-    /// # Examples
-    /// ```
-    /// let problem = sus_corpus::named("primes").unwrap().problem;
-    /// use sus_bounds::Truth;
-    /// let dense = Truth::exact(&problem)?.gradients(None);
-    /// assert_eq!(dense.dv.shape(), problem.inputs().v.shape());
-    /// # Ok::<(), sus_reference::Error>(())
-    /// ```
     #[must_use]
     pub fn gradients(&self, sample: Option<&Sample>) -> Gradients<f64> {
         match &self.0 {

@@ -4,4 +4,5 @@
 mod common;
 #[path = "../../fast/tests/large_shapes.rs"]
 mod large_shapes;
+mod margins;
 mod reference_error;

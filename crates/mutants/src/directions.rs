@@ -9,13 +9,13 @@ use super::limits::LARGEST_DIRECTIONS;
 use super::simulated_kernel::{Point, Schedule};
 use super::{RunConfig, control_kernel, named};
 use rayon::prelude::*;
-use sus_bounds::{Direction, Recipe};
+use sus_bounds::{ErrorDirection, GradientValues, Recipe};
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
 use sus_reference::TensorName;
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
-use sus_verdict::{Case, ControlGradients, Judge, JudgeBuilder, KnownBugs};
+use sus_verdict::{Case, Judge, JudgeBuilder, KnownBugs};
 
 /// Mutants whose formulas are run in `f64`: the error that they add does not depend on the roundings of a recipe.
 const FORMULAS: [&str; 4] =
@@ -40,7 +40,11 @@ const SUMS: [&str; 4] = [
 /// assert!(count("flash-bf16") > 0 && count("f32") == 0); // of kernels that store 16 bits alone
 /// ```
 #[must_use]
-pub fn directions(problem: &Problem<f64>, draw: Option<&Draw>, recipe: &Recipe) -> Vec<Direction> {
+pub fn directions(
+    problem: &Problem<f64>,
+    draw: Option<&Draw>,
+    recipe: &Recipe,
+) -> Vec<ErrorDirection> {
     if !are_used(problem, recipe) {
         return Vec::new();
     }
@@ -51,21 +55,23 @@ pub fn directions(problem: &Problem<f64>, draw: Option<&Draw>, recipe: &Recipe) 
     let (exact, rounded) = (config(exact), config(rounded));
     let controls = [exact, rounded].map(|config| config.run(Schedule::default()));
     let all = FORMULAS.iter().map(|name| (name, 0)).chain(SUMS.iter().map(|name| (name, 1)));
-    let mut found: Vec<Direction> = all
+    let mut found: Vec<ErrorDirection> = all
         .collect::<Vec<_>>()
         .into_par_iter()
         .filter_map(|(name, at)| {
             let wrong = (named(name)?.run)(&[exact, rounded][at])?;
-            Some(Direction { name, tensors: difference(&wrong, &controls[at]).into() })
+            Some(ErrorDirection { name, additions: difference(&wrong, &controls[at]) })
         })
         .collect();
     let delta = delta_in_bf16(&exact, &rounded);
-    found.push(Direction {
+    found.push(ErrorDirection {
         name: "delta_in_bf16",
-        tensors: difference(&delta, &controls[0]).into(),
+        additions: difference(&delta, &controls[0]),
     });
     found.extend(of_results(&controls[0], recipe));
-    found.retain(|direction| direction.tensors.iter().flatten().any(|&x| x != 0.0));
+    found.retain(|direction| {
+        direction.additions.slices().iter().any(|of| of.iter().any(|&x| x != 0.0))
+    });
     found
 }
 
@@ -76,9 +82,9 @@ pub fn control_result(
     problem: &Problem<f64>,
     draw: Option<&Draw>,
     recipe: &Recipe,
-) -> Option<[Vec<f64>; 4]> {
+) -> Option<GradientValues> {
     let config = RunConfig::new(problem, Arithmetic::of(recipe), draw);
-    are_used(problem, recipe).then(|| GradientValues::of(&control_kernel(&config)).into())
+    are_used(problem, recipe).then(|| gradients_of(&control_kernel(&config)))
 }
 
 /// The rounding bugs among the mutants, as a verdict takes them.
@@ -91,7 +97,7 @@ impl KnownBugs for RoundingBugs {
         problem: &Problem<f64>,
         draw: Option<&Draw>,
         recipe: &Recipe,
-    ) -> Vec<Direction> {
+    ) -> Vec<ErrorDirection> {
         directions(problem, draw, recipe)
     }
 
@@ -100,9 +106,8 @@ impl KnownBugs for RoundingBugs {
         problem: &Problem<f64>,
         draw: Option<&Draw>,
         recipe: &Recipe,
-    ) -> Option<ControlGradients> {
-        let [dq, dk, dv, dbias] = control_result(problem, draw, recipe)?;
-        Some(ControlGradients { dq, dk, dv, dbias })
+    ) -> Option<GradientValues> {
+        control_result(problem, draw, recipe)
     }
 }
 
@@ -111,40 +116,13 @@ pub fn judge<'a>(case: &'a Case, recipe: &'a Recipe) -> JudgeBuilder<'a> {
     Judge::builder(case, recipe).known_bugs(&RoundingBugs)
 }
 
-/// The flat numbers of the gradients that a direction covers; empty where it does not look.
-#[derive(Debug, Clone, Default)]
-struct GradientValues {
-    dq: Vec<f64>,
-    dk: Vec<f64>,
-    dv: Vec<f64>,
-    dbias: Vec<f64>,
-}
-
-impl From<GradientValues> for [Vec<f64>; 4] {
-    fn from(GradientValues { dq, dk, dv, dbias }: GradientValues) -> Self {
-        [dq, dk, dv, dbias]
-    }
-}
-
-impl GradientValues {
-    fn of(file: &TensorFile) -> Self {
-        GradientValues {
-            dq: floats(file, TensorName::Dq),
-            dk: floats(file, TensorName::Dk),
-            dv: floats(file, TensorName::Dv),
-            dbias: floats(file, TensorName::Dbias),
-        }
-    }
-
-    /// Each tensor with the same one of `other`.
-    fn zip(&self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Self {
-        let both = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect();
-        GradientValues {
-            dq: both(&self.dq, &other.dq),
-            dk: both(&self.dk, &other.dk),
-            dv: both(&self.dv, &other.dv),
-            dbias: both(&self.dbias, &other.dbias),
-        }
+/// The gradients in a file; empty where one is missing.
+fn gradients_of(file: &TensorFile) -> GradientValues {
+    GradientValues {
+        dq: floats(file, TensorName::Dq),
+        dk: floats(file, TensorName::Dk),
+        dv: floats(file, TensorName::Dv),
+        dbias: floats(file, TensorName::Dbias),
     }
 }
 
@@ -167,8 +145,8 @@ fn delta_in_bf16(exact: &RunConfig<'_>, rounded: &RunConfig<'_>) -> TensorFile {
 }
 
 /// One tensor that is too large, and all tensors cut towards zero, by half a spacing in the mean.
-fn of_results(control: &TensorFile, recipe: &Recipe) -> Vec<Direction> {
-    let truth = GradientValues { dbias: Vec::new(), ..GradientValues::of(control) };
+fn of_results(control: &TensorFile, recipe: &Recipe) -> Vec<ErrorDirection> {
+    let truth = GradientValues { dbias: Vec::new(), ..gradients_of(control) };
     let zero = truth.zip(&truth, |_, _| 0.0);
     let cut = |x: f64| -libm::copysign(recipe.output.rounding_error(x.abs(), false), x);
     let all_cut = truth.zip(&truth, |x, _| cut(x));
@@ -178,7 +156,7 @@ fn of_results(control: &TensorFile, recipe: &Recipe) -> Vec<Direction> {
         ("a factor of dv", GradientValues { dv: truth.dv, ..zero }),
         ("gradients_truncated", all_cut),
     ];
-    only.map(|(name, values)| Direction { name, tensors: values.into() }).into()
+    only.map(|(name, values)| ErrorDirection { name, additions: values }).into()
 }
 
 fn floats(file: &TensorFile, tensor: TensorName) -> Vec<f64> {
@@ -191,7 +169,7 @@ fn floats(file: &TensorFile, tensor: TensorName) -> Vec<f64> {
 /// The error that the mutant adds: of `dbias` only if there is no other; 0 where it is no number.
 fn difference(mutant: &TensorFile, control: &TensorFile) -> GradientValues {
     let finite = |x: f64| if x.is_finite() { x } else { 0.0 };
-    let (mutant, control) = (GradientValues::of(mutant), GradientValues::of(control));
+    let (mutant, control) = (gradients_of(mutant), gradients_of(control));
     let error = mutant.zip(&control, |mutant, control| finite(mutant - control));
     let GradientValues { dq, dk, dv, dbias } = error;
     if [&dq, &dk, &dv].into_iter().flatten().any(|&x| x != 0.0) {

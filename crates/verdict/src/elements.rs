@@ -4,7 +4,7 @@ use crate::expected::Expected;
 use crate::statistics::{self, StatisticResult, by_name};
 use crate::{Criterion, Outcome, Verdict};
 use serde::{Serialize, Serializer};
-use sus_bounds::{Range, Stage};
+use sus_bounds::{RoundingRange, Stage};
 
 /// The comparison of one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -153,13 +153,13 @@ fn rows_below_noise(expected: &Expected<'_>) -> usize {
 
 /// Fails a tensor that is within its bounds but that no right kernel rounds to (docs/bounds.md, "Ranges").
 fn check_ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
-    let outside = |ranges: &[Range]| -> Vec<usize> {
+    let outside = |ranges: &[RoundingRange]| -> Vec<usize> {
         (0..found.len()).filter(|&at| !ranges[at].holds(found[at])).collect()
     };
     let nearest = expected.ranges.iter().map(|ranges| (outside(ranges), ranges));
     let Some((outside, ranges)) = nearest.min_by_key(|(outside, _)| outside.len()) else { return };
     if let Some(&first) = outside.first() {
-        let Range { least, most } = ranges[first];
+        let RoundingRange { least, most } = ranges[first];
         let message = format!(
             "{} of {} elements are no rounding of what a right kernel may have, the first at {:?}: found {:e}, not within [{least:e}, {most:e}]",
             outside.len(),

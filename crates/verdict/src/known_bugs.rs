@@ -1,7 +1,7 @@
 //! The known rounding bugs that the rule `direction` looks for, supplied by a collection of wrong kernels.
 
 use std::fmt::Debug;
-use sus_bounds::{Direction, Recipe};
+use sus_bounds::{ErrorDirection, GradientValues, Recipe};
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
 
@@ -13,7 +13,7 @@ pub trait KnownBugs: Debug + Sync {
         problem: &Problem<f64>,
         draw: Option<&Draw>,
         recipe: &Recipe,
-    ) -> Vec<Direction>;
+    ) -> Vec<ErrorDirection>;
 
     /// The gradients of the simplest right kernel of the recipe, if there are directions. A direction along which it errs by more
     /// than half of the limit is left out: right kernels make that error too.
@@ -22,23 +22,5 @@ pub trait KnownBugs: Debug + Sync {
         problem: &Problem<f64>,
         draw: Option<&Draw>,
         recipe: &Recipe,
-    ) -> Option<ControlGradients>;
-}
-
-/// The gradients of a control kernel, flat; `dbias` is empty for a problem without a bias.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[expect(missing_docs, reason = "each is the gradient of its name")]
-pub struct ControlGradients {
-    pub dq: Vec<f64>,
-    pub dk: Vec<f64>,
-    pub dv: Vec<f64>,
-    pub dbias: Vec<f64>,
-}
-
-impl ControlGradients {
-    /// The gradients in the order `dq, dk, dv, dbias`.
-    #[must_use]
-    pub fn as_slices(&self) -> [&[f64]; 4] {
-        [&self.dq, &self.dk, &self.dv, &self.dbias]
-    }
+    ) -> Option<GradientValues>;
 }

@@ -27,7 +27,7 @@ pub use criterion::Criterion;
 pub use elements::{StageShare, TensorResult, Worst};
 pub use findings::{Finding, Verdict};
 pub use judge::{Judge, JudgeBuilder, Reference};
-pub use known_bugs::{ControlGradients, KnownBugs};
+pub use known_bugs::KnownBugs;
 pub use limits::LARGE;
 pub use mask_constraints::{MaskConstraints, mask_constraints};
 pub use outcome::Outcome;

@@ -4,7 +4,7 @@
 use crate::expected::Expected;
 use crate::{Criterion, Verdict};
 use serde::{Serialize, Serializer};
-use sus_bounds::{Along, Limits, SetLimits, Statistic, WithO};
+use sus_bounds::{DirectionLimit, SetLimits, Statistic, StoredOLimit, TensorLimits};
 
 /// One statistic of a tensor, against its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -100,18 +100,18 @@ pub(crate) struct Compared<'a> {
 }
 
 /// The weighted sum of the errors of `dq`, `dk`, `dv` and `dbias`.
-pub(crate) fn along_sum(along: &Along, gradients: [Compared<'_>; 4]) -> f64 {
-    let sum = |(weights, of): (&Vec<f64>, Compared<'_>)| {
+pub(crate) fn along_sum(along: &DirectionLimit, gradients: [Compared<'_>; 4]) -> f64 {
+    let sum = |(weights, of): (&[f64], Compared<'_>)| {
         let errors = of.reference.iter().zip(of.found).map(|(reference, found)| found - reference);
         weights.iter().zip(errors).filter(|(w, _)| **w != 0.0).map(|(w, e)| w * e).sum::<f64>()
     };
-    along.weights.iter().zip(gradients).map(sum).sum()
+    along.weights.slices().into_iter().zip(gradients).map(sum).sum()
 }
 
 /// Compares the sums of the errors of `dq`, `dk`, `dv` and `dbias` along known bugs with their limits (docs/verdict.md,
 /// "Directions"). `delta_errors` are the errors of each row's `delta` that follow from the candidate's own `o`, if it stored one.
 pub(crate) fn judge_directions(
-    along: &[Along],
+    along: &[DirectionLimit],
     gradients: [Compared<'_>; 4],
     delta_errors: Option<&[f64]>,
     verdict: &mut Verdict,
@@ -124,7 +124,7 @@ pub(crate) fn judge_directions(
             continue;
         }
         let mut sum = SetResult { found, limit };
-        if let (Some(with_o), Some(errors)) = (&of_bug.with_o, delta_errors) {
+        if let (Some(with_o), Some(errors)) = (&of_bug.stored_o, delta_errors) {
             sum = with_known_o(found, with_o, errors);
         }
         let SetResult { found, limit } = sum;
@@ -140,7 +140,7 @@ pub(crate) fn judge_directions(
 
 /// The sum of a candidate that stored its `o`, by the formula of `delta` that explains it better: from the stored `o`, or from the `o`
 /// before it was stored, for which both of two limits hold (docs/verdict.md, "The stored `o`").
-fn with_known_o(found: f64, with_o: &WithO, delta_errors: &[f64]) -> SetResult {
+fn with_known_o(found: f64, with_o: &StoredOLimit, delta_errors: &[f64]) -> SetResult {
     let of_delta = with_o.of_delta.iter().zip(delta_errors);
     let left = found - of_delta.map(|(weight, error)| weight * error).sum::<f64>();
     let stored = SetResult { found: left, limit: with_o.stored };
@@ -208,7 +208,7 @@ pub(crate) fn judge(
 
 fn row_sums(
     expected: &Expected<'_>,
-    limits: &Limits,
+    limits: &TensorLimits,
     found: &[f64],
     at: std::ops::Range<usize>,
 ) -> StatisticSums {

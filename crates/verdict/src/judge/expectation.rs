@@ -1,11 +1,12 @@
 //! The reference of a case for one forward pass and one mask, and the errors that a right kernel may make.
 
+use crate::KnownBugs;
 use crate::mask_constraints::{Decider, MaskConstraints};
 use crate::statistics::{Compared, along_sum};
-use crate::{ControlGradients, KnownBugs};
 use sus_bounds::{
-    AllLimits, Bound, Bounds, BoundsInput, Direction, LARGEST_HEAD, Mode, OfRows, Progress, Ranges,
-    Recipe, RowErrors, Truth, bounds_of, has_ranges, limits, ranges, rows_of,
+    Bound, Bounds, BoundsInput, ErrorDirection, GradientValues, LARGEST_HEAD, Mode, Progress,
+    Recipe, RoundingRanges, RowBounds, RowErrors, StatisticalLimits, Truth, bounds_of, has_ranges,
+    ranges, rows_of, statistical_limits,
 };
 use sus_fast::ReferenceErrorBounds;
 use sus_reference::backward::Gradients;
@@ -31,8 +32,8 @@ pub(super) struct Expectation {
 pub(super) struct ExpectedGradients {
     pub(super) values: Gradients<f64>,
     pub(super) bounds: Bounds,
-    pub(super) limits: Option<AllLimits>,
-    pub(super) ranges: Option<Ranges>,
+    pub(super) limits: Option<StatisticalLimits>,
+    pub(super) ranges: Option<RoundingRanges>,
     /// The largest share of a bound that is the error of the reference, if it has one.
     reference_error_share: Option<f64>,
     /// Whether the recipe has ranges, but this case is judged without them.
@@ -62,15 +63,15 @@ impl ExpectedGradients {
     /// Bounds and limits about a reference that errs itself by at most `reference_errors`.
     pub(super) fn new(
         input: &BoundsInput<'_>,
-        (rows, of_rows): (&[RowErrors], OfRows),
+        (rows, of_rows): (&[RowErrors], RowBounds),
         reference_errors: Option<&ReferenceErrorBounds>,
-        directions: &[Direction],
+        directions: &[ErrorDirection],
         progress: &dyn Progress,
     ) -> Self {
         let mut bounds = bounds_of(input, progress, rows, of_rows);
         let reference_error_share = reference_errors.map(|errors| bounds.widen(errors));
         progress.stage("limits of the statistics", 0);
-        let limits = limits(input, &bounds, directions);
+        let limits = statistical_limits(input, &bounds, directions);
         // Ranges are those of an exact reference.
         let ranges = if reference_errors.is_none() { ranges(input) } else { None };
         let without_ranges = ranges.is_none() && has_ranges(input.recipe);
@@ -80,15 +81,15 @@ impl ExpectedGradients {
 
     /// Leaves out the directions along which the simplest right kernel errs by more than half of the limit (docs/verdict.md,
     /// "Directions"): other right kernels, whose roundings differ, could exceed it.
-    fn drop_directions_of_right_kernels(&mut self, control: &ControlGradients) {
-        let Some((_, along)) = &mut self.limits else { return };
+    fn drop_directions_of_right_kernels(&mut self, control: &GradientValues) {
+        let Some(limits) = &mut self.limits else { return };
         let Gradients { dq, dk, dv, dbias, .. } = &self.values;
         let dbias = dbias.as_ref().map_or(&[][..], Tensor::as_slice);
         let references = [dq.as_slice(), dk.as_slice(), dv.as_slice(), dbias];
-        let found = control.as_slices();
+        let found = control.slices();
         let compared =
             std::array::from_fn(|t| Compared { reference: references[t], found: found[t] });
-        along.retain(|along| along_sum(along, compared).abs() <= along.limit / 2.0);
+        limits.directions.retain(|along| along_sum(along, compared).abs() <= along.limit / 2.0);
     }
 
     /// How the reference was computed, and which rules a problem of this size is judged without.

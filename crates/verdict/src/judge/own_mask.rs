@@ -6,7 +6,7 @@ use crate::Verdict;
 use crate::mask::{self, CandidateMask};
 use crate::mask_constraints::MaskConstraints;
 use std::borrow::Cow;
-use sus_bounds::{BoundsInput, OfRows, Progress, kept_weights_of, widen_weights};
+use sus_bounds::{BoundsInput, Progress, RowBounds, kept_weights_of, widen_weights};
 use sus_files::TensorFile;
 use sus_reference::sus::Sample;
 
@@ -86,7 +86,7 @@ impl Judge {
             return Cow::Borrowed(&expectation.gradients);
         }
         // The directions of known bugs belong to the mask of the seed: with another mask none is followed.
-        let rows = (drawn.rows.as_slice(), OfRows::default());
+        let rows = (drawn.rows.as_slice(), RowBounds::default());
         let errors = expectation.truth.reference_error_bounds(Some(sample));
         Cow::Owned(ExpectedGradients::new(&input, rows, errors.as_ref(), &[], progress))
     }

@@ -9,6 +9,7 @@ use crate::statistics::{Compared, judge_directions};
 use crate::{Criterion, Mode, Verdict};
 use sus_bounds::Progress;
 use sus_files::TensorFile;
+use sus_reference::TensorName;
 
 /// A result of a candidate: its name and its elements.
 pub(super) type CandidateResult<'a> = (&'static str, &'a [f64]);
@@ -66,15 +67,20 @@ impl Judge {
             "lse" => (self.exact.saved.lse.as_slice(), &self.exact.gradients.bounds.lse),
             _ => expected.of(name),
         };
-        let limits = ["dq", "dk", "dv"].iter().position(|&n| n == name);
-        let limits = limits.and_then(|at| Some(&expected.limits.as_ref()?.0[at]));
+        let limits = expected.limits.as_ref().and_then(|limits| match name {
+            "dq" => Some(&limits.dq),
+            "dk" => Some(&limits.dk),
+            "dv" => Some(&limits.dv),
+            _ => None,
+        });
         let sizes = self.problem.sizes();
         let head_rows =
             if name == "dq" { self.problem.group() * sizes.queries } else { sizes.keys };
         // A value with more bits than the recipe stores was not rounded to its format.
         let is_rounded = || found.iter().all(|&x| self.recipe.output.round(x) == x);
         let ranges = expected.ranges.as_ref().filter(|_| is_rounded());
-        let ranges = ranges.map_or_else(Vec::new, |ranges| ranges.of(name));
+        let tensor: Option<TensorName> = name.parse().ok();
+        let ranges = ranges.zip(tensor).map_or_else(Vec::new, |(ranges, name)| ranges.of(name));
         let expected =
             Expected { name, shape: &shape, reference, bound, limits, ranges: &ranges, head_rows };
         let result = compare(expected, found, verdict);
@@ -90,7 +96,8 @@ impl Judge {
         verdict: &mut Verdict,
     ) {
         let above = verdict.findings.iter().any(|finding| finding.rule == Criterion::Bound);
-        let Some((_, along)) = expected.limits.as_ref().filter(|_| !above) else { return };
+        let Some(limits) = expected.limits.as_ref().filter(|_| !above) else { return };
+        let along = &limits.directions;
         let found = |name: &str| Some(results.iter().find(|result| result.0 == name)?.1);
         let compared =
             |name| found(name).map(|found| Compared { found, reference: expected.of(name).0 });

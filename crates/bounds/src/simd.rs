@@ -5,23 +5,21 @@
     reason = "a kernel that is not inlined loses the instruction set it was compiled for"
 )]
 
-use super::entry::{Products, Term, partial_bound};
+use super::roundoff::{Products, partial_bound};
+use super::term::Term;
 use pulp::{Arch, Simd, WithSimd};
-
-/// Terms that are added to sums at a time.
-pub(super) const TERMS: usize = 64;
 
 /// Keys of a panel, side by side.
 pub(super) const PANEL: usize = 16;
 
 /// Rows `[n][width]` in panels `[n / PANEL][width][PANEL]`, the last one filled up with zeros.
 #[derive(Debug, Clone)]
-pub(super) struct Panels {
+pub(super) struct PackedRows {
     width: usize,
     data: Vec<f64>,
 }
 
-impl Panels {
+impl PackedRows {
     pub(super) fn new(rows: &[f64], width: usize) -> Self {
         let mut data = vec![0.0; (rows.len() / width).div_ceil(PANEL) * width * PANEL];
         for (panel, rows) in data.chunks_mut(width * PANEL).zip(rows.chunks(width * PANEL)) {
@@ -29,7 +27,7 @@ impl Panels {
                 row.iter().enumerate().for_each(|(d, &x)| panel[d * PANEL + n] = x);
             }
         }
-        Panels { width, data }
+        PackedRows { width, data }
     }
 
     /// The [products](Products::of) of a vector and each row of a panel.
@@ -37,7 +35,7 @@ impl Panels {
         let size = self.width * PANEL;
         let panel = &self.data[panel * size..][..size];
         let mut sums = [[0.0; PANEL]; 5];
-        Arch::new().dispatch(PanelProducts { x, panel, sums: &mut sums });
+        Arch::new().dispatch(PackedProducts { x, panel, sums: &mut sums });
         let [sum, abs, squares, least, most] = sums;
         std::array::from_fn(|n| Products {
             sum: sum[n],
@@ -47,13 +45,13 @@ impl Panels {
     }
 }
 
-struct PanelProducts<'a> {
+struct PackedProducts<'a> {
     x: &'a [f64],
     panel: &'a [f64],
     sums: &'a mut [[f64; PANEL]; 5],
 }
 
-impl WithSimd for PanelProducts<'_> {
+impl WithSimd for PackedProducts<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -85,15 +83,15 @@ impl WithSimd for PanelProducts<'_> {
 
 /// Running sums of the terms of some elements: the sum, the sums of absolute values and of squares, and the range of the sum.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Running {
+pub(super) struct RunningSums {
     width: usize,
     /// The five, one after the other.
     data: Vec<f64>,
 }
 
-impl Running {
+impl RunningSums {
     pub(super) fn new(width: usize) -> Self {
-        Running { width, data: vec![0.0; 5 * width] }
+        RunningSums { width, data: vec![0.0; 5 * width] }
     }
 
     /// Adds `value x` for each value and its `x`, one after the other.
@@ -272,7 +270,7 @@ impl WithSimd for AddErrors<'_> {
     }
 }
 
-/// Of `N` vectors of elements; what is 0 in all terms is left out.
+/// Of `N` vectors of elements; parts that are 0 in all terms are left out.
 #[inline(always)]
 fn errors_of<S: Simd, const N: usize>(
     simd: S,
@@ -291,7 +289,7 @@ fn errors_of<S: Simd, const N: usize>(
 }
 
 #[inline(always)]
-fn some_errors<S: Simd, const N: usize, const TAU: bool, const CERTAIN: bool>(
+fn some_errors<S: Simd, const N: usize, const SUB_GAUSSIAN: bool, const DETERMINISTIC: bool>(
     simd: S,
     first: usize,
     terms: &[Term],
@@ -305,7 +303,7 @@ fn some_errors<S: Simd, const N: usize, const TAU: bool, const CERTAIN: bool>(
     for (term, x) in terms.iter().zip(x) {
         let x = &S::as_simd_f64s(&x[first..]).0[..N];
         let worst_case = simd.splat_f64s(term.worst_case);
-        // As in a comparison with zero, a NaN is none.
+        // max(NaN, 0) is 0: a NaN shows in the worst case.
         let (sub_gaussian, deterministic) = (
             simd.splat_f64s(term.sub_gaussian.max(0.0)),
             simd.splat_f64s(term.deterministic.max(0.0)),
@@ -313,11 +311,11 @@ fn some_errors<S: Simd, const N: usize, const TAU: bool, const CERTAIN: bool>(
         for n in 0..N {
             let magnitude = simd.abs_f64s(x[n]);
             local[0][n] = simd.add_f64s(local[0][n], simd.mul_f64s(worst_case, magnitude));
-            if TAU {
+            if SUB_GAUSSIAN {
                 let error = simd.mul_f64s(sub_gaussian, x[n]);
                 local[1][n] = simd.add_f64s(local[1][n], simd.mul_f64s(error, error));
             }
-            if CERTAIN {
+            if DETERMINISTIC {
                 local[2][n] = simd.add_f64s(local[2][n], simd.mul_f64s(deterministic, magnitude));
             }
         }
@@ -340,7 +338,7 @@ mod tests {
     fn a_panel_has_the_bits_of_the_plain_products() {
         for (rows, width) in [(1, 1), (16, 3), (37, 64)] {
             let (k, x) = (wave(rows * width), wave(width));
-            let panels = Panels::new(&k, width);
+            let panels = PackedRows::new(&k, width);
             for (j, k) in k.chunks_exact(width).enumerate() {
                 let (found, plain) =
                     (panels.products(&x, j / PANEL)[j % PANEL], Products::of(&x, k));
@@ -353,7 +351,7 @@ mod tests {
     #[test]
     fn running_sums_have_the_bits_of_a_plain_loop() {
         for width in [1, 7, 8, 67] {
-            let mut running = Running::new(width);
+            let mut running = RunningSums::new(width);
             let mut plain = vec![[0.0_f64; 5]; width];
             let (mut sums, mut errors) = (vec![vec![0.0; width]; 3], vec![[0.0; 4]; width]);
             let x = wave(9 * width);
