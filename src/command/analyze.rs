@@ -11,7 +11,7 @@ use sus_oracle::files::tensor_file::write_atomically;
 use sus_oracle::files::{FileError, ProblemFile};
 use sus_oracle::sus::{Budget, Rule, Sampler};
 
-/// Exact mask variance, kept entries and relative variance increase, for several c, rules and samplers
+/// Compute the exact mask variance, kept entries and relative increase of several c, rules and samplers
 ///
 /// Several files, or one file with a batch, are a set of sequences; all have the same shape. The settings of a draw in
 /// a file (c, rule, sampler, seed) are ignored: every rule is computed with every sampler. The results are exact

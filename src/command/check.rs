@@ -32,9 +32,9 @@ Examples:
   sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json
   sus-oracle check problem.safetensors runs-0.safetensors runs-1.safetensors --c 30
 
-Recipes (how a kernel rounds): f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16, flash-bf16-repeated,
-flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\" and the keys in which
-the kernel differs.
+Recipes (how a kernel rounds): f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16,
+flash-bf16-repeated, flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\"
+and the keys in which the kernel differs.
 Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub(crate) struct Arguments {
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// Judge many runs by the distribution of the mask alone, even if the case names a seed
     #[arg(long)]
     law: bool,
-    /// All weights instead of a sample
+    /// Use all weights instead of a sample
     #[arg(
         long,
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]

@@ -18,7 +18,7 @@ use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::Draw;
 use sus_oracle::{Error, TensorName, error};
 
-/// Gradients of an attention problem: o, lse, dq, dk, dv (dbias, dsink) and, for SUS, the mask
+/// Compute the gradients of a problem: o, lse, dq, dk, dv (dbias, dsink) and, for SUS, the mask
 ///
 /// Reads q [B,Hq,Nq,D], k [B,Hk,Nk,D], v [B,Hk,Nk,E] and do [B,Hq,Nq,E] (optional: dlse [B,Hq,Nq], bias
 /// [B|1,Hq|1,Nq|1,Nk], sink [Hq]) from a safetensors file, in F64, F32, F16 or BF16, and writes the results in F64.
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// The file to write; it is replaced whole or left as it was
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// All weights instead of a sample
+    /// Use all weights instead of a sample
     #[arg(
         long,
         conflicts_with_all = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits"]

@@ -1,6 +1,7 @@
 //! Whether the source has an item, a test or a word.
 
 use super::pages::root;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,12 +79,24 @@ pub(super) fn test_exists(path: &str) -> bool {
         .any(|&line| line == "#[test]")
 }
 
-/// The Rust files below a folder, as one text.
-pub(super) fn sources(folder: &Path, all: &mut String) {
+/// The functions of the Rust files and the theorems of the Coq files below some folders of the repository.
+pub(super) fn declared(folders: &[&str]) -> BTreeSet<String> {
+    let mut all = String::new();
+    folders.iter().for_each(|folder| sources(&root().join(folder), &mut all));
+    let kinds = ["fn", "Theorem", "Lemma", "Corollary", "Definition", "Fixpoint"];
+    let names = all.lines().filter_map(|line| {
+        let mut words = line.split(|c: char| !is_word(c)).skip_while(|word| !kinds.contains(word));
+        words.nth(1)
+    });
+    names.map(ToOwned::to_owned).collect()
+}
+
+/// The Rust and Coq files below a folder, as one text; generated files declare nothing that a page names.
+fn sources(folder: &Path, all: &mut String) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.is_dir() {
+        if entry.is_dir() && !entry.ends_with("generated") && !entry.ends_with("target") {
             sources(&entry, all);
-        } else if entry.extension().is_some_and(|end| end == "rs") {
+        } else if entry.extension().is_some_and(|end| end == "rs" || end == "v") {
             all.push_str(&fs::read_to_string(&entry).unwrap());
         }
     }

@@ -51,7 +51,7 @@ impl Matrix {
     /// shows. SUS is not run by recipes that store weights in 16 bits: they decide most entries otherwise.
     ///
     /// # Errors
-    /// Those of [`Judge::new`].
+    /// Those of [`sus_verdict::JudgeBuilder::build`].
     ///
     /// # Examples
     /// ```

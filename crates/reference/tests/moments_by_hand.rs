@@ -148,7 +148,8 @@ fn coefficients_of_another_shape_are_refused() {
     let exact = exact(&Shape { bias: Some([false; 3]), ..Shape::plain(2, 3) }, false);
     let masks = distribution(&exact, ratio(3, 2), Sampler::Bernoulli);
     let dense = exact.gradients(&exact.weights);
-    let other = Tensor::zeros([1, 1, 1, 1]);
+    // Larger in every axis, so that no index is out of range.
+    let other = Tensor::zeros([1, 1, 9, 9]);
     let wrong: [Functional<Rational>; 4] = [
         Gradients { dq: other.clone(), ..dense.clone() },
         Gradients { dk: other.clone(), ..dense.clone() },

@@ -1,4 +1,4 @@
-//! The choices that a right kernel is free to make.
+//! The choices that a correct kernel is free to make.
 
 use super::super::arithmetic::Format;
 
@@ -48,7 +48,7 @@ pub enum Fold {
     Slopes,
 }
 
-/// The choices of one kernel.
+/// The choices of one control.
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
