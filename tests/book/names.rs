@@ -55,11 +55,16 @@ pub(super) fn item_exists(path: &str) -> bool {
         sources(&folder, &mut source);
     }
     let kinds = ["fn", "struct", "enum", "trait", "type", "const", "static", "mod"];
+    let code: Vec<&str> =
+        source.lines().map(str::trim_start).filter(|line| !line.starts_with("//")).collect();
+    let statements = code.join(" ");
     rest.all(|item| {
-        source.lines().map(str::trim_start).filter(|line| !line.starts_with("//")).any(|line| {
-            let declared = kinds.iter().any(|kind| has_word(line, &format!("{kind} {item}")));
-            declared || (line.starts_with("pub use") && has_word(line, item))
-        })
+        let declared =
+            |line: &&str| kinds.iter().any(|kind| has_word(line, &format!("{kind} {item}")));
+        let exported = |statement: &str| {
+            statement.rsplit_once("pub use ").is_some_and(|(_, names)| has_word(names, item))
+        };
+        code.iter().any(declared) || statements.split(';').any(exported)
     })
 }
 

@@ -1,14 +1,14 @@
 //! The data agree with each other: what is cited exists, what is listed is unique.
 
 use crate::data::DATA;
-use crate::{Bug, Fixture, Flag, NamedProblem, Suite, Values, all, bugs, draw_inputs};
+use crate::{Bug, Fixture, Flag, NamedProblem, Report, Suite, Values, all, bugs, draw_inputs};
 use std::collections::BTreeSet;
 use sus_reference::problem::Problem;
 
 const FIXTURES: [Suite; 3] = [Suite::Smoke, Suite::Full, Suite::Stress];
 
 fn fixtures() -> impl Iterator<Item = &'static Fixture> {
-    FIXTURES.into_iter().flat_map(|suite| suite.fixtures())
+    FIXTURES.into_iter().flat_map(Suite::fixtures)
 }
 
 /// The items that occur twice.
@@ -19,7 +19,7 @@ fn repeated<T: Ord + Clone>(items: impl IntoIterator<Item = T>) -> Vec<T> {
 
 #[test]
 fn every_label_that_is_cited_is_listed_and_every_one_listed_is_cited_once() {
-    let reports = bugs().iter().flat_map(|bug| &bug.reports).map(|report| report.label());
+    let reports = bugs().iter().flat_map(|bug| &bug.reports).map(Report::label);
     let others: BTreeSet<&str> = DATA.bugs.other.iter().map(|other| other.label.as_str()).collect();
     let all = reports.chain(others.iter().copied());
     assert_eq!(repeated(all), Vec::<&str>::new(), "one bug for each label");
@@ -40,7 +40,7 @@ fn every_label_that_is_cited_is_listed_and_every_one_listed_is_cited_once() {
 #[test]
 fn every_project_is_listed_once_and_cited() {
     let reports = bugs().iter().flat_map(|bug| &bug.reports);
-    let cited: BTreeSet<&str> = reports.map(|report| report.project()).collect();
+    let cited: BTreeSet<&str> = reports.map(Report::project).collect();
     let listed: Vec<&str> = DATA.bugs.project.iter().map(|project| project.name.as_str()).collect();
     assert_eq!(repeated(listed.iter().copied()), Vec::<&str>::new());
     assert_eq!(cited, listed.into_iter().collect());

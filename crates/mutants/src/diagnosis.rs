@@ -201,7 +201,7 @@ pub fn diagnose(
             match (floats(wrong, output), floats(&best, output)) {
                 (Some(a), Some(b)) => {
                     let size = b.iter().map(|x| x * x).sum::<f64>();
-                squared_distance(a, b) <= SAME * SAME * size
+                    squared_distance(a, b) <= SAME * SAME * size
                 }
                 _ => true,
             }

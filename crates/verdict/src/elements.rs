@@ -350,7 +350,7 @@ mod tests {
     fn an_element_passes_up_to_its_bound_and_an_infinite_bound_is_refused() {
         let reference = [1.0, 2.0];
         assert_eq!(judged(&reference, &[1.25, 2.0], 0.25).outcome, Outcome::Pass);
-        assert_eq!(judged(&reference, &[1.2500001, 2.0], 0.25).outcome, Outcome::Fail);
+        assert_eq!(judged(&reference, &[1.250_001, 2.0], 0.25).outcome, Outcome::Fail);
         assert_eq!(judged(&reference, &reference, f64::INFINITY).outcome, Outcome::Refused);
     }
 }

@@ -214,3 +214,23 @@ pub(super) fn sample(problem: &Problem<f64>, pattern: &Pattern, lambda: &[f64]) 
         .expect("a part of a legal pattern is one");
     Sample { pattern, lambda: lambda.to_vec(), expected: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check_values;
+    use crate::{Outcome, Verdict};
+
+    #[test]
+    fn a_value_passes_up_to_its_bound() {
+        for (found, outcome) in
+            [(0.25, Outcome::Pass), (0.2599, Outcome::Pass), (0.2601, Outcome::Fail)]
+        {
+            let mut verdict = Verdict::default();
+            check_values(&[(1.0, 0.0), (0.25, 0.01)], &[1.0, found], &mut verdict);
+            assert_eq!(verdict.outcome, outcome, "{found}");
+        }
+        let mut verdict = Verdict::default();
+        check_values(&[(0.25, 0.01)], &[f64::NAN], &mut verdict);
+        assert_eq!(verdict.outcome, Outcome::Fail);
+    }
+}

@@ -285,8 +285,10 @@ impl RunningSum {
 
 #[cfg(test)]
 mod tests {
-    use super::{GRID, RunningSum};
-    use sus_bounds::Term;
+    use super::{Decider, GRID, RunningSum, entry_log_error, mask_constraints};
+    use sus_bounds::{Mode, Recipe, Term, row_errors};
+    use sus_reference::forward::forward;
+    use sus_reference::sus::{Budget, Draw, Sampler, sample};
 
     /// The additions of an F32 running sum, one after the other. The first term is 2022.47 steps of the sums from 4 to 8: each addition
     /// there errs by 0.47 of a step to the same side, of the half that is possible. The bound takes every addition at the size of the
@@ -309,6 +311,99 @@ mod tests {
             }
         }
         assert!(nearest > 0.1, "{nearest}");
+    }
+
+    /// Weights that all err by their worst case, a shared error, and an entry that leaves the sum: each is in the error, and the error
+    /// is not much more.
+    #[test]
+    fn the_error_of_a_running_sum_has_the_errors_of_its_weights_and_of_its_row() {
+        let (q, x) = (0.01, 1e-3);
+        let own = Term { worst_case: x, sub_gaussian: 0.0, deterministic: x };
+        let shared = 2e-3;
+        let mut running = RunningSum::new(8.0, shared, 0.0);
+        for _ in 0..50 {
+            running.add(q, own, 1.0);
+        }
+        // All weights up: e^(x + s) - 1 = (e^x - 1) + (e^s - 1) + (e^x - 1)(e^s - 1), and the product is left out of the bound.
+        let moved = 50.0 * q * (x + shared).exp_m1();
+        let product = 50.0 * q * x.exp_m1() * shared.exp_m1();
+        assert!(moved - product <= running.error() && running.error() <= moved);
+        let before = running.error();
+        running.shift = 1.0;
+        assert!((running.error() - before - 1.0).abs() < 1e-12);
+        // Independent errors: the root of the sum of squares, not the sum.
+        let own = Term { worst_case: x, sub_gaussian: x, deterministic: 0.0 };
+        let mut running = RunningSum::new(8.0, 0.0, 0.0);
+        for _ in 0..10_000 {
+            running.add(q, own, 1.0);
+        }
+        let expected = 2.0 * 8.0 * x * q * 100.0 + GRID;
+        assert!((running.error() / expected - 1.0).abs() < 1e-9);
+    }
+
+    /// Kernels whose `ln W` errs by nearly all that the recipe allows, up or down: no decision of theirs is outside of the
+    /// constraints. 16-bit scores make many entries ambiguous, so that some decision differs.
+    #[test]
+    fn no_error_that_the_recipe_allows_leads_to_a_forbidden_decision() {
+        let problem = sus_corpus::named("primes").unwrap().problem;
+        let saved = forward(&problem);
+        let recipe = Recipe::built_in("eager-bf16").unwrap();
+        let mut differ = [0; 2];
+        for seed in 0..40 {
+            let draw = Draw::paper(Budget::new(3.0).unwrap(), seed);
+            let exact = sample(&problem, &saved, &draw).unwrap();
+            let constraints =
+                mask_constraints(&problem, &saved, &recipe, Mode::Exact, &draw, &exact).unwrap();
+            let decider = Decider::new(&problem, None, &recipe, &draw, &exact).unwrap();
+            for at in 0..problem.row_count() {
+                let row = problem.row(at);
+                let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, row);
+                let shared = errors.lse_error.threshold(decider.lambda);
+                for e in &errors.entries {
+                    let own = entry_log_error(&recipe, e).threshold(decider.lambda);
+                    let word = decider.uniforms.word(row.b, row.h, row.i, e.j);
+                    let keeps = |x: f64| {
+                        f64::from(word) < exact.lambda[at] * e.w * x.exp() * 4_294_967_296.0
+                    };
+                    let may_drop = !constraints.must_keep[at].contains(&(e.j as u32));
+                    let may_keep = !may_drop || constraints.ambiguous[at].contains(&(e.j as u32));
+                    for (which, error) in [own, shared].into_iter().enumerate() {
+                        for error in [0.99 * error, -0.99 * error] {
+                            let kept = keeps(error);
+                            assert!(if kept { may_keep } else { may_drop }, "{seed} {row:?}");
+                            differ[which] += usize::from(kept != keeps(0.0));
+                        }
+                    }
+                    for error in [0.99 * (own + shared), -0.99 * (own + shared)] {
+                        assert!(if keeps(error) { may_keep } else { may_drop }, "{seed} {row:?}");
+                    }
+                }
+            }
+        }
+        assert!(differ[0] > 0 && differ[1] > 0, "{differ:?}");
+    }
+
+    /// An entry that is above 1 by more than its error must be kept, also by the systematic sampler.
+    #[test]
+    fn an_entry_that_is_certainly_above_1_must_be_kept() {
+        let problem = sus_corpus::named("primes").unwrap().problem;
+        let saved = forward(&problem);
+        let recipe = Recipe::built_in("f32").unwrap();
+        for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
+            let draw = Draw::paper(Budget::new(8.0).unwrap(), 7).with_sampler(sampler);
+            let exact = sample(&problem, &saved, &draw).unwrap();
+            let constraints =
+                mask_constraints(&problem, &saved, &recipe, Mode::Exact, &draw, &exact).unwrap();
+            let mut count = 0;
+            for at in 0..problem.row_count() {
+                let errors = row_errors(&problem, &saved, &recipe, Mode::Exact, problem.row(at));
+                for e in errors.entries.iter().filter(|e| exact.lambda[at] * e.w > 1.001) {
+                    assert!(constraints.must_keep[at].contains(&(e.j as u32)), "{sampler}");
+                    count += 1;
+                }
+            }
+            assert!(count > 0, "{sampler}");
+        }
     }
 
     #[test]

@@ -267,3 +267,48 @@ fn report(name: &str, result: &StatisticResult, verdict: &mut Verdict) {
         verdict.fail(name, rule, message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SetResult, StatisticResult, WorstSet, report, with_known_o};
+    use crate::{Outcome, Verdict};
+    use sus_bounds::{Statistic, WithO};
+
+    /// A statistic of the tensor, of a head and of a row, each against the limit 1.
+    fn judged(found: [f64; 3]) -> Outcome {
+        let set = |found: f64| SetResult { found, limit: 1.0 };
+        let [all, head, row] = found.map(set);
+        let worst = |result: SetResult| WorstSet { index: 3, result };
+        let statistic = Statistic::Mean;
+        let mut verdict = Verdict::default();
+        let result = StatisticResult { statistic, all, head: worst(head), row: worst(row) };
+        report("dq", &result, &mut verdict);
+        verdict.outcome
+    }
+
+    #[test]
+    fn the_tensor_each_head_and_each_row_have_a_limit_of_their_own() {
+        assert_eq!(judged([0.99, -0.99, 0.99]), Outcome::Pass);
+        for exceeded in 0..3 {
+            let mut found = [0.99; 3];
+            found[exceeded] = -1.01;
+            assert_eq!(judged(found), Outcome::Fail, "{exceeded}");
+        }
+    }
+
+    /// A sum of 10 of which a stored `o` explains 9.5.
+    fn ratio(stored: f64, unstored: [f64; 2]) -> f64 {
+        let with_o = WithO { of_delta: vec![9.0, 1.0], stored, unstored };
+        with_known_o(10.0, &with_o, &[1.0, 0.5]).ratio()
+    }
+
+    #[test]
+    fn a_stored_o_explains_a_sum_by_one_of_two_formulas_and_the_second_has_two_limits() {
+        // By the stored `o`: 0.5 of 1 is left.
+        assert_eq!(ratio(1.0, [0.1, 20.0]), 0.5);
+        // By the `o` before it was stored: 0.5 of 1 is left, and the whole is 10 of 20.
+        assert_eq!(ratio(0.1, [1.0, 20.0]), 0.5);
+        // Neither: the whole is twice its limit, and the rest is five times the other.
+        assert_eq!(ratio(0.1, [1.0, 5.0]), 2.0);
+    }
+}
