@@ -61,7 +61,8 @@ fn every_option_is_described() {
         for (at, line) in described.iter().enumerate() {
             let option = line.trim_start();
             if line.starts_with("  ") && (option.starts_with("--") || option.starts_with("-h")) {
-                let same_line = option.split("  ").nth(1).is_some_and(|rest| !rest.is_empty());
+                let same_line =
+                    option.split_once("  ").is_some_and(|(_, rest)| !rest.trim().is_empty());
                 let next = described.get(at + 1).is_some_and(|next| next.starts_with("          "));
                 assert!(same_line || next, "{page}: no description of `{option}`");
             }

@@ -87,7 +87,9 @@ pub(super) fn test_exists(path: &str) -> bool {
 /// The functions of the Rust files and the theorems of the Coq files below some folders of the repository.
 pub(super) fn declared(folders: &[&str]) -> BTreeSet<String> {
     let mut all = String::new();
-    folders.iter().for_each(|folder| sources(&root().join(folder), &mut all));
+    for folder in folders {
+        sources(&root().join(folder), &mut all);
+    }
     let kinds = ["fn", "Theorem", "Lemma", "Corollary", "Definition", "Fixpoint"];
     let names = all.lines().filter_map(|line| {
         let mut words = line.split(|c: char| !is_word(c)).skip_while(|word| !kinds.contains(word));

@@ -1,8 +1,8 @@
 //! A case as the data state it.
 
 use super::flag::Flag;
-use super::inputs::Values;
 use super::text::parsed;
+use super::values::Values;
 use serde::{Deserialize, Deserializer};
 use sus_files::{Pass, Settings};
 use sus_reference::mask::{Alignment, Window};

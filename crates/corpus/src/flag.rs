@@ -1,6 +1,5 @@
 //! Flags: what can be true of a case. Their meaning and the reports stand in `data/flags.toml`.
 
-use super::data::DATA;
 use serde::Deserialize;
 
 /// What the data say of a flag.
@@ -104,18 +103,4 @@ flags! {
     EmptyRowOfMask "EMPTY_ROW_OF_MASK"
     ExactMask "EXACT_MASK"
     Statistics "STATISTICS"
-}
-
-impl Flag {
-    /// What it says of a case.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
-        &DATA.flags[&self].meaning
-    }
-
-    /// Where kernels went wrong there: labels of reports.
-    #[must_use]
-    pub fn upstream(self) -> &'static [String] {
-        &DATA.flags[&self].upstream
-    }
 }

@@ -11,12 +11,16 @@ mod flag;
 mod inputs;
 #[cfg(test)]
 mod lint;
+mod lookup;
 mod named_problem;
 mod text;
+mod values;
 
-pub use bug::{Bug, BugType, OtherKind, OtherLabel, Project, Report, bug, bugs, other_labels};
+pub use bug::{Bug, BugType, OtherKind, OtherLabel, Project, Report};
 pub use data::Suite;
 pub use fixture::{BiasAxes, Fixture, FixtureDraw, FixtureOptions, OptionalOperands, Seeds};
 pub use flag::Flag;
-pub use inputs::{KEY, Numbers, REAL_CUT, Values, draw_inputs};
+pub use inputs::{KEY, REAL_CUT, draw_inputs};
+pub use lookup::{bug, bugs, other_labels};
 pub use named_problem::{NamedProblem, all, named};
+pub use values::{Numbers, Values};

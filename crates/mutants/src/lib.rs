@@ -2,7 +2,7 @@
 //! verdict has to tell them apart.
 //!
 //! Every kernel is one small function over the [simulated kernel](simulated_kernel): a control is a
-//! [`Schedule`](simulated_kernel::Schedule) (tiles, orders, where the scale is applied), a mutant is the plainest
+//! [`Schedule`] (tiles, orders, where the scale is applied), a mutant is the plainest
 //! control with one mutation between two of its stages.
 //!
 //! ```

@@ -1,6 +1,6 @@
 //! A simulated kernel: the forward and the backward pass in stages, rounded as a recipe says.
 //!
-//! The stages share one [`State`]. A control is a [`Schedule`]; a mutant is the plainest control with one mutation of
+//! The stages share one `State`. A control is a [`Schedule`]; a mutant is the plainest control with one mutation of
 //! the state between two stages.
 
 mod forward;

@@ -2,7 +2,7 @@
 
 use sus_bounds::{Delta, Format, Gqa, Recipe};
 use sus_files::{Array, TensorFile};
-use sus_reference::problem::{Problem, Row};
+use sus_reference::problem::{Problem, Row, bias_row};
 use sus_reference::sus::Sample;
 use sus_reference::tensor::Tensor;
 
@@ -35,6 +35,8 @@ pub(crate) struct Kernel<'a> {
     /// One pass over tiles of this many keys, with rescaling; 0: two passes.
     pub(crate) online: usize,
     pub(crate) sample: Option<&'a Sample>,
+    /// Sums of products drop the bits that do not fit, as tensor cores may, at recipes that say so.
+    pub(crate) truncates: bool,
 }
 
 struct Forward {
@@ -44,39 +46,58 @@ struct Forward {
 }
 
 impl Kernel<'_> {
+    /// Rounded to the accumulator.
     fn r(&self, x: f64) -> f64 {
         self.recipe.accumulator.round(x)
     }
 
+    /// Stored in a format, if it is narrower than the accumulator.
     fn narrow(&self, format: Format, x: f64) -> f64 {
         if format.precision() < self.recipe.accumulator.precision() { format.round(x) } else { x }
     }
 
+    /// Stored between elementwise steps.
     fn el(&self, x: f64) -> f64 {
         self.narrow(self.recipe.elementwise, x)
     }
 
+    /// A sum that is no matrix product: of the weights of a row, of `P dP`.
     pub(crate) fn sum(&self, x: &[f64]) -> f64 {
-        let add = |x: &mut dyn Iterator<Item = f64>| x.fold(0.0, |s, x| self.r(s + x));
+        self.sum_by(x, &|s, x| self.r(s + x))
+    }
+
+    /// A sum of products, whose additions may drop the bits that do not fit.
+    fn sum_of_products(&self, x: &[f64]) -> f64 {
+        self.sum_by(x, &|s, x| {
+            let sum = self.r(s + x);
+            if self.truncates && self.recipe.tensor_cores && sum.abs() > (s + x).abs() {
+                // The accumulator is f32: one unit in the last place towards zero.
+                return f64::from(f32::from_bits((sum as f32).to_bits() - 1));
+            }
+            sum
+        })
+    }
+
+    fn sum_by(&self, x: &[f64], add: &dyn Fn(f64, f64) -> f64) -> f64 {
+        let all = |x: &mut dyn Iterator<Item = f64>| x.fold(0.0, add);
         match self.order {
-            Order::Forward => add(&mut x.iter().copied()),
-            Order::Backward => add(&mut x.iter().rev().copied()),
-            Order::Pairwise if x.len() <= 2 => add(&mut x.iter().copied()),
+            Order::Forward => all(&mut x.iter().copied()),
+            Order::Backward => all(&mut x.iter().rev().copied()),
+            Order::Pairwise if x.len() <= 2 => all(&mut x.iter().copied()),
             Order::Pairwise => {
                 let (a, b) = x.split_at(x.len() / 2);
-                self.r(self.sum(a) + self.sum(b))
+                add(self.sum_by(a, add), self.sum_by(b, add))
             }
-            Order::Blocks(n) => {
-                add(&mut x.chunks(n).map(|x| x.iter().fold(0.0, |s, x| self.r(s + x))))
+            Order::Blocks(n) => all(&mut x.chunks(n).map(|x| all(&mut x.iter().copied()))),
+            Order::Lanes(n) => {
+                all(&mut (0..n).map(|lane| all(&mut x.iter().skip(lane).step_by(n).copied())))
             }
-            Order::Lanes(n) => add(&mut (0..n)
-                .map(|lane| x.iter().skip(lane).step_by(n).fold(0.0, |s, x| self.r(s + x)))),
         }
     }
 
     fn dot(&self, a: &[f64], b: &[f64]) -> f64 {
         let products: Vec<f64> = a.iter().zip(b).map(|(a, b)| self.r(a * b)).collect();
-        self.sum(&products)
+        self.sum_of_products(&products)
     }
 
     fn exp(&self, x: f64) -> f64 {
@@ -163,11 +184,8 @@ impl Kernel<'_> {
                         self.r(w * p.v(row, j)[d])
                     })
                     .collect();
-                *acc = if eager {
-                    self.sum(&terms)
-                } else {
-                    self.r(self.r(*acc * factor) + self.sum(&terms))
-                };
+                let sum = self.sum_of_products(&terms);
+                *acc = if eager { sum } else { self.r(self.r(*acc * factor) + sum) };
             }
             if eager {
                 return (acc, self.r(m + self.r(libm::log(l))));
@@ -242,8 +260,9 @@ impl Kernel<'_> {
             }
         }
         let whole = |terms: Vec<Vec<(usize, f64)>>| -> Vec<f64> {
-            let sum =
-                |terms: Vec<(usize, f64)>| self.sum(&terms.iter().map(|t| t.1).collect::<Vec<_>>());
+            let sum = |terms: Vec<(usize, f64)>| {
+                self.sum_of_products(&terms.iter().map(|t| t.1).collect::<Vec<_>>())
+            };
             terms.into_iter().map(|terms| recipe.output.round(sum(terms))).collect()
         };
         let by_head = |terms: Vec<Vec<(usize, f64)>>| -> Vec<f64> {
@@ -253,7 +272,7 @@ impl Kernel<'_> {
             let heads = |terms: Vec<(usize, f64)>| {
                 terms.chunk_by(|a, b| a.0 == b.0).fold(0.0, |sum: f64, head| {
                     let head: Vec<f64> = head.iter().map(|t| t.1).collect();
-                    recipe.output.round(sum + recipe.output.round(self.sum(&head)))
+                    recipe.output.round(sum + recipe.output.round(self.sum_of_products(&head)))
                 })
             };
             terms.into_iter().map(heads).collect()
@@ -280,10 +299,4 @@ impl Kernel<'_> {
 
 fn terms(like: &Tensor<f64>) -> Vec<Vec<(usize, f64)>> {
     vec![Vec::new(); like.as_slice().len()]
-}
-
-/// The row of a broadcast bias that serves `row`.
-fn bias_row(shape: [usize; 4], row: Row) -> Row {
-    let at = |axis: usize, index: usize| if shape[axis] == 1 { 0 } else { index };
-    Row { b: at(0, row.b), h: at(1, row.h), i: at(2, row.i) }
 }

@@ -401,6 +401,7 @@ fn the_bound_of_each_narrow_stage_is_reached_within_a_factor_of_three() {
                 scale_first: false,
                 online: 0,
                 sample: None,
+                truncates: false,
             };
             let verdict = judge.check(&kernel.run());
             assert!(

@@ -28,12 +28,12 @@ pub struct MaskConstraints {
 /// # Examples
 /// ```
 /// use sus_reference::sus::{Budget, Draw, sample};
-/// let saved = sus_reference::forward::forward(&problem);
-/// let draw = Draw::paper(Budget::new(4.0)?, 7);
-/// let mask = sample(&problem, &saved, &draw)?;
 /// use sus_bounds::{Mode, Recipe};
 /// use sus_verdict::mask_constraints;
 /// let problem = sus_corpus::named("primes").unwrap().problem;
+/// let saved = sus_reference::forward::forward(&problem);
+/// let draw = Draw::paper(Budget::new(4.0)?, 7);
+/// let mask = sample(&problem, &saved, &draw)?;
 /// let recipe = Recipe::built_in("f64").unwrap();
 /// let forced = mask_constraints(&problem, &saved, &recipe, Mode::Exact, &draw, &mask)?;
 /// assert!(forced.ambiguous.iter().all(Vec::is_empty)); // 53 bits decide all

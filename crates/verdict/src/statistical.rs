@@ -13,6 +13,7 @@ mod deviance;
 mod enumeration;
 mod functional;
 mod grid;
+mod mask_battery;
 mod mask_recovery;
 mod masks;
 mod model;
@@ -177,7 +178,7 @@ fn by_masks(
         check_counts(&masks, counts, verdict);
     }
     if recovered.wrong.is_empty() && recovered.unsupported.is_none() {
-        masks.test(tests);
+        mask_battery::test(&masks, tests);
     }
 }
 

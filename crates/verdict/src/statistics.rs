@@ -272,7 +272,7 @@ fn report(name: &str, result: &StatisticResult, verdict: &mut Verdict) {
 mod tests {
     use super::{SetResult, StatisticResult, WorstSet, report, with_known_o};
     use crate::{Outcome, Verdict};
-    use sus_bounds::{Statistic, WithO};
+    use sus_bounds::{Statistic, StoredOLimit};
 
     /// A statistic of the tensor, of a head and of a row, each against the limit 1.
     fn judged(found: [f64; 3]) -> Outcome {
@@ -298,7 +298,7 @@ mod tests {
 
     /// A sum of 10 of which a stored `o` explains 9.5.
     fn ratio(stored: f64, unstored: [f64; 2]) -> f64 {
-        let with_o = WithO { of_delta: vec![9.0, 1.0], stored, unstored };
+        let with_o = StoredOLimit { of_delta: vec![9.0, 1.0], stored, unstored };
         with_known_o(10.0, &with_o, &[1.0, 0.5]).ratio()
     }
 

@@ -4,8 +4,8 @@
 //! SHA-256 of the case's name (little-endian), and starts at word `n 2^32`. One 32-bit word makes one value, so a
 //! case keeps its inputs when other cases change.
 
-use super::Values;
 use crate::fixture::Fixture;
+use crate::values::Values;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sus_files::hash::sha256;

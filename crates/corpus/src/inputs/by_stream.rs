@@ -1,34 +1,14 @@
 //! Inputs of the kill matrix: drawn by `ChaCha8` from the stream that the case states.
 
 use crate::fixture::Fixture;
+use crate::values::Numbers;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use serde::Deserialize;
 use sus_reference::problem::{Inputs, Sizes};
 use sus_reference::tensor::Tensor;
 
 /// The key of the generator. The values of all cases of the kill matrix depend on it.
 const KEY: &[u8; 32] = b"sus-oracle gallery of kernels v1";
-
-/// What is done to the numbers of a case after they are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Numbers {
-    /// Nothing.
-    Plain,
-    /// `q` is multiplied by eight.
-    Deep,
-    /// `q` of even queries is multiplied by sixteen, so that they attend to one key; `q` of odd ones is zero, so that
-    /// they attend to all keys equally.
-    PeakedAndFlat,
-    /// Each head has a level of its own.
-    HeadLevels,
-    /// `do` is zero: the one cotangent is that of `lse`.
-    OnlyDlse,
-    /// The bias is -96: `lse` is deeply negative.
-    Offset,
-}
 
 /// Draws the operands one after the other: `q, k, v, do, dlse, bias, sink`.
 pub(super) fn inputs(case: &Fixture, stream: u64, numbers: Numbers) -> Inputs<f64> {

@@ -140,7 +140,7 @@ impl Matrix {
         let mut text = String::from(
             "# The gallery of kernels\n\n\
              Made by `sus-oracle selftest --gallery`; `tests/kill_matrix.rs` makes it again and compares. Every kernel is one small\n\
-             function in `src/gallery`, run on a simulated kernel that rounds where a recipe says. [The kill matrix](kill-matrix.md) says\n\
+             function in `crates/mutants`, run on a simulated kernel that rounds where a recipe says. [The kill matrix](kill-matrix.md) says\n\
              which rules catch which.\n\n## Wrong kernels\n\n\
              | kernel | family | what is wrong | outputs | seen in | shows on |\n|---|---|---|---|---|---|\n",
         );

@@ -140,8 +140,15 @@ fn runs_for(null: &IndependentSum<'_>, mean: f64, variance: f64, level: f64) -> 
 /// ```
 /// use sus_bounds::Recipe;
 /// use sus_reference::sus::{Budget, Draw};
+/// use sus_reference::problem::{Inputs, Options, Problem};
+/// use sus_reference::tensor::Tensor;
 /// use sus_verdict::statistical::bugs;
-/// let problem = sus_corpus::named("sus_bernoulli").unwrap().problem;
+/// let tensor = |seed: usize| {
+///     let numbers = (0..64).map(|n| (n * n * (seed + 3) % 17) as f64 / 8.0 - 1.0);
+///     Tensor::new("a tensor", [1, 1, 4, 16], &numbers.collect::<Vec<_>>()).unwrap()
+/// };
+/// let inputs = Inputs::new(tensor(1), tensor(2), tensor(3), tensor(4));
+/// let problem = Problem::new(inputs, Options::default())?;
 /// let draw = Draw::paper(Budget::new(1.5)?, 7);
 /// let all = bugs(&problem, &Recipe::built_in("f64").unwrap(), &draw)?.expect("few keys, many features");
 /// let of = |bug: &str| all.iter().find(|p| p.bug == bug).unwrap();

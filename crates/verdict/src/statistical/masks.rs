@@ -137,23 +137,8 @@ impl<'a> Masks<'a> {
         tests.add(class, log_p, || (what(), [found, expected, libm::sqrt(null.variance())]));
     }
 
-    /// Every test.
-    pub(super) fn test(&self, tests: &mut Tests) {
-        self.probabilities(tests);
-        self.alternatives(tests);
-        self.counts_of_rows(tests);
-        self.counts_by_run(tests);
-        self.support(tests);
-        self.duplicates(tests);
-        super::deviance::test(self, tests);
-        super::capacity::test(self, tests);
-        super::streams::test(self, tests);
-        super::enumeration::test(self, tests);
-        super::pairs::test(self, tests);
-    }
-
     /// How often entries are kept: each entry, each group, each class of `q`.
-    fn probabilities(&self, tests: &mut Tests) {
+    pub(super) fn probabilities(&self, tests: &mut Tests) {
         for at in 0..self.q.len() {
             self.sum(
                 tests,

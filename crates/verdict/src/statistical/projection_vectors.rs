@@ -54,7 +54,7 @@ struct Rows<'a> {
 /// # Examples
 /// ```
 /// use sus_reference::sus::{Budget, Draw};
-/// use sus_verdict::statistical::projection_vectors;
+/// use sus_verdict::statistical::directions;
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
 /// let other_seed = directions(&problem, &Draw::paper(Budget::new(4.0)?, 8))?;
@@ -220,7 +220,7 @@ impl Directions {
     /// # Examples
     /// ```
     /// use sus_reference::sus::{Budget, Draw};
-    /// use sus_verdict::statistical::projection_vectors;
+    /// use sus_verdict::statistical::directions;
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// let all = directions(&problem, &Draw::paper(Budget::new(4.0)?, 7))?;
     /// let file = all.to_file(&problem);

@@ -9,6 +9,7 @@ use nalgebra::DMatrix;
 /// An entry is identified where its weight is known to this part of its kept weight. Below one half no entry can be mistaken; a tenth is
 /// left for the rounding of the inverse and of the predicted gradients.
 const IDENTIFIED: f64 = 0.4;
+const _: () = assert!(IDENTIFIED < 0.5);
 
 /// The stochastic entries of a key head and their equations.
 #[derive(Debug, Clone)]
