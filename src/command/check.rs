@@ -4,6 +4,7 @@ use crate::command::merge;
 use crate::command::options::{DrawOptions, ProblemOptions};
 use crate::command::terminal::Watched;
 use clap::{Args, ValueEnum};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use sus_oracle::bounds::{Mode, Recipe};
 use sus_oracle::evaluation::visible_count;
@@ -19,8 +20,8 @@ use sus_oracle::verdict::{
 ///
 /// CASE is a fixture or any problem file; expected values that it lacks are computed. CANDIDATE is a safetensors file with
 /// dq, dk, dv and, if the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or
-/// dense, and nnz. One more leading axis means many runs: each is judged by its seed if the case names one, else all are
-/// judged by the distribution of the mask. Runs may hold projections in place of gradients (see `projections`).
+/// dense, and nnz. One more leading axis means many runs: each is judged by itself if the pass is dense, or by its seed if
+/// the case names one, else all are judged by the distribution of the mask. Runs may hold projections in place of gradients (see `projections`).
 #[derive(Args)]
 #[command(after_help = "\
 A first example, a wrong kernel that comes with the source. It prints a diagnosis and exits with 1:
@@ -40,7 +41,7 @@ Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
 pub(crate) struct Arguments {
     /// The problem or fixture, a safetensors file
     case: PathBuf,
-    /// The kernel's results, a safetensors file; several files are the shards of many runs, in their order
+    /// The kernel's results, a safetensors file; several files are runs, or the shards of many runs, in their order
     #[arg(required = true)]
     candidate: Vec<PathBuf>,
     /// A recipe, which says how the kernel rounds [default: by the candidate's dtype]
@@ -52,6 +53,9 @@ pub(crate) struct Arguments {
     /// Judge many runs by the distribution of the mask alone, even if the case names a seed
     #[arg(long)]
     law: bool,
+    /// What several runs of a kernel have to be: each within its bounds, or all equal in every bit as well
+    #[arg(long, value_name = "RULE", default_value = "bounds")]
+    repeat: Repeat,
     /// Use all weights instead of a sample
     #[arg(
         long,
@@ -82,6 +86,12 @@ enum ModeName {
     Given,
 }
 
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Repeat {
+    Bounds,
+    Bitwise,
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let Arguments {
         case: path,
@@ -89,6 +99,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         recipe,
         mode,
         law,
+        repeat,
         dense,
         plain,
         options,
@@ -101,10 +112,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     }
     let mut case = Case::read(&path, command)?;
     let candidate_path = &paths[0];
-    let candidate = match &paths[..] {
-        [path] => TensorFile::read(path)?,
-        shards => merge::read(shards)?.0,
-    };
+    let candidate = merge::read_candidate(&case, &paths)?;
     case.complete_from(&candidate).map_err(|e| FileError::new(candidate_path, e))?;
     if law {
         case.settings.seed = None;
@@ -135,6 +143,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let judge = sus_oracle::judge(&case, &recipe)
         .mode(mode)
         .reference(by)
+        .bitwise_repeat(repeat == Repeat::Bitwise)
         .progress(&progress)
         .build()
         .map_err(|e| FileError::new(&path, e))?;
@@ -178,7 +187,13 @@ fn diagnosis_of(
     let failed = verdict.tensors.iter().filter(|tensor| tensor.outcome == Outcome::Fail);
     let failed: Vec<&str> = failed.map(|tensor| tensor.name).collect();
     let draw = case.draw().ok()?;
-    let line = || diagnosis::line(judge.problem(), draw.as_ref(), candidate, &failed);
+    let line = || {
+        let shown = match &verdict.runs {
+            Some(_) => Cow::Owned(judge.shown_run(candidate, verdict)),
+            None => Cow::Borrowed(candidate),
+        };
+        diagnosis::line(judge.problem(), draw.as_ref(), &shown, &failed)
+    };
     (!failed.is_empty()).then(line)
 }
 

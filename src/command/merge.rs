@@ -3,7 +3,8 @@
 use clap::Args;
 use std::path::PathBuf;
 use sus_oracle::files::{FileError, TensorFile};
-use sus_oracle::verdict::merge::merge;
+use sus_oracle::verdict::Case;
+use sus_oracle::verdict::merge::{MergeError, merge, merge_dense};
 
 /// Put the runs of several files into one candidate, in their order
 ///
@@ -27,7 +28,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     let Arguments { shards, out } = arguments;
-    let (merged, runs) = read(&shards)?;
+    let (merged, runs) = merge(&read(&shards)?).map_err(|e| of_shard(&shards, e))?;
     merged.write(&out)?;
     let names: Vec<&str> = merged.arrays.keys().map(String::as_str).collect();
     Ok(format!(
@@ -38,8 +39,23 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     ))
 }
 
-/// Reads and merges shards; the number of runs.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<(TensorFile, usize), FileError> {
-    let shards = paths.iter().map(|path| TensorFile::read(path)).collect::<Result<Vec<_>, _>>()?;
-    merge(&shards).map_err(|e| FileError::new(&paths[e.shard], e.reason))
+/// Reads and joins the files of a candidate of this case: the shards of a sampled pass, or the runs of a dense one.
+pub(crate) fn read_candidate(case: &Case, paths: &[PathBuf]) -> Result<TensorFile, FileError> {
+    let mut files = read(paths)?;
+    if files.len() == 1 {
+        return Ok(files.remove(0));
+    }
+    let mut completed = case.clone();
+    completed.complete_from(&files[0]).map_err(|e| FileError::new(&paths[0], e))?;
+    let is_dense = matches!(completed.draw(), Ok(None));
+    let merged = if is_dense { merge_dense(&files) } else { merge(&files) };
+    merged.map(|(file, _)| file).map_err(|e| of_shard(paths, e))
+}
+
+fn read(paths: &[PathBuf]) -> Result<Vec<TensorFile>, FileError> {
+    paths.iter().map(|path| TensorFile::read(path)).collect()
+}
+
+fn of_shard(paths: &[PathBuf], error: MergeError) -> FileError {
+    FileError::new(&paths[error.shard], error.reason)
 }

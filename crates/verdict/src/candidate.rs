@@ -19,6 +19,9 @@ const REQUIRED: [&str; 3] = ["dq", "dk", "dv"];
 const OTHERS: [&str; 6] =
     ["mask", "mask/row_offsets", "mask/columns", "mask/values", "nnz", "seeds"];
 
+/// Tensors of a candidate with many runs that have a number for each run, or for each shard.
+pub(super) const RUN_NUMBERS: [&str; 3] = ["seeds", "runs", "shards"];
+
 /// The built-in recipe that a candidate's type suggests: that of its first gradient.
 ///
 /// # Examples

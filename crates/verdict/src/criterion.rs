@@ -34,6 +34,8 @@ pub enum Criterion {
     Rms,
     /// The errors of all gradients lie along the errors that a known bug makes.
     Direction,
+    /// The runs of one kernel differ in a bit.
+    Repeat,
     /// The bounds are too wide to decide.
     Vacuous,
     /// The mask keeps an entry that it must drop, or drops one that it must keep.
@@ -67,6 +69,7 @@ impl Criterion {
             Criterion::Slope => "slope",
             Criterion::Rms => "rms",
             Criterion::Direction => "direction",
+            Criterion::Repeat => "repeat",
             Criterion::Vacuous => "vacuous",
             Criterion::Mask => "mask",
             Criterion::Values => "values",

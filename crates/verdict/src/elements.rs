@@ -184,7 +184,7 @@ fn ratio(found: f64, reference: f64, bound: f64) -> f64 {
 }
 
 /// The index of a flat position, one number for each axis.
-fn index_of(shape: &[usize], at: usize) -> Vec<usize> {
+pub(crate) fn index_of(shape: &[usize], at: usize) -> Vec<usize> {
     let mut rest = at;
     let mut index = vec![0; shape.len()];
     for (index, &axis) in index.iter_mut().zip(shape).rev() {

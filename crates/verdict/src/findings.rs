@@ -1,6 +1,6 @@
 //! A verdict and its findings.
 
-use crate::{Criterion, DirectionResult, Outcome, TensorResult};
+use crate::{Criterion, DirectionResult, Outcome, Runs, TensorResult};
 use serde::Serialize;
 
 /// One defect of a candidate, or one reason why it could not be judged.
@@ -25,6 +25,8 @@ pub struct Verdict {
     pub tensors: Vec<TensorResult>,
     /// The errors of all gradients together, along the errors of known rounding bugs; empty if an element is above its bound.
     pub directions: Vec<DirectionResult>,
+    /// The runs, if there are several and each is judged by itself; the tensors are those of one of them.
+    pub runs: Option<Runs>,
     /// Everything that is wrong or could not be judged.
     pub findings: Vec<Finding>,
     /// Entries of the mask that a right kernel may keep or drop.

@@ -1,6 +1,7 @@
 //! The judgement of candidates of one case.
 
 mod builder;
+mod dense_runs;
 mod expectation;
 mod given;
 mod own_mask;
@@ -55,6 +56,8 @@ pub struct Judge {
     known_bugs: Option<&'static dyn KnownBugs>,
     draw: Option<Draw>,
     seed_known: bool,
+    /// Whether a difference in any bit between runs fails.
+    bitwise: bool,
     exact: Expectation,
 }
 
@@ -88,6 +91,15 @@ impl Judge {
         &self.exact.gradients.bounds
     }
 
+    /// The results of the run that a verdict shows: all of the candidate, unless it has several runs.
+    #[must_use]
+    pub fn shown_run(&self, candidate: &TensorFile, verdict: &Verdict) -> TensorFile {
+        match &verdict.runs {
+            Some(runs) => self.run_of(candidate, runs.count, runs.shown),
+            None => candidate.clone(),
+        }
+    }
+
     /// Judges one candidate: one run, or many with a leading axis.
     #[must_use]
     pub fn check(&self, candidate: &TensorFile) -> Verdict {
@@ -106,7 +118,12 @@ impl Judge {
         }
         match run_count(&self.problem, candidate) {
             Some(runs) => self.check_runs(runs, candidate, &mut verdict, progress),
-            None => self.check_run(candidate, &mut verdict, progress),
+            None => {
+                self.check_run(candidate, None, &mut verdict, progress);
+                if self.bitwise {
+                    dense_runs::fail_different_bits(1, &mut verdict);
+                }
+            }
         }
         verdict
     }

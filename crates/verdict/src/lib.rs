@@ -18,6 +18,7 @@ mod mask_constraints;
 pub mod merge;
 mod outcome;
 pub mod report;
+mod spread;
 pub mod statistical;
 mod statistics;
 
@@ -31,6 +32,7 @@ pub use known_bugs::KnownBugs;
 pub use limits::LARGE;
 pub use mask_constraints::{MaskConstraints, mask_constraints};
 pub use outcome::Outcome;
+pub use spread::{FirstDifference, Runs, Spread};
 pub use statistics::{DirectionResult, SetResult, StatisticResult, WorstSet};
 
 pub use sus_bounds::{Mode, Progress, Silent};

@@ -70,11 +70,37 @@ struct Shard {
 /// assert_eq!((runs, &merged.arrays["dq"].shape), (2, &vec![2, 1, 1, 1, 1]));
 /// ```
 pub fn merge(shards: &[TensorFile]) -> Result<(TensorFile, usize), MergeError> {
+    merged(shards, true)
+}
+
+/// All runs of some files of a dense kernel. Files with equal numbers are repetitions that agree, and no error.
+///
+/// # Errors
+/// As [`merge`].
+///
+/// # Panics
+/// If there are no files.
+///
+/// # Examples
+/// ```
+/// use sus_files::{Array, TensorFile};
+/// use sus_verdict::merge::{merge, merge_dense};
+/// let arrays = [("dq".into(), Array::f64(&[1, 1, 1, 1], vec![0.5]))];
+/// let files = [TensorFile { arrays: arrays.into(), metadata: None }; 1].repeat(2);
+/// assert!(merge(&files).is_err());
+/// assert_eq!(merge_dense(&files).unwrap().1, 2);
+/// ```
+pub fn merge_dense(files: &[TensorFile]) -> Result<(TensorFile, usize), MergeError> {
+    merged(files, false)
+}
+
+/// All runs; shards of a pass that draws masks have digests, by which those that are equal are found.
+fn merged(shards: &[TensorFile], draws: bool) -> Result<(TensorFile, usize), MergeError> {
     assert!(!shards.is_empty(), "shards to merge");
     let at = |shard: usize| move |reason: Reason| MergeError { shard, reason };
     let mut merged: Option<Shard> = None;
     for (number, file) in shards.iter().enumerate() {
-        let next = read(file).map_err(at(number))?;
+        let next = read(file, draws).map_err(at(number))?;
         merged = Some(match merged {
             None => next,
             Some(before) => append(before, &next).map_err(at(number))?,
@@ -96,7 +122,7 @@ fn wrong(tensor: &str, expected: &str, found: impl std::fmt::Display) -> Reason 
 }
 
 /// One file as a shard.
-fn read(file: &TensorFile) -> Result<Shard, Reason> {
+fn read(file: &TensorFile, draws: bool) -> Result<Shard, Reason> {
     let mut settings = match &file.metadata {
         Some(text) => Settings::from_json(text)?,
         None => Settings::default(),
@@ -130,7 +156,7 @@ fn read(file: &TensorFile) -> Result<Shard, Reason> {
             .entry("seeds".into())
             .or_insert_with(|| Array::i64(&[1], vec![seed.cast_signed()]));
     }
-    if !out.arrays.contains_key(SHARDS) {
+    if draws && !out.arrays.contains_key(SHARDS) {
         let digest = digest(&out);
         out.arrays.insert(SHARDS.into(), Array::i64(&[1], vec![digest]));
     }

@@ -2,5 +2,6 @@
 
 #[path = "../../reference/tests/common.rs"]
 mod common;
+mod dense_runs;
 mod margins;
 mod reports;

@@ -34,13 +34,22 @@ pub struct JudgeBuilder<'a> {
     mode: Mode,
     reference: Reference,
     known_bugs: Option<&'static dyn KnownBugs>,
+    bitwise: bool,
     progress: &'a dyn Progress,
 }
 
 impl<'a> JudgeBuilder<'a> {
     pub(super) fn new(case: &'a Case, recipe: &'a Recipe) -> Self {
         let (mode, reference) = (Mode::Exact, Reference::Auto);
-        JudgeBuilder { case, recipe, mode, reference, known_bugs: None, progress: &Silent }
+        JudgeBuilder {
+            case,
+            recipe,
+            mode,
+            reference,
+            known_bugs: None,
+            bitwise: false,
+            progress: &Silent,
+        }
     }
 
     /// The forward pass that `delta` and `W` come from: the exact one, which is the default, or the one that the candidate stored.
@@ -59,6 +68,12 @@ impl<'a> JudgeBuilder<'a> {
         JudgeBuilder { known_bugs: Some(known_bugs), ..self }
     }
 
+    /// Whether several runs of a kernel have to agree in every bit. If so, a tensor that differs fails by
+    /// [`Criterion::Repeat`](crate::Criterion::Repeat); runs of a sampled pass are compared if their seeds are known and equal.
+    pub fn bitwise_repeat(self, bitwise: bool) -> Self {
+        JudgeBuilder { bitwise, ..self }
+    }
+
     /// Receives the progress of [`JudgeBuilder::build`]; [`Judge::check_with_progress`] has its own.
     pub fn progress(self, progress: &'a dyn Progress) -> Self {
         JudgeBuilder { progress, ..self }
@@ -69,7 +84,7 @@ impl<'a> JudgeBuilder<'a> {
     /// # Errors
     /// [`Error::Overflow`] if the reference leaves the range of `f64`; those of the settings and of the draw.
     pub fn build(self) -> Result<Judge, Error> {
-        let JudgeBuilder { case, recipe, mode, reference, known_bugs, progress } = self;
+        let JudgeBuilder { case, recipe, mode, reference, known_bugs, bitwise, progress } = self;
         let problem = round_inputs(&case.problem, recipe)?;
         let draw = case.draw()?;
         progress.stage(reference.describe(&problem, recipe), 0);
@@ -91,6 +106,7 @@ impl<'a> JudgeBuilder<'a> {
             known_bugs,
             draw,
             seed_known: case.has_seed(),
+            bitwise,
             exact,
             problem,
         })

@@ -1,7 +1,7 @@
 //! One run: its mask, its tensors, and its errors along known bugs.
 
 use super::Judge;
-use super::expectation::ExpectedGradients;
+use super::expectation::{Expectation, ExpectedGradients};
 use crate::candidate::{GRADIENTS, read_results, shape_of};
 use crate::elements::compare;
 use crate::expected::Expected;
@@ -15,10 +15,11 @@ use sus_reference::TensorName;
 pub(super) type CandidateResult<'a> = (&'static str, &'a [f64]);
 
 impl Judge {
-    /// Judges a candidate of one run.
+    /// Judges a candidate of one run. `shared` is what its stored forward pass leads to, if that is known already.
     pub(super) fn check_run(
         &self,
         candidate: &TensorFile,
+        shared: Option<&Expectation>,
         verdict: &mut Verdict,
         progress: &dyn Progress,
     ) {
@@ -30,12 +31,13 @@ impl Judge {
         }
         let given = match self.mode {
             Mode::Exact => None,
+            Mode::Given if shared.is_some() => None,
             Mode::Given => self
                 .given(&results, progress)
                 .map_err(|message| verdict.refuse("o", Criterion::Unjudged, message))
                 .ok(),
         };
-        let expectation = given.as_ref().unwrap_or(&self.exact);
+        let expectation = given.as_ref().or(shared).unwrap_or(&self.exact);
         let own = self.own_mask(expectation, candidate, verdict, progress);
         let expected = own.as_deref().unwrap_or(&expectation.gradients);
         verdict.notes.extend(expected.notes());

@@ -1,4 +1,4 @@
-//! Many runs of one candidate.
+//! Many runs of one candidate: dense, with known seeds, or by the distribution of the mask.
 
 use super::Judge;
 use crate::candidate::is_projected;
@@ -7,7 +7,7 @@ use sus_bounds::Progress;
 use sus_files::TensorFile;
 
 impl Judge {
-    /// Judges many runs: each exactly if the seeds are known, else all of them by their distribution.
+    /// Judges many runs: each exactly if the pass is dense or the seeds are known, else all of them by their distribution.
     pub(super) fn check_runs(
         &self,
         runs: usize,
@@ -16,8 +16,7 @@ impl Judge {
         progress: &dyn Progress,
     ) {
         let Some(draw) = &self.draw else {
-            let message = format!("{runs} runs of a dense case: one run at a time can be judged");
-            verdict.inconclusive("mask", message);
+            self.check_dense_runs(runs, candidate, verdict, progress);
             return;
         };
         if self.seed_known && !is_projected(candidate) {
@@ -25,6 +24,10 @@ impl Judge {
                 verdict.fail("seeds", Criterion::Extra, message);
             }
             return;
+        }
+        if self.bitwise {
+            let message = "bits can be compared between runs whose seeds are known; these are judged by their distribution";
+            verdict.inconclusive("candidate", message);
         }
         if self.mode == Mode::Given {
             let message = format!(

@@ -1,7 +1,7 @@
 //! The report as JSON, `sus-oracle-verdict/1`. Numbers that are not finite are `null`.
 
 use super::Report;
-use crate::{DirectionResult, Finding, Outcome, TensorResult};
+use crate::{DirectionResult, Finding, Outcome, Runs, TensorResult};
 use serde::{Serialize, Serializer};
 
 /// The document. The keys of all objects are printed in alphabetical order.
@@ -22,6 +22,9 @@ struct Document<'a> {
     tensors: &'a [TensorResult],
     #[serde(serialize_with = "by_bug")]
     directions: &'a [DirectionResult],
+    /// Absent unless several runs are judged one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs: Option<&'a Runs>,
     findings: &'a [Finding],
     notes: &'a [String],
 }
@@ -52,6 +55,7 @@ pub fn json(report: &Report<'_>) -> String {
         ambiguous: verdict.ambiguous,
         tensors: &verdict.tensors,
         directions: &verdict.directions,
+        runs: verdict.runs.as_ref(),
         findings: &verdict.findings,
         notes: &verdict.notes,
     };

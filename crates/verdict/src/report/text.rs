@@ -4,7 +4,7 @@ use super::Report;
 use super::error_map::error_map;
 use crate::limits::MAX_FINDINGS_SHOWN;
 use crate::statistics::statistic_name;
-use crate::{Outcome, StageShare, StatisticResult, TensorResult, Verdict, Worst};
+use crate::{Outcome, Runs, Spread, StageShare, StatisticResult, TensorResult, Verdict, Worst};
 use std::fmt::Write;
 use sus_bounds::ELEMENTWISE_FALSE_ALARM;
 
@@ -54,6 +54,9 @@ pub fn text(report: &Report<'_>) -> String {
     lines.push("recipe", &report.recipe);
     lines.push("judged", &format!("{}; forward pass: {}", report.pass, report.mode));
     push_tensors(&mut lines, verdict);
+    if let Some(runs) = &verdict.runs {
+        push_runs(&mut lines, runs);
+    }
     push_findings(&mut lines, verdict);
     let failed = verdict.tensors.iter().filter(|t| t.outcome == Outcome::Fail);
     for part in failed.flat_map(explain) {
@@ -77,6 +80,34 @@ fn push_tensors(lines: &mut Lines, verdict: &Verdict) {
             lines.push("", &statistic_line(statistic));
         }
     }
+}
+
+/// How many runs have each outcome, and how much they differ.
+fn push_runs(lines: &mut Lines, runs: &Runs) {
+    let count = |wanted: Outcome| runs.outcomes.iter().filter(|&&of| of == wanted).count();
+    let all = [Outcome::Pass, Outcome::Inconclusive, Outcome::Refused, Outcome::Fail];
+    let counts: Vec<String> = all
+        .into_iter()
+        .filter(|&outcome| count(outcome) > 0)
+        .map(|outcome| format!("{} {}", count(outcome), outcome.name()))
+        .collect();
+    let text = format!("{}; the tensors above are those of run {}", counts.join(", "), runs.shown);
+    lines.push("runs", &text);
+    for (at, of) in runs.spread.iter().enumerate() {
+        lines.push(if at == 0 { "spread" } else { "" }, &spread_line(of));
+    }
+}
+
+fn spread_line(of: &Spread) -> String {
+    let name = of.name;
+    if of.same_bits {
+        return format!("{name}: the same bits in all runs");
+    }
+    let at = of.index.as_ref().map_or_else(String::new, |index| format!(" at {index:?}"));
+    format!(
+        "{name}: runs differ in {} elements, by {:.3e} at most, and by {:.3} of the bound at most{at}",
+        of.elements, of.difference, of.difference_over_bound
+    )
 }
 
 fn push_findings(lines: &mut Lines, verdict: &Verdict) {
