@@ -242,4 +242,72 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
             (c.format == Format::F32 && c.is_gradient_of_input()).then(close)
         },
     },
+    BaselineTolerance {
+        name: "cubek backward",
+        rule: "|x - ref| <= t (1 + |ref|); t: bf16 3e-2, f16 1e-3, f32 1e-4",
+        source: "cubek-attention-backward 0.4.0-pre.1",
+        passes: |c| {
+            let tolerance = match c.format {
+                Format::Bf16 => 3e-2,
+                Format::F16 => 1e-3,
+                Format::F32 => 1e-4,
+                _ => return None,
+            };
+            c.is_gradient_of_input().then(|| c.all_close(tolerance, tolerance))
+        },
+    },
+    BaselineTolerance {
+        name: "gpuemu",
+        rule: "|x - ref| <= 2.5 (a + 10 a |ref|); a: bf16 1e-2, f16 1e-3, f32 1e-5",
+        source: "gpuemu 0.1.0, tolerances.py, the operator attention",
+        passes: |c| {
+            let absolute = match c.format {
+                Format::Bf16 => 1e-2,
+                Format::F16 => 1e-3,
+                Format::F32 => 1e-5,
+                _ => return None,
+            };
+            c.is_gradient_of_input().then(|| c.all_close(2.5 * absolute, 25.0 * absolute))
+        },
+    },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{BASELINE_TOLERANCES, Compared};
+    use crate::arithmetic::Format;
+    use sus_reference::TensorName;
+
+    /// Both sides of the limits of rules that depend on the type: the reference is 2, so the relative part counts as well.
+    #[test]
+    fn the_rules_by_type_have_the_limits_of_their_sources() {
+        for (name, format, limit) in [
+            ("cubek backward", Format::Bf16, 9e-2),
+            ("cubek backward", Format::F16, 3e-3),
+            ("cubek backward", Format::F32, 3e-4),
+            ("gpuemu", Format::Bf16, 0.525),
+            ("gpuemu", Format::F16, 5.25e-2),
+            ("gpuemu", Format::F32, 5.25e-4),
+        ] {
+            let rule = BASELINE_TOLERANCES.iter().find(|rule| rule.name == name).unwrap();
+            let judged = |format, tensor, error| {
+                let (x, reference, unfused, softcap) = (&[2.0 + error], &[2.0], &[2.0], false);
+                (rule.passes)(&Compared { tensor, x, reference, unfused, format, softcap })
+            };
+            for sign in [1.0, -1.0] {
+                assert_eq!(
+                    judged(format, TensorName::Dk, sign * 0.99 * limit),
+                    Some(true),
+                    "{name}"
+                );
+                assert_eq!(
+                    judged(format, TensorName::Dk, sign * 1.01 * limit),
+                    Some(false),
+                    "{name}"
+                );
+            }
+            assert_eq!(judged(format, TensorName::Dsink, 0.0), None);
+            assert_eq!(judged(Format::F64, TensorName::Dk, 0.0), None);
+        }
+    }
+}
