@@ -3,7 +3,10 @@
 use crate::common::Shape;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use sus_oracle::files::{Array, TensorFile};
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{Array, ProblemFile, Settings, TensorFile};
+use sus_oracle::mutants::arithmetic::Arithmetic;
+use sus_oracle::mutants::{RunConfig, control_kernel, named};
 use sus_oracle::problem::Inputs;
 
 /// A problem file in a folder of its own.
@@ -242,4 +245,85 @@ fn a_place_where_no_file_can_be_is_told_before_any_work_and_nothing_is_left() {
         // The report is written when the work is done.
         assert_eq!(files(), before);
     }
+}
+
+/// The results of a right kernel of the recipe, or of a wrong one, stored in `f32`.
+fn kernel_results(problem: &Path, recipe: &str, mutant: Option<&str>) -> PathBuf {
+    let read = ProblemFile::read(problem, Settings::default()).unwrap().problem;
+    let config = RunConfig::new(&read, Arithmetic::named(recipe).unwrap(), None);
+    let mut file = match mutant {
+        Some(name) => (named(name).unwrap().run)(&config).unwrap(),
+        None => control_kernel(&config),
+    };
+    for array in file.arrays.values_mut() {
+        let Numbers::Float(data) = &array.numbers else { panic!() };
+        *array = Array::f32(&array.shape, data.clone());
+    }
+    file.metadata = None;
+    let path = problem.with_file_name("results.safetensors");
+    file.write(&path).unwrap();
+    path
+}
+
+/// Numbers of 16 bits in a file of `f32`: the default recipe is wrong, and the report says which one is right.
+#[test]
+fn a_failure_names_another_recipe_that_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let judged = |recipe: &str, mutant: Option<&str>, options: &[&str]| {
+        let results = kernel_results(&problem, recipe, mutant);
+        let arguments = [&[text(&problem), text(&results), "--dense"], options].concat();
+        let (code, said, _) = check(&arguments);
+        let (_, json, _) = check(&[&arguments[..], &["--json"]].concat());
+        (code, said, serde_json::from_str::<serde_json::Value>(&json).unwrap()["passes_as"].clone())
+    };
+    for recipe in ["flash-bf16", "flash-f16"] {
+        let (code, said, passes_as) = judged(recipe, None, &[]);
+        assert_eq!((code, &passes_as), (1, &recipe.into()), "{said}");
+        let hint = format!("hint       PASSes as {recipe}: write --recipe {recipe}");
+        assert!(said.contains(&hint) && said.ends_with("verdict    FAIL\n"), "{said}");
+        // With the recipe that it names the kernel passes, and there is nothing to say.
+        let (code, said, passes_as) = judged(recipe, None, &["--recipe", recipe]);
+        assert_eq!((code, passes_as), (0, serde_json::Value::Null), "{said}");
+        assert!(!said.contains("hint"), "{said}");
+    }
+    // A recipe that was asked for has only those of its own type of results beside it.
+    let (code, said, passes_as) = judged("flash-bf16", None, &["--recipe", "f32"]);
+    assert_eq!((code, passes_as), (1, serde_json::Value::Null), "{said}");
+    // A small error of a formula and a large one pass at no recipe.
+    for mutant in ["dk_unscaled", "delta_halved"] {
+        let (code, said, passes_as) = judged("flash-bf16", Some(mutant), &[]);
+        assert_eq!((code, passes_as), (1, serde_json::Value::Null), "{said}");
+    }
+}
+
+/// The query heads of a group, each rounded to 16 bits before they are added: right for a kernel whose keys are repeated.
+#[test]
+fn a_failure_at_a_recipe_that_was_asked_for_names_its_sibling() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let results = kernel_results(&problem, "flash-bf16-repeated", None);
+    let arguments = [text(&problem), text(&results), "--dense", "--recipe", "flash-bf16"];
+    let (code, said, _) = check(&arguments);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("hint       PASSes as flash-bf16-repeated"), "{said}");
+}
+
+#[test]
+fn several_files_of_a_dense_pass_are_runs_and_may_be_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let out = grad(&problem, "out.safetensors", &["--dense", "--dtype", "f32"]);
+    let files = [text(&problem), text(&out), text(&out), "--dense", "--repeat", "bitwise"];
+    let (code, said, stderr) = check(&files);
+    assert_eq!(code, 0, "{said}{stderr}");
+    assert!(said.contains("runs       2 PASS") && said.contains("dq: the same bits"), "{said}");
+    let other = grad(&problem, "other.safetensors", &["--dense", "--dtype", "f32"]);
+    let mut file = TensorFile::read(&other).unwrap();
+    let Numbers::Float(dv) = &mut file.arrays.get_mut("dv").unwrap().numbers else { panic!() };
+    dv[5] += 1.0;
+    file.write(&other).unwrap();
+    let (code, said, _) = check(&[text(&problem), text(&out), text(&other), "--dense", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &json["runs"]["shown"]), (1, &1.into()));
 }

@@ -2,6 +2,7 @@
 
 use crate::command::merge;
 use crate::command::options::{DrawOptions, ProblemOptions};
+use crate::command::other_recipes::{Judged, passing_recipe};
 use crate::command::terminal::Watched;
 use clap::{Args, ValueEnum};
 use std::borrow::Cow;
@@ -117,6 +118,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     if law {
         case.settings.seed = None;
     }
+    let was_asked = recipe.is_some();
     let (name, chosen) = match recipe {
         Some(name) => (name, "as asked"),
         None if is_projected(&candidate) => {
@@ -149,8 +151,22 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         .map_err(|e| FileError::new(&path, e))?;
     progress.stage("verdict", 0);
     let verdict = judge.check_with_progress(&candidate, &progress);
+    progress.stage("other recipes", 0);
+    let passes_as = passing_recipe(&Judged {
+        case: &case,
+        candidate: &candidate,
+        verdict: &verdict,
+        judge: &judge,
+        mode,
+        reference: by,
+        was_asked,
+        bitwise: repeat == Repeat::Bitwise,
+    });
     progress.stage("diagnosis", 0);
-    let diagnosis = diagnosis_of(&case, &judge, &candidate, &verdict);
+    let diagnosis = match passes_as {
+        Some(name) => Some(format!("none: a right kernel of the recipe {name} gives such results")),
+        None => diagnosis_of(&case, &judge, &candidate, &verdict),
+    };
     progress.finish();
     let report = Report {
         verdict: &verdict,
@@ -164,6 +180,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         mode: mode.name(),
         pass: case.describe_pass(),
         command: again(),
+        passes_as: passes_as.map(str::to_owned),
         diagnosis,
     };
     if let Some(path) = &arguments.junit {

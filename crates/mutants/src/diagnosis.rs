@@ -4,11 +4,13 @@
 //! candidate's deviation from the truth may be left unexplained, in each output that deviates. `EXPLAINED` says why a
 //! tenth.
 
+mod empty_rows;
 mod worst_head;
 
 use super::arithmetic::Arithmetic;
 use super::limits::LARGEST_DIAGNOSIS;
 use super::{BugType, RunConfig, control_kernel, kernels};
+use empty_rows::nan_in_rows_without_keys;
 use rayon::prelude::*;
 use std::fmt;
 use sus_files::TensorFile;
@@ -36,6 +38,9 @@ const EXPLAINED: f64 = 0.1;
 /// An output that does not deviate speaks against a mutant that changes it by more than this part of its norm: two and a
 /// half roundoffs of bf16, the coarsest stored type, so that roundings do not hide the change.
 const VISIBLE: f64 = 0.01;
+
+/// The fewest finite numbers of an output that overflowed by which a mutant is recognised: the `n` of [`EXPLAINED`].
+const FEWEST_FINITE: usize = 6;
 
 /// Two mutants give the same numbers if they differ by less than this part of the norm: orders of summation in `f64`
 /// change sums of up to 10^4 terms by that much at most, `10^4 2^-53`.
@@ -102,6 +107,18 @@ fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(square).sum()
 }
 
+/// The elements by which an output is compared: all, or, if the mutant's numbers leave the range of `f32`, those that the candidate
+/// has as numbers. A kernel of 32 bits stores an infinity or a NaN where this overflow reaches; `None` if it leaves too few numbers.
+fn compared_elements(x: &[f64], wrong: &[f64]) -> Option<Vec<usize>> {
+    let overflows = wrong.iter().any(|x| x.is_finite() && x.abs() > f64::from(f32::MAX));
+    let all = 0..x.len();
+    if !overflows || x.iter().all(|x| x.is_finite()) {
+        return Some(all.collect());
+    }
+    let finite: Vec<usize> = all.filter(|&at| x[at].is_finite()).collect();
+    (finite.len() >= FEWEST_FINITE).then_some(finite)
+}
+
 fn floats(file: &TensorFile, name: TensorName) -> Option<&[f64]> {
     match &file.arrays.get(name.as_str())?.numbers {
         Numbers::Float(data) => Some(data),
@@ -127,7 +144,10 @@ fn fit(
         if x.len() != right.len() {
             return None;
         }
-        let (to_right, to_wrong) = (squared_distance(x, right), squared_distance(x, wrong));
+        let Some(compared) = compared_elements(x, wrong) else { return None };
+        let taken = |of: &[f64]| compared.iter().map(|&at| of[at]).collect::<Vec<f64>>();
+        let (x, right, wrong) = (taken(x), taken(right), taken(wrong));
+        let (to_right, to_wrong) = (squared_distance(&x, &right), squared_distance(&x, &wrong));
         let size: f64 = wrong.iter().filter(|x| x.is_finite()).map(|x| x * x).sum();
         if !deviates.contains(&output) {
             let explained_by_truth = to_right < EXPLAINED * EXPLAINED * to_wrong;
@@ -226,6 +246,10 @@ pub fn line(
     candidate: &TensorFile,
     deviates: &[&str],
 ) -> String {
+    let empty_rows = || nan_in_rows_without_keys(problem, candidate, deviates);
+    if let Some(found) = draw.is_none().then(empty_rows).flatten() {
+        return found;
+    }
     let found = if size(problem) <= LARGEST_DIAGNOSIS {
         diagnose(problem, draw, candidate, deviates)
     } else {

@@ -6,6 +6,7 @@ use sus_files::tensor_file::Numbers;
 use sus_mutants::arithmetic::Arithmetic;
 use sus_mutants::diagnosis::{diagnose, line};
 use sus_mutants::{RunConfig, control_kernel, named};
+use sus_reference::problem::Problem;
 
 fn case(name: &str) -> NamedProblem {
     corpus::named(name).expect("a built-in case")
@@ -113,4 +114,78 @@ fn a_bug_of_another_size_is_not_named() {
     for factor in [0.4, 0.6] {
         assert_eq!(said(factor), None, "{factor}");
     }
+}
+
+/// The results of a kernel that gives NaN in the rows of `o` and `dq` that see no key, and so in all of `dk` and `dv`.
+fn nan_rows(case: &NamedProblem) -> TensorFile {
+    let mut file = control_kernel(&config(case, "f32"));
+    let mask = case.problem.mask();
+    for name in ["o", "dq"] {
+        let array = file.arrays.get_mut(name).expect("an output");
+        let width = array.shape[3];
+        let Numbers::Float(data) = &mut array.numbers else { unreachable!() };
+        for (at, row) in data.chunks_mut(width).enumerate() {
+            if mask.visible(case.problem.row(at).i).is_empty() {
+                row.fill(f64::NAN);
+            }
+        }
+    }
+    scale(&mut file, "dk", |_| f64::NAN);
+    scale(&mut file, "dv", |_| f64::NAN);
+    file
+}
+
+/// The pattern of NaN alone names no bug: the candidate's `lse` is right, and `infinity_of_other_sign` says that it is not.
+#[test]
+fn nan_in_the_rows_that_see_no_key_are_located_and_called_by_no_bug() {
+    let case = case("more_queries");
+    let failed = ["o", "dq", "dk", "dv"];
+    let file = nan_rows(&case);
+    let said = line(&case.problem, None, &file, &failed);
+    assert!(said.starts_with("o, dq are NaN in exactly the rows that see no key, "), "{said}");
+    assert!(said.ends_with("The NaN of dk, dv may come from them"), "{said}");
+    let with_lse = line(&case.problem, None, &file, &["lse", "o", "dq", "dk", "dv"]);
+    assert!(!with_lse.contains("see no key,"), "{with_lse}");
+
+    // One more NaN, one fewer, or numbers that are wrong elsewhere: then this is no description of what failed.
+    let Numbers::Float(dq) = &file.arrays["dq"].numbers else { unreachable!() };
+    let number = dq.iter().position(|x| x.is_finite() && *x != 0.0).expect("a row with keys");
+    let empty = dq.iter().position(|x| x.is_nan()).expect("a row without keys");
+    for (at, x) in [(number, f64::NAN), (empty, 0.0), (number, 1e3)] {
+        let mut other = file.clone();
+        let dq = &mut other.arrays.get_mut("dq").expect("an output").numbers;
+        let Numbers::Float(dq) = dq else { unreachable!() };
+        dq[at] = x;
+        let said = line(&case.problem, None, &other, &failed);
+        assert!(!said.contains("exactly the rows"), "{said}");
+    }
+}
+
+/// Without the softcap `exp(s - lse)` leaves the range of `f32`: the numbers that are left name the bug.
+#[test]
+fn a_bug_that_overflows_is_recognised_by_the_numbers_that_are_left() {
+    let case = case("softcap");
+    let mut inputs = case.problem.inputs().clone();
+    // Scores of some hundreds under a softcap of a few.
+    inputs.q = inputs.q.map(|x| 64.0 * x);
+    let problem = Problem::new(inputs, case.problem.options().clone()).expect("a problem");
+    let config = RunConfig::new(&problem, Arithmetic::named("f64").expect("a recipe"), None);
+    let wrong = (named("softcap_ignored").expect("a kernel").run)(&config).expect("it applies");
+    let mut candidate = wrong.clone();
+    for name in ["dq", "dk", "dv"] {
+        let data = &mut candidate.arrays.get_mut(name).expect("an output").numbers;
+        let Numbers::Float(data) = data else { unreachable!() };
+        data.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+        let left = data.iter().filter(|x| x.is_finite()).count();
+        assert!((10..data.len()).contains(&left), "{name}: {left} of {}", data.len());
+    }
+    let found = diagnose(&problem, None, &candidate, &["dq", "dk", "dv"]).expect("a bug");
+    assert!(
+        found.kernel == "softcap_ignored" || found.tied.contains(&"softcap_ignored"),
+        "{found}"
+    );
+
+    // Of an output without numbers nothing can be said.
+    scale(&mut candidate, "dq", |_| f64::NAN);
+    assert_eq!(diagnose(&problem, None, &candidate, &["dq", "dk", "dv"]), None);
 }

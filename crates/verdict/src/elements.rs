@@ -26,6 +26,9 @@ pub struct TensorResult {
     /// Root mean square of the bounds over that of the reference.
     #[serde(rename = "bound_over_truth")]
     pub width: f64,
+    /// Root mean square of the errors over that of the reference; `None` if the reference is zero up to its own error.
+    #[serde(skip)]
+    pub relative_error: Option<f64>,
     /// Rows whose reference is below the noise: no element of it is above its bound.
     pub rows_below_noise: usize,
     /// The mean, the slope and the root mean square of the errors, where they are limited.
@@ -110,6 +113,7 @@ pub(crate) fn compare(
         outside: ratios.iter().filter(|&&r| r > 1.0).count(),
         rms: libm::sqrt(ratios.iter().map(|r| r * r).sum::<f64>() / n),
         width: sizes.width(),
+        relative_error: relative_error(found, reference, sizes),
         rows_below_noise: rows_below_noise(&expected),
         statistics: statistics::judge(&expected, found, verdict),
         ratios,
@@ -139,6 +143,14 @@ impl Sizes {
     fn width(self) -> f64 {
         if self.reference > 0.0 { libm::sqrt(self.bound / self.reference) } else { f64::INFINITY }
     }
+}
+
+/// Root mean square of the errors over that of the reference. Infinities that match have no error.
+fn relative_error(found: &[f64], reference: &[f64], sizes: Sizes) -> Option<f64> {
+    let error = |(x, r): (&f64, &f64)| if x == r { 0.0 } else { (x - r) * (x - r) };
+    let errors: f64 = found.iter().zip(reference).map(error).sum();
+    let is_zero = sizes.reference <= ZERO_REFERENCE * sizes.bound;
+    (!is_zero).then(|| libm::sqrt(errors / sizes.reference))
 }
 
 fn rows_below_noise(expected: &Expected<'_>) -> usize {
@@ -244,7 +256,9 @@ fn not_computed(
         let huge = found.iter().filter(|x| x.is_finite() && x.abs() > 1e30).count();
         let largest = reference.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
         if huge > 0 && largest < 1e25 {
-            let message = format!("{huge} elements above 1e30: memory that was never written");
+            let message = format!(
+                "{huge} elements above 1e30: an overflow, or memory that was never written"
+            );
             verdict.fail(name, Criterion::Unwritten, message);
         }
     } else if first == 0.0 {
@@ -330,6 +344,15 @@ mod tests {
             let found = reference.map(|x| factor * x);
             assert_eq!(judged(&reference, &found, MAX_WIDTH).outcome, outcome, "{factor}");
         }
+    }
+
+    #[test]
+    fn huge_numbers_are_an_overflow_or_unwritten_memory() {
+        let verdict = judged(&[1.0, -1.0], &[1e31, -1.0], 0.25);
+        let found = verdict.findings.iter().find(|of| of.rule == Criterion::Unwritten).unwrap();
+        assert!(found.message.starts_with("1 elements above 1e30: an overflow, or memory"));
+        let verdict = judged(&[1.0, -1.0], &[1e29, -1.0], 0.25);
+        assert!(verdict.findings.iter().all(|of| of.rule != Criterion::Unwritten));
     }
 
     #[test]

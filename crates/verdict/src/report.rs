@@ -28,6 +28,8 @@ pub struct Report<'a> {
     pub pass: String,
     /// The command that computes this verdict again.
     pub command: String,
+    /// Another built-in recipe at which the candidate passes, if one was looked for and found.
+    pub passes_as: Option<String>,
     /// The known bug that explains the failure, if one was looked for.
     pub diagnosis: Option<String>,
 }

@@ -214,6 +214,7 @@ fn the_reports_say_how_many_runs_pass_and_how_much_they_differ() {
         mode: Mode::Exact.name(),
         pass: case.describe_pass(),
         command: String::new(),
+        passes_as: None,
         diagnosis: None,
     };
     let said = text(&report);

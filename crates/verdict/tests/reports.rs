@@ -45,6 +45,7 @@ fn reports(case: &Case, recipe: &str, edit: impl Fn(&mut TensorFile)) -> (Outcom
         mode: Mode::Exact.name(),
         pass: case.describe_pass(),
         command: "sus-oracle check case.safetensors mine.safetensors".into(),
+        passes_as: None,
         diagnosis: (verdict.outcome == Outcome::Fail).then(|| "no known bug matches".into()),
     };
     (verdict.outcome, [text(&report), json(&report), junit(&report)].map(|out| masked(&out)))

@@ -17,6 +17,9 @@ struct Document<'a> {
     pass: &'a str,
     command: &'a str,
     diagnosis: Option<&'a str>,
+    /// Absent unless another recipe passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passes_as: Option<&'a str>,
     #[serde(rename = "borderline_mask_entries")]
     ambiguous: usize,
     tensors: &'a [TensorResult],
@@ -52,6 +55,7 @@ pub fn json(report: &Report<'_>) -> String {
         pass: &report.pass,
         command: &report.command,
         diagnosis: report.diagnosis.as_deref(),
+        passes_as: report.passes_as.as_deref(),
         ambiguous: verdict.ambiguous,
         tensors: &verdict.tensors,
         directions: &verdict.directions,

@@ -41,6 +41,7 @@ impl Lines {
 ///     mode: "exact",
 ///     pass: "dense".into(),
 ///     command: "sus-oracle check case.safetensors mine.safetensors".into(),
+///     passes_as: None,
 ///     diagnosis: None,
 /// };
 /// assert!(report::text(&report).contains("FAIL       dq zero: every element is zero"));
@@ -64,6 +65,12 @@ pub fn text(report: &Report<'_>) -> String {
     }
     if verdict.outcome == Outcome::Fail {
         lines.push("diagnosis", report.diagnosis.as_deref().unwrap_or("none was looked for"));
+    }
+    if let Some(name) = &report.passes_as {
+        lines.push(
+            "hint",
+            &format!("PASSes as {name}: write --recipe {name} if the kernel works so"),
+        );
     }
     if verdict.outcome != Outcome::Pass {
         lines.push("again", &report.command);
@@ -175,28 +182,26 @@ fn explain(tensor: &TensorResult) -> Vec<String> {
     let shares: Vec<String> = shares
         .map(|StageShare { stage, share }| format!("{} {:.0} %", stage.name(), 100.0 * share))
         .collect();
-    let size = if error.is_finite() {
-        format!("; the error {error:.3e} is {ratio:.3} times the bound {bound:.3e}")
+    let name = tensor.name;
+    let compared =
+        format!("{name} worst element {index:?}: found {found:e}, expected {expected:e}");
+    let mut lines = if error.is_finite() {
+        vec![
+            format!("{compared}; the error {error:.3e} is {ratio:.3} times the bound {bound:.3e}"),
+            format!("   the bound is made of {}", shares.join(", ")),
+            format!("   {}", meaning(error, *bound, *worst_case)),
+        ]
     } else {
-        format!(", within {bound:.3e}")
+        // No bound is a measure of such an element.
+        vec![format!("{compared}: no number, where a right kernel has one")]
     };
-    let mut lines = vec![
-        format!(
-            "{} worst element {index:?}: found {found:e}, expected {expected:e}{size}",
-            tensor.name
-        ),
-        format!("   the bound is made of {}", shares.join(", ")),
-        format!("   {}", meaning(error, *bound, *worst_case)),
-    ];
     lines.extend(error_map(tensor));
     lines
 }
 
 /// How likely a right kernel makes this error.
 fn meaning(error: f64, bound: f64, worst_case: f64) -> String {
-    if !error.is_finite() {
-        "a right kernel has a number here".into()
-    } else if error > worst_case {
+    if error > worst_case {
         format!(
             "no rounding of a right kernel makes this error: the worst case is {worst_case:.3e}"
         )

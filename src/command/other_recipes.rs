@@ -1,0 +1,79 @@
+//! Another built-in recipe at which a candidate passes that failed at the one it was judged by.
+
+use sus_oracle::bounds::{Format, Mode, Recipe};
+use sus_oracle::files::TensorFile;
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::verdict::{Case, Criterion, Judge, Outcome, Reference, Verdict};
+
+/// The rules whose limits depend on the recipe. A candidate that breaks another one passes at no recipe.
+const BY_RECIPE: [Criterion; 7] = [
+    Criterion::Bound,
+    Criterion::Rounded,
+    Criterion::Mean,
+    Criterion::Slope,
+    Criterion::Rms,
+    Criterion::Direction,
+    Criterion::Vacuous,
+];
+
+/// The root mean square of the errors over that of the reference, above which no recipe lets a tensor pass: if each error is
+/// within its bound, the bounds are as wide, and such bounds are REFUSED (docs/verdict.md, "REFUSED").
+const LARGEST_ERROR: f64 = 0.5;
+
+/// What was judged, and how.
+pub(crate) struct Judged<'a> {
+    pub(crate) case: &'a Case,
+    pub(crate) candidate: &'a TensorFile,
+    pub(crate) verdict: &'a Verdict,
+    pub(crate) judge: &'a Judge,
+    pub(crate) mode: Mode,
+    pub(crate) reference: Reference,
+    /// Whether the user named the recipe. Then those with the same format of results are tried, else all.
+    pub(crate) was_asked: bool,
+    pub(crate) bitwise: bool,
+}
+
+/// The first built-in recipe at which the candidate passes: of those whose formats hold its numbers, the narrowest results first.
+pub(crate) fn passing_recipe(judged: &Judged<'_>) -> Option<&'static str> {
+    let Judged { verdict, judge, .. } = judged;
+    let wrong = matches!(verdict.outcome, Outcome::Fail | Outcome::Refused);
+    let by_recipe = verdict.findings.iter().all(|finding| BY_RECIPE.contains(&finding.rule));
+    if !wrong || !by_recipe || verdict.tensors.iter().any(is_far_off) {
+        return None;
+    }
+    let tried = judge.recipe();
+    let mut recipes: Vec<(&str, Recipe)> = Recipe::NAMES
+        .into_iter()
+        .filter_map(|name| Some((name, Recipe::built_in(name)?)))
+        .filter(|(_, recipe)| recipe != tried)
+        .filter(|(_, recipe)| !judged.was_asked || recipe.output == tried.output)
+        .filter(|(_, recipe)| holds(judged.candidate, recipe))
+        .collect();
+    recipes.sort_by_key(|(_, recipe)| recipe.output.precision());
+    recipes.into_iter().find(|(_, recipe)| passes(judged, recipe)).map(|(name, _)| name)
+}
+
+/// Whether the errors of a tensor are above [`LARGEST_ERROR`].
+fn is_far_off(tensor: &sus_oracle::verdict::TensorResult) -> bool {
+    let Some(relative) = tensor.relative_error else { return false };
+    relative.is_nan() || relative > LARGEST_ERROR
+}
+
+/// Whether the results are numbers of the formats in which the recipe stores them.
+fn holds(candidate: &TensorFile, recipe: &Recipe) -> bool {
+    let of = |name: &str, format: Format| match candidate.arrays.get(name).map(|of| &of.numbers) {
+        Some(Numbers::Float(data)) => data.iter().all(|&x| format.round(x) == x),
+        _ => true,
+    };
+    ["dq", "dk", "dv"].iter().all(|name| of(name, recipe.output)) && of("o", recipe.o)
+}
+
+/// Whether the candidate passes at a recipe. The directions of known bugs cost most, and are looked for where all else passes.
+fn passes(judged: &Judged<'_>, recipe: &Recipe) -> bool {
+    let &Judged { case, candidate, mode, reference, bitwise, .. } = judged;
+    let pass = |builder: sus_oracle::verdict::JudgeBuilder<'_>| {
+        let judge = builder.mode(mode).reference(reference).bitwise_repeat(bitwise).build();
+        judge.is_ok_and(|judge| judge.check(candidate).outcome == Outcome::Pass)
+    };
+    pass(Judge::builder(case, recipe)) && pass(sus_oracle::judge(case, recipe))
+}
