@@ -144,7 +144,7 @@ fn fit(
         if x.len() != right.len() {
             return None;
         }
-        let Some(compared) = compared_elements(x, wrong) else { return None };
+        let compared = compared_elements(x, wrong)?;
         let taken = |of: &[f64]| compared.iter().map(|&at| of[at]).collect::<Vec<f64>>();
         let (x, right, wrong) = (taken(x), taken(right), taken(wrong));
         let (to_right, to_wrong) = (squared_distance(&x, &right), squared_distance(&x, &wrong));

@@ -175,7 +175,9 @@ fn a_bug_that_overflows_is_recognised_by_the_numbers_that_are_left() {
     for name in ["dq", "dk", "dv"] {
         let data = &mut candidate.arrays.get_mut(name).expect("an output").numbers;
         let Numbers::Float(data) = data else { unreachable!() };
-        data.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+        for x in data.iter_mut() {
+            *x = f64::from(*x as f32);
+        }
         let left = data.iter().filter(|x| x.is_finite()).count();
         assert!((10..data.len()).contains(&left), "{name}: {left} of {}", data.len());
     }

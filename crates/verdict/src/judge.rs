@@ -116,13 +116,12 @@ impl Judge {
             let note = format!("the inputs were rounded to {format}, as the recipe reads them");
             verdict.notes.push(note);
         }
-        match run_count(&self.problem, candidate) {
-            Some(runs) => self.check_runs(runs, candidate, &mut verdict, progress),
-            None => {
-                self.check_run(candidate, None, &mut verdict, progress);
-                if self.bitwise {
-                    dense_runs::fail_different_bits(1, &mut verdict);
-                }
+        if let Some(runs) = run_count(&self.problem, candidate) {
+            self.check_runs(runs, candidate, &mut verdict, progress);
+        } else {
+            self.check_run(candidate, None, &mut verdict, progress);
+            if self.bitwise {
+                dense_runs::fail_different_bits(1, &mut verdict);
             }
         }
         verdict

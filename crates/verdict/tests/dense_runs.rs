@@ -169,7 +169,7 @@ fn a_single_run_has_no_bits_to_compare_and_no_run_is_no_candidate() {
     let one = right(&case);
     let judge = judge(&case, |of| of.bitwise_repeat(true));
     assert_eq!(judge.check(&one).outcome, Outcome::Inconclusive);
-    assert_eq!(judge.check(&stacked(&[one.clone()])).outcome, Outcome::Inconclusive);
+    assert_eq!(judge.check(&stacked(std::slice::from_ref(&one))).outcome, Outcome::Inconclusive);
     let mut none = TensorFile::default();
     for (name, array) in &one.arrays {
         let shape = [&[0], &array.shape[..]].concat();

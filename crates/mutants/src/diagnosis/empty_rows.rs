@@ -1,6 +1,7 @@
 //! NaN in the rows of queries that see no key: the softmax of such a row is 0/0 in a kernel that does not ask for it.
 
 use super::{VISIBLE, floats};
+use std::fmt::Write;
 use sus_fast::{Workspace, backward, forward};
 use sus_files::TensorFile;
 use sus_reference::TensorName;
@@ -73,7 +74,7 @@ pub(super) fn nan_in_rows_without_keys(
         names(&by_row)
     );
     if !by_key.is_empty() {
-        said.push_str(&format!(". The NaN of {} may come from {these}", names(&by_key)));
+        let _ = write!(said, ". The NaN of {} may come from {these}", names(&by_key));
     }
     Some(said)
 }
