@@ -86,7 +86,7 @@ pub fn merge(shards: &[TensorFile]) -> Result<(TensorFile, usize), MergeError> {
 /// use sus_files::{Array, TensorFile};
 /// use sus_verdict::merge::{merge, merge_dense};
 /// let arrays = [("dq".into(), Array::f64(&[1, 1, 1, 1], vec![0.5]))];
-/// let files = [TensorFile { arrays: arrays.into(), metadata: None }; 1].repeat(2);
+/// let files = vec![TensorFile { arrays: arrays.into(), metadata: None }; 2];
 /// assert!(merge(&files).is_err());
 /// assert_eq!(merge_dense(&files).unwrap().1, 2);
 /// ```
