@@ -3,7 +3,7 @@
 
 use super::context::BoundContext;
 use super::row::RowErrors;
-use super::score::{EntryError, Scores, exponential};
+use super::score::{EntryError, Scores, add_exponential};
 use super::term::Term;
 use std::ops::Range;
 use sus_reference::problem::Row;
@@ -49,7 +49,7 @@ impl BoundContext<'_> {
         };
         // Section 4.4: `Scores` has the errors of the scores; those of exp are added.
         for e in &mut entries {
-            e.log = e.log.plus(exponential(&self.roundoff, e.s, errors.lse, errors.largest_score));
+            add_exponential(&self.roundoff, e, errors.lse, errors.largest_score, errors.peak);
         }
         entries
     }

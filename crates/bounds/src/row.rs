@@ -4,7 +4,7 @@
 use super::limits::TERMS;
 use super::recipe::{Delta, Recipe};
 use super::roundoff::{Products, Roundoff};
-use super::score::{EntryError, Packed, Scores, exponential};
+use super::score::{EntryError, Packed, Scores, add_exponential, exponential, vanishes};
 use super::simd::RunningSums;
 use super::term::Term;
 use super::ties::most_equal;
@@ -68,7 +68,9 @@ pub struct RowErrors {
     pub forward_roundings: usize,
     /// Bound of `sum_j W_ij |relative error|`, below 1 or infinite.
     pub weight_error: f64,
-    /// The largest score, in magnitude.
+    /// The largest score.
+    pub peak: f64,
+    /// The largest score, in magnitude, of the keys whose weights do not vanish.
     pub largest_score: f64,
     /// The largest worst-case error of `ln W` in the row, but for that of `lse`.
     pub largest_entry: f64,
@@ -126,12 +128,17 @@ pub fn row_errors_packed(
     let scores = Scores::new(problem, &roundoff, packed);
     let mut entries = scores.entries(row, problem.mask().visible(row.i), lse);
     let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
-    let largest = entries.iter().fold(sink.map_or(0.0, f64::abs), |m, e| m.max(e.s.abs()));
+    let peak = entries.iter().fold(sink.unwrap_or(f64::NEG_INFINITY), |m, e| m.max(e.s));
+    // Section 4.4: a weight that vanishes in every right kernel takes no part.
+    let takes_part = |e: &&EntryError| !vanishes(&roundoff, e, peak);
+    let most = |m: f64, e: &EntryError| m.max(e.s.abs());
+    let largest = entries.iter().filter(takes_part).fold(sink.map_or(0.0, f64::abs), most);
     for entry in &mut entries {
-        entry.log = entry.log.plus(exponential(&roundoff, entry.s, lse, largest));
+        add_exponential(&roundoff, entry, lse, largest, peak);
     }
     let most = |most: f64, e: &EntryError| most.max(e.log.worst_case + e.log_stored);
     let mut errors = RowErrors {
+        peak,
         largest_score: largest,
         largest_entry: entries.iter().fold(0.0, most),
         multiplicity: most_equal(entries.iter().map(|e| e.s).collect(), roundoff.u),
