@@ -69,8 +69,8 @@ pub use sus_files as files;
 pub use sus_fixtures as fixtures;
 pub use sus_mutants as mutants;
 pub use sus_reference::{
-    Error, TensorName, backward, error, evaluation, forward, graph, mask, problem, scalar, sus,
-    tensor,
+    Error, TensorName, backward, error, evaluation, forward, graph, mask, problem, quote, scalar,
+    sus, tensor,
 };
 pub use sus_verdict as verdict;
 

@@ -8,6 +8,7 @@ mod check_command;
 mod common;
 mod diagnosis;
 mod fixtures;
+mod fuzz;
 mod grad_command;
 mod help;
 mod kill_matrix;

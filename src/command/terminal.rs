@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
+use sus_oracle::quote;
 use sus_oracle::verdict::Progress;
 
 /// Prints a result and gives the exit code. A reader that went away is no failure.
@@ -19,7 +20,8 @@ pub(crate) fn print(text: &str, code: u8) -> ExitCode {
 
 /// Prints one line on standard error and gives the exit code.
 pub(crate) fn fail(code: u8, error: &dyn Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    let error = error.to_string();
+    let _ = writeln!(std::io::stderr(), "error: {}", quote::message(&error));
     ExitCode::from(code)
 }
 

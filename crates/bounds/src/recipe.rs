@@ -2,8 +2,9 @@
 
 use super::format::Format;
 use serde::Deserialize;
-use std::path::Path;
-use sus_reference::setters;
+use std::fs::File;
+use std::io::Read;
+use sus_reference::{quote, setters};
 
 /// How `dk` and `dv` of a key head are reduced over the query heads that read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -104,7 +105,7 @@ setters! { Recipe, [];
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// No built-in recipe and no file has this name.
-    #[error("recipe '{name}': expected one of {}, or a TOML file; {reason}", Recipe::NAMES.join(", "))]
+    #[error("recipe '{}': expected one of {}, or a TOML file; {}", quote::text(name), Recipe::NAMES.join(", "), quote::words(reason))]
     Unknown {
         /// The name.
         name: String,
@@ -112,7 +113,11 @@ pub enum RecipeError {
         reason: String,
     },
     /// The file is no recipe.
-    #[error("recipe '{name}': expected TOML with the keys of a recipe, found {reason}")]
+    #[error(
+        "recipe '{}': expected TOML with the keys of a recipe, found {}",
+        quote::text(name),
+        quote::words(reason)
+    )]
     Toml {
         /// The file.
         name: String,
@@ -206,7 +211,7 @@ impl Recipe {
         if let Some(recipe) = Self::built_in(name) {
             return Ok(recipe);
         }
-        match std::fs::read_to_string(Path::new(name)) {
+        match read_short(name) {
             Ok(text) => Self::from_toml(name, &text),
             Err(e) => Err(RecipeError::Unknown { name: name.to_owned(), reason: e.to_string() }),
         }
@@ -228,12 +233,25 @@ impl Recipe {
     pub fn from_toml(name: &str, text: &str) -> Result<Self, RecipeError> {
         let wrong =
             |reason: String| RecipeError::Toml { name: name.to_owned(), reason: one_line(&reason) };
+        if text.len() > MAX_BYTES {
+            return Err(wrong(format!("more than {MAX_BYTES} bytes")));
+        }
         let overlay: Overlay = toml::from_str(text).map_err(|e| wrong(e.message().to_owned()))?;
         let base = Self::built_in(&overlay.base).ok_or_else(|| {
             wrong(format!("the base '{}', which is no built-in recipe", overlay.base))
         })?;
         overlay.onto(&base, name).map_err(wrong)
     }
+}
+
+/// The longest file that is read as a recipe; the keys of a recipe take less than a kilobyte.
+const MAX_BYTES: usize = 1 << 16;
+
+/// The text of a file, and no more of it than shows that it is too long.
+fn read_short(path: &str) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A message without line breaks.

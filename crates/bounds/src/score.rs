@@ -240,8 +240,9 @@ mod tests {
         })
     }
 
-    /// A causal mask as a bias has the bounds of the mask itself, but for the roundings of the bias and of more terms of a sum:
-    /// each is at most doubled. It had 200 to 700 times them, or none.
+    /// A causal mask as a bias has the bounds of the mask itself, but for the roundings of the bias and of sums, which count the
+    /// hidden keys: `n + 4 = 16` of `o` in a row that sees one key, where the mask has 5, so 3.2 times, and less elsewhere. It had 200 to
+    /// 700 times them, or none.
     #[test]
     fn a_key_that_a_bias_hides_widens_no_bound() {
         let n = 12;
@@ -270,7 +271,7 @@ mod tests {
                     (found.dv, &expected.dv),
                 ] {
                     for (found, expected) in found.threshold.iter().zip(&expected.threshold) {
-                        let most = 2.0 * expected + 1e-30;
+                        let most = 4.0 * expected + 1e-30;
                         assert!(*found <= most, "{recipe}, {hidden}: {found:e}, {expected:e}");
                     }
                 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use sus_reference::error::Error;
+use sus_reference::quote;
 
 /// A file that cannot be read, is not what it should be, or cannot be written.
 ///
@@ -13,7 +14,7 @@ use sus_reference::error::Error;
 /// assert_eq!(error.to_string().lines().count(), 1);
 /// ```
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {reason}", path.display())]
+#[error("{}: {reason}", quote::path(path))]
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
@@ -35,7 +36,7 @@ pub enum Reason {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// Not a safetensors file, or a damaged one.
-    #[error("expected a safetensors file, found {0}")]
+    #[error("expected a safetensors file, found {}", quote::words(.0))]
     Format(String),
     /// A tensor that must be there is not.
     #[error("tensor '{tensor}': expected one of shape {expected}, found none")]
@@ -45,8 +46,16 @@ pub enum Reason {
         /// Its shape, in the letters of the specification.
         expected: &'static str,
     },
+    /// A name that stands twice where it may stand once.
+    #[error("{what} '{}': expected once, found twice", quote::text(name))]
+    Twice {
+        /// What has the name: a tensor, a metadata entry or a metadata key.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A tensor that the format does not know.
-    #[error("tensor '{tensor}': expected one of {expected}, found an unknown name")]
+    #[error("tensor '{}': expected one of {expected}, found an unknown name", quote::text(tensor))]
     UnknownTensor {
         /// The name found.
         tensor: String,
@@ -54,7 +63,7 @@ pub enum Reason {
         expected: &'static str,
     },
     /// A tensor of another type.
-    #[error("tensor '{tensor}': expected dtype {expected}, found {found}")]
+    #[error("tensor '{}': expected dtype {expected}, found {found}", quote::text(tensor))]
     Dtype {
         /// The tensor's name.
         tensor: String,
@@ -64,7 +73,11 @@ pub enum Reason {
         found: String,
     },
     /// A tensor with another number of axes.
-    #[error("tensor '{tensor}': expected {expected} axes, found shape {found:?}")]
+    #[error(
+        "tensor '{}': expected {expected} axes, found shape {}",
+        quote::text(tensor),
+        quote::list(found)
+    )]
     Rank {
         /// The tensor's name.
         tensor: String,
@@ -74,7 +87,12 @@ pub enum Reason {
         found: Vec<usize>,
     },
     /// A key of the metadata that means nothing, or a value that it cannot have.
-    #[error("metadata key '{key}': expected {expected}, found {found}")]
+    #[error(
+        "metadata key '{}': expected {}, found {}",
+        quote::text(key),
+        quote::words(expected),
+        quote::text(found)
+    )]
     Metadata {
         /// The key within `__metadata__["sus_oracle"]`.
         key: String,
@@ -84,7 +102,11 @@ pub enum Reason {
         found: String,
     },
     /// An option of the command that says something else than the file.
-    #[error("option '{key}': expected {file}, as the file says, found {command}")]
+    #[error(
+        "option '{key}': expected {}, as the file says, found {}",
+        quote::text(file),
+        quote::text(command)
+    )]
     Contradiction {
         /// The option's name in the files.
         key: &'static str,

@@ -64,8 +64,7 @@ impl ProblemFile {
             let known = NAMES.contains(&name.as_str())
                 || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             if !known {
-                let tensor = super::tensor_file::one_line(name);
-                return Err(Reason::UnknownTensor { tensor, expected: KNOWN });
+                return Err(Reason::UnknownTensor { tensor: name.clone(), expected: KNOWN });
             }
         }
         let settings = match &file.metadata {

@@ -2,13 +2,17 @@
 
 mod array;
 mod atomic;
+mod header;
 
 pub use array::{Array, Numbers};
 pub use atomic::{expect_writable, write_atomically};
 
 use super::error::{FileError, Reason};
-use safetensors::tensor::{SafeTensors, TensorView};
+use header::{Header, LENGTH_BYTES, Shape, header_length};
+use safetensors::tensor::TensorView;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// The metadata entry that holds the settings, as JSON.
@@ -24,14 +28,36 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads a whole file.
+    /// Reads a whole file. The header is checked before the numbers are read, and no more is read than it claims.
     ///
     /// # Errors
-    /// [`Reason::Io`], [`Reason::Format`] if it is no safetensors file or is cut short, [`Reason::Dtype`] for a type
-    /// that nothing here is stored in.
+    /// [`Reason::Io`], [`Reason::Format`] if it is no safetensors file, is cut short or claims too much,
+    /// [`Reason::Twice`] for a name that stands twice, [`Reason::Dtype`] for a type that nothing here is stored in.
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let bytes = std::fs::read(path).map_err(|e| FileError::new(path, e))?;
-        Self::parse(&bytes).map_err(|reason| FileError::new(path, reason))
+        let read = File::open(path).map_err(Reason::from).and_then(Self::read_from);
+        read.map_err(|reason| FileError::new(path, reason))
+    }
+
+    fn read_from(mut file: File) -> Result<Self, Reason> {
+        let about = file.metadata()?;
+        let length = about.is_file().then_some(about.len());
+        let mut begin = Vec::new();
+        file.by_ref().take(LENGTH_BYTES as u64).read_to_end(&mut begin)?;
+        let header_bytes = header_length(&begin)?;
+        let mut text = Vec::new();
+        file.by_ref().take(header_bytes as u64).read_to_end(&mut text)?;
+        if text.len() < header_bytes {
+            return Err(cut_short(header_bytes, text.len()));
+        }
+        let header = Header::parse(&text)?;
+        if let Some(length) = length {
+            let rest = (length as usize).saturating_sub(LENGTH_BYTES + header_bytes);
+            header.expect_data(rest)?;
+        }
+        let mut data = Vec::new();
+        data.try_reserve_exact(header.data_bytes + 1).map_err(std::io::Error::from)?;
+        file.take(header.data_bytes as u64 + 1).read_to_end(&mut data)?;
+        Self::decode(header, &data)
     }
 
     /// Reads the bytes of a file.
@@ -50,15 +76,22 @@ impl TensorFile {
     /// # Ok::<(), sus_files::error::Reason>(())
     /// ```
     pub fn parse(bytes: &[u8]) -> Result<Self, Reason> {
-        let format = |e: safetensors::SafeTensorError| Reason::Format(one_line(&e.to_string()));
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
-        let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)).cloned();
-        let tensors = SafeTensors::deserialize(bytes).map_err(format)?;
-        let arrays = tensors
-            .iter()
-            .map(|(name, view)| Ok((name.to_owned(), Array::from_view(name, &view)?)))
-            .collect::<Result<_, Reason>>()?;
-        Ok(TensorFile { arrays, metadata })
+        let header_bytes = header_length(bytes)?;
+        let rest = &bytes[LENGTH_BYTES..];
+        let cut = || cut_short(header_bytes, rest.len());
+        let (text, data) = rest.split_at_checked(header_bytes).ok_or_else(cut)?;
+        Self::decode(Header::parse(text)?, data)
+    }
+
+    fn decode(mut header: Header, data: &[u8]) -> Result<Self, Reason> {
+        header.expect_data(data.len())?;
+        let metadata = header.metadata.remove(METADATA_KEY);
+        let arrays = header.entries.into_iter().map(|(name, entry)| {
+            let (Shape(shape), (begin, end)) = (entry.shape, entry.data_offsets);
+            let array = Array::decode(&name, entry.dtype, shape, &data[begin..end])?;
+            Ok((name, array))
+        });
+        Ok(TensorFile { arrays: arrays.collect::<Result<_, Reason>>()?, metadata })
     }
 
     /// The bytes of the file; the same tensors and metadata always give the same bytes.
@@ -100,11 +133,8 @@ impl TensorFile {
     }
 }
 
-/// A message without line breaks or control characters.
-pub(super) fn one_line(message: &str) -> String {
-    message
-        .split(|c: char| c.is_control())
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+fn cut_short(claimed: usize, found: usize) -> Reason {
+    Reason::Format(format!(
+        "a file cut short: a header of {claimed} bytes, of which {found} are there"
+    ))
 }

@@ -227,7 +227,7 @@ fn a_tensor_that_is_missing_unknown_or_of_another_kind_is_named() {
     let said = refusal(|file| {
         file.arrays.insert("Q\n2".into(), file.arrays["q"].clone());
     });
-    assert!(said.starts_with("tensor 'Q 2': expected one of q, k, v, do,"), "{said}");
+    assert!(said.starts_with("tensor 'Q\\n2': expected one of q, k, v, do,"), "{said}");
     assert_eq!(
         refusal(|file| {
             file.arrays.insert("k".into(), Array::i64(&[1, 1, 3, 3], vec![0; 9]));

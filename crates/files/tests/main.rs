@@ -3,4 +3,5 @@
 #[path = "../../reference/tests/common.rs"]
 mod common;
 mod files;
+mod hostile;
 mod known_answers;

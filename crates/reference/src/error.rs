@@ -1,5 +1,6 @@
 //! Errors in data from outside. Each names the operand, the expectation and the value found.
 
+use crate::quote;
 use std::fmt::Display;
 
 /// An input that is not a legal problem, option or mask. Its message is one line.
@@ -15,7 +16,7 @@ use std::fmt::Display;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A tensor has another shape than the other tensors imply.
-    #[error("tensor '{tensor}': expected shape {expected}, found {found:?}")]
+    #[error("tensor '{tensor}': expected shape {expected}, found {}", quote::list(found))]
     Shape {
         /// The tensor's name in the files and in the paper.
         tensor: &'static str,
@@ -25,7 +26,10 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A tensor holds a NaN or an infinity.
-    #[error("tensor '{tensor}': expected finite numbers, found {found} at flat index {index}")]
+    #[error(
+        "tensor '{tensor}': expected finite numbers, found {} at flat index {index}",
+        quote::text(found)
+    )]
     NotFinite {
         /// The tensor's name.
         tensor: &'static str,
@@ -45,7 +49,7 @@ pub enum Error {
         key_heads: usize,
     },
     /// The number of elements, or of masks to enumerate, is too large.
-    #[error("{what}: expected fewer than {limit}, found {found}")]
+    #[error("{what}: expected fewer than {limit}, found {}", quote::words(found))]
     TooLarge {
         /// What is counted.
         what: &'static str,
@@ -55,7 +59,7 @@ pub enum Error {
         found: String,
     },
     /// An option has a value outside its domain.
-    #[error("option '{name}': expected {expected}, found {found}")]
+    #[error("option '{name}': expected {}, found {}", quote::words(expected), quote::words(found))]
     Option {
         /// The option's name in the files; the command spells it with `--` and hyphens.
         name: &'static str,
@@ -104,7 +108,10 @@ impl Error {
 #[non_exhaustive]
 pub enum UniformError {
     /// No layout has this name.
-    #[error("layout: expected coord4, linear4, linear1 or jax-threefry, found {found:?}")]
+    #[error(
+        "layout: expected coord4, linear4, linear1 or jax-threefry, found '{}'",
+        quote::text(found)
+    )]
     Layout {
         /// The name.
         found: String,

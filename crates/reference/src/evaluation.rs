@@ -93,6 +93,10 @@ pub fn evaluate<T: Scalar>(
 #[must_use]
 pub fn visible_count(problem: &Problem<f64>) -> u64 {
     let sizes = problem.sizes();
+    if sizes.batch == 0 {
+        // Nothing bounds the other sizes of an empty batch.
+        return 0;
+    }
     let one_head: u64 = (0..sizes.queries).map(|i| problem.mask().visible(i).len() as u64).sum();
     one_head * (sizes.batch * sizes.query_heads) as u64
 }

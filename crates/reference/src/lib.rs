@@ -13,6 +13,7 @@ pub mod forward;
 pub mod graph;
 pub mod mask;
 pub mod problem;
+pub mod quote;
 pub mod scalar;
 pub mod sus;
 pub mod tensor;

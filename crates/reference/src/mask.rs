@@ -217,5 +217,5 @@ fn check_cumulative(name: &'static str, lengths: &[usize], total: usize) -> Resu
         return Ok(());
     }
     let expected = format!("cumulative lengths from 0 to {total}, never decreasing");
-    Err(Error::option(name, expected, format!("{lengths:?}")))
+    Err(Error::option(name, expected, crate::quote::list(lengths)))
 }

@@ -97,7 +97,7 @@ impl fmt::Display for TensorName {
 
 /// No tensor has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected the name of a tensor ({}), found '{found}'", TensorName::ALL.map(TensorName::as_str).join(", "))]
+#[error("expected the name of a tensor ({}), found '{}'", TensorName::ALL.map(TensorName::as_str).join(", "), crate::quote::text(found))]
 pub struct UnknownTensor {
     /// What was given.
     pub found: String,

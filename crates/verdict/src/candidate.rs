@@ -1,10 +1,13 @@
 //! The tensors of a candidate, their shapes and their types.
 
+use super::limits::MAX_EXTRA_SHOWN;
 use super::{Criterion, Verdict};
 use safetensors::Dtype;
 use sus_files::tensor_file::Numbers;
-use sus_files::{Array, TensorFile};
+use sus_files::{Array, TensorFile, foreign_result};
+use sus_reference::TensorName;
 use sus_reference::problem::Problem;
+use sus_reference::quote;
 
 /// The results that can be judged, in the order of reports.
 pub(super) const RESULTS: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
@@ -22,18 +25,31 @@ const OTHERS: [&str; 6] =
 /// Tensors of a candidate with many runs that have a number for each run, or for each shard.
 pub(super) const RUN_NUMBERS: [&str; 3] = ["seeds", "runs", "shards"];
 
-/// The built-in recipe that a candidate's type suggests: that of its first gradient.
+/// The results whose type shows how a kernel rounds, the most telling first: `lse` and often `dsink` are F32 whatever the kernel.
+const TELLING: [&str; 6] = ["dq", "dk", "dv", "o", "dbias", "dsink"];
+
+/// The built-in recipe that a candidate's type suggests: that of its first floating-point result, under its name here or
+/// under one of another library.
 ///
 /// # Examples
 /// ```
-/// use sus_files::{Array, TensorFile};
+/// use sus_files::{Array, TensorFile, foreign_result};
 /// let mut candidate = TensorFile::default();
 /// candidate.arrays.insert("dq".into(), Array::f32(&[1, 1, 1, 1], vec![0.0]));
+/// assert_eq!(sus_verdict::recipe_of(&candidate), "f32");
+/// let dq = candidate.arrays.remove("dq").unwrap();
+/// candidate.arrays.insert("q.grad".into(), dq);
 /// assert_eq!(sus_verdict::recipe_of(&candidate), "f32");
 /// ```
 #[must_use]
 pub fn recipe_of(file: &TensorFile) -> &'static str {
-    let dtype = REQUIRED.iter().find_map(|&name| Some(file.arrays.get(name)?.dtype));
+    let dtype = TELLING.iter().find_map(|&name| {
+        let means = |found: &str| foreign_result(found).is_some_and(|known| known.as_str() == name);
+        let foreign = file.arrays.iter().filter(|(found, _)| means(found)).map(|(_, array)| array);
+        let found = file.arrays.get(name).into_iter().chain(foreign);
+        let floats = |array: &&Array| matches!(array.numbers, Numbers::Float(_));
+        found.filter(floats).map(|array| array.dtype).next()
+    });
     match dtype {
         Some(Dtype::BF16) => "flash-bf16",
         Some(Dtype::F16) => "flash-f16",
@@ -66,19 +82,18 @@ pub(super) fn read_results<'a>(
     file: &'a TensorFile,
     verdict: &mut Verdict,
 ) -> Vec<(&'static str, &'a [f64])> {
-    for name in file.arrays.keys() {
-        let known = RESULTS.contains(&name.as_str()) && shape_of(problem, name).is_some();
-        let known = known || (sampled && OTHERS.contains(&name.as_str()));
-        if !known {
-            let why = "expected no such tensor for this case";
-            verdict.fail(&printable(name), Criterion::Extra, why);
-        }
-    }
+    refuse_extra(problem, sampled, file, verdict);
+    let renamed = |name: &str| {
+        let means = |found: &String| foreign_result(found).is_some_and(|it| it.as_str() == name);
+        file.arrays.keys().any(means)
+    };
     let mut found = Vec::new();
     for name in RESULTS {
         let Some(shape) = shape_of(problem, name) else { continue };
         let Some(array) = file.arrays.get(name) else {
-            if REQUIRED.contains(&name) {
+            if renamed(name) {
+                // It has a finding already, with the name to write.
+            } else if REQUIRED.contains(&name) {
                 verdict.fail(
                     name,
                     Criterion::Missing,
@@ -94,6 +109,29 @@ pub(super) fn read_results<'a>(
         }
     }
     found
+}
+
+/// Finds the tensors that the case does not have, and says what to write for the names of other libraries.
+fn refuse_extra(problem: &Problem<f64>, sampled: bool, file: &TensorFile, verdict: &mut Verdict) {
+    let known = |name: &str| {
+        RESULTS.contains(&name) && shape_of(problem, name).is_some()
+            || sampled && OTHERS.contains(&name)
+    };
+    let extra: Vec<&String> = file.arrays.keys().filter(|name| !known(name)).collect();
+    for name in extra.iter().take(MAX_EXTRA_SHOWN) {
+        let why = match foreign_result(name).map(TensorName::as_str) {
+            Some(ours) if file.arrays.contains_key(ours) => {
+                format!("expected no such tensor beside {ours}")
+            }
+            Some(ours) if known(ours) => format!("write it as {ours}"),
+            _ => "expected no such tensor for this case".into(),
+        };
+        verdict.fail(name, Criterion::Extra, why);
+    }
+    if let Some(more) = extra.len().checked_sub(MAX_EXTRA_SHOWN).filter(|&more| more > 0) {
+        let why = format!("{more} more tensors that this case does not have");
+        verdict.fail("candidate", Criterion::Extra, why);
+    }
 }
 
 /// The number of runs, if the gradients have one more leading axis.
@@ -153,7 +191,7 @@ fn floats<'a>(
     Some(data)
 }
 
-/// A name without control characters.
+/// A name as a message quotes it.
 pub(super) fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    quote::text(name).to_string()
 }

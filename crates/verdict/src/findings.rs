@@ -2,6 +2,7 @@
 
 use crate::{Criterion, DirectionResult, Outcome, Runs, TensorResult};
 use serde::Serialize;
+use sus_reference::quote;
 
 /// One defect of a candidate, or one reason why it could not be judged.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,8 +38,10 @@ pub struct Verdict {
 
 impl Verdict {
     /// Adds a finding and its outcome.
-    pub(crate) fn find(&mut self, finding: Finding) {
+    pub(crate) fn find(&mut self, mut finding: Finding) {
         self.outcome = self.outcome.max(finding.outcome);
+        finding.tensor = quote::text(&finding.tensor).to_string();
+        finding.message = quote::message(&finding.message).to_string();
         self.findings.push(finding);
     }
 

@@ -59,3 +59,6 @@ pub(crate) const MAX_FINDINGS_SHOWN: usize = 12;
 
 /// Failed statistical tests that become findings; a note counts the others.
 pub(crate) const MAX_TESTS_SHOWN: usize = 8;
+
+/// Tensors that do not belong to the case and become findings of their own; one more finding counts the others.
+pub(crate) const MAX_EXTRA_SHOWN: usize = 8;

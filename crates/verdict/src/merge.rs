@@ -5,11 +5,12 @@
 
 use super::candidate::printable;
 use super::statistical::DIGEST;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use sus_files::error::Reason;
 use sus_files::hash::sha256;
 use sus_files::tensor_file::Numbers;
 use sus_files::{Array, Settings, TensorFile};
+use sus_reference::quote;
 
 /// Why shards cannot be merged.
 #[derive(Debug)]
@@ -234,10 +235,15 @@ fn expect_same_case(before: &Shard, next: &Shard) -> Result<(), Reason> {
             found: said(next, two),
         });
     }
-    let names = |file: &TensorFile| file.arrays.keys().cloned().collect::<Vec<_>>().join(" ");
-    let (one, two) = (names(&before.file), names(&next.file));
-    if one != two {
-        return Err(wrong("names", &format!("those of the shards before, {one}"), two));
+    let (one, two) = (&before.file.arrays, &next.file.arrays);
+    if !one.keys().eq(two.keys()) {
+        let only = |one: &BTreeMap<String, Array>, two: &BTreeMap<String, Array>| {
+            let only: Vec<&String> = one.keys().filter(|name| !two.contains_key(*name)).collect();
+            if only.is_empty() { "none".into() } else { quote::entries(&only) }
+        };
+        let expected = "those of the shards before";
+        let found = format!("without {} and with {} beside", only(one, two), only(two, one));
+        return Err(wrong("names", expected, found));
     }
     Ok(())
 }

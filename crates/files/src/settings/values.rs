@@ -4,28 +4,40 @@
 
 use super::SPEC;
 use crate::error::Reason;
-use crate::tensor_file::{METADATA_KEY, one_line};
+use crate::tensor_file::METADATA_KEY;
+use crate::unique::Unique;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 use sus_reference::mask::Window;
 use sus_reference::sus::{Budget, UniformBits};
 
+/// The longest text that is read: a million segments have 2^23 bytes, and a parsed number takes 16 times its text.
+const MAX_BYTES: usize = 1 << 24;
+
 /// The keys of a JSON object not yet read.
-pub(super) struct Keys(Map<String, Value>);
+pub(super) struct Keys(BTreeMap<String, Value>);
 
 impl Keys {
     /// The keys of the metadata, without `spec`, whose version is checked here.
     pub(super) fn parse(text: &str) -> Result<Self, Reason> {
-        let value: Value = serde_json::from_str(text).map_err(|e| Reason::Metadata {
+        let wrong_text = |found: String| Reason::Metadata {
             key: METADATA_KEY.into(),
             expected: "a JSON object".into(),
-            found: one_line(&e.to_string()),
-        })?;
-        let Value::Object(map) = value else {
-            return Err(wrong(METADATA_KEY, "a JSON object", &value));
+            found,
         };
+        if text.len() > MAX_BYTES {
+            return Err(wrong_text(format!("{} bytes", text.len())));
+        }
+        let Unique { map, twice } = serde_json::from_str::<Unique<Value>>(text).map_err(|e| {
+            let other = serde_json::from_str(text).ok().filter(|value: &Value| !value.is_object());
+            wrong_text(other.map_or_else(|| e.to_string(), |value| value.to_string()))
+        })?;
+        if let Some(name) = twice {
+            return Err(Reason::Twice { what: "metadata key", name });
+        }
         let mut keys = Keys(map);
         let is_current = |value: &Value| value.as_str().filter(|&spec| spec == SPEC).map(drop);
         keys.take("spec", &format!("\"{SPEC}\""), is_current)?;
@@ -48,11 +60,7 @@ impl Keys {
     /// Refuses the first key that is left over.
     pub(super) fn finish(self, known: &str) -> Result<(), Reason> {
         self.0.into_iter().next().map_or(Ok(()), |(key, _)| {
-            Err(Reason::Metadata {
-                key: one_line(&key),
-                expected: known.into(),
-                found: "an unknown key".into(),
-            })
+            Err(Reason::Metadata { key, expected: known.into(), found: "an unknown key".into() })
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Reason;
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 
 /// The numbers of one tensor, every element exact.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,9 +40,15 @@ pub struct Array {
 }
 
 /// Decodes little-endian elements of `N` bytes.
-fn decode<const N: usize, T>(bytes: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {
+fn decode<const N: usize, T>(
+    bytes: &[u8],
+    decode: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, Reason> {
     let (elements, _) = bytes.as_chunks::<N>();
-    elements.iter().map(|&element| decode(element)).collect()
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(elements.len()).map_err(std::io::Error::from)?;
+    numbers.extend(elements.iter().map(|&element| decode(element)));
+    Ok(numbers)
 }
 
 impl Array {
@@ -70,18 +76,22 @@ impl Array {
         Array { dtype: Dtype::I32, shape: shape.to_vec(), numbers: Numbers::Integer(data) }
     }
 
-    pub(super) fn from_view(name: &str, view: &TensorView<'_>) -> Result<Self, Reason> {
-        let data = view.data();
-        let numbers = match view.dtype() {
-            Dtype::F64 => Numbers::Float(decode(data, f64::from_le_bytes)),
-            Dtype::F32 => Numbers::Float(decode(data, |b| f64::from(f32::from_le_bytes(b)))),
-            Dtype::F16 => Numbers::Float(decode(data, |b| f16::from_le_bytes(b).to_f64())),
-            Dtype::BF16 => Numbers::Float(decode(data, |b| bf16::from_le_bytes(b).to_f64())),
-            Dtype::I64 => Numbers::Integer(decode(data, i64::from_le_bytes)),
-            Dtype::I32 => Numbers::Integer(decode(data, |b| i64::from(i32::from_le_bytes(b)))),
-            Dtype::U32 => Numbers::Integer(decode(data, |b| i64::from(u32::from_le_bytes(b)))),
-            Dtype::U8 | Dtype::BOOL => Numbers::Integer(decode(data, |[b]| i64::from(b))),
-            Dtype::U64 => Numbers::Unsigned(decode(data, u64::from_le_bytes)),
+    pub(super) fn decode(
+        name: &str,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        data: &[u8],
+    ) -> Result<Self, Reason> {
+        let numbers = match dtype {
+            Dtype::F64 => Numbers::Float(decode(data, f64::from_le_bytes)?),
+            Dtype::F32 => Numbers::Float(decode(data, |b| f64::from(f32::from_le_bytes(b)))?),
+            Dtype::F16 => Numbers::Float(decode(data, |b| f16::from_le_bytes(b).to_f64())?),
+            Dtype::BF16 => Numbers::Float(decode(data, |b| bf16::from_le_bytes(b).to_f64())?),
+            Dtype::I64 => Numbers::Integer(decode(data, i64::from_le_bytes)?),
+            Dtype::I32 => Numbers::Integer(decode(data, |b| i64::from(i32::from_le_bytes(b)))?),
+            Dtype::U32 => Numbers::Integer(decode(data, |b| i64::from(u32::from_le_bytes(b)))?),
+            Dtype::U8 | Dtype::BOOL => Numbers::Integer(decode(data, |[b]| i64::from(b))?),
+            Dtype::U64 => Numbers::Unsigned(decode(data, u64::from_le_bytes)?),
             other => {
                 return Err(Reason::Dtype {
                     tensor: name.to_owned(),
@@ -90,7 +100,7 @@ impl Array {
                 });
             }
         };
-        Ok(Array { dtype: view.dtype(), shape: view.shape().to_vec(), numbers })
+        Ok(Array { dtype, shape, numbers })
     }
 
     /// Its elements in little-endian bytes, as they are stored.

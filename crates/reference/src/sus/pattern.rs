@@ -53,7 +53,11 @@ impl Pattern {
             let ascending = row.windows(2).all(|pair| pair[0] < pair[1]);
             if !ascending || row.last().is_some_and(|&j| j as usize >= keys) {
                 let expected = format!("columns ascending and below {keys}");
-                return Err(Error::option("mask", expected, format!("row {at} with {row:?}")));
+                return Err(Error::option(
+                    "mask",
+                    expected,
+                    format!("row {at} with {}", crate::quote::list(row)),
+                ));
             }
         }
         Ok(Pattern { offsets, columns })
