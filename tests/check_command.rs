@@ -327,3 +327,165 @@ fn several_files_of_a_dense_pass_are_runs_and_may_be_equal() {
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &json["runs"]["shown"]), (1, &1.into()));
 }
+
+/// The numbers of `grad` in bf16, under other names.
+fn renamed(problem: &Path, names: &[(&str, &str)]) -> PathBuf {
+    use sus_oracle::files::tensor_file::Numbers;
+    let out = grad(problem, "renamed.safetensors", &["--dense"]);
+    let mut file = TensorFile::read(&out).unwrap();
+    for (name, array) in &mut file.arrays {
+        if name != "lse" && name != "dsink" {
+            array.dtype = safetensors::Dtype::BF16;
+        }
+        let Numbers::Float(data) = &array.numbers else { panic!("floats") };
+        assert!(data.iter().all(|x| x.is_finite()));
+    }
+    for (ours, theirs) in names {
+        let array = file.arrays.remove(*ours).unwrap();
+        file.arrays.insert((*theirs).into(), array);
+    }
+    file.write(&out).unwrap();
+    out
+}
+
+#[test]
+fn results_named_as_elsewhere_are_told_the_names_here_and_judged_at_the_recipe_of_their_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    for names in [
+        [("dq", "q.grad"), ("dk", "k.grad"), ("dv", "v.grad")],
+        [("dq", "grad_q"), ("dk", "dK"), ("dv", "grad_value")],
+        [("dq", "dq_"), ("o", "out"), ("lse", "softmax_lse")],
+    ] {
+        let candidate = renamed(&problem, &names);
+        let (code, said, _) = check(&[text(&problem), text(&candidate), "--dense"]);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("flash-bf16 (by the candidate's dtype)"), "{said}");
+        for (ours, theirs) in names {
+            assert!(said.contains(&format!("{theirs} extra: write it as {ours}\n")), "{said}");
+            assert!(!said.contains(&format!("{ours} missing")), "{said}");
+        }
+        let failed = said.lines().filter(|line| line.starts_with("FAIL")).count();
+        assert_eq!(failed, 3, "the names and nothing else: {said}");
+    }
+    // Beside the right one, the other name is one too many.
+    let candidate = renamed(&problem, &[]);
+    let mut file = TensorFile::read(&candidate).unwrap();
+    file.arrays.insert("dQ".into(), file.arrays["dq"].clone());
+    file.write(&candidate).unwrap();
+    let (code, said, _) = check(&[text(&problem), text(&candidate), "--dense"]);
+    assert!(code == 1 && said.contains("expected no such tensor beside dq"), "{said}");
+}
+
+#[test]
+fn many_foreign_tensors_of_any_name_are_a_few_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let out = grad(&problem, "out.safetensors", &["--dense"]);
+    let mut file = TensorFile::read(&out).unwrap();
+    for at in 0..4000 {
+        let name = format!("a\n\u{1b}[31m{at}{}", "x".repeat(500));
+        file.arrays.insert(name, Array::f32(&[1], vec![0.0]));
+    }
+    file.write(&out).unwrap();
+    let arguments = [text(&problem), text(&out), "--dense"];
+    let (code, said, _) = check(&arguments);
+    assert!(code == 1 && said.contains("3992 more tensors that this case does not have"), "{said}");
+    assert!(!said.contains('\u{1b}') && said.len() < 8000, "{said}");
+    let (code, said, _) = check(&[&arguments[..], &["--json"]].concat());
+    assert!(code == 1 && said.len() < 20_000, "{}", said.len());
+}
+
+#[test]
+fn a_million_runs_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("problem.safetensors");
+    let mut file = TensorFile::default();
+    for name in ["q", "k", "v", "do"] {
+        file.arrays.insert(name.into(), Array::f32(&[1, 1, 2, 1], vec![0.5, 1.0]));
+    }
+    file.write(&path).unwrap();
+    let runs = folder.path().join("runs.safetensors");
+    let write = |count: usize| {
+        let mut file = TensorFile::default();
+        for name in ["dq", "dk", "dv"] {
+            let array = Array::f32(&[count, 1, 1, 2, 1], vec![0.5; 2 * count]);
+            file.arrays.insert(name.into(), array);
+        }
+        file.write(&runs).unwrap();
+    };
+    write(1_000_000);
+    for options in [&["--dense"][..], &["--c", "1", "--seed", "3"]] {
+        let (code, said, error) = check(&[&[text(&path), text(&runs)], options].concat());
+        assert_eq!((code, said.as_str(), error.lines().count()), (2, "", 1), "{error}");
+        assert!(
+            error.contains("runs.safetensors: option 'runs': expected at most 65536"),
+            "{error}"
+        );
+    }
+    let (code, said, error) = check(&[text(&path), text(&runs), "--c", "1"]);
+    assert!(code == 1 && said.contains("verdict    FAIL") && said.len() < 8000, "{said}{error}");
+    // The most that are judged one by one are judged.
+    write(100);
+    let (code, said, _) = check(&[text(&path), text(&runs), "--c", "1", "--seed", "3"]);
+    assert!(code == 1 && said.contains("verdict    FAIL"), "{said}");
+}
+
+#[test]
+fn an_empty_batch_of_long_sequences_takes_no_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("problem.safetensors");
+    let mut file = TensorFile::default();
+    for name in ["q", "k", "v", "do"] {
+        file.arrays.insert(name.into(), Array::f32(&[0, 1, 1 << 32, 1], Vec::new()));
+    }
+    file.write(&path).unwrap();
+    // 2^32 steps of a loop would take longer.
+    let begin = std::time::Instant::now();
+    let out = grad(&path, "out.safetensors", &["--dense"]);
+    let (code, said, _) = check(&[text(&path), text(&out), "--dense"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_recipe_that_says_a_key_twice_or_has_no_end_is_refused_in_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let out = grad(&problem, "out.safetensors", &["--dense"]);
+    let recipe = folder.path().join("mine.toml");
+    let long = format!("base = \"{}\"", "x".repeat(10_000));
+    let huge = "# a comment\n".repeat(10_000);
+    for (content, expected) in [
+        ("base = \"f32\"\nexp_ulp = 1.0\nexp_ulp = 2.0\n", "duplicate key"),
+        (long.as_str(), "(9920 more)"),
+        (huge.as_str(), "more than 65536 bytes"),
+    ] {
+        std::fs::write(&recipe, content).unwrap();
+        let (code, _, error) =
+            check(&[text(&problem), text(&out), "--dense", "--recipe", text(&recipe)]);
+        assert_eq!((code, error.lines().count()), (2, 1), "{error}");
+        assert!(error.contains(expected) && error.len() < 1000, "{error}");
+    }
+    #[cfg(unix)]
+    {
+        let (code, _, error) =
+            check(&[text(&problem), text(&out), "--dense", "--recipe", "/dev/zero"]);
+        assert_eq!((code, error.lines().count()), (2, 1), "{error}");
+    }
+}
+
+#[test]
+fn an_argument_of_any_length_is_answered_in_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = problem(folder.path());
+    let out = grad(&problem, "out.safetensors", &["--dense"]);
+    let numbers: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+    let (numbers, word) = (numbers.join(","), "x\n".repeat(30_000));
+    let segments = ["--segments-q", numbers.as_str(), "--segments-k", numbers.as_str()];
+    for options in [&segments[..], &["--recipe", word.as_str()], &["--alignment", word.as_str()]] {
+        let (code, said, error) = check(&[&[text(&problem), text(&out)], options].concat());
+        assert_eq!((code, said.as_str(), error.lines().count()), (2, "", 1), "{error}");
+        assert!(error.chars().count() < 1000, "{error}");
+    }
+}

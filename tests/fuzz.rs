@@ -182,14 +182,10 @@ fn problem_messages(bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn damaged_problems_and_fixtures_are_refused_in_a_line() {
-    let files: Vec<Vec<u8>> = ["one_key", "packed", "sinks"]
-        .into_iter()
-        .filter_map(|name| {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/smoke");
-            folder.join(format!("{name}.safetensors")).exists().then(|| smoke(name))
-        })
-        .collect();
-    assert!(problem_messages(&files[0]).is_empty(), "the undamaged file is read");
+    let files = ["one_key", "packed_sink", "softcap_bias", "sus_packed"].map(smoke);
+    for file in &files {
+        assert!(problem_messages(file).is_empty(), "the undamaged file is read");
+    }
     let strategy = (0..files.len(), damages(), prop::bool::weighted(0.8));
     campaign(&strategy, |(which, damages, in_header)| {
         problem_messages(&damage_file(&files[which], &damages, in_header))

@@ -14,7 +14,7 @@ use sus_oracle::files::{FileError, Pass, TensorFile};
 use sus_oracle::mutants::diagnosis;
 use sus_oracle::verdict::report::{Report, json, junit, text};
 use sus_oracle::verdict::{
-    Case, Judge, Outcome, Progress, Reference, Verdict, is_projected, recipe_of,
+    Case, Judge, Outcome, Progress, Reference, Verdict, expect_few_runs, is_projected, recipe_of,
 };
 
 /// Judge a kernel's results: PASS, FAIL, REFUSED or INCONCLUSIVE
@@ -118,6 +118,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     if law {
         case.settings.seed = None;
     }
+    expect_few_runs(&case, &candidate).map_err(|e| FileError::new(candidate_path, e))?;
     let was_asked = recipe.is_some();
     let (name, chosen) = match recipe {
         Some(name) => (name, "as asked"),

@@ -238,7 +238,8 @@ impl Recipe {
         }
         let overlay: Overlay = toml::from_str(text).map_err(|e| wrong(e.message().to_owned()))?;
         let base = Self::built_in(&overlay.base).ok_or_else(|| {
-            wrong(format!("the base '{}', which is no built-in recipe", overlay.base))
+            let base = quote::text(&overlay.base);
+            wrong(format!("the base '{base}', which is no built-in recipe"))
         })?;
         overlay.onto(&base, name).map_err(wrong)
     }

@@ -1,11 +1,13 @@
 //! The tensors of a candidate, their shapes and their types.
 
-use super::limits::MAX_EXTRA_SHOWN;
-use super::{Criterion, Verdict};
+use super::limits::{MAX_EXTRA_SHOWN, MAX_RUNS_EACH};
+use super::{Case, Criterion, Verdict};
 use safetensors::Dtype;
+use sus_files::error::Reason;
 use sus_files::tensor_file::Numbers;
 use sus_files::{Array, TensorFile, foreign_result};
 use sus_reference::TensorName;
+use sus_reference::error::Error;
 use sus_reference::problem::Problem;
 use sus_reference::quote;
 
@@ -146,6 +148,22 @@ pub(super) fn run_count(problem: &Problem<f64>, file: &TensorFile) -> Option<usi
             projected.filter(|(name, array)| name.starts_with("proj/") && array.shape.len() == 2);
         Some(projected.next()?.1.shape[0])
     })
+}
+
+/// An error if a candidate has more runs than are judged one by one; the distribution of the mask judges any number.
+///
+/// # Errors
+/// [`Reason::Invalid`], which names the number of runs and the most.
+pub fn expect_few_runs(case: &Case, candidate: &TensorFile) -> Result<(), Reason> {
+    let dense = case.draw()?.is_none();
+    let each = !is_projected(candidate) && (dense || case.has_seed());
+    match run_count(&case.problem, candidate) {
+        Some(runs) if each && runs > MAX_RUNS_EACH => {
+            let expected = format!("at most {MAX_RUNS_EACH} that are judged one by one");
+            Err(Error::option("runs", expected, runs).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a candidate holds projected values (`proj/dq` and so on) in place of gradients.

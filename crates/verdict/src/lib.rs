@@ -22,7 +22,7 @@ mod spread;
 pub mod statistical;
 mod statistics;
 
-pub use candidate::{is_projected, recipe_of};
+pub use candidate::{expect_few_runs, is_projected, recipe_of};
 pub use case::Case;
 pub use criterion::Criterion;
 pub use elements::{StageShare, TensorResult, Worst};

@@ -5,6 +5,7 @@
 //! | [`LARGE`] | the reference is computed in `f64` by blocks, where that has an error bound |
 //! | [`MAX_STOCHASTIC_OF_HEAD`], [`MAX_STOCHASTIC`] | runs are judged by projections |
 //! | [`MAX_PAIRED`], [`MAX_COUNTED`], [`MAX_RUNS_OF_DEVIANCE`], [`MAX_ENUMERATED_OF_ROW`], [`MAX_ENUMERATED_MASKS`], [`MAX_CONVOLVED_ROWS`] | the test is left out; the others judge |
+//! | [`MAX_RUNS_EACH`] | the command refuses to judge runs one by one |
 //! | [`MAX_RUNS_TIMES_LAGS`] | fewer distances between runs are tested |
 //! | [`MAX_EXACT_TERMS`] | Bernstein's limit replaces the exact tail |
 //!
@@ -62,3 +63,6 @@ pub(crate) const MAX_TESTS_SHOWN: usize = 8;
 
 /// Tensors that do not belong to the case and become findings of their own; one more finding counts the others.
 pub(crate) const MAX_EXTRA_SHOWN: usize = 8;
+
+/// Runs of one candidate that are judged one by one: each keeps a verdict of some kilobytes until all are there.
+pub(crate) const MAX_RUNS_EACH: usize = 1 << 16;
