@@ -109,7 +109,7 @@ impl Error {
 pub enum UniformError {
     /// No layout has this name.
     #[error(
-        "layout: expected coord4, linear4, linear1 or jax-threefry, found '{}'",
+        "layout: expected coord4, linear4, linear1 or jax-threefry, found \"{}\"",
         quote::text(found)
     )]
     Layout {

@@ -28,7 +28,7 @@ fn an_unknown_layout_is_an_error_that_lists_the_known_ones() {
         let error = name.parse::<Layout>().expect_err("unknown");
         assert_eq!(error, UniformError::Layout { found: name.to_owned() });
         let expected = "layout: expected coord4, linear4, linear1 or jax-threefry, found ";
-        assert_eq!(error.to_string(), format!("{expected}'{name}'"));
+        assert_eq!(error.to_string(), format!("{expected}{name:?}"));
     }
 }
 
