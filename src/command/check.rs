@@ -164,10 +164,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         bitwise: repeat == Repeat::Bitwise,
     });
     progress.stage("diagnosis", 0);
-    let diagnosis = match passes_as {
-        Some(name) => Some(format!("none: a right kernel of the recipe {name} gives such results")),
-        None => diagnosis_of(&case, &judge, &candidate, &verdict),
-    };
+    // A default recipe that is not the kernel's explains the failure. One that was asked for is what the kernel has to keep.
+    let other = passes_as.filter(|_| !was_asked);
+    let diagnosis = diagnosis_of(&case, &judge, &candidate, &verdict, other);
     progress.finish();
     let report = Report {
         verdict: &verdict,
@@ -195,13 +194,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     Ok((said, verdict.outcome.exit_code()))
 }
 
-/// The known bug that explains the outputs that failed.
+/// What explains the outputs that failed: another recipe, or a known bug.
 fn diagnosis_of(
     case: &Case,
     judge: &Judge,
     candidate: &TensorFile,
     verdict: &Verdict,
+    other_recipe: Option<&str>,
 ) -> Option<String> {
+    if let Some(name) = other_recipe {
+        return Some(format!("none: a right kernel of the recipe {name} gives such results"));
+    }
     let failed = verdict.tensors.iter().filter(|tensor| tensor.outcome == Outcome::Fail);
     let failed: Vec<&str> = failed.map(|tensor| tensor.name).collect();
     let draw = case.draw().ok()?;
