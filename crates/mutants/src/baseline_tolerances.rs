@@ -90,6 +90,17 @@ impl Compared<'_> {
         self.all_close(factor * self.largest(self.unfused).max(1e-3), factor * relative)
     }
 
+    /// The tolerance of a rule that has one for bf16, f16 and f32, for the gradients of q, k and v.
+    fn by_format(&self, [bf16, f16, f32]: [f64; 3]) -> Option<f64> {
+        let tolerance = match self.format {
+            Format::Bf16 => bf16,
+            Format::F16 => f16,
+            Format::F32 => f32,
+            _ => return None,
+        };
+        self.is_gradient_of_input().then_some(tolerance)
+    }
+
     fn is_gradient_of_input(&self) -> bool {
         matches!(self.tensor, TensorName::Dq | TensorName::Dk | TensorName::Dv)
     }
@@ -246,29 +257,13 @@ pub const BASELINE_TOLERANCES: &[BaselineTolerance] = &[
         name: "cubek backward",
         rule: "|x - ref| <= t (1 + |ref|); t: bf16 3e-2, f16 1e-3, f32 1e-4",
         source: "cubek-attention-backward 0.4.0-pre.1",
-        passes: |c| {
-            let tolerance = match c.format {
-                Format::Bf16 => 3e-2,
-                Format::F16 => 1e-3,
-                Format::F32 => 1e-4,
-                _ => return None,
-            };
-            c.is_gradient_of_input().then(|| c.all_close(tolerance, tolerance))
-        },
+        passes: |c| c.by_format([3e-2, 1e-3, 1e-4]).map(|t| c.all_close(t, t)),
     },
     BaselineTolerance {
         name: "gpuemu",
         rule: "|x - ref| <= 2.5 (a + 10 a |ref|); a: bf16 1e-2, f16 1e-3, f32 1e-5",
         source: "gpuemu 0.1.0, tolerances.py, the operator attention",
-        passes: |c| {
-            let absolute = match c.format {
-                Format::Bf16 => 1e-2,
-                Format::F16 => 1e-3,
-                Format::F32 => 1e-5,
-                _ => return None,
-            };
-            c.is_gradient_of_input().then(|| c.all_close(2.5 * absolute, 25.0 * absolute))
-        },
+        passes: |c| c.by_format([1e-2, 1e-3, 1e-5]).map(|a| c.all_close(2.5 * a, 25.0 * a)),
     },
 ];
 

@@ -7,9 +7,9 @@ use sus_files::TensorFile;
 use sus_reference::TensorName;
 use sus_reference::problem::Problem;
 
-/// A sentence if the rows of `dq` (and of `o`, if it failed) that are NaN are those that see no key, and these alone, and all other
-/// numbers are right. Several bugs
-/// leave this pattern, so no known one is named by it. A wrong `lse` is another bug: then nothing is said.
+/// A sentence if exactly the rows that see no key are NaN in `dq` and `o`, as far as they failed, and all other numbers are right.
+///
+/// Several bugs leave this pattern, so it names no known one. A wrong `lse` is another bug: then nothing is said.
 pub(super) fn nan_in_rows_without_keys(
     problem: &Problem<f64>,
     candidate: &TensorFile,
