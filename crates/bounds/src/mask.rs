@@ -3,7 +3,7 @@
 
 use super::context::BoundContext;
 use super::row::RowErrors;
-use super::score::{EntryError, Scores, add_exponential};
+use super::score::{EntryError, Scores, exponential};
 use super::term::Term;
 use std::ops::Range;
 use sus_reference::problem::Row;
@@ -32,7 +32,11 @@ impl BoundContext<'_> {
         }
         let scores = Scores::new(p, &self.roundoff, self.packed.as_ref());
         let mut entries = match self.input.sample {
-            None => scores.entries(row, seen, errors.lse),
+            None => {
+                let mut entries = scores.entries(row, seen, errors.lse);
+                entries.retain(|e| !e.vanishes(&self.roundoff, errors.peak));
+                entries
+            }
             Some(sample) => {
                 let number = p.row_number(row);
                 let ambiguous = self.input.ambiguous.map_or(&[][..], |all| &all[number]);
@@ -49,7 +53,7 @@ impl BoundContext<'_> {
         };
         // Section 4.4: `Scores` has the errors of the scores; those of exp are added.
         for e in &mut entries {
-            add_exponential(&self.roundoff, e, errors.lse, errors.largest_score, errors.peak);
+            e.log = e.log.plus(exponential(&self.roundoff, e.s, errors.lse, errors.largest_score));
         }
         entries
     }

@@ -3,6 +3,7 @@
 use super::format::Format;
 use super::recipe::Recipe;
 use super::term::Term;
+use std::f64::consts::LN_2;
 
 /// A sum of products and the sums that its rounding errors depend on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,7 +51,13 @@ pub(super) struct Roundoff<'a> {
     pub product_u: f64,
     /// Largest error of an operation that underflows: accumulators may flush to zero.
     pub eta: f64,
+    /// Section 4.4: an argument of `exp` below which the weight is 0 in every right kernel.
+    pub vanishing: f64,
 }
+
+/// The true weight then is below `e^-40 = 4e-18` of half the smallest number, so that its product with a number below `1e17` rounds to 0
+/// as well; and the functions of a row may err by 40 in `ln W` together, `(2 exp_ulp + 2) u` for each tile.
+const VANISHING_MARGIN: f64 = 40.0;
 
 impl<'a> Roundoff<'a> {
     pub(super) fn new(recipe: &'a Recipe) -> Self {
@@ -61,6 +68,8 @@ impl<'a> Roundoff<'a> {
             // 4 = 2 + 2: aligning truncates an addend, and the sum is truncated, each by one spacing or 2 u. Section 2.
             product_u: if recipe.tensor_cores { 4.0 * u } else { u },
             eta: recipe.accumulator.underflow_error(true),
+            // exp rounds to 0 below half the smallest number of its format.
+            vanishing: libm::log(recipe.accumulator.smallest_subnormal()) - LN_2 - VANISHING_MARGIN,
         }
     }
 

@@ -4,7 +4,7 @@
 use super::limits::TERMS;
 use super::recipe::{Delta, Recipe};
 use super::roundoff::{Products, Roundoff};
-use super::score::{EntryError, Packed, Scores, add_exponential, exponential, vanishes};
+use super::score::{EntryError, Packed, Scores, exponential, vanishes};
 use super::simd::RunningSums;
 use super::term::Term;
 use super::ties::most_equal;
@@ -43,8 +43,10 @@ pub(super) const SECOND_ORDER_OF_O: f64 = 1.0 + 1e-3;
 /// The errors of a kernel in one row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowErrors {
-    /// The visible entries.
+    /// The visible entries, but for those whose weight is 0 in every right kernel. Section 4.4 of `docs/bounds.md`.
     pub entries: Vec<EntryError>,
+    /// The number of visible entries.
+    pub visible: usize,
     /// Truth of `lse`, in force.
     pub lse: f64,
     /// Error of `lse`; that of its conversion alone if it is given.
@@ -70,7 +72,7 @@ pub struct RowErrors {
     pub weight_error: f64,
     /// The largest score.
     pub peak: f64,
-    /// The largest score, in magnitude, of the keys whose weights do not vanish.
+    /// The largest score of [`RowErrors::entries`] and the sink, in magnitude.
     pub largest_score: f64,
     /// The largest worst-case error of `ln W` in the row, but for that of `lse`.
     pub largest_entry: f64,
@@ -129,20 +131,26 @@ pub fn row_errors_packed(
     let mut entries = scores.entries(row, problem.mask().visible(row.i), lse);
     let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
     let peak = entries.iter().fold(sink.unwrap_or(f64::NEG_INFINITY), |m, e| m.max(e.s));
-    // Section 4.4: a weight that vanishes in every right kernel takes no part.
-    let takes_part = |e: &&EntryError| !vanishes(&roundoff, e, peak);
-    let most = |m: f64, e: &EntryError| m.max(e.s.abs());
-    let largest = entries.iter().filter(takes_part).fold(sink.map_or(0.0, f64::abs), most);
+    // Section 4.4: a weight that is 0 in every right kernel takes no part.
+    let visible = entries.len();
+    entries.retain(|e| !e.vanishes(&roundoff, peak));
+    let sink_counts = |s: &f64| !vanishes(&roundoff, *s, 0.0, peak);
+    let of_sink = sink.filter(sink_counts).map_or(0.0, f64::abs);
+    let largest = entries.iter().fold(of_sink, |m, e| m.max(e.s.abs()));
     for entry in &mut entries {
-        add_exponential(&roundoff, entry, lse, largest, peak);
+        entry.log = entry.log.plus(exponential(&roundoff, entry.s, lse, largest));
     }
+    let log_of_sink = |s: f64| {
+        if sink_counts(&s) { exponential(&roundoff, s, lse, largest) } else { Term::default() }
+    };
     let most = |most: f64, e: &EntryError| most.max(e.log.worst_case + e.log_stored);
     let mut errors = RowErrors {
+        visible,
         peak,
         largest_score: largest,
         largest_entry: entries.iter().fold(0.0, most),
         multiplicity: most_equal(entries.iter().map(|e| e.s).collect(), roundoff.u),
-        sink: sink.map(|s| (libm::exp(s - lse), exponential(&roundoff, s, lse, largest))),
+        sink: sink.map(|s| (libm::exp(s - lse), log_of_sink(s))),
         lse,
         delta: dot(problem.g(row), saved.o.row(row.b, row.h, row.i)),
         entries,
@@ -186,7 +194,7 @@ impl RowRoundoff<'_> {
         let RowRoundoff { roundoff: a, largest, .. } = self;
         let (u, recipe) = (a.u, a.recipe);
         let n = errors.entries.len();
-        let tiles = if recipe.tile == 0 { 0 } else { n.div_ceil(recipe.tile) };
+        let tiles = if recipe.tile == 0 { 0 } else { errors.visible.div_ceil(recipe.tile) };
         // Section 4.5: a rescaling is an exp, whose unit in the last place is 2 u at most, its conversion and a product.
         let one = (2.0 * recipe.exp_ulp + 2.0) * u;
         // 6 = 3 times 2: three roundings of arguments that telescope to 2 max |s|.
@@ -200,7 +208,7 @@ impl RowRoundoff<'_> {
             },
             deterministic: arguments,
         };
-        // n products and additions, a product for each tile; 3: a product and an addition of a merge, and the division.
+        // n products and additions that are not of a 0, a product for each tile; 3: a product and an addition of a merge, and the division.
         errors.forward_roundings = n + tiles + 3;
         if errors.entries.is_empty() && errors.sink.is_none() {
             return;
