@@ -2,8 +2,8 @@
 
 use super::false_alarm::{ELEMENTWISE_FALSE_ALARM, tail_factor};
 use super::input::BoundsInput;
+use super::operands::Operands;
 use super::roundoff::Roundoff;
-use super::score::Packed;
 use super::stage::Stage;
 use super::sums::Tail;
 use super::term::Term;
@@ -16,7 +16,7 @@ pub(super) struct BoundContext<'a> {
     pub(super) roundoff: Roundoff<'a>,
     pub(super) lambda: f64,
     pub(super) calibrated: bool,
-    pub(super) packed: Option<Packed>,
+    pub(super) operands: Operands,
     /// Whether a rounding whose operand is known well enough is counted with its value in place of its bound. Section 7.
     pub(super) follows_known: bool,
 }
@@ -28,7 +28,7 @@ impl<'a> BoundContext<'a> {
             roundoff: Roundoff::new(input.recipe),
             lambda: lambda(input.problem),
             calibrated: input.is_calibrated(),
-            packed: Packed::of(input.problem),
+            operands: Operands::of(input.problem, input.recipe),
             follows_known: false,
         }
     }

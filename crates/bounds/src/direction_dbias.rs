@@ -3,8 +3,7 @@
 use super::bound::Bound;
 use super::context::BoundContext;
 use super::rounding_model::{RoundingModel, square};
-use super::stage::Stage;
-use super::statistic_weights::{rest_and_store, stored_parameter};
+use super::statistic_weights::{followed, rest_and_store, stored_parameter};
 use sus_reference::problem::{Row, bias_row};
 
 /// The weights and the limit of a sum of the errors of `dbias`; the weights are those of independent errors.
@@ -34,10 +33,10 @@ pub(super) fn dbias_limit(
         }
     }
     // The weights m / s^2 of independent errors.
-    let followed = [Stage::P, Stage::Ds, Stage::Store, Stage::StoredO];
+    let followed = followed(context);
     let (mut weights, mut stored, mut rest) = (Vec::new(), 0.0, 0.0);
     for (at, (&truth, &m)) in truth.as_slice().iter().zip(additions).enumerate() {
-        let (of_rest, store) = rest_and_store(recipe, bound, at, truth, &followed);
+        let (of_rest, store) = rest_and_store(recipe, bound, at, truth, followed);
         let of_store = stored_parameter(recipe.output, truth) * store * store;
         let scale = squares[at] + of_store + of_rest * of_rest;
         let weight = if scale > 0.0 && scale.is_finite() { m / scale } else { 0.0 };

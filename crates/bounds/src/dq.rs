@@ -1,10 +1,13 @@
 //! The bounds of `dq`, by rows. Section 6.1 of `docs/bounds.md`.
 
 use super::context::BoundContext;
+use super::ds::DzErrors;
 use super::limits::TERMS;
+use super::recipe::Product;
 use super::row::RowErrors;
 use super::score::EntryError;
 use super::stage::Stage;
+use super::store::tiles_of;
 use super::sums::{ElementError, Sums, TermBatch, only};
 use super::term::Term;
 use sus_reference::problem::Row;
@@ -30,8 +33,14 @@ impl BoundContext<'_> {
                     dq.add_errors(&[only(Stage::Mask, whole.dz)], &[k]);
                 }
                 let Some(kept) = self.kept(errors, e, number) else { continue };
-                let (dz, terms) =
-                    self.dz_terms(errors, e, &kept, &self.ds_terms(row, errors, e, &kept));
+                let of_ds = self.ds_terms(row, errors, e, &kept);
+                let DzErrors { dz, terms, largest } = self.dz_terms(errors, e, &kept, &of_ds);
+                // Section 4.9: the conversion of k.
+                if let Some(of_k) = self.operands.change(p, Product::Dq, row, e.j) {
+                    batch.push_error(Stage::Ds, largest, of_k);
+                    of_lse.push(0.0);
+                    of_delta.push(0.0);
+                }
                 let t = e.dp - errors.delta + p.dlse(row);
                 batch.push(dz, &terms, k);
                 // The factors of the errors of lse and of delta in the row.
@@ -50,6 +59,9 @@ impl BoundContext<'_> {
         // Sections 3.3 and 3.4: equal scores round alike, and a first order of the weights is off by their own error.
         let tail = self.tail(libm::expm1(errors.largest_log()), errors.multiplicity);
         let truth = self.input.gradients.dq.row(row.b, row.h, row.i);
-        truth.iter().enumerate().map(|(d, &truth)| self.stored_sum(&dq, d, tail, truth)).collect()
+        let tiles = tiles_of(errors.visible, self.input.recipe.running_dq);
+        let stored =
+            |(d, &truth): (usize, &f64)| self.stored_running_sum(&dq, d, tail, truth, tiles);
+        truth.iter().enumerate().map(stored).collect()
     }
 }

@@ -19,6 +19,14 @@ pub(super) struct DsErrors {
     pub(super) relative: f64,
 }
 
+/// `dZ` and its errors.
+pub(super) struct DzErrors {
+    pub(super) dz: f64,
+    pub(super) terms: Terms,
+    /// The largest magnitude that it may have, all errors counted.
+    pub(super) largest: f64,
+}
+
 impl BoundContext<'_> {
     /// Sections 5.3 and 5.4: `dS` and its errors but for what `lse` and `delta` share over the row.
     pub(super) fn ds_terms(
@@ -70,7 +78,7 @@ impl BoundContext<'_> {
         e: &EntryError,
         kept: &KeptWeight,
         of_ds: &DsErrors,
-    ) -> (f64, Terms) {
+    ) -> DzErrors {
         let DsErrors { ds, mut terms, .. } = *of_ds;
         // An error of dS, times the slope; an error of the slope, times a dS that errs.
         let dz = ds * e.slope;
@@ -78,8 +86,9 @@ impl BoundContext<'_> {
         for term in &mut terms {
             *term = term.times(e.slope);
         }
-        // The part of delta, which the row shares: it counts in the size that is rounded, and nowhere else here.
-        let shared = kept.w * (errors.delta_error.worst_case + errors.delta_stored) * e.slope.abs();
+        // The parts of delta and lse, which the row shares: they count in the size that is rounded, and nowhere else here.
+        let of_delta = kept.w * (errors.delta_error.worst_case + errors.delta_stored);
+        let shared = (of_delta + ds.abs() * errors.lse_error.worst_case) * e.slope.abs();
         let rounded = dz.abs() + before * e.slope.abs() + shared;
         let slope = e.slope_error * (ds.abs() + before);
         let slope = if self.input.problem.options().softcap.is_some() { slope } else { 0.0 };
@@ -87,7 +96,7 @@ impl BoundContext<'_> {
         terms[Stage::Score as usize] =
             terms[Stage::Score as usize].plus(Term::deterministic(slope));
         terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::deterministic(stored));
-        (dz, terms)
+        DzErrors { dz, terms, largest: rounded + slope + stored }
     }
 
     /// Section 5.5: the roundings of `dZ` of this magnitude for the products, and between elementwise steps.

@@ -2,6 +2,7 @@
 
 use super::context::BoundContext;
 use super::limits::TERMS;
+use super::recipe::Product;
 use super::row::RowErrors;
 use super::score::EntryError;
 use super::stage::Stage;
@@ -23,12 +24,17 @@ impl BoundContext<'_> {
             x.clear();
             x.extend(entries.iter().map(|e| p.v(row, e.j)));
             // max(u_h W, eta) |v|: the rounding of P acts on v and not on v - o, as the denominator has none.
-            if a.is_narrow(recipe.p) {
-                let of_p =
-                    |e: &EntryError| Term::deterministic(a.narrow_scaled(recipe.p, e.w) * amplify);
+            if a.is_narrow(recipe.p) || !recipe.row_maximum {
+                let of_p = |e: &EntryError| Term::deterministic(a.p(e.w, errors.lse) * amplify);
                 terms.clear();
                 terms.extend(entries.iter().map(|e| only(Stage::P, of_p(e))));
                 sums.add_errors(&terms, &x);
+            }
+            // Section 4.9: the conversion of v, times the weight with its rounding.
+            for e in entries {
+                let Some(of_v) = self.operands.change(p, Product::O, row, e.j) else { continue };
+                let weight = Term::deterministic((e.w + a.p(e.w, errors.lse)) * amplify);
+                sums.add_errors(&[only(Stage::P, weight)], &[of_v]);
             }
             terms.clear();
             for e in entries {

@@ -5,13 +5,15 @@
 //! order of its rows, whatever the blocks and the threads.
 
 use super::context::BoundContext;
-use super::ds::add_row_terms;
+use super::ds::{DzErrors, add_row_terms};
 use super::limits::{KEYS, ROWS};
 use super::range::RoundingRange;
+use super::recipe::Product;
 use super::rounded_dv::RoundedDv;
 use super::row::RowErrors;
 use super::score::EntryError;
 use super::stage::Stage;
+use super::store::tiles_of;
 use super::sums::{ElementError, Sums, Tail, TermBatch, only};
 use super::term::Term;
 use super::weight::WeightErrors;
@@ -112,17 +114,21 @@ impl BoundContext<'_> {
             }
         }
         let (b, h) = (key_head / sizes.key_heads, key_head % sizes.key_heads);
-        let of = |all: &[Sums], truth: &Tensor<f64>| {
+        let of = |all: &[Sums], truth: &Tensor<f64>, tiles: usize| {
             let mut elements = Vec::new();
             for (sums, j) in all.iter().zip(keys.clone()) {
                 let truth = truth.row(b, h, j).iter().enumerate();
-                elements.extend(truth.map(|(d, &truth)| self.stored_key_sum(sums, d, tail, truth)));
+                let stored =
+                    |(d, &truth): (usize, &f64)| self.stored_key_sum(sums, d, tail, truth, tiles);
+                elements.extend(truth.map(stored));
             }
             elements
         };
+        // The rows of each query head are a range of their own.
+        let tiles = |tile: usize| p.group() * tiles_of(sizes.queries, tile);
         KeyBlock {
-            dk: of(&dk, &self.input.gradients.dk),
-            dv: of(&dv, &self.input.gradients.dv),
+            dk: of(&dk, &self.input.gradients.dk, tiles(self.input.recipe.running_dk)),
+            dv: of(&dv, &self.input.gradients.dv, tiles(self.input.recipe.running_dv)),
             dv_rounded: rounded.map_or_else(Vec::new, |rounded| rounded.finish(self)),
         }
     }
@@ -144,14 +150,23 @@ impl BoundContext<'_> {
         let Some(kept) = self.kept(errors, e, p.row_number(row)) else { return };
         let of_ds = self.ds_terms(row, errors, e, &kept);
         let relative = of_ds.relative;
-        let (dz, mut of_dk) = self.dz_terms(errors, e, &kept, &of_ds);
+        let DzErrors { dz, terms: mut of_dk, largest } = self.dz_terms(errors, e, &kept, &of_ds);
+        // Section 4.9: the conversions of q and G.
+        if let Some(of_q) = self.operands.change(p, Product::Dk, row, e.j) {
+            key.dk.push_error(Stage::Ds, largest, of_q);
+        }
+        if let Some(of_g) = self.operands.change(p, Product::Dv, row, e.j) {
+            let most = kept.w * (1.0 + relative);
+            key.dv.push_error(Stage::P, most + a.p(most, errors.lse), of_g);
+        }
         let t = e.dp - errors.delta + p.dlse(row);
         add_row_terms(errors, &kept, t, e.slope, &mut of_dk);
         let WeightErrors { terms: mut of_dv, lse, .. } = self.weight_terms(errors, e, &kept);
         of_dv[Stage::Lse as usize] = lse;
         // The ranges of dv count the rounding of P apart. Section 7.2.
         if !self.follows_p() {
-            let of_p = a.narrow_scaled(self.input.recipe.p, kept.w * (1.0 + relative));
+            let most = kept.w * (1.0 + relative);
+            let of_p = a.p(most, errors.lse) + a.of_division(most);
             of_dv[Stage::P as usize] = Term::deterministic(of_p);
         }
         key.dk.push(dz, &of_dk, p.q(row));
@@ -175,6 +190,7 @@ impl KeyTerms<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operands::Operands;
     use super::super::score::Packed;
     use super::super::{BoundsInput, Mode, Recipe, Truth};
     use super::*;
@@ -207,7 +223,7 @@ mod tests {
         let finish = |all: &[Sums], truth: &Tensor<f64>| {
             let of_key = |(j, sums): (usize, &Sums)| -> Vec<ElementError> {
                 let truth = truth.row(b, h, j).iter().enumerate();
-                truth.map(|(d, &truth)| context.stored_key_sum(sums, d, tail, truth)).collect()
+                truth.map(|(d, &truth)| context.stored_key_sum(sums, d, tail, truth, 0)).collect()
             };
             all.iter().enumerate().flat_map(of_key).collect()
         };
@@ -229,7 +245,7 @@ mod tests {
             let saved = Truth::exact(p).unwrap().saved();
             let paper = Draw::paper(Budget::new(2.5).unwrap(), 3);
             let other = paper.with_rule(Rule::Calibrated).with_sampler(Sampler::Systematic);
-            for name in ["f32", "flash-bf16", "eager-f16"] {
+            for name in ["f32", "tf32", "flash-bf16", "eager-f16"] {
                 let recipe = Recipe::built_in(name).unwrap();
                 for draw in [None, Some(paper), Some(other)] {
                     let mask = draw.map(|draw| sample(p, &saved, &draw).unwrap());
@@ -243,9 +259,10 @@ mod tests {
                         ambiguous: ambiguous.as_deref(),
                         gradients: &Truth::given(p, &saved).unwrap().gradients(mask.as_ref()),
                     };
-                    let context = BoundContext { packed: None, ..BoundContext::new(&input) };
-                    let packed =
-                        BoundContext { packed: Some(Packed::new(p)), ..BoundContext::new(&input) };
+                    let operands = Operands::unpacked(p, &recipe);
+                    let of_panels = Operands { packed: Some(Packed::new(p)), ..operands.clone() };
+                    let [context, packed] = [operands, of_panels]
+                        .map(|operands| BoundContext { operands, ..BoundContext::new(&input) });
                     let of_all = |row: Row| {
                         let errors = context.row_errors(row, input.mode);
                         context.dq_row(row, &errors, &errors.entries)

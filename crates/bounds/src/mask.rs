@@ -30,7 +30,7 @@ impl BoundContext<'_> {
         if seen.is_empty() {
             return Vec::new();
         }
-        let scores = Scores::new(p, &self.roundoff, self.packed.as_ref());
+        let scores = Scores::new(p, &self.roundoff, &self.operands);
         let mut entries = match self.input.sample {
             None => {
                 let mut entries = scores.entries(row, seen, errors.lse);
@@ -53,6 +53,7 @@ impl BoundContext<'_> {
         };
         // Section 4.4: `Scores` has the errors of the scores; those of exp are added.
         for e in &mut entries {
+            e.store_shifted(&self.roundoff, errors.peak);
             e.log = e.log.plus(exponential(&self.roundoff, e.s, errors.lse, errors.largest_score));
         }
         entries

@@ -26,6 +26,51 @@ pub enum Delta {
     Unstored,
     /// `sum_j P_ij dP_ij`, as the derivative of a softmax does it; never of the `o` in the file.
     Weights,
+    /// Any of the three.
+    Any,
+}
+
+impl Delta {
+    /// Whether a kernel may compute `delta` from the stored `o`.
+    pub(super) fn may_be_stored(self) -> bool {
+        matches!(self, Delta::Stored | Delta::Any)
+    }
+}
+
+/// How hardware or a kernel converts an operand of a matrix product to a narrower format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Conversion {
+    /// The bits that do not fit are dropped: a tensor core reads 19 bits of an `f32`.
+    Truncate,
+    /// To nearest, ties to even or away from zero.
+    Nearest,
+    /// Either, each operand in its own way.
+    Any,
+}
+
+/// A matrix product, by the name of its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Product {
+    /// `q k^T`.
+    S,
+    /// `P v`.
+    O,
+    /// `G v^T`.
+    Dp,
+    /// `P^T G`.
+    Dv,
+    /// `dS k`.
+    Dq,
+    /// `dS^T q`.
+    Dk,
+}
+
+impl Product {
+    /// All six.
+    pub const ALL: [Product; 6] =
+        [Product::S, Product::O, Product::Dp, Product::Dv, Product::Dq, Product::Dk];
 }
 
 /// Where a kernel rounds, and to what.
@@ -44,6 +89,7 @@ pub enum Delta {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact about a kernel of its own")]
 pub struct Recipe {
     /// The name in reports.
     pub name: String,
@@ -55,12 +101,34 @@ pub struct Recipe {
     pub tensor_cores: bool,
     /// The format in which scores, `P`, `dP` and `dS` are stored between elementwise steps.
     pub elementwise: Format,
+    /// The format that `q`, `k`, `v` and `G` are converted to for the products in `converted`. Where it is no narrower than `input`
+    /// nothing is converted, but by `scaled_operands`.
+    pub operands: Format,
+    /// How they are converted.
+    pub conversion: Conversion,
+    /// The products whose operands are converted. `P` and `dS` have formats of their own, `p` and `ds`.
+    pub converted: Vec<Product>,
+    /// A kernel may multiply `q` or `k` by the scale, by its square root or by `log2 e` before it is converted.
+    pub scaled_operands: bool,
     /// The format of `P` in the products `P v` and `P^T G`.
     pub p: Format,
     /// The format of `P` in `dS = P t`: some kernels take the `P` of their products.
     pub p_in_ds: Format,
     /// The format of `dS` in the products `dS k` and `dS^T q`.
     pub ds: Format,
+    /// The format in which `s - max s` is stored before `exp`.
+    pub shifted: Format,
+    /// `P` is divided by its row's sum before it is rounded. Else `exp(s - m)` is rounded and its product with `v` divided, and the
+    /// derivative may round `G` over the row's sum as `P` is.
+    pub normalised_p: bool,
+    /// The row's maximum is subtracted before `exp`. Without, no score may be near the largest argument of `exp`.
+    pub row_maximum: bool,
+    /// Fewest keys between two stores of `dq` in the output format, where it is carried in it from tile to tile. 0: it is not.
+    pub running_dq: usize,
+    /// Fewest queries between two stores of `dk` in the output format. 0: none but the last.
+    pub running_dk: usize,
+    /// Fewest queries between two stores of `dv` in the output format. 0: none but the last.
+    pub running_dv: usize,
     /// The format of the stored `o`.
     pub o: Format,
     /// The format of the stored `lse`.
@@ -87,9 +155,19 @@ setters! { Recipe, [];
     with_accumulator(accumulator: Format);
     with_tensor_cores(tensor_cores: bool);
     with_elementwise(elementwise: Format);
+    with_operands(operands: Format);
+    with_conversion(conversion: Conversion);
+    with_converted(converted: Vec<Product>);
+    with_scaled_operands(scaled_operands: bool);
     with_p(p: Format);
     with_p_in_ds(p_in_ds: Format);
     with_ds(ds: Format);
+    with_shifted(shifted: Format);
+    with_normalised_p(normalised_p: bool);
+    with_row_maximum(row_maximum: bool);
+    with_running_dq(running_dq: usize);
+    with_running_dk(running_dk: usize);
+    with_running_dv(running_dv: usize);
     with_o(o: Format);
     with_lse(lse: Format);
     with_output(output: Format);
@@ -150,9 +228,19 @@ impl Recipe {
             accumulator: format,
             tensor_cores: false,
             elementwise: format,
+            operands: format,
+            conversion: Conversion::Any,
+            converted: Product::ALL.to_vec(),
+            scaled_operands: false,
             p: format,
             p_in_ds: format,
             ds: format,
+            shifted: format,
+            normalised_p: true,
+            row_maximum: true,
+            running_dq: 0,
+            running_dk: 0,
+            running_dv: 0,
             o: format,
             lse: format,
             output: format,
@@ -166,6 +254,7 @@ impl Recipe {
         let flash = |format: Format| Recipe {
             input: format,
             tensor_cores: true,
+            operands: format,
             p: format,
             p_in_ds: format,
             ds: format,
@@ -185,6 +274,9 @@ impl Recipe {
             p_in_ds: Format::F32,
             o: Format::F32,
             output: Format::F32,
+            scaled_operands: true,
+            delta: Delta::Any,
+            gqa: Gqa::Repeated,
             ..flash(Format::Tf32)
         };
         let repeated = |recipe| Recipe { gqa: Gqa::Repeated, ..recipe };
@@ -270,9 +362,19 @@ struct Overlay {
     accumulator: Option<Format>,
     tensor_cores: Option<bool>,
     elementwise: Option<Format>,
+    operands: Option<Format>,
+    conversion: Option<Conversion>,
+    converted: Option<Vec<Product>>,
+    scaled_operands: Option<bool>,
     p: Option<Format>,
     p_in_ds: Option<Format>,
     ds: Option<Format>,
+    shifted: Option<Format>,
+    normalised_p: Option<bool>,
+    row_maximum: Option<bool>,
+    running_dq: Option<usize>,
+    running_dk: Option<usize>,
+    running_dv: Option<usize>,
     o: Option<Format>,
     lse: Option<Format>,
     output: Option<Format>,
@@ -292,9 +394,19 @@ impl Overlay {
             accumulator: self.accumulator.unwrap_or(base.accumulator),
             tensor_cores: self.tensor_cores.unwrap_or(base.tensor_cores),
             elementwise: self.elementwise.unwrap_or(base.elementwise),
+            operands: self.operands.unwrap_or(base.operands),
+            conversion: self.conversion.unwrap_or(base.conversion),
+            converted: self.converted.unwrap_or_else(|| base.converted.clone()),
+            scaled_operands: self.scaled_operands.unwrap_or(base.scaled_operands),
             p: self.p.unwrap_or(base.p),
             p_in_ds: self.p_in_ds.unwrap_or(base.p_in_ds),
             ds: self.ds.unwrap_or(base.ds),
+            shifted: self.shifted.unwrap_or(base.shifted),
+            normalised_p: self.normalised_p.unwrap_or(base.normalised_p),
+            row_maximum: self.row_maximum.unwrap_or(base.row_maximum),
+            running_dq: self.running_dq.unwrap_or(base.running_dq),
+            running_dk: self.running_dk.unwrap_or(base.running_dk),
+            running_dv: self.running_dv.unwrap_or(base.running_dv),
             o: self.o.unwrap_or(base.o),
             lse: self.lse.unwrap_or(base.lse),
             output: self.output.unwrap_or(base.output),

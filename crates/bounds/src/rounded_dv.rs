@@ -2,6 +2,7 @@
 
 use super::context::BoundContext;
 use super::format::Format;
+use super::operands::converts;
 use super::range::RoundingRange;
 use super::recipe::{Gqa, Recipe};
 use super::roundoff::Roundoff;
@@ -14,10 +15,13 @@ use super::term::Term;
 use super::weight::KeptWeight;
 use sus_reference::problem::Row;
 
-/// Whether the `P` of `dv` is rounded to nearest, and once, so that its rounding may be known.
+/// Whether the `P` of `dv` is normalised and then rounded to nearest, once, so that its rounding may be known, and its product with
+/// `G` as well.
 pub(super) fn rounds_p_once(a: &Roundoff<'_>, recipe: &Recipe) -> bool {
     let once = !a.is_narrow(recipe.elementwise) || recipe.elementwise == recipe.p;
-    once && a.is_narrow(recipe.p) && recipe.p != Format::Tf32
+    let plain = recipe.normalised_p && recipe.row_maximum && !converts(recipe);
+    let plain = plain && recipe.running_dv == 0;
+    once && plain && a.is_narrow(recipe.p) && recipe.p != Format::Tf32
 }
 
 impl BoundContext<'_> {

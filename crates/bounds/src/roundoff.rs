@@ -126,6 +126,27 @@ impl<'a> Roundoff<'a> {
         }
     }
 
+    /// The error of storing a weight as `P`, in a row with this `lse`. Without a row's maximum `exp(s)` is stored, which is
+    /// `exp(lse)` times the weight, and its products with `v` may underflow as well.
+    pub(super) fn p(&self, w: f64, lse: f64) -> f64 {
+        let (recipe, flush) = (self.recipe, self.recipe.flush_to_zero);
+        if recipe.row_maximum {
+            return self.narrow_scaled(recipe.p, w);
+        }
+        let underflow = self.eta * libm::exp(-lse).max(1.0);
+        if !self.is_narrow(recipe.p) {
+            return underflow;
+        }
+        let of_p = recipe.p.underflow_error(flush) * libm::exp(-lse).max(1.0);
+        recipe.p.unit_roundoff() * w + of_p + underflow
+    }
+
+    /// The error of a product with `G`, of this size at most, where it is `G` over the row's sum that is rounded as `P` is: the
+    /// derivative of a division that comes after the product `P v`.
+    pub(super) fn of_division(&self, size: f64) -> f64 {
+        if self.recipe.normalised_p { 0.0 } else { self.narrow_scaled(self.recipe.p, size) }
+    }
+
     /// The error of storing a number between elementwise steps.
     pub(super) fn elementwise(&self, magnitude: f64) -> f64 {
         self.narrow(self.recipe.elementwise, magnitude)

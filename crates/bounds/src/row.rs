@@ -2,9 +2,10 @@
 //! 4.8 of `docs/bounds.md`.
 
 use super::limits::TERMS;
+use super::operands::Operands;
 use super::recipe::{Delta, Recipe};
 use super::roundoff::{Products, Roundoff};
-use super::score::{EntryError, Packed, Scores, exponential, vanishes};
+use super::score::{EntryError, Scores, exponential, vanishes};
 use super::simd::RunningSums;
 use super::term::Term;
 use super::ties::most_equal;
@@ -113,27 +114,30 @@ pub fn row_errors(
     mode: Mode,
     row: Row,
 ) -> RowErrors {
-    row_errors_packed(problem, saved, recipe, mode, row, None)
+    row_errors_of(problem, saved, recipe, mode, row, &Operands::unpacked(problem, recipe))
 }
 
-/// The same bits faster, with the keys and values packed.
-pub fn row_errors_packed(
+/// The same bits faster, for all rows of a problem: with its operands, which the rows share.
+pub fn row_errors_of(
     problem: &Problem<f64>,
     saved: &Saved<f64>,
     recipe: &Recipe,
     mode: Mode,
     row: Row,
-    packed: Option<&Packed>,
+    operands: &Operands,
 ) -> RowErrors {
     let roundoff = Roundoff::new(recipe);
     let lse = saved.lse.row(row.b, row.h, row.i)[0];
-    let scores = Scores::new(problem, &roundoff, packed);
+    let scores = Scores::new(problem, &roundoff, operands);
     let mut entries = scores.entries(row, problem.mask().visible(row.i), lse);
     let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
     let peak = entries.iter().fold(sink.unwrap_or(f64::NEG_INFINITY), |m, e| m.max(e.s));
     // Section 4.4: a weight that is 0 in every right kernel takes no part.
     let visible = entries.len();
     entries.retain(|e| !e.vanishes(&roundoff, peak));
+    for e in &mut entries {
+        e.store_shifted(&roundoff, peak);
+    }
     let sink_counts = |s: &f64| !vanishes(&roundoff, *s, 0.0, peak);
     let of_sink = sink.filter(sink_counts).map_or(0.0, f64::abs);
     let largest = entries.iter().fold(of_sink, |m, e| m.max(e.s.abs()));
@@ -231,6 +235,9 @@ impl RowRoundoff<'_> {
         // A sum of positive weights: its relative error is gamma_n.
         let of_sum = a.gamma(errors.forward_roundings);
         errors.weight_error = total.worst_case + of_sum;
+        if !recipe.row_maximum && !self.fits_without_maximum(n) {
+            errors.weight_error = f64::INFINITY;
+        }
         // Section 4.6. 3 u: lse log2(e) or m log2(e), constant and product, and the sum m + ln l. The row shares it.
         let conversion = 3.0 * u * (errors.lse.abs() + largest);
         if mode == Mode::Given {
@@ -254,6 +261,13 @@ impl RowRoundoff<'_> {
             sub_gaussian: (total.sub_gaussian + of_sum_tau) / divisor,
             deterministic: total.deterministic / divisor + of_function + logarithm + stored,
         };
+    }
+
+    /// Section 4.4: without the row's maximum a sum of `n` terms `exp(s)` is to stay in the accumulator's normal range: its largest
+    /// number is above the inverse of its smallest normal one.
+    fn fits_without_maximum(&self, n: usize) -> bool {
+        let smallest = self.roundoff.recipe.accumulator.smallest_normal();
+        self.largest + libm::log(n.max(1) as f64) < -libm::log(smallest)
     }
 
     /// Section 4.8.
@@ -283,8 +297,10 @@ impl RowRoundoff<'_> {
             squares += (e.w * away * e.log.sub_gaussian) * (e.w * away * e.log.sub_gaussian);
             absolute += e.w * e.dp_abs;
             shared += e.w * away;
-            // The rounding of P in P v, sum max(u_h W, eta) |dP|; and of scores that are stored.
-            rounded += a.narrow_scaled(recipe.p, e.w) * e.dp.abs()
+            // The rounding of P in P v, sum max(u_h W, eta) |dP|; the conversion of v; and scores that are stored.
+            let of_p = a.p(e.w, errors.lse);
+            rounded += of_p * e.dp.abs()
+                + (e.w + of_p) * e.dp_of_v
                 + e.w * away * libm::expm1(e.log_stored);
         }
         // The sink has the value 0: its difference from o is o.
@@ -299,37 +315,39 @@ impl RowRoundoff<'_> {
         let of_o_tau = a.u * libm::sqrt(errors.forward_roundings as f64);
         errors.delta_error = weights.plus(own_sum);
         errors.delta_error.worst_case += of_o;
-        if recipe.delta == Delta::Weights {
+        let (mut own, mut own_rounded) = (Term::default(), 0.0_f64);
+        if matches!(recipe.delta, Delta::Weights | Delta::Any) {
             // delta = sum_j P_j dP_j: sum W e_dP, and the P that is stored between elementwise steps.
+            let mut of_dp = 0.0;
             for e in &errors.entries {
-                let dp = e.dp_sum.times(e.w).plus(Term::deterministic(e.w * e.dp_stored));
-                errors.delta_error.worst_case += dp.worst_case;
-                errors.delta_error.deterministic += dp.worst_case;
-                rounded += a.elementwise(e.w) * e.dp.abs();
+                of_dp += e.w * (e.dp_sum.worst_case + e.dp_stored);
+                own_rounded += a.elementwise(e.w) * e.dp.abs();
             }
-            errors.delta_error.sub_gaussian += of_o_tau * absolute;
-        } else {
-            let sums = self.sums_of_o(errors);
-            errors.delta_error.sub_gaussian += sums.sub_gaussian + of_o_tau * errors.delta.abs();
-            errors.delta_error.deterministic += sums.deterministic;
+            own = Term::deterministic(of_dp);
+            own.sub_gaussian = of_o_tau * absolute;
         }
+        let mut of_stored = 0.0;
+        if recipe.delta != Delta::Weights {
+            let mut of_o = Term { worst_case: 0.0, ..self.sums_of_o(errors) };
+            of_o.sub_gaussian += of_o_tau * errors.delta.abs();
+            if recipe.delta.may_be_stored() {
+                let stored = g.iter().zip(o).map(|(&g, &o)| g.abs() * a.narrow(recipe.o, o.abs()));
+                of_stored = stored.clone().map(|x| x * x).sum::<f64>();
+                own_rounded = own_rounded.max(stored.sum::<f64>() * SECOND_ORDER_OF_O);
+                // An o that is stored in the accumulator's format is rounded, too.
+                of_o.worst_case += a.u * product.abs;
+                of_o.sub_gaussian += a.u * product.partial;
+            }
+            own = own.or(of_o);
+        }
+        errors.delta_error = errors.delta_error.plus(own);
+        rounded += own_rounded;
         // The same roundings as Euclidean norms, for the statistics.
         let square = |e: &EntryError| {
-            let x = a.narrow_scaled(recipe.p, e.w) * e.dp;
+            let x = a.p(e.w, errors.lse) * e.dp;
             x * x
         };
         let of_p = errors.entries.iter().map(square).sum::<f64>() * errors.multiplicity;
-        let mut of_stored = 0.0;
-        if recipe.delta == Delta::Stored {
-            let store = |o: f64| a.narrow(recipe.o, o.abs());
-            of_stored +=
-                g.iter().zip(o).map(|(&g, &o)| (g * store(o)) * (g * store(o))).sum::<f64>();
-            rounded +=
-                g.iter().zip(o).map(|(&g, &o)| g.abs() * store(o)).sum::<f64>() * SECOND_ORDER_OF_O;
-            // An o that is stored in the accumulator's format is rounded, too.
-            errors.delta_error.worst_case += a.u * product.abs;
-            errors.delta_error.sub_gaussian += a.u * product.partial;
-        }
         errors.delta_stored_norms = [libm::sqrt(of_p), libm::sqrt(of_stored)];
         errors.delta_stored = rounded * amplify;
     }

@@ -2,14 +2,14 @@
 
 use super::context::BoundContext;
 use super::input::BoundsInput;
-use super::row::{Mode, RowErrors, row_errors_packed};
+use super::row::{Mode, RowErrors, row_errors_of};
 use rayon::prelude::*;
 use sus_reference::problem::Row;
 
 impl BoundContext<'_> {
     pub(super) fn row_errors(&self, row: Row, mode: Mode) -> RowErrors {
         let BoundsInput { problem, saved, recipe, .. } = *self.input;
-        let mut errors = row_errors_packed(problem, saved, recipe, mode, row, self.packed.as_ref());
+        let mut errors = row_errors_of(problem, saved, recipe, mode, row, &self.operands);
         if self.follows_known && mode == Mode::Exact {
             self.single_weight(row, &mut errors);
         }

@@ -2,6 +2,7 @@
 //! and 5.3 of `docs/bounds.md`.
 
 use super::limits::SMALLEST_PACKED;
+use super::operands::{Operands, ProductChanges};
 use super::roundoff::{Products, Roundoff};
 use super::simd::{PANEL, PackedRows};
 use super::term::Term;
@@ -25,64 +26,67 @@ pub struct EntryError {
     pub dp: f64,
     /// Error of `ln W` from the score and from `exp`.
     pub log: Term,
-    /// The same from scores that are stored in a narrow format.
+    /// The same from scores that are stored in a narrow format, or whose operands are converted to one.
     pub log_stored: f64,
     /// Error of the slope.
     pub slope_error: f64,
     /// Error of `dP` from its sum.
     pub dp_sum: Term,
-    /// Error of `dP` from its storage.
+    /// Error of `dP` from its storage, or from the conversion of its operands.
     pub dp_stored: f64,
     /// Sum of absolute products of `dP`.
     pub dp_abs: f64,
+    /// Change of `dP` where `v` is converted as it is for `P v`, and `G` is not.
+    pub dp_of_v: f64,
 }
 
 /// The constants of the scores of a problem.
 pub(super) struct Scores<'a> {
     problem: &'a Problem<f64>,
     roundoff: &'a Roundoff<'a>,
-    packed: Option<&'a Packed>,
+    operands: &'a Operands,
     scale: f64,
 }
 
 /// The keys and the values of each key head as panels, which is how the products of one row and many keys are computed in vectors.
 #[derive(Debug, Clone)]
-pub struct Packed {
+pub(super) struct Packed {
     keys: Vec<PackedRows>,
     values: Vec<PackedRows>,
 }
 
 impl Packed {
     /// Of a problem that is large enough.
-    #[must_use]
-    pub fn of(problem: &Problem<f64>) -> Option<Self> {
+    pub(super) fn of(problem: &Problem<f64>) -> Option<Self> {
         let large = sus_reference::evaluation::visible_count(problem) >= SMALLEST_PACKED;
         large.then(|| Packed::new(problem))
     }
 
     pub(super) fn new(problem: &Problem<f64>) -> Self {
-        let of = |x: &Tensor<f64>| -> Vec<PackedRows> {
-            let [.., n, width] = x.shape();
-            let heads = x.as_slice().par_chunks((n * width).max(1));
-            heads.map(|head| PackedRows::new(head, width)).collect()
-        };
-        Packed { keys: of(&problem.inputs().k), values: of(&problem.inputs().v) }
+        Packed { keys: packed(&problem.inputs().k), values: packed(&problem.inputs().v) }
     }
+}
+
+/// The rows of each head as panels.
+pub(super) fn packed(x: &Tensor<f64>) -> Vec<PackedRows> {
+    let [.., n, width] = x.shape();
+    let heads = x.as_slice().par_chunks((n * width).max(1));
+    heads.map(|head| PackedRows::new(head, width)).collect()
 }
 
 impl<'a> Scores<'a> {
     pub(super) fn new(
         problem: &'a Problem<f64>,
         roundoff: &'a Roundoff<'a>,
-        packed: Option<&'a Packed>,
+        operands: &'a Operands,
     ) -> Self {
-        Scores { problem, roundoff, packed, scale: problem.scale() }
+        Scores { problem, roundoff, operands, scale: problem.scale() }
     }
 
     /// Some keys of a row.
     pub(super) fn entries(&self, row: Row, keys: Range<usize>, lse: f64) -> Vec<EntryError> {
         let p = self.problem;
-        let Some(packed) = self.packed else {
+        let Operands { packed: Some(packed), converted } = self.operands else {
             return keys.map(|j| self.entry(row, j, lse)).collect();
         };
         let head = row.b * p.sizes().key_heads + p.key_head(row.h);
@@ -91,9 +95,11 @@ impl<'a> Scores<'a> {
         for panel in keys.start / PANEL..keys.end.div_ceil(PANEL) {
             let qk = of_keys.products(p.q(row), panel);
             let dp = of_values.products(p.g(row), panel);
+            let changes = converted.as_ref().map(|converted| converted.panel(p, row, panel));
             let first = panel * PANEL;
             for j in keys.start.max(first)..keys.end.min(first + PANEL) {
-                entries.push(self.entry_of(row, j, lse, qk[j - first], dp[j - first]));
+                let changes = changes.as_ref().map(|changes| changes[j - first]);
+                entries.push(self.entry_of(row, j, lse, [qk[j - first], dp[j - first]], changes));
             }
         }
         entries
@@ -102,13 +108,26 @@ impl<'a> Scores<'a> {
     /// One key of a row.
     pub(super) fn entry(&self, row: Row, j: usize, lse: f64) -> EntryError {
         let p = self.problem;
-        let qk = Products::of(p.q(row), p.k(row, j));
-        self.entry_of(row, j, lse, qk, Products::of(p.g(row), p.v(row, j)))
+        let products = [Products::of(p.q(row), p.k(row, j)), Products::of(p.g(row), p.v(row, j))];
+        let converted = self.operands.converted.as_ref();
+        let changes = converted.map(|converted| converted.entry(p, row, j));
+        self.entry_of(row, j, lse, products, changes)
     }
 
-    /// Sections 4.1 to 4.3, and 5.3.
-    fn entry_of(&self, row: Row, j: usize, lse: f64, qk: Products, dp: Products) -> EntryError {
+    /// Sections 4.1 to 4.3, 4.9 and 5.3.
+    fn entry_of(
+        &self,
+        row: Row,
+        j: usize,
+        lse: f64,
+        [qk, dp]: [Products; 2],
+        changes: Option<ProductChanges>,
+    ) -> EntryError {
         let (p, a) = (self.problem, self.roundoff);
+        let changes = match (&self.operands.converted, changes) {
+            (Some(converted), Some(changes)) => converted.with_second_order(changes, qk, dp),
+            _ => ProductChanges::default(),
+        };
         let u = a.u;
         let features = p.sizes().features;
         let z = self.scale * qk.sum;
@@ -118,8 +137,9 @@ impl<'a> Scores<'a> {
         let shared = Term::deterministic(2.5 * u * z.abs());
         // gamma_{D + 8} |scale| |q|.|k|.
         let mut error = a.sum(qk, features, 8).times(self.scale).plus(shared);
-        // q . k and its scaled value are stored.
-        let mut stored = a.scaled(z.abs() + error.worst_case, self.scale);
+        // Section 4.9: q and k are converted. q . k and its scaled value are stored.
+        let converted = changes.qk * self.scale.abs();
+        let mut stored = converted + a.scaled(z.abs() + error.worst_case + converted, self.scale);
         // 2 u: the scale is rounded and multiplied.
         let (mut s, mut slope, mut slope_error) = (z, self.scale, 2.0 * u * self.scale.abs());
         // Section 4.2.
@@ -157,6 +177,8 @@ impl<'a> Scores<'a> {
         }
         // Section 5.3: one more addition where the sum begins with -delta.
         let dp_sum = a.sum(dp, p.sizes().value_features, 1);
+        // Section 4.9: G and v are converted, or G is divided by the row's sum and rounded.
+        let of_gv = changes.gv + a.of_division(dp.abs);
         EntryError {
             j,
             s,
@@ -167,8 +189,9 @@ impl<'a> Scores<'a> {
             log_stored: stored,
             slope_error,
             dp_sum,
-            dp_stored: a.elementwise(dp.sum.abs() + dp_sum.worst_case),
+            dp_stored: of_gv + a.elementwise(dp.sum.abs() + dp_sum.worst_case + of_gv),
             dp_abs: dp.abs,
+            dp_of_v: changes.v,
         }
     }
 }
@@ -200,6 +223,12 @@ pub(super) fn vanishes(roundoff: &Roundoff<'_>, s: f64, error: f64, peak: f64) -
 }
 
 impl EntryError {
+    /// Section 4.4: `s - peak`, with the row's largest score, is stored in a narrow format.
+    pub(super) fn store_shifted(&mut self, roundoff: &Roundoff<'_>, peak: f64) {
+        let size = (self.s - peak).abs() + 2.0 * (self.log.worst_case + self.log_stored);
+        self.log_stored += roundoff.narrow(roundoff.recipe.shifted, size);
+    }
+
     /// [`vanishes`], before the errors of `exp` are added.
     pub(super) fn vanishes(&self, roundoff: &Roundoff<'_>, peak: f64) -> bool {
         vanishes(roundoff, self.s, self.log.worst_case + self.log_stored, peak)

@@ -43,6 +43,49 @@ impl PackedRows {
             partial: partial_bound(abs[n], most[n] - least[n], squares[n]),
         })
     }
+
+    /// The sums of the same products.
+    pub(super) fn sums(&self, x: &[f64], panel: usize) -> [f64; PANEL] {
+        let size = self.width * PANEL;
+        let mut sums = [0.0; PANEL];
+        let panel = &self.data[panel * size..][..size];
+        Arch::new().dispatch(PackedSums { x, panel, sums: &mut sums });
+        sums
+    }
+
+    /// The sum of the products of a vector and one row.
+    pub(super) fn sum(&self, x: &[f64], row: usize) -> f64 {
+        let first = row / PANEL * self.width * PANEL + row % PANEL;
+        let of_row = self.data[first..].iter().step_by(PANEL);
+        x.iter().zip(of_row).fold(0.0, |sum, (x, y)| sum + x * y)
+    }
+}
+
+struct PackedSums<'a> {
+    x: &'a [f64],
+    panel: &'a [f64],
+    sums: &'a mut [f64; PANEL],
+}
+
+impl WithSimd for PackedSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = size_of::<S::f64s>() / size_of::<f64>();
+        for first in (0..PANEL).step_by(2 * lanes) {
+            let mut sums = [simd.splat_f64s(0.0); 2];
+            for (&x, row) in self.x.iter().zip(self.panel.chunks_exact(PANEL)) {
+                let x = simd.splat_f64s(x);
+                let (row, _) = S::as_simd_f64s(&row[first..first + 2 * lanes]);
+                for (sum, &y) in sums.iter_mut().zip(row) {
+                    *sum = simd.add_f64s(*sum, simd.mul_f64s(x, y));
+                }
+            }
+            let (out, _) = S::as_mut_simd_f64s(&mut self.sums[first..first + 2 * lanes]);
+            out.copy_from_slice(&sums);
+        }
+    }
 }
 
 struct PackedProducts<'a> {
@@ -344,6 +387,8 @@ mod tests {
                     (panels.products(&x, j / PANEL)[j % PANEL], Products::of(&x, k));
                 let bits = |p: Products| [p.sum, p.abs, p.partial].map(f64::to_bits);
                 assert_eq!(bits(found), bits(plain), "row {j} of {rows} x {width}");
+                let sums = [panels.sums(&x, j / PANEL)[j % PANEL], panels.sum(&x, j)];
+                assert_eq!(sums.map(f64::to_bits), [plain.sum.to_bits(); 2]);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The known roundings of a row with a single weight. Section 7.4 of `docs/bounds.md`.
 
 use super::context::BoundContext;
+use super::operands::converts;
 use super::range::distance;
-use super::recipe::Delta;
 use super::row::{RowErrors, SECOND_ORDER_OF_O};
 use sus_reference::problem::Row;
 
@@ -12,7 +12,9 @@ impl BoundContext<'_> {
     pub(super) fn single_weight(&self, row: Row, errors: &mut RowErrors) {
         let (a, recipe) = (&self.roundoff, self.input.recipe);
         let [e] = errors.entries.as_slice() else { return };
-        if errors.sink.is_some() || a.is_narrow(recipe.elementwise) || errors.weight_error >= 0.5 {
+        // Without the row's maximum, or with a v that is converted, P is not 1 and o not v.
+        let as_it_is = recipe.row_maximum && !converts(recipe) && !a.is_narrow(recipe.elementwise);
+        if errors.sink.is_some() || !as_it_is || errors.weight_error >= 0.5 {
             return;
         }
         let amplify = 1.0 / (1.0 - errors.weight_error);
@@ -25,7 +27,7 @@ impl BoundContext<'_> {
         let g = self.input.problem.g(row);
         // max |RN(v +- e) - v|.
         let mut of_o = vec![0.0; g.len()];
-        if recipe.delta == Delta::Stored && a.is_narrow(recipe.o) {
+        if recipe.delta.may_be_stored() && a.is_narrow(recipe.o) {
             let n = errors.forward_roundings;
             // Numerator and denominator are sums with an error of gamma each, of a P that is 1 + of_p at most.
             let relative = amplify * (of_p + of_w + (2.0 + of_p) * a.gamma(n));

@@ -6,13 +6,13 @@
 pub enum Stage {
     /// `q . k`, scale, softcap and its slope, bias, the argument of `exp`, and `exp` itself.
     Score,
-    /// Scores stored in a narrow format.
+    /// Scores stored in a narrow format, or with operands converted to one.
     ScoreStore,
     /// The row's `lse`: its sum, its logarithm, its storage.
     Lse,
     /// `P` rounded to the format that the products read.
     P,
-    /// `dP = G . v`, and its difference from `delta`.
+    /// `dP = G . v`, the conversion of its operands, and its difference from `delta`.
     Dp,
     /// `delta`: its sum, and the errors of the sums of `o` that it is made of.
     Delta,
@@ -52,7 +52,7 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Stage::Score => "score and exp",
-            Stage::ScoreStore => "stored scores",
+            Stage::ScoreStore => "rounding of scores",
             Stage::Lse => "lse",
             Stage::P => "rounding of P",
             Stage::Dp => "dP",

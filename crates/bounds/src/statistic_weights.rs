@@ -3,6 +3,7 @@
 use super::bound::Bound;
 use super::context::BoundContext;
 use super::format::Format;
+use super::operands::converts;
 use super::recipe::Recipe;
 use super::stage::Stage;
 use super::ties::Ties;
@@ -22,6 +23,23 @@ pub(super) fn stored_parameter(format: Format, truth: f64) -> f64 {
     let significant = 53 - (truth.to_bits() | 1 << 52).trailing_zeros() as i32;
     let more = if significant >= format.precision() + MANY_BITS { MANY_BITS } else { 1 };
     1.0 / 3.0 + libm::ldexp(2.0 / 3.0, -2 * more)
+}
+
+/// The stages whose errors the rounding model follows.
+pub(super) fn followed(context: &BoundContext<'_>) -> &'static [Stage] {
+    let recipe = context.input.recipe;
+    // Truncated operands all err to one side; and no model follows the conversion of inputs, which is the same number everywhere.
+    let truncated = [recipe.p, recipe.ds, recipe.p_in_ds].contains(&Format::Tf32);
+    // Nor that of G where the softmax divides after its product.
+    if truncated || converts(recipe) || !recipe.row_maximum || !recipe.normalised_p {
+        return &[Stage::Store];
+    }
+    // Where scores are stored, their roundings are in delta's share too.
+    if context.roundoff.is_narrow(recipe.elementwise) || context.roundoff.is_narrow(recipe.shifted)
+    {
+        return &[Stage::P, Stage::Ds, Stage::Store];
+    }
+    &[Stage::P, Stage::Ds, Stage::Store, Stage::StoredO]
 }
 
 /// The bound of the errors of element `at` that no rounding model follows, and half the spacing of the stored result.
@@ -68,15 +86,7 @@ impl StatisticWeights {
         heads: usize,
     ) -> Self {
         let recipe = context.input.recipe;
-        // Where scores are stored, their roundings are in delta's share too, and no model follows them.
-        let followed: &[Stage] = if context.roundoff.is_narrow(recipe.elementwise) {
-            &[Stage::P, Stage::Ds, Stage::Store]
-        } else {
-            &[Stage::P, Stage::Ds, Stage::Store, Stage::StoredO]
-        };
-        // Truncated operands all err to one side.
-        let truncated = [recipe.p, recipe.ds, recipe.p_in_ds].contains(&Format::Tf32);
-        let followed = if truncated { &[Stage::Store] } else { followed };
+        let followed = followed(context);
         let logs =
             truth.as_slice().iter().map(|x| libm::log(x.abs().max(f64::MIN_POSITIVE)) as f32);
         let logs: Vec<f32> = logs.collect();

@@ -12,10 +12,28 @@ use super::sums::{ElementError, Sums, Tail};
 /// constants, the product of two of them, and two products. No layout that a recipe leaves free has more. Section 6.3.
 pub(super) const GRADIENT_ROUNDINGS: usize = 6;
 
+/// Tiles that a range of `n` terms reaches into, wherever the first tile begins; 0 where no total is stored between tiles.
+pub(super) fn tiles_of(n: usize, tile: usize) -> usize {
+    if tile == 0 { 0 } else { n.div_ceil(tile) + 1 }
+}
+
 impl BoundContext<'_> {
     /// The error of element `d` of a sum that is stored as a gradient, near `truth`.
     pub(super) fn stored_sum(&self, sums: &Sums, d: usize, tail: Tail, truth: f64) -> ElementError {
+        self.stored_running_sum(sums, d, tail, truth, 0)
+    }
+
+    /// The same of a sum that is carried in the output format, stored after each of at most `tiles` tiles.
+    pub(super) fn stored_running_sum(
+        &self,
+        sums: &Sums,
+        d: usize,
+        tail: Tail,
+        truth: f64,
+        tiles: usize,
+    ) -> ElementError {
         let mut element = sums.element(d, &self.roundoff, tail, GRADIENT_ROUNDINGS);
+        sums.add_running(&mut element, d, &self.roundoff, tiles);
         self.store_gradient(&mut element, truth);
         element
     }
@@ -27,9 +45,11 @@ impl BoundContext<'_> {
         d: usize,
         tail: Tail,
         truth: f64,
+        tiles: usize,
     ) -> ElementError {
         let group = self.input.problem.group();
         let mut element = sums.element(d, &self.roundoff, tail, GRADIENT_ROUNDINGS);
+        sums.add_running(&mut element, d, &self.roundoff, tiles);
         if self.input.recipe.gqa == Gqa::Repeated && group > 1 {
             let more = sums.repeated(d, &self.roundoff, group);
             element.add(Stage::Store as usize, more, more);

@@ -181,6 +181,32 @@ impl Sums {
         element
     }
 
+    /// Section 6.8: adds the roundings of a total that is stored in the output format after each of at most `tiles` tiles, and of the
+    /// tiles' sums, which atomics round before they add them.
+    pub(super) fn add_running(
+        &self,
+        element: &mut ElementError,
+        d: usize,
+        roundoff: &Roundoff<'_>,
+        tiles: usize,
+    ) {
+        let (format, flush) = (roundoff.recipe.output, roundoff.recipe.flush_to_zero);
+        if tiles == 0 || !roundoff.is_narrow(format) {
+            return;
+        }
+        // A tile without a term changes nothing.
+        let tiles = tiles.min(self.terms) as f64;
+        // u sum |tile| <= u sum |x|, and half a spacing of the total after each tile.
+        let rounded = |error: f64, partial: f64| {
+            let of_tiles = format.unit_roundoff() * (self.values.abs(d) + error)
+                + tiles * format.underflow_error(flush);
+            of_tiles + tiles * format.rounding_error(partial + error + of_tiles, flush)
+        };
+        let worst_case = rounded(element.worst_case, self.values.abs(d));
+        let threshold = rounded(element.threshold, self.values.partial(d));
+        element.add(Stage::Store as usize, worst_case, threshold);
+    }
+
     /// Section 6.4: the errors of repeated heads: each head's rounding, and the sum of the rounded heads.
     pub(super) fn repeated(&self, d: usize, roundoff: &Roundoff<'_>, group: usize) -> f64 {
         let u = roundoff.recipe.output.unit_roundoff();
@@ -196,6 +222,8 @@ pub(super) struct TermBatch<'a> {
     values: Vec<f64>,
     terms: Vec<Terms>,
     pub(super) x: Vec<&'a [f64]>,
+    /// How many of them are errors alone.
+    errors: usize,
 }
 
 impl<'a> TermBatch<'a> {
@@ -205,8 +233,16 @@ impl<'a> TermBatch<'a> {
         self.x.push(x);
     }
 
+    /// An error of the sum that is no term of it.
+    pub(super) fn push_error(&mut self, stage: Stage, error: f64, x: &'a [f64]) {
+        self.push(0.0, &only(stage, Term::deterministic(error)), x);
+        self.errors += 1;
+    }
+
     pub(super) fn add_to(&mut self, sums: &mut Sums) {
         sums.add(&self.values, &self.terms, &self.x);
+        sums.terms -= self.errors;
+        self.errors = 0;
         self.values.clear();
         self.terms.clear();
         self.x.clear();
@@ -338,6 +374,28 @@ mod tests {
         assert!(element.before > 0.0 && element.before <= 2.1 * f64::EPSILON);
         assert_eq!(Format::Bf16.round(tie + element.before), 1.0 + 1.0 / 128.0);
         assert_eq!(Format::Bf16.round(tie - element.before), 1.0);
+    }
+
+    /// Section 6.8: a bf16 total of 4 loses each addition below half of its spacing, `2^-6`.
+    #[test]
+    fn a_running_total_rounds_after_each_tile() {
+        let recipe = Recipe::built_in("flash-bf16").unwrap();
+        let roundoff = Roundoff::new(&recipe);
+        let small = libm::ldexp(0.99, -6);
+        let mut sums = sum_of(1, 4.0, &Terms::default());
+        sums.add(&[small; 9], &[Terms::default(); 9], &[&[1.0][..]; 9]);
+        let carried = (0..9).fold(4.0, |total, _| Format::Bf16.round(total + small));
+        assert_eq!(carried, 4.0);
+        let error = 9.0 * small;
+        let bound = |tiles: usize| {
+            let mut element = ElementError::default();
+            sums.add_running(&mut element, 0, &roundoff, tiles);
+            element.threshold
+        };
+        // Ten half spacings, and those of ten tiles, 4.14 / 256 together.
+        assert!(bound(10) >= error && bound(10) < 1.3 * error, "{} {error}", bound(10));
+        assert_eq!([bound(0), bound(11)], [0.0, bound(10)], "there are ten terms");
+        assert!(bound(5) < error, "{} {error}", bound(5));
     }
 
     /// Section 6.4: three heads are rounded, and two additions of the rounded heads.

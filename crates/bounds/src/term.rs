@@ -44,6 +44,15 @@ impl Term {
         }
     }
 
+    /// The error of one of two quantities, whichever a kernel computes.
+    pub(super) fn or(self, other: Self) -> Self {
+        Term {
+            worst_case: self.worst_case.max(other.worst_case),
+            sub_gaussian: self.sub_gaussian.max(other.sub_gaussian),
+            deterministic: self.deterministic.max(other.deterministic),
+        }
+    }
+
     /// The error times a number.
     pub(super) fn times(self, factor: f64) -> Self {
         let factor = factor.abs();

@@ -74,8 +74,7 @@ impl BoundContext<'_> {
         let of_weight: f64 = terms.iter().map(|term| term.worst_case).sum::<f64>() + lse.worst_case;
         let size = kept.w * (1.0 + relative);
         // 4 u: W / q with q = lambda W is a conversion of lambda, a product, a quotient and a store.
-        let stored =
-            self.roundoff.narrow_scaled(self.input.recipe.p, size) + 4.0 * self.roundoff.u * size;
+        let stored = self.roundoff.p(size, errors.lse) + 4.0 * self.roundoff.u * size;
         Some((kept.w, of_weight + stored))
     }
 

@@ -403,6 +403,7 @@ fn the_bound_of_each_narrow_stage_is_reached_within_a_factor_of_three() {
                 online: 0,
                 sample: None,
                 truncates: false,
+                conversions: None,
             };
             let verdict = judge.check(&kernel.run());
             assert!(

@@ -2,7 +2,7 @@
 
 use crate::limits::MAX_LOG_ERROR;
 use rayon::prelude::*;
-use sus_bounds::{EntryError, Mode, Packed, Recipe, RowErrors, Term, row_errors_packed};
+use sus_bounds::{EntryError, Mode, Operands, Recipe, RowErrors, Term, row_errors_of};
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
@@ -49,13 +49,12 @@ pub fn mask_constraints(
     sample: &Sample,
 ) -> Result<MaskConstraints, Error> {
     let decider = Decider::new(problem, None, recipe, draw, sample)?;
-    let packed = Packed::of(problem);
+    let operands = Operands::of(problem, recipe);
     let decided: Vec<(Vec<u32>, Vec<u32>)> = (0..problem.row_count())
         .into_par_iter()
         .map(|at| {
             let row = problem.row(at);
-            let packed = packed.as_ref();
-            decider.row(row, &row_errors_packed(problem, saved, recipe, mode, row, packed))
+            decider.row(row, &row_errors_of(problem, saved, recipe, mode, row, &operands))
         })
         .collect();
     Ok(MaskConstraints::of_rows(decided))

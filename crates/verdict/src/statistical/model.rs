@@ -2,7 +2,7 @@
 
 use crate::limits::MAX_LOG_ERROR;
 use crate::mask_constraints::{GRID, entry_log_error};
-use sus_bounds::{BoundsInput, Mode, Recipe, RowErrors, bounds, row_errors};
+use sus_bounds::{BoundsInput, Mode, Operands, Recipe, RowErrors, bounds, row_errors_of};
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
@@ -85,10 +85,11 @@ impl<'a> Model<'a> {
         draw: &Draw,
     ) -> Result<Self, Error> {
         let distribution = MaskDistribution::new(problem, saved, draw.c, draw.rule, draw.sampler);
+        let operands = Operands::of(problem, recipe);
         let rows: Vec<ModelRow> = (0..problem.row_count())
             .map(|at| {
                 let row = problem.row(at);
-                let errors = row_errors(problem, saved, recipe, Mode::Exact, row);
+                let errors = row_errors_of(problem, saved, recipe, Mode::Exact, row, &operands);
                 let (entries, of_row) = (distribution.entries(row), distribution.row(row));
                 let log_errors = log_errors(recipe, draw.rule, &errors, &entries, &of_row);
                 let unit = recipe.accumulator.unit_roundoff();
@@ -197,10 +198,11 @@ fn bounds_of_any_mask(
     };
     let (mut sizes, mut shared) = (zeros(), zeros());
     let (mut offsets, mut columns) = (vec![0], Vec::new());
+    let operands = Operands::of(problem, recipe);
     for row in rows {
         columns.extend(row.entries.iter().map(|e| e.j as u32));
         offsets.push(columns.len());
-        let errors = row_errors(problem, saved, recipe, Mode::Exact, row.row);
+        let errors = row_errors_of(problem, saved, recipe, Mode::Exact, row.row, &operands);
         let of_delta = errors.delta_error.worst_case + errors.delta_stored;
         for (n, entry) in row.entries.iter().enumerate() {
             let kept = row.distribution.kept[n];
