@@ -9,6 +9,7 @@ mod common;
 mod diagnosis;
 mod fixtures;
 mod fuzz;
+mod gpu_kernels;
 mod grad_command;
 mod help;
 mod kill_matrix;
