@@ -105,6 +105,8 @@ pub(crate) fn compare(
     let worst = (0..reference.len())
         .max_by(|&a, &b| ratios[a].total_cmp(&ratios[b]).then(b.cmp(&a)))
         .map(|at| worst_at(&expected, at, found[at], ratios[at]));
+    // Where a made-up answer could pass, only an element outside its own bound says that something is wrong.
+    let vacuous = why_vacuous(&expected, sizes);
     let result = TensorResult {
         name,
         shape: shape.to_vec(),
@@ -115,7 +117,10 @@ pub(crate) fn compare(
         width: sizes.width(),
         relative_error: relative_error(found, reference, sizes),
         rows_below_noise: rows_below_noise(&expected),
-        statistics: statistics::judge(&expected, found, verdict),
+        statistics: match vacuous {
+            Some(_) => Vec::new(),
+            None => statistics::judge(&expected, found, verdict),
+        },
         ratios,
     };
     not_computed(&expected, found, &result, verdict);
@@ -123,10 +128,12 @@ pub(crate) fn compare(
         let share =
             format!("{} of {} elements outside their bounds", result.outside, reference.len());
         verdict.fail(name, Criterion::Bound, share);
-    } else {
+    } else if vacuous.is_none() {
         check_ranges(&expected, found, verdict);
     }
-    refuse_wide_bounds(&expected, sizes, verdict);
+    if let Some(message) = vacuous {
+        verdict.refuse(name, Criterion::Vacuous, message);
+    }
     let outcome = verdict.findings[before..].iter().map(|f| f.outcome).max();
     TensorResult { outcome: outcome.unwrap_or_default(), ..result }
 }
@@ -268,23 +275,22 @@ fn not_computed(
     }
 }
 
-/// Refuses a tensor whose bounds would let a made-up answer pass.
-fn refuse_wide_bounds(expected: &Expected<'_>, sizes: Sizes, verdict: &mut Verdict) {
+/// Why the bounds of a tensor would let a made-up answer pass; `None` if they would not.
+fn why_vacuous(expected: &Expected<'_>, sizes: Sizes) -> Option<String> {
     let unbounded = expected.bound.threshold.iter().any(|b| !b.is_finite());
     let width = sizes.width();
     // Where the reference is zero up to its own error, the bound is the noise of the terms that cancel: it is checked, not refused.
     let zero = sizes.reference <= ZERO_REFERENCE * sizes.bound;
     if expected.reference.is_empty() || (!unbounded && (zero || width <= MAX_WIDTH)) {
-        return;
+        return None;
     }
-    let message = if unbounded {
+    Some(if unbounded {
         "a bound is infinite: the result may leave the range of its format".to_owned()
     } else {
         format!(
             "the bounds are {width:.2} of the tensor's own size (limit {MAX_WIDTH:.2}): this recipe cannot be told from a made-up answer here"
         )
-    };
-    verdict.refuse(expected.name, Criterion::Vacuous, message);
+    })
 }
 
 #[cfg(test)]
@@ -292,7 +298,7 @@ mod tests {
     use super::{MAX_WIDTH, compare};
     use crate::expected::Expected;
     use crate::{Criterion, Outcome, Verdict};
-    use sus_bounds::{Bound, Stage};
+    use sus_bounds::{Bound, RoundingRange, SetLimits, Stage, TensorLimits};
 
     /// The verdict on `found` where every bound is `bound`.
     fn judged(reference: &[f64], found: &[f64], bound: f64) -> Verdict {
@@ -328,6 +334,55 @@ mod tests {
         ] {
             assert_eq!(judged(&reference, &reference, width).outcome, outcome, "{width}");
         }
+    }
+
+    /// The verdict on `found` where no error is within the limits of the statistics and no number within its range.
+    fn judged_by_all_rules(reference: &[f64], found: &[f64], bounds: Vec<f64>) -> Verdict {
+        let n = reference.len();
+        let limits = SetLimits { rows: vec![1e-9; n], heads: vec![1e-9], all: 1e-9 };
+        let limits =
+            TensorLimits { scale: vec![1.0; n], sets: [limits.clone(), limits.clone(), limits] };
+        let ranges = vec![RoundingRange { least: 8.0, most: 8.0 }; n];
+        let bound = Bound {
+            worst_case: bounds.clone(),
+            threshold: bounds,
+            stages: vec![[0.0; Stage::COUNT]; n],
+        };
+        let expected = Expected {
+            name: "dq",
+            shape: &[1, 1, n, 1],
+            reference,
+            bound: &bound,
+            limits: Some(&limits),
+            ranges: &[&ranges],
+            head_rows: n,
+        };
+        let mut verdict = Verdict::default();
+        compare(expected, found, &mut verdict);
+        verdict
+    }
+
+    #[test]
+    fn a_tensor_that_is_refused_fails_by_its_elements_alone() {
+        let (reference, wrong) = ([1.0, -1.0, 1.0, -1.0], [1.25, -1.0, 1.25, -1.0]);
+        let rules = |bounds: Vec<f64>, found: &[f64]| -> Vec<Criterion> {
+            let verdict = judged_by_all_rules(&reference, found, bounds);
+            verdict.findings.iter().map(|finding| finding.rule).collect()
+        };
+        let (narrow, wide) = (vec![MAX_WIDTH; 4], vec![0.51; 4]);
+        let infinite = vec![MAX_WIDTH, f64::INFINITY, MAX_WIDTH, MAX_WIDTH];
+        let statistics = [Criterion::Mean, Criterion::Slope, Criterion::Rms, Criterion::Rounded];
+        assert_eq!(rules(narrow, &wrong), statistics);
+        for bounds in [wide.clone(), infinite.clone()] {
+            assert_eq!(rules(bounds, &wrong), [Criterion::Vacuous]);
+        }
+        // Outside its own bound, or no number.
+        let outside = [1.75, -1.0, 1.0, -1.0];
+        for bounds in [wide.clone(), infinite] {
+            assert_eq!(rules(bounds, &outside), [Criterion::Bound, Criterion::Vacuous]);
+        }
+        let nan = [f64::NAN, -1.0, 1.0, -1.0];
+        assert_eq!(rules(wide, &nan)[0], Criterion::NotANumber);
     }
 
     /// The premise of `MAX_WIDTH`: at that width the multiples of the reference that pass are within one half of it.

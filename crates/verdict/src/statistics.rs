@@ -109,14 +109,25 @@ pub(crate) fn along_sum(along: &DirectionLimit, gradients: [Compared<'_>; 4]) ->
 }
 
 /// Compares the sums of the errors of `dq`, `dk`, `dv` and `dbias` along known bugs with their limits (docs/verdict.md,
-/// "Directions"). `delta_errors` are the errors of each row's `delta` that follow from the candidate's own `o`, if it stored one.
+/// "Directions"). A sum that weighs a tensor with `vacuous` bounds is not judged. `delta_errors` are the errors of each row's `delta`
+/// that follow from the candidate's own `o`, if it stored one.
 pub(crate) fn judge_directions(
     along: &[DirectionLimit],
     gradients: [Compared<'_>; 4],
+    vacuous: [bool; 4],
     delta_errors: Option<&[f64]>,
     verdict: &mut Verdict,
 ) {
-    for of_bug in along {
+    let is_judged = |along: &&DirectionLimit| {
+        let weighs = |weights: &[f64]| weights.iter().any(|&weight| weight != 0.0);
+        along
+            .weights
+            .slices()
+            .into_iter()
+            .zip(vacuous)
+            .all(|(of, vacuous)| !(vacuous && weighs(of)))
+    };
+    for of_bug in along.iter().filter(is_judged) {
         let (bug, limit, expected) = (of_bug.name, of_bug.limit, of_bug.expected);
         let found = along_sum(of_bug, gradients);
         // A NaN is found by the other rules.
@@ -270,9 +281,11 @@ fn report(name: &str, result: &StatisticResult, verdict: &mut Verdict) {
 
 #[cfg(test)]
 mod tests {
-    use super::{SetResult, StatisticResult, WorstSet, report, with_known_o};
+    use super::{
+        Compared, SetResult, StatisticResult, WorstSet, judge_directions, report, with_known_o,
+    };
     use crate::{Outcome, Verdict};
-    use sus_bounds::{Statistic, StoredOLimit};
+    use sus_bounds::{DirectionLimit, GradientValues, Statistic, StoredOLimit};
 
     /// A statistic of the tensor, of a head and of a row, each against the limit 1.
     fn judged(found: [f64; 3]) -> Outcome {
@@ -310,5 +323,37 @@ mod tests {
         assert_eq!(ratio(0.1, [1.0, 20.0]), 0.5);
         // Neither: the whole is twice its limit, and the rest is five times the other.
         assert_eq!(ratio(0.1, [1.0, 5.0]), 2.0);
+    }
+
+    #[test]
+    fn a_sum_that_weighs_a_tensor_with_vacuous_bounds_is_not_judged() {
+        let weights = |dv: f64| GradientValues {
+            dq: vec![1.0],
+            dk: vec![0.0],
+            dv: vec![dv],
+            dbias: Vec::new(),
+        };
+        let direction = |name, dv| DirectionLimit {
+            name,
+            weights: weights(dv),
+            limit: 1.0,
+            stored_o: None,
+            expected: 4.0,
+        };
+        let along = [direction("dq alone", 0.0), direction("dq and dv", 1.0)];
+        let of = |found| Compared { reference: &[0.0], found };
+        let gradients = [of(&[2.0]), of(&[2.0]), of(&[2.0]), Compared::default()];
+        let failed = |vacuous: [bool; 4]| -> Vec<&str> {
+            let mut verdict = Verdict::default();
+            judge_directions(&along, gradients, vacuous, None, &mut verdict);
+            assert_eq!(verdict.outcome == Outcome::Fail, !verdict.directions.is_empty());
+            verdict.directions.iter().map(|of| of.bug).collect()
+        };
+        let all = ["dq alone", "dq and dv"];
+        assert_eq!(failed([false; 4]), all);
+        // No direction here weighs dk.
+        assert_eq!(failed([false, true, false, false]), all);
+        assert_eq!(failed([false, false, true, false]), all[..1]);
+        assert!(failed([true, false, false, false]).is_empty());
     }
 }
