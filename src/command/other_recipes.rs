@@ -6,9 +6,10 @@ use sus_oracle::files::tensor_file::Numbers;
 use sus_oracle::verdict::{Case, Criterion, Judge, Outcome, Reference, Verdict};
 
 /// The rules whose limits depend on the recipe. A candidate that breaks another one passes at no recipe.
-const BY_RECIPE: [Criterion; 7] = [
+const BY_RECIPE: [Criterion; 8] = [
     Criterion::Bound,
     Criterion::Rounded,
+    Criterion::StoredO,
     Criterion::Mean,
     Criterion::Slope,
     Criterion::Rms,

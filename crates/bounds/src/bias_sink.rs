@@ -2,16 +2,21 @@
 
 use super::context::BoundContext;
 use super::ds::{DsErrors, add_row_terms};
+use super::known_o::{KnownDelta, Shift};
 use super::row::RowErrors;
 use super::stage::Stage;
 use super::sums::{ElementError, Sums, Terms, only};
 use super::term::Term;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use sus_reference::problem::{Row, bias_row};
+
+/// An element: its truth, and its error.
+pub(super) type Element = (f64, ElementError);
 
 impl BoundContext<'_> {
     /// Section 6.2: `dbias`. A broadcast bias sums over the rows that read it.
-    pub(super) fn dbias(&self) -> Option<Vec<ElementError>> {
+    pub(super) fn dbias(&self, known: Option<&KnownDelta>) -> Option<Vec<Element>> {
         let p = self.input.problem;
         let truth = self.input.gradients.dbias.as_ref()?;
         let [batch, heads, queries, keys] = truth.shape();
@@ -19,22 +24,31 @@ impl BoundContext<'_> {
         let bias_rows: Vec<Row> = (0..batch * heads * queries)
             .map(|at| Row { b: at / queries / heads, h: at / queries % heads, i: at % queries })
             .collect();
-        let elements: Vec<Vec<ElementError>> = bias_rows
+        let elements: Vec<Vec<Element>> = bias_rows
             .into_par_iter()
             .map(|mine| {
                 let mut sums = vec![Sums::new(1); keys];
+                let mut shifts = vec![Shift::default(); keys];
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for &row in rows.iter().filter(|&&row| bias_row(truth.shape(), row) == mine) {
-                    let errors = self.row_errors(row, self.input.mode);
+                    let mut errors = self.row_errors(row, self.input.mode);
                     rho = rho.max(libm::expm1(errors.largest_log()));
                     lses.push(errors.lse);
+                    if let Some(known) = known {
+                        known.apply(p.row_number(row), &mut errors);
+                        self.shift_bias_row(row, &errors, known, &mut shifts);
+                    }
                     self.bias_row(row, &errors, &mut sums);
                 }
+                let rows = lses.len();
                 let tail = self.tail(rho, self.equal_rows(lses));
                 let truth = truth.row(mine.b, mine.h, mine.i);
-                sums.iter()
-                    .zip(truth)
-                    .map(|(sums, &truth)| self.stored_sum(sums, 0, tail, truth))
+                let elements = sums.iter_mut().zip(&shifts).zip(truth);
+                elements
+                    .map(|((sums, shift), &truth)| {
+                        let truth = shift.of(truth, self.roundoff.u, rho, rows, sums);
+                        (truth, self.stored_sum(sums, 0, tail, truth))
+                    })
                     .collect()
             })
             .collect();
@@ -59,14 +73,34 @@ impl BoundContext<'_> {
         }
     }
 
+    /// Section 6.8: `dS` has `-W~ delta`.
+    fn shift_bias_row(
+        &self,
+        row: Row,
+        errors: &RowErrors,
+        known: &KnownDelta,
+        shifts: &mut [Shift],
+    ) {
+        let number = self.input.problem.row_number(row);
+        for e in &errors.entries {
+            if let Some(kept) = self.kept(errors, e, number) {
+                shifts[e.j].add(-kept.w, known, number);
+            }
+        }
+    }
+
     /// Section 6.2: `dsink`.
-    pub(super) fn dsink(&self, rows: &[RowErrors]) -> Option<Vec<ElementError>> {
+    pub(super) fn dsink(
+        &self,
+        rows: &[RowErrors],
+        known: Option<&KnownDelta>,
+    ) -> Option<Vec<Element>> {
         let p = self.input.problem;
         let truth = self.input.gradients.dsink.as_ref()?;
-        let elements: Vec<ElementError> = (0..truth.len())
+        let elements: Vec<Element> = (0..truth.len())
             .into_par_iter()
             .map(|h| {
-                let mut sums = Sums::new(1);
+                let (mut sums, mut shift) = (Sums::new(1), Shift::default());
                 let (mut rho, mut lses) = (0.0_f64, Vec::new());
                 for (at, errors) in rows.iter().enumerate() {
                     let row = p.row(at);
@@ -75,9 +109,18 @@ impl BoundContext<'_> {
                     }
                     rho = rho.max(libm::expm1(errors.largest_log()));
                     lses.push(errors.lse);
-                    self.sink_row(row, errors, &mut sums);
+                    let mut errors = Cow::Borrowed(errors);
+                    if let Some(known) = known {
+                        known.apply(at, errors.to_mut());
+                        // Section 6.8: dsink has -w delta.
+                        shift.add(-errors.sink.map_or(0.0, |(w, _)| w), known, at);
+                    }
+                    self.sink_row(row, &errors, &mut sums);
                 }
-                self.stored_sum(&sums, 0, self.tail(rho, self.equal_rows(lses)), truth[h])
+                let rows = lses.len();
+                let tail = self.tail(rho, self.equal_rows(lses));
+                let truth = shift.of(truth[h], self.roundoff.u, rho, rows, &mut sums);
+                (truth, self.stored_sum(&sums, 0, tail, truth))
             })
             .collect();
         Some(elements)

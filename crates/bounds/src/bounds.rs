@@ -1,5 +1,6 @@
 //! The bounds of all results of a problem.
 
+use super::bias_sink::Element;
 use super::bound::{Bound, Bounds};
 use super::context::BoundContext;
 use super::input::BoundsInput;
@@ -98,8 +99,9 @@ pub fn bounds_of(
         [block.dk, block.dv].map(Bound::from_elements)
     });
     let (dk, dv) = blocks.into_iter().map(|[dk, dv]| (dk, dv)).unzip();
+    let of_elements = |all: Vec<Element>| Bound::from_elements(all.into_iter().map(|of| of.1));
     let [dbias, dsink] =
-        [context.dbias(), context.dsink(rows)].map(|elements| elements.map(Bound::from_elements));
+        [context.dbias(None), context.dsink(rows, None)].map(|all| all.map(of_elements));
     Bounds { o, lse, dq, dk: Bound::concat(dk), dv: Bound::concat(dv), dbias, dsink, lambda }
 }
 

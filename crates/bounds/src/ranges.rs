@@ -5,6 +5,7 @@
 //! half a spacing to either side. The same holds of intermediate results: a weight known to a few units of the accumulator
 //! has one rounding, unless it is near a tie.
 
+use super::bias_sink::Element;
 use super::context::BoundContext;
 use super::input::BoundsInput;
 use super::limits::LARGEST_HEAD;
@@ -91,15 +92,16 @@ pub fn ranges(input: &BoundsInput<'_>) -> Option<RoundingRanges> {
         dv_rounded.extend(block.dv_rounded);
     }
     let g = input.gradients;
-    let dbias = g.dbias.as_ref().map_or(&[][..], |dbias| dbias.as_slice());
-    let dsink = g.dsink.as_deref().unwrap_or_default();
+    let of_elements = |all: Option<Vec<Element>>| {
+        all.unwrap_or_default().into_iter().map(|(x, error)| context.range(x, &error)).collect()
+    };
     Some(RoundingRanges {
         dq: context.stored(g.dq.as_slice(), &dq.concat()),
         dk: context.stored(g.dk.as_slice(), &dk),
         dv: context.stored(g.dv.as_slice(), &dv),
         dv_rounded,
-        dbias: context.stored(dbias, &context.dbias().unwrap_or_default()),
-        dsink: context.stored(dsink, &context.dsink(&rows).unwrap_or_default()),
+        dbias: of_elements(context.dbias(None)),
+        dsink: of_elements(context.dsink(&rows, None)),
     })
 }
 
@@ -112,10 +114,11 @@ pub fn has_ranges(recipe: &Recipe) -> bool {
 
 impl BoundContext<'_> {
     fn stored(&self, truth: &[f64], elements: &[ElementError]) -> Vec<RoundingRange> {
+        truth.iter().zip(elements).map(|(&x, element)| self.range(x, element)).collect()
+    }
+
+    pub(super) fn range(&self, truth: f64, element: &ElementError) -> RoundingRange {
         let recipe = self.input.recipe;
-        let one = |(&x, element): (&f64, &ElementError)| {
-            RoundingRange::stored(x, element.before, recipe.output, recipe.flush_to_zero)
-        };
-        truth.iter().zip(elements).map(one).collect()
+        RoundingRange::stored(truth, element.before, recipe.output, recipe.flush_to_zero)
     }
 }

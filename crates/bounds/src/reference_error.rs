@@ -43,7 +43,7 @@ impl Bounds {
 }
 
 impl Bound {
-    fn widen(&mut self, own: &[f64]) -> f64 {
+    pub(super) fn widen(&mut self, own: &[f64]) -> f64 {
         let mut largest = 0.0_f64;
         let elements = self.threshold.iter_mut().zip(&mut self.worst_case).zip(&mut self.stages);
         for (((threshold, worst_case), stages), own) in elements.zip(own) {

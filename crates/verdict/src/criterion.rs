@@ -26,6 +26,8 @@ pub enum Criterion {
     Bound,
     /// A value is within its bound, but no right kernel rounds to it.
     Rounded,
+    /// A sum over rows is within its bound, but does not follow from the `o` that the candidate stored.
+    StoredO,
     /// The errors have a common sign.
     Mean,
     /// The errors grow with the reference, as a wrong factor makes them.
@@ -65,6 +67,7 @@ impl Criterion {
             Criterion::Constant => "constant",
             Criterion::Bound => "bound",
             Criterion::Rounded => "rounded",
+            Criterion::StoredO => "stored-o",
             Criterion::Mean => "mean",
             Criterion::Slope => "slope",
             Criterion::Rms => "rms",

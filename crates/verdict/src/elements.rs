@@ -4,7 +4,7 @@ use crate::expected::Expected;
 use crate::statistics::{self, StatisticResult, by_name};
 use crate::{Criterion, Outcome, Verdict};
 use serde::{Serialize, Serializer};
-use sus_bounds::{RoundingRange, Stage};
+use sus_bounds::{KnownOGradient, Recipe, RoundingRange, Stage};
 
 /// The comparison of one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +18,10 @@ pub struct TensorResult {
     pub outcome: Outcome,
     /// The element with the largest error over its bound; `None` for a tensor without elements.
     pub worst: Option<Worst>,
+    /// Of `dbias` and `dsink` the element with the largest error over its bound where `delta` is that of the candidate's own `o`; `None`
+    /// where that does not say more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_stored_o: Option<Worst>,
     /// How many elements are outside their bounds.
     pub outside: usize,
     /// Root mean square of `error / bound`.
@@ -102,9 +106,7 @@ pub(crate) fn compare(
     let squares = |x: &[f64]| x.iter().filter(|x| x.is_finite()).map(|x| x * x).sum::<f64>();
     let n = reference.len().max(1) as f64;
     let sizes = Sizes { bound: squares(&bound.threshold), reference: squares(reference) };
-    let worst = (0..reference.len())
-        .max_by(|&a, &b| ratios[a].total_cmp(&ratios[b]).then(b.cmp(&a)))
-        .map(|at| worst_at(&expected, at, found[at], ratios[at]));
+    let worst = worst_of(&expected, found, &ratios);
     // Where a made-up answer could pass, only an element outside its own bound says that something is wrong.
     let vacuous = why_vacuous(&expected, sizes);
     let result = TensorResult {
@@ -112,6 +114,7 @@ pub(crate) fn compare(
         shape: shape.to_vec(),
         outcome: Outcome::Pass,
         worst,
+        by_stored_o: None,
         outside: ratios.iter().filter(|&&r| r > 1.0).count(),
         rms: libm::sqrt(ratios.iter().map(|r| r * r).sum::<f64>() / n),
         width: sizes.width(),
@@ -170,24 +173,93 @@ fn rows_below_noise(expected: &Expected<'_>) -> usize {
     (0..reference.len() / features).filter(below).count()
 }
 
+/// Compares a sum over rows with the one that follows from the candidate's own `o`, and returns why it fails.
+pub(crate) fn compare_by_stored_o(
+    tensor: &mut TensorResult,
+    found: &[f64],
+    by_o: &KnownOGradient,
+    recipe: &Recipe,
+) -> Option<String> {
+    let KnownOGradient { reference, bound, ranges } = by_o;
+    let expected = Expected {
+        name: tensor.name,
+        shape: &tensor.shape,
+        reference,
+        bound,
+        limits: None,
+        ranges: &[],
+        head_rows: 1,
+    };
+    let ratios: Vec<f64> =
+        (0..found.len()).map(|at| ratio(found[at], reference[at], bound.threshold[at])).collect();
+    let worst = worst_of(&expected, found, &ratios)?;
+    let is_rounded = found.iter().all(|&x| recipe.output.round(x) == x);
+    let ranges = if is_rounded { ranges.as_slice() } else { &[] };
+    let why = "what delta = do . o with the candidate's own o leads to";
+    let message = if worst.ratio > 1.0 {
+        let outside = ratios.iter().filter(|&&r| r > 1.0).count();
+        let Worst { index, found: x, expected, bound, ratio, .. } = &worst;
+        Some(format!(
+            "{outside} of {} elements are not {why}, the worst at {index:?}: found {x:e}, expected {expected:e}, {ratio:.3} times the bound {bound:.3e}",
+            found.len(),
+        ))
+    } else {
+        outside_ranges(&tensor.shape, found, ranges).map(|outside| {
+            format!(
+                "{} of {} elements are no rounding of {why}, {}",
+                outside.count,
+                found.len(),
+                outside.first
+            )
+        })
+    };
+    tensor.by_stored_o = Some(worst);
+    if message.is_some() {
+        tensor.outcome = Outcome::Fail;
+    }
+    message
+}
+
 /// Fails a tensor that is within its bounds but that no right kernel rounds to (docs/bounds.md, "Ranges").
 fn check_ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
-    let outside = |ranges: &[RoundingRange]| -> Vec<usize> {
-        (0..found.len()).filter(|&at| !ranges[at].holds(found[at])).collect()
-    };
-    let nearest = expected.ranges.iter().map(|ranges| (outside(ranges), ranges));
-    let Some((outside, ranges)) = nearest.min_by_key(|(outside, _)| outside.len()) else { return };
-    if let Some(&first) = outside.first() {
-        let RoundingRange { least, most } = ranges[first];
+    let mut nearest: Option<OutsideRanges> = None;
+    for ranges in expected.ranges {
+        let Some(outside) = outside_ranges(expected.shape, found, ranges) else { return };
+        if nearest.as_ref().is_none_or(|nearest| outside.count < nearest.count) {
+            nearest = Some(outside);
+        }
+    }
+    if let Some(OutsideRanges { count, first }) = nearest {
         let message = format!(
-            "{} of {} elements are no rounding of what a right kernel may have, the first at {:?}: found {:e}, not within [{least:e}, {most:e}]",
-            outside.len(),
+            "{count} of {} elements are no rounding of what a right kernel may have, {first}",
             found.len(),
-            index_of(expected.shape, first),
-            found[first],
         );
         verdict.fail(expected.name, Criterion::Rounded, message);
     }
+}
+
+/// The elements outside of their ranges.
+struct OutsideRanges {
+    count: usize,
+    first: String,
+}
+
+fn outside_ranges(
+    shape: &[usize],
+    found: &[f64],
+    ranges: &[RoundingRange],
+) -> Option<OutsideRanges> {
+    let outside = |&at: &usize| !ranges[at].holds(found[at]);
+    let mut all = (0..ranges.len()).filter(outside);
+    let first = all.next()?;
+    let RoundingRange { least, most } = ranges[first];
+    let count = 1 + all.count();
+    let first = format!(
+        "the first at {:?}: found {:e}, not within [{least:e}, {most:e}]",
+        index_of(shape, first),
+        found[first],
+    );
+    Some(OutsideRanges { count, first })
 }
 
 /// `|found - reference| / bound`. An infinite reference is matched by an infinity, of either sign.
@@ -210,6 +282,12 @@ pub(crate) fn index_of(shape: &[usize], at: usize) -> Vec<usize> {
         (*index, rest) = (rest % axis, rest / axis);
     }
     index
+}
+
+/// The first element with the largest ratio.
+fn worst_of(expected: &Expected<'_>, found: &[f64], ratios: &[f64]) -> Option<Worst> {
+    let worst = (0..ratios.len()).max_by(|&a, &b| ratios[a].total_cmp(&ratios[b]).then(b.cmp(&a)));
+    worst.map(|at| worst_at(expected, at, found[at], ratios[at]))
 }
 
 fn worst_at(expected: &Expected<'_>, at: usize, found: f64, ratio: f64) -> Worst {

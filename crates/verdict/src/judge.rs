@@ -9,6 +9,7 @@ mod reference;
 mod run;
 mod runs;
 mod seeds;
+mod stored_o;
 
 use crate::candidate::run_count;
 use crate::{Case, KnownBugs, Mode, Verdict};

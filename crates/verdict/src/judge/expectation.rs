@@ -5,8 +5,8 @@ use crate::mask_constraints::{Decider, MaskConstraints};
 use crate::statistics::{Compared, along_sum};
 use sus_bounds::{
     Bound, Bounds, BoundsInput, ErrorDirection, GradientValues, LARGEST_HEAD, Mode, Progress,
-    Recipe, RoundingRanges, RowBounds, RowErrors, StatisticalLimits, Truth, bounds_of, has_ranges,
-    ranges, rows_of, statistical_limits,
+    Recipe, RoundingRanges, RowBounds, RowErrors, StatisticalLimits, Truth, bounds_of,
+    has_known_delta, has_ranges, ranges, rows_of, statistical_limits,
 };
 use sus_fast::ReferenceErrorBounds;
 use sus_reference::backward::Gradients;
@@ -36,8 +36,21 @@ pub(super) struct ExpectedGradients {
     pub(super) ranges: Option<RoundingRanges>,
     /// The largest share of a bound that is the error of the reference, if it has one.
     reference_error_share: Option<f64>,
+    /// What the sums over rows are judged by when the candidate's `o` is known; `None` where there are none, or where that `o` says
+    /// nothing.
+    pub(super) row_sums: Option<RowSums>,
     /// Whether the recipe has ranges, but this case is judged without them.
     without_ranges: bool,
+}
+
+/// The operands of the gradients that are sums over rows, `dbias` and `dsink`.
+#[derive(Debug, Clone)]
+pub(super) struct RowSums {
+    /// The errors of the rows, without their entries.
+    pub(super) rows: Vec<RowErrors>,
+    pub(super) sample: Option<Sample>,
+    pub(super) ambiguous: Option<Vec<Vec<u32>>>,
+    pub(super) reference_errors: Option<ReferenceErrorBounds>,
 }
 
 /// The input of an expectation.
@@ -76,7 +89,22 @@ impl ExpectedGradients {
         let ranges = if reference_errors.is_none() { ranges(input) } else { None };
         let without_ranges = ranges.is_none() && has_ranges(input.recipe);
         let values = input.gradients.clone();
-        ExpectedGradients { values, bounds, limits, ranges, reference_error_share, without_ranges }
+        let has_row_sums = values.dbias.is_some() || values.dsink.is_some();
+        let row_sums = (has_row_sums && has_known_delta(input)).then(|| RowSums {
+            rows: rows.to_vec(),
+            sample: input.sample.cloned(),
+            ambiguous: input.ambiguous.map(<[_]>::to_vec),
+            reference_errors: reference_errors.cloned(),
+        });
+        ExpectedGradients {
+            values,
+            bounds,
+            limits,
+            ranges,
+            reference_error_share,
+            row_sums,
+            without_ranges,
+        }
     }
 
     /// Leaves out the directions along which the simplest right kernel errs by more than half of the limit (docs/verdict.md,

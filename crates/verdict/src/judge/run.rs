@@ -52,6 +52,7 @@ impl Judge {
             }
         }
         if !mask_unknown {
+            self.compare_by_stored_o(expected, &results, verdict);
             self.compare_along_bugs(expected, &results, verdict);
         }
     }

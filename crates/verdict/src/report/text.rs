@@ -176,6 +176,9 @@ fn statistic_line(of: &StatisticResult) -> String {
 /// The worst element of a tensor that failed, the stages of its bound, and a map of the errors.
 fn explain(tensor: &TensorResult) -> Vec<String> {
     let Some(worst) = &tensor.worst else { return Vec::new() };
+    let by_stored_o = tensor.by_stored_o.as_ref().filter(|by| by.ratio > 1.0 && worst.ratio <= 1.0);
+    let by = if by_stored_o.is_some() { " by the candidate's own o" } else { "" };
+    let worst = by_stored_o.unwrap_or(worst);
     let Worst { index, found, expected, bound, worst_case, ratio, stages } = worst;
     let error = (found - expected).abs();
     let shares = stages.iter().take(STAGES_SHOWN);
@@ -184,7 +187,7 @@ fn explain(tensor: &TensorResult) -> Vec<String> {
         .collect();
     let name = tensor.name;
     let compared =
-        format!("{name} worst element {index:?}: found {found:e}, expected {expected:e}");
+        format!("{name} worst element{by} {index:?}: found {found:e}, expected {expected:e}");
     let mut lines = if error.is_finite() {
         vec![
             format!("{compared}; the error {error:.3e} is {ratio:.3} times the bound {bound:.3e}"),
