@@ -17,7 +17,7 @@ use sus_fast::ReferenceErrorBounds;
 use sus_reference::tensor::dot;
 
 /// The unit roundoff of `f64`.
-const U64: f64 = 1.0 / 9_007_199_254_740_992.0;
+pub(super) const U64: f64 = 1.0 / 9_007_199_254_740_992.0;
 
 /// A gradient that follows from a known `o`: its reference and the bounds about it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -95,7 +95,7 @@ pub fn known_o_gradients(
 pub(super) struct KnownDelta {
     rows: Vec<KnownRow>,
     /// The largest relative error of a weight of the truth that comes from the error of its `lse`.
-    of_lse: f64,
+    pub(super) of_lse: f64,
 }
 
 struct KnownRow {
@@ -106,7 +106,11 @@ struct KnownRow {
 }
 
 impl KnownDelta {
-    fn new(context: &BoundContext<'_>, o: &[f64], own: Option<&ReferenceErrorBounds>) -> Self {
+    pub(super) fn new(
+        context: &BoundContext<'_>,
+        o: &[f64],
+        own: Option<&ReferenceErrorBounds>,
+    ) -> Self {
         let BoundsInput { problem, saved, .. } = *context.input;
         let width = problem.sizes().value_features;
         let row = |at: usize| {

@@ -30,17 +30,27 @@ impl BoundContext<'_> {
         self.follows_known && rounds_p_once(&self.roundoff, self.input.recipe)
     }
 
-    /// Section 7.2: the least and the largest number that `P` may be stored as for `dv`.
-    fn stored_weight(&self, errors: &RowErrors, e: &EntryError, kept: &KeptWeight) -> [f64; 2] {
-        let (a, format) = (&self.roundoff, self.input.recipe.p);
+    /// Section 7.2: the largest relative error of a kept weight.
+    pub(super) fn relative_error_of_weight(
+        &self,
+        errors: &RowErrors,
+        e: &EntryError,
+        kept: &KeptWeight,
+    ) -> f64 {
         let of_w = libm::expm1(e.log.worst_case + e.log_stored + errors.lse_error.worst_case);
-        let of_lambda = kept.constant + 2.0 * a.u;
+        let of_lambda = kept.constant + 2.0 * self.roundoff.u;
         // A floored weight has the error of 1 / lambda alone.
-        let relative = match self.input.sample {
+        match self.input.sample {
             None => of_w,
             Some(_) if kept.varies == 0.0 => of_lambda,
             Some(_) => of_w + of_lambda,
-        };
+        }
+    }
+
+    /// Section 7.2: the least and the largest number that `P` may be stored as for `dv`.
+    fn stored_weight(&self, errors: &RowErrors, e: &EntryError, kept: &KeptWeight) -> [f64; 2] {
+        let (a, format) = (&self.roundoff, self.input.recipe.p);
+        let relative = self.relative_error_of_weight(errors, e, kept);
         // This W itself is an f64, by the steps that the recipe's errors were counted for: 2^-53 / u of them, and
         // 8 2^-53 for the truth's lse and the functions exp and expm1 here.
         let own = libm::ldexp(1.0, -53);

@@ -469,7 +469,8 @@ fn the_ranges_know_the_weight_of_a_row_with_one_key() {
 #[test]
 fn a_stored_o_says_what_delta_is_made_of() {
     let verdict = of_mutant("delta_in_bf16", "long", "flash-f16", |_| ());
-    assert_eq!(rules(&verdict), [Criterion::Direction], "{:?}", verdict.findings);
+    let both = [Criterion::StoredO, Criterion::Direction];
+    assert_eq!(rules(&verdict), both, "{:?}", verdict.findings);
     // Without it, or with one that nobody stored, the roundings of P and of o are in the limit.
     let forget = |file: &mut TensorFile| drop(file.arrays.remove("o"));
     let widen = |file: &mut TensorFile| floats(file, "o")[0] *= 1.0 + 1e-6;
@@ -602,4 +603,80 @@ fn the_stored_o_judges_no_sum_of_a_recipe_whose_delta_is_of_something_else() {
         let (stored, _) = right_sums_over_rows(&flash, Order::Forward);
         assert!(rules(&stored.check(&file)).contains(&Criterion::StoredO), "{delta:?}");
     }
+}
+
+/// A right kernel's results where the scale is no power of two, and where it is.
+fn right_dq(recipe: &Recipe, features: usize, options: Options) -> (Judge, TensorFile) {
+    let shape = Shape {
+        key_heads: 1,
+        group: 2,
+        features,
+        value_features: 32,
+        options,
+        ..Shape::plain(96, 80)
+    };
+    let problem = shape.fill(|rng| eighths(rng) + 0.0625);
+    let case = Case::new(problem.clone(), Settings::default().with_pass(Pass::Dense));
+    let judge = sus_mutants::judge(&case, recipe).build().unwrap();
+    let kernel = Kernel {
+        problem: &problem,
+        recipe,
+        order: Order::Blocks(4),
+        base_two: true,
+        scale_first: false,
+        online: recipe.tile,
+        sample: None,
+        truncates: true,
+    };
+    (judge, kernel.run())
+}
+
+#[test]
+fn the_stored_o_alone_sees_a_dq_that_is_one_rounding_away() {
+    for name in ["flash-bf16", "flash-f16"] {
+        for (features, p_in_ds) in [(16, true), (24, true), (24, false)] {
+            let recipe = Recipe::built_in(name).unwrap();
+            let kernel =
+                if p_in_ds { recipe.clone() } else { recipe.clone().with_p_in_ds(Format::F32) };
+            let options = Options::default().with_causal(true).with_softcap(Some(8.0));
+            let (_, file) = right_dq(&kernel, features, options.clone());
+            let (judge, _) = right_dq(&recipe, features, options);
+            let verdict = judge.check(&file);
+            assert_eq!(verdict.outcome, Outcome::Pass, "{name} {features}: {:?}", verdict.findings);
+            // The largest elements one unit in the last place away, up and down in turn.
+            let (mut moved, output) = (file.clone(), recipe.output);
+            let dq = floats(&mut moved, "dq");
+            let mut largest: Vec<usize> = (0..dq.len()).collect();
+            largest.sort_by(|&a, &b| dq[b].abs().total_cmp(&dq[a].abs()));
+            for (n, &at) in largest[..16].iter().enumerate() {
+                let by = if n % 2 == 0 { 1.5 } else { -1.5 };
+                dq[at] = output.round(dq[at] + by * output.rounding_error(dq[at].abs(), false));
+            }
+            let verdict = judge.check(&moved);
+            assert_eq!(rules(&verdict), [Criterion::StoredO], "{name} {features}");
+            let message = &verdict.findings[0].message;
+            assert!(message.contains("the candidate's own o"), "{message}");
+            // Without the o nothing is seen.
+            drop(moved.arrays.remove("o"));
+            let verdict = judge.check(&moved);
+            assert_eq!(verdict.outcome, Outcome::Pass, "{name} {features}: {:?}", verdict.findings);
+        }
+    }
+}
+
+/// `dq` that is carried from tile to tile in 16 bits, which no other rule sees at this size.
+#[test]
+fn the_stored_o_alone_sees_a_dq_that_is_carried_in_sixteen_bits() {
+    let recipe = Recipe::built_in("flash-bf16").unwrap();
+    let shape = Shape { features: 32, value_features: 32, key_heads: 2, ..Shape::plain(129, 129) };
+    let problem = shape.problem();
+    let config = RunConfig::new(&problem, Arithmetic::of(&recipe), None);
+    let judge_of = |file: &TensorFile| {
+        let case = Case::new(problem.clone(), Settings::default().with_pass(Pass::Dense));
+        sus_mutants::judge(&case, &recipe).build().unwrap().check(file)
+    };
+    let right = judge_of(&mutants::control_kernel(&config));
+    assert_eq!(right.outcome, Outcome::Pass, "{:?}", right.findings);
+    let wrong = (mutants::named("dq_carried_in_bf16").unwrap().run)(&config).unwrap();
+    assert_eq!(rules(&judge_of(&wrong)), [Criterion::StoredO]);
 }

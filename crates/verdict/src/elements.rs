@@ -229,7 +229,7 @@ fn check_ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
             nearest = Some(outside);
         }
     }
-    if let Some(OutsideRanges { count, first }) = nearest {
+    if let Some(OutsideRanges { count, first, .. }) = nearest {
         let message = format!(
             "{count} of {} elements are no rounding of what a right kernel may have, {first}",
             found.len(),
@@ -239,27 +239,29 @@ fn check_ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
 }
 
 /// The elements outside of their ranges.
-struct OutsideRanges {
-    count: usize,
-    first: String,
+pub(crate) struct OutsideRanges {
+    pub count: usize,
+    /// The first of them.
+    pub at: usize,
+    pub first: String,
 }
 
-fn outside_ranges(
+pub(crate) fn outside_ranges(
     shape: &[usize],
     found: &[f64],
     ranges: &[RoundingRange],
 ) -> Option<OutsideRanges> {
     let outside = |&at: &usize| !ranges[at].holds(found[at]);
     let mut all = (0..ranges.len()).filter(outside);
-    let first = all.next()?;
-    let RoundingRange { least, most } = ranges[first];
+    let at = all.next()?;
+    let RoundingRange { least, most } = ranges[at];
     let count = 1 + all.count();
     let first = format!(
         "the first at {:?}: found {:e}, not within [{least:e}, {most:e}]",
-        index_of(shape, first),
-        found[first],
+        index_of(shape, at),
+        found[at],
     );
-    Some(OutsideRanges { count, first })
+    Some(OutsideRanges { count, at, first })
 }
 
 /// `|found - reference| / bound`. An infinite reference is matched by an infinity, of either sign.

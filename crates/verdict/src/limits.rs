@@ -7,6 +7,7 @@
 //! | [`MAX_PAIRED`], [`MAX_COUNTED`], [`MAX_RUNS_OF_DEVIANCE`], [`MAX_ENUMERATED_OF_ROW`], [`MAX_ENUMERATED_MASKS`], [`MAX_CONVOLVED_ROWS`] | the test is left out; the others judge |
 //! | [`MAX_RUNS_EACH`] | the command refuses to judge runs one by one |
 //! | [`MAX_RUNS_TIMES_LAGS`] | fewer distances between runs are tested |
+//! | [`MAX_ENTRIES_BY_STORED_O`] | a sample of the rows of `dq` is held against the candidate's own `o` |
 //! | [`MAX_EXACT_TERMS`] | Bernstein's limit replaces the exact tail |
 //!
 //! No limit depends on the candidate's values, so none changes how often a right kernel fails.
@@ -48,6 +49,10 @@ pub(crate) const MAX_RUNS_TIMES_LAGS: usize = 1 << 24;
 /// Terms of a projection whose exact tail sets the cut. The cut only decides how much is seen, and sums of more terms are so near
 /// to normal that Bernstein's limit is as good.
 pub(crate) const MAX_EXACT_TERMS: usize = 4096;
+
+/// Visible entries up to which all rows of `dq` are held against the candidate's own `o`: eight heads of 1024 queries and keys. It costs
+/// as much as the bounds of `dq`, for each way in which a kernel may round.
+pub(crate) const MAX_ENTRIES_BY_STORED_O: u64 = 1 << 23;
 
 /// Exponents above this are cut: `e^700 = 1e304` is still a number of `f64`, and any decision is open at such an error.
 pub(crate) const MAX_LOG_ERROR: f64 = 700.0;

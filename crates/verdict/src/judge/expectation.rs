@@ -36,17 +36,16 @@ pub(super) struct ExpectedGradients {
     pub(super) ranges: Option<RoundingRanges>,
     /// The largest share of a bound that is the error of the reference, if it has one.
     reference_error_share: Option<f64>,
-    /// What the sums over rows are judged by when the candidate's `o` is known; `None` where there are none, or where that `o` says
-    /// nothing.
-    pub(super) row_sums: Option<RowSums>,
+    /// The operands of the gradients that follow from the candidate's `o`; `None` where that `o` says nothing.
+    pub(super) known_o: Option<KnownOOperands>,
     /// Whether the recipe has ranges, but this case is judged without them.
     without_ranges: bool,
 }
 
-/// The operands of the gradients that are sums over rows, `dbias` and `dsink`.
+/// The operands of the gradients that follow from a known `o`.
 #[derive(Debug, Clone)]
-pub(super) struct RowSums {
-    /// The errors of the rows, without their entries.
+pub(super) struct KnownOOperands {
+    /// The errors of the rows, without their entries, if there is a sink.
     pub(super) rows: Vec<RowErrors>,
     pub(super) sample: Option<Sample>,
     pub(super) ambiguous: Option<Vec<Vec<u32>>>,
@@ -89,9 +88,9 @@ impl ExpectedGradients {
         let ranges = if reference_errors.is_none() { ranges(input) } else { None };
         let without_ranges = ranges.is_none() && has_ranges(input.recipe);
         let values = input.gradients.clone();
-        let has_row_sums = values.dbias.is_some() || values.dsink.is_some();
-        let row_sums = (has_row_sums && has_known_delta(input)).then(|| RowSums {
-            rows: rows.to_vec(),
+        let of_sink = if values.dsink.is_some() { rows } else { &[] };
+        let known_o = has_known_delta(input).then(|| KnownOOperands {
+            rows: of_sink.to_vec(),
             sample: input.sample.cloned(),
             ambiguous: input.ambiguous.map(<[_]>::to_vec),
             reference_errors: reference_errors.cloned(),
@@ -102,7 +101,7 @@ impl ExpectedGradients {
             limits,
             ranges,
             reference_error_share,
-            row_sums,
+            known_o,
             without_ranges,
         }
     }

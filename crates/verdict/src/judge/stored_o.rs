@@ -1,46 +1,63 @@
-//! `dbias` and `dsink`, judged by the `o` that the candidate stored (docs/verdict.md, "The stored `o`").
+//! `dq`, `dbias` and `dsink`, judged by the `o` that the candidate stored (docs/verdict.md, "The stored `o`").
 
 use super::Judge;
-use super::expectation::{ExpectedGradients, RowSums};
+use super::expectation::{ExpectedGradients, KnownOOperands};
 use super::run::CandidateResult;
-use crate::elements::compare_by_stored_o;
+use crate::elements::{compare_by_stored_o, outside_ranges};
+use crate::limits::MAX_ENTRIES_BY_STORED_O;
 use crate::{Criterion, Finding, Mode, Outcome, Verdict};
-use sus_bounds::{BoundsInput, known_o_gradients};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use sus_bounds::{BoundsInput, ds_roundings, known_o_dq_ranges, known_o_gradients};
+use sus_reference::evaluation::visible_count;
+use sus_reference::problem::Problem;
+
+/// What follows from a candidate's own `o`.
+const WHY: &str = "what delta = do . o with the candidate's own o leads to";
 
 impl Judge {
-    /// Compares `dbias` and `dsink` with those that follow from the candidate's own `o`, if it stored one as the recipe does. An `o` or a
-    /// gradient that fails already is not judged again.
+    /// Compares `dq`, `dbias` and `dsink` with those that follow from the candidate's own `o`, if it stored one as the recipe does. An `o` or
+    /// a gradient that fails already is not judged again.
     pub(super) fn compare_by_stored_o(
         &self,
         expected: &ExpectedGradients,
         results: &[CandidateResult<'_>],
         verdict: &mut Verdict,
     ) {
-        let fails = |verdict: &Verdict, name: &str| {
-            let of = |finding: &Finding| finding.tensor == name && finding.outcome == Outcome::Fail;
+        let decided = |verdict: &Verdict, name: &str| {
+            let of = |finding: &Finding| {
+                finding.tensor == name
+                    && (finding.outcome == Outcome::Fail || finding.rule == Criterion::Vacuous)
+            };
             verdict.findings.iter().any(of)
         };
-        let found = |name: &str| {
-            let of = results.iter().find(|result| result.0 == name && !fails(verdict, name))?;
+        let found = |name: &str, verdict: &Verdict| {
+            let of = results.iter().find(|of| of.0 == name && !decided(verdict, name))?;
             Some(of.1)
         };
-        let sums = [("dbias", found("dbias")), ("dsink", found("dsink"))];
         let rounded = |o: &&[f64]| o.iter().all(|&x| self.recipe.o.round(x) == x);
-        let (Some(of), Some(o)) = (&expected.row_sums, found("o").filter(rounded)) else { return };
-        if self.mode != Mode::Exact || sums.iter().all(|(_, found)| found.is_none()) {
+        let o = found("o", verdict).filter(rounded);
+        let (Some(of), Some(o)) = (&expected.known_o, o) else { return };
+        if self.mode != Mode::Exact {
             return;
         }
-        let RowSums { rows, sample, ambiguous, reference_errors } = of;
         let input = BoundsInput {
             problem: &self.problem,
             recipe: &self.recipe,
             mode: Mode::Exact,
             saved: &self.exact.saved,
-            sample: sample.as_ref(),
-            ambiguous: ambiguous.as_deref(),
+            sample: of.sample.as_ref(),
+            ambiguous: of.ambiguous.as_deref(),
             gradients: &expected.values,
         };
-        let by_o = known_o_gradients(&input, rows, o, reference_errors.as_ref());
+        if let Some(dq) = found("dq", verdict) {
+            self.compare_dq(&input, of, (o, dq), verdict);
+        }
+        let sums = ["dbias", "dsink"].map(|name| (name, found(name, verdict)));
+        if sums.iter().all(|(_, found)| found.is_none()) {
+            return;
+        }
+        let by_o = known_o_gradients(&input, &of.rows, o, of.reference_errors.as_ref());
         for ((name, found), by_o) in sums.into_iter().zip([by_o.dbias, by_o.dsink]) {
             let (Some(found), Some(by_o)) = (found, by_o) else { continue };
             let tensor = verdict.tensors.iter_mut().find(|tensor| tensor.name == name);
@@ -49,5 +66,92 @@ impl Judge {
                 verdict.fail(name, Criterion::StoredO, message);
             }
         }
+    }
+
+    /// Fails a `dq` that is no rounding of what any kernel of the recipe has, given its `o`. Of a large problem a sample of the rows is
+    /// compared.
+    fn compare_dq(
+        &self,
+        input: &BoundsInput<'_>,
+        of: &KnownOOperands,
+        (o, dq): (&[f64], &[f64]),
+        verdict: &mut Verdict,
+    ) {
+        let roundings = ds_roundings(input);
+        if roundings.is_empty() || dq.iter().any(|&x| self.recipe.output.round(x) != x) {
+            return;
+        }
+        let (rows, width) = (self.rows_by_stored_o(), self.problem.sizes().features);
+        let count = self.problem.row_count();
+        if rows.len() < count {
+            verdict.notes.push(format!(
+                "dq is held against the candidate's own o in {} of {count} rows, drawn by the case",
+                rows.len()
+            ));
+        }
+        let some: Vec<f64> =
+            rows.iter().flat_map(|&row| &dq[row * width..(row + 1) * width]).copied().collect();
+        let shape = [rows.len(), width];
+        let mut nearest = None;
+        for rounding in roundings {
+            let own = of.reference_errors.as_ref();
+            let ranges = known_o_dq_ranges(input, o, own, rounding, &rows);
+            let Some(outside) = outside_ranges(&shape, &some, &ranges) else { return };
+            if nearest.as_ref().is_none_or(|(count, _)| outside.count < *count) {
+                nearest = Some((outside.count, outside.at));
+            }
+        }
+        let Some((outside, at)) = nearest else { return };
+        let row = self.problem.row(rows[at / width]);
+        let index = [row.b, row.h, row.i, at % width];
+        let message = format!(
+            "{outside} of {} elements are no rounding of {WHY}, the first at {index:?}: found {:e}",
+            some.len(),
+            some[at],
+        );
+        verdict.fail("dq", Criterion::StoredO, message);
+        if let Some(tensor) = verdict.tensors.iter_mut().find(|tensor| tensor.name == "dq") {
+            tensor.outcome = Outcome::Fail;
+        }
+    }
+
+    /// The rows of `dq` that are held against the candidate's own `o`: all, or a sample.
+    fn rows_by_stored_o(&self) -> Vec<usize> {
+        let (rows, entries) = (self.problem.row_count(), visible_count(&self.problem));
+        if entries <= MAX_ENTRIES_BY_STORED_O {
+            return (0..rows).collect();
+        }
+        let share = MAX_ENTRIES_BY_STORED_O as f64 / entries as f64;
+        sample_of_rows(&self.problem, ((rows as f64 * share) as usize).max(1))
+    }
+}
+
+/// At most `count` rows of a problem, drawn by its numbers, in their order.
+fn sample_of_rows(problem: &Problem<f64>, count: usize) -> Vec<usize> {
+    // FNV-1a over the bits of the cotangent: other cases draw other rows.
+    let hash = |hash: u64, x: &f64| (hash ^ x.to_bits()).wrapping_mul(0x0100_0000_01b3);
+    let mut rng = ChaCha8Rng::from_seed(*b"sus-oracle/rows by stored o/1...");
+    rng.set_stream(problem.inputs().g.as_slice().iter().fold(0xcbf2_9ce4_8422_2325, hash));
+    let below = |x: u64| ((u128::from(x) * problem.row_count() as u128) >> 64) as usize;
+    let mut rows: Vec<usize> = (0..count).map(|_| below(rng.next_u64())).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample_of_rows;
+
+    #[test]
+    fn a_sample_of_rows_depends_on_the_case_and_reaches_all_rows() {
+        let case = |name: &str| sus_corpus::named(name).unwrap().problem;
+        let (one, other) = (case("square_causal"), case("long"));
+        let rows = one.row_count();
+        assert_eq!(sample_of_rows(&one, 9), sample_of_rows(&one, 9));
+        assert_ne!(sample_of_rows(&one, 9), sample_of_rows(&other, 9));
+        let many = sample_of_rows(&one, 40 * rows);
+        assert_eq!(many, (0..rows).collect::<Vec<_>>());
+        assert!(sample_of_rows(&other, 9).iter().all(|&row| row < other.row_count()));
     }
 }

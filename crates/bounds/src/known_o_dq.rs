@@ -1,0 +1,278 @@
+//! The numbers that `dq` can be stored as when the `o` that a kernel stored is known. Section 7.5 of `docs/bounds.md`.
+//!
+//! With a known `o` all operands of `dS` are known to the accumulator, so that the rounding of `dS`, and that of the `P` in it, is one
+//! number for nearly every entry. What is left are the sum and the rounding of the result.
+
+use super::context::BoundContext;
+use super::format::Format;
+use super::input::BoundsInput;
+use super::known_o::{KnownDelta, U64, has_known_delta};
+use super::range::RoundingRange;
+use super::roundoff::is_power_of_two;
+use super::row::RowErrors;
+use super::score::EntryError;
+use super::stage::Stage;
+use super::store::GRADIENT_ROUNDINGS;
+use super::sums::{Sums, only};
+use super::term::Term;
+use super::weight::KeptWeight;
+use rayon::prelude::*;
+use sus_fast::ReferenceErrorBounds;
+use sus_reference::problem::Row;
+
+/// Where a kernel rounds on the way to `dq`. The recipe's formats say to what; a kernel may be more exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DsRounding {
+    /// Whether the `P` in `dS` is rounded.
+    pub p: bool,
+    /// Where `dS` is rounded.
+    pub ds: DsRoundingPoint,
+}
+
+/// Where `dS` is rounded for the product with `k`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DsRoundingPoint {
+    /// Before the scale.
+    BeforeScale,
+    /// After it.
+    AfterScale,
+    /// Nowhere.
+    Nowhere,
+}
+
+/// The ways to `dq` that the recipe allows, the usual ones first; none where a known `o` says nothing of `dS`: where `delta` is of
+/// something else, scores are stored, or operands are truncated.
+///
+/// # Examples
+/// ```
+/// let problem = sus_corpus::named("primes").unwrap().problem;
+/// use sus_bounds::{BoundsInput, Mode, Recipe, Truth, ds_roundings};
+/// let truth = Truth::exact(&problem)?;
+/// let count = |recipe: &str| {
+///     let recipe = Recipe::built_in(recipe).unwrap();
+///     ds_roundings(&BoundsInput {
+///         problem: &problem,
+///         recipe: &recipe,
+///         mode: Mode::Exact,
+///         saved: &truth.saved(),
+///         sample: None,
+///         ambiguous: None,
+///         gradients: &truth.gradients(None),
+///     })
+///     .len()
+/// };
+/// // Two of P, times three of dS where the scale rounds.
+/// assert_eq!([count("flash-bf16"), count("f32"), count("eager-bf16")], [6, 0, 0]);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[must_use]
+pub fn ds_roundings(input: &BoundsInput<'_>) -> Vec<DsRounding> {
+    let recipe = input.recipe;
+    let is_narrow = |format: Format| format.precision() < recipe.accumulator.precision();
+    let truncated = [recipe.p_in_ds, recipe.ds].contains(&Format::Tf32);
+    if !has_known_delta(input) || is_narrow(recipe.elementwise) || truncated {
+        return Vec::new();
+    }
+    let mut points = vec![DsRoundingPoint::Nowhere];
+    if is_narrow(recipe.ds) {
+        if !is_power_of_two(input.problem.scale().abs()) {
+            points.insert(0, DsRoundingPoint::AfterScale);
+        }
+        points.insert(0, DsRoundingPoint::BeforeScale);
+    }
+    let of_point = |ds| {
+        let rounded = is_narrow(recipe.p_in_ds).then_some(DsRounding { p: true, ds });
+        std::iter::once(DsRounding { p: false, ds }).chain(rounded)
+    };
+    points.into_iter().flat_map(of_point).collect()
+}
+
+/// The ranges of some rows of `dq`, one row after the other, of a kernel that rounds so, and whose `delta` is `G . o` with this stored
+/// `o`. `own` are the errors of the truth, if it has any.
+#[must_use]
+pub fn known_o_dq_ranges(
+    input: &BoundsInput<'_>,
+    o: &[f64],
+    own: Option<&ReferenceErrorBounds>,
+    rounding: DsRounding,
+    rows: &[usize],
+) -> Vec<RoundingRange> {
+    let context = BoundContext::new(input);
+    let known = KnownDelta::new(&context, o, own);
+    let row = |&at: &usize| {
+        let row = input.problem.row(at);
+        let mut errors = context.row_errors(row, input.mode);
+        known.apply(at, &mut errors);
+        let of_dq = DqRow { context: &context, rounding, row, errors: &errors };
+        of_dq.ranges(known.of_lse)
+    };
+    rows.par_iter().map(row).collect::<Vec<_>>().concat()
+}
+
+/// The numbers between two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Interval {
+    least: f64,
+    most: f64,
+}
+
+impl Interval {
+    fn about(x: f64, error: f64) -> Self {
+        Interval { least: x - error, most: x + error }
+    }
+
+    fn size(self) -> f64 {
+        self.least.abs().max(self.most.abs())
+    }
+
+    fn widened(self, by: f64) -> Self {
+        Interval { least: self.least - by, most: self.most + by }
+    }
+
+    fn times(self, other: Interval) -> Self {
+        let ends = [
+            self.least * other.least,
+            self.least * other.most,
+            self.most * other.least,
+            self.most * other.most,
+        ];
+        Interval {
+            least: ends.into_iter().fold(f64::INFINITY, f64::min),
+            most: ends.into_iter().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+
+    /// Their roundings. A number that may be below the normal range may be flushed to zero, or scaled before it is rounded.
+    fn rounded(self, format: Format, flush_to_zero: bool) -> Self {
+        let nearest = if self.least <= 0.0 && 0.0 <= self.most {
+            0.0
+        } else {
+            self.least.abs().min(self.most.abs())
+        };
+        if nearest < format.smallest_normal() {
+            return self.widened(format.relative_error(self.size(), flush_to_zero));
+        }
+        Interval { least: format.round(self.least), most: format.round(self.most) }
+    }
+}
+
+/// One row of `dq`.
+struct DqRow<'a> {
+    context: &'a BoundContext<'a>,
+    rounding: DsRounding,
+    row: Row,
+    errors: &'a RowErrors,
+}
+
+impl DqRow<'_> {
+    fn ranges(&self, of_lse: f64) -> Vec<RoundingRange> {
+        let DqRow { context, row, errors, .. } = *self;
+        let (p, a, recipe) = (context.input.problem, &context.roundoff, context.input.recipe);
+        let (features, number) = (p.sizes().features, p.row_number(row));
+        let mut sums = Sums::new(features);
+        let [mut least, mut most, mut abs] = [0; 3].map(|_| vec![0.0; features]);
+        for e in &errors.entries {
+            let ambiguous = context.input.sample.filter(|_| context.input.is_ambiguous(row, e.j));
+            let kept = match ambiguous {
+                Some(sample) => Some(context.sampled(errors, e, sample.lambda[number])),
+                None => context.kept(errors, e, number),
+            };
+            let Some(kept) = kept else { continue };
+            let mut dz = self.dz(e, &kept, of_lse);
+            if ambiguous.is_some() {
+                dz = Interval { least: dz.least.min(0.0), most: dz.most.max(0.0) };
+            }
+            let k = p.k(row, e.j);
+            let (middle, half) = (f64::midpoint(dz.least, dz.most), (dz.most - dz.least) / 2.0);
+            sums.add(&[middle], &[only(Stage::Ds, Term::deterministic(half))], &[k]);
+            for (d, &k) in k.iter().enumerate() {
+                let (x, y) = (dz.least * k, dz.most * k);
+                least[d] += x.min(y);
+                most[d] += x.max(y);
+                abs[d] += x.abs().max(y.abs());
+            }
+        }
+        let tail = context.tail(0.0, 1.0);
+        let range = |d: usize| {
+            let middle = f64::midpoint(least[d], most[d]);
+            let half = (most[d] - least[d]) / 2.0;
+            // The error of the sum alone; here it is one of f64. 2 u: the scale is rounded and multiplied, with one error for all terms.
+            let of_sum = sums.element(d, a, tail, GRADIENT_ROUNDINGS).stages[Stage::Sum as usize];
+            let own = (sums.terms() + 6) as f64 * U64 * abs[d];
+            let error = of_sum + own + 2.0 * a.u * (middle.abs() + half);
+            RoundingRange::stored(middle, half + error, recipe.output, recipe.flush_to_zero)
+        };
+        (0..features).map(range).collect()
+    }
+
+    /// What the product with `k` reads of one entry.
+    fn dz(&self, e: &EntryError, kept: &KeptWeight, of_lse: f64) -> Interval {
+        let DqRow { context, rounding, row, errors } = *self;
+        let (p, a, recipe) = (context.input.problem, &context.roundoff, context.input.recipe);
+        let flush = recipe.flush_to_zero;
+        // The numbers here are of f64, by the steps that the recipe's errors were counted for, and 8 2^-53 for its functions.
+        let with_own = |error: f64, size: f64| error * (1.0 + U64 / a.u) + 8.0 * U64 * size;
+        let of_w = context.relative_error_of_weight(errors, e, kept) + of_lse;
+        let mut w = Interval::about(kept.w, with_own(of_w, 1.0) * kept.w);
+        if rounding.p {
+            w = w.rounded(recipe.p_in_ds, flush);
+        }
+        // Section 5.3: dP, delta, two subtractions, and a delta that is stored between two kernels.
+        let dlse = p.dlse(row);
+        let size = e.dp.abs() + errors.delta.abs() + dlse.abs();
+        let of_t =
+            e.dp_sum.worst_case + e.dp_stored + errors.delta_error.worst_case + 3.0 * a.u * size;
+        let t = Interval::about(e.dp - errors.delta + dlse, with_own(of_t, size));
+        // Section 5.5: the slope of the softcap, and the scale. 2 u: P t, and the product with the slope or the scale.
+        let scale = p.scale();
+        let of_cap = if scale == 0.0 { 0.0 } else { e.slope_error / scale.abs() };
+        let capped = p.options().softcap.is_some() && scale != 0.0;
+        let slope = if capped { e.slope / scale } else { 1.0 };
+        let slope = Interval::about(slope, if capped { with_own(of_cap, 1.0) } else { 0.0 });
+        let ds = w.times(t).times(slope);
+        let ds = ds.widened(with_own(2.0 * a.u, 1.0) * ds.size());
+        let scaled = |x: Interval| x.times(Interval::about(scale, 0.0));
+        match rounding.ds {
+            DsRoundingPoint::Nowhere => scaled(ds),
+            DsRoundingPoint::BeforeScale => scaled(ds.rounded(recipe.ds, flush)),
+            DsRoundingPoint::AfterScale => {
+                // 2 u: the scale, and its product.
+                let x = scaled(ds);
+                x.widened(with_own(2.0 * a.u, 1.0) * x.size()).rounded(recipe.ds, flush)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever lies within the operands lies within the product, and its rounding within the rounding.
+        #[test]
+        fn a_product_of_intervals_holds_every_product(
+            x in -2.0..2.0_f64, y in -2.0..2.0_f64, exponent in -12..1_i32, at in [-1.0..=1.0_f64, -1.0..=1.0_f64],
+        ) {
+            let half = libm::ldexp(1.0, exponent);
+            let product = Interval::about(x, half).times(Interval::about(y, half));
+            let z = (x + at[0] * half) * (y + at[1] * half);
+            // Four roundings of f64.
+            let slack = 8.0 * U64 * product.size();
+            prop_assert!(product.least - slack <= z && z <= product.most + slack);
+            let rounded = product.widened(slack).rounded(Format::Bf16, false);
+            prop_assert!(rounded.least <= Format::Bf16.round(z) && Format::Bf16.round(z) <= rounded.most);
+        }
+    }
+
+    #[test]
+    fn a_number_known_to_a_part_of_a_spacing_has_one_rounding_and_near_zero_it_has_none() {
+        let known = Interval::about(1.001, 1e-4).rounded(Format::Bf16, false);
+        assert_eq!(known, Interval { least: 1.0, most: 1.0 });
+        let tie = Interval::about(1.0 + 1.0 / 256.0, 1e-6).rounded(Format::Bf16, false);
+        assert_eq!(tie, Interval { least: 1.0, most: 1.0 + 1.0 / 128.0 });
+        let zero = Interval::about(0.0, 1e-6).rounded(Format::F16, true);
+        assert!(zero.least < -1e-6 - 6e-5 && zero.most > 1e-6 + 6e-5, "{zero:?}");
+    }
+}
