@@ -2,7 +2,8 @@
 
 use assert_cmd::Command;
 use std::path::{Path, PathBuf};
-use sus_oracle::files::TensorFile;
+use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{Array, TensorFile};
 use tempfile::TempDir;
 
 const REAL: &str = "fixtures/real/layer2.safetensors";
@@ -171,6 +172,41 @@ fn what_the_command_cannot_do_it_refuses_in_one_line() {
         "no such file: No such file or directory (os error 2)"
     );
     assert!(run.refuse("src", &[]).starts_with("src: "));
+}
+
+/// A bias of `-inf` is a mask; NaN, `inf`, and what only the type of the arithmetic makes infinite, are one line and the exit code 2.
+#[test]
+fn a_bias_may_be_minus_infinity_and_nothing_else_that_is_not_finite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("problem.safetensors");
+    let small = TensorFile::read(Path::new(SMALL)).unwrap();
+    let (queries, keys) = (small.arrays["q"].shape[2], small.arrays["k"].shape[2]);
+    let with_bias = |x: f64| {
+        let mut file = small.clone();
+        // A sink would be the lse of the row that the bias hides everything from.
+        file.arrays.remove("sink");
+        let mut bias = vec![0.0; queries * keys];
+        bias[keys..2 * keys].fill(f64::NEG_INFINITY);
+        bias[0] = x;
+        file.arrays.insert("bias".into(), Array::f64(&[1, 1, queries, keys], bias));
+        file.write(&path).unwrap();
+        path.to_str().unwrap()
+    };
+    for dtype in ["f64", "f32", "dd"] {
+        let (_, bytes) = Run::new().succeed(with_bias(0.0), &["--dense", "--dtype", dtype]);
+        let results = TensorFile::parse(&bytes).unwrap();
+        let Numbers::Float(dbias) = &results.arrays["dbias"].numbers else { unreachable!() };
+        assert!(dbias[keys..2 * keys].iter().all(|&x| x == 0.0) && dbias[0] != 0.0, "{dtype}");
+        let Numbers::Float(lse) = &results.arrays["lse"].numbers else { unreachable!() };
+        assert_eq!(lse[1], f64::NEG_INFINITY);
+    }
+    for (bad, found) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
+        let said = Run::new().refuse(with_bias(bad), &["--dense"]);
+        let expected = "tensor 'bias': expected finite numbers or -inf, found";
+        assert!(said.ends_with(&format!("{expected} {found} at flat index 0")), "{said}");
+    }
+    let said = Run::new().refuse(with_bias(-1e300), &["--dense", "--dtype", "f32"]);
+    assert!(said.contains("which becomes -inf, at flat index 0"), "{said}");
 }
 
 #[test]

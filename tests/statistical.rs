@@ -4,7 +4,7 @@ mod bugs;
 mod samplers;
 mod shards;
 
-use crate::common::{Shape, numbers};
+use crate::common::{Shape, numbers, with_hidden_keys};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use std::ops::Range;
@@ -448,12 +448,18 @@ fn right_samplers_never_fail_over_many_seeds_rules_and_features() {
         },
         Shape { group: 2, features: 8, bias: Some([true, true, false]), ..Shape::plain(7, 9) },
         Shape { group: 3, features: 8, bias: Some([false; 3]), ..Shape::plain(7, 6) },
+        // The bias of the next hides keys.
+        Shape { group: 3, features: 8, bias: Some([true, false, false]), ..Shape::plain(7, 9) },
         Shape { features: 2, value_features: 1, ..Shape::plain(20, 24) },
     ];
     for (at, shape) in shapes.into_iter().enumerate() {
+        let problem = match shape.bias {
+            Some([true, false, false]) => with_hidden_keys(&shape.problem()),
+            _ => shape.problem(),
+        };
         for rule in [Rule::Paper, Rule::Calibrated] {
             for sampler in [Sampler::Bernoulli, Sampler::Systematic] {
-                let mut case = Case::new(shape.problem(), settings(sampler, rule, None));
+                let mut case = Case::new(problem.clone(), settings(sampler, rule, None));
                 case.settings.c = Some(Budget::new(2.5).unwrap());
                 for block in 0..2 {
                     let single = block % 2 == 0;

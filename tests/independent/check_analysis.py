@@ -35,6 +35,9 @@ def rows_of(options, x):
             for _, q0, q1, k0, k1 in segments(options, n_q, n_k):
                 for i in range(q0, q1):
                     js = [k0 + j for j in visible(options, i - q0, q1 - q0, k1 - k0)]
+                    if "bias" in x:
+                        hidden = np.isneginf(x["bias"])
+                        js = [j for j in js if not hidden[b % hidden.shape[0], h % hidden.shape[1], i % hidden.shape[2], j]]
                     z = scale * k[b, hk, js] @ q[b, h, i]
                     s = z if cap is None else cap * np.tanh(z / cap)
                     slope = scale * (np.ones(len(js)) if cap is None else 1 - np.tanh(z / cap) ** 2)
@@ -160,6 +163,8 @@ def case(rng):
         options["segments_k"] = sorted([0, int(rng.integers(0, n_k + 1)), int(n_k)])
     if rng.integers(2):
         x["bias"] = draw(*(int(rng.choice([1, n])) for n in (batch, heads, n_q)), n_k)
+        if rng.integers(2):
+            x["bias"] = np.where(rng.random(x["bias"].shape) < 0.4, -np.inf, x["bias"])
     if rng.integers(2):
         x["sink"] = draw(heads)
     if rng.integers(2):

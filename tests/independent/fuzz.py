@@ -97,6 +97,8 @@ def random_case(draw):
     if draw.random() < 0.35:
         x["bias"] = tensor(draw, [draw.choice([n, 1]) for n in (z["B"], heads, z["Nq"])] + [z["Nk"]])
         x["bias"] += draw.choice([0, 0, 0, -40.0, 25.0])
+        hidden = draw.choice([0, 0, 0.3, 0.8])
+        x["bias"] = np.where([draw.random() < hidden for _ in x["bias"].flat], -np.inf, x["bias"].flat).reshape(x["bias"].shape)
     if draw.random() < 0.35:
         x["sink"] = tensor(draw, (heads,), 2)
     dtypes = draw.choice([["F64"], ["F32"], ["F16"], ["BF16"], ["F16", "BF16", "F32", "F64"]])

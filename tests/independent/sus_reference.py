@@ -143,12 +143,13 @@ def gradients(options, x):
     for b, h, (segment, q0, q1, k0, k1) in ((b, h, s) for b in range(batch) for h in range(heads) for s in parts):
         hk = h // (heads // key_heads)
         for i in range(q0, q1):
-            keys = visible(options, i - q0, q1 - q0, k1 - k0)  # in the segment
-            columns = [k0 + j for j in keys]  # in the tensor
-
             def bias_at(j):
                 return (b % bias.shape[0], h % bias.shape[1], i % bias.shape[2], j)
 
+            keys = visible(options, i - q0, q1 - q0, k1 - k0)  # in the segment
+            if bias is not None:
+                keys = [j for j in keys if bias[bias_at(k0 + j)] != -mp.inf]
+            columns = [k0 + j for j in keys]  # in the tensor
             z = [scale * dot(q[b, h, i], k[b, hk, j]) for j in columns]
             capped = z if cap is None else [cap * mp.tanh(y / cap) for y in z]
             score = capped if bias is None else [s + bias[bias_at(j)] for s, j in zip(capped, columns)]

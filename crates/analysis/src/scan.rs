@@ -229,7 +229,7 @@ impl<T: Scalar> Scan<'_, T> {
     /// Adds, for independent entries, the optimum over all rows of the head.
     fn add_head_optimum(&self, b: usize, h: usize, totals: &mut [Totals]) {
         let p = self.problem;
-        let visible: usize = (0..p.sizes().queries).map(|i| p.mask().visible(i).len()).sum();
+        let visible: usize = (0..p.sizes().queries).map(|i| p.visible_keys(Row { b, h, i })).sum();
         let independent = |setting: &Setting| setting.sampler == Sampler::Bernoulli;
         if !self.optima || visible > HEAD_OPTIMUM_ENTRIES || !self.settings.iter().any(independent)
         {

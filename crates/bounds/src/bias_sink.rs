@@ -73,7 +73,7 @@ impl BoundContext<'_> {
         }
     }
 
-    /// Section 6.8: `dS` has `-W~ delta`.
+    /// Section 6.9: `dS` has `-W~ delta`.
     fn shift_bias_row(
         &self,
         row: Row,
@@ -112,7 +112,7 @@ impl BoundContext<'_> {
                     let mut errors = Cow::Borrowed(errors);
                     if let Some(known) = known {
                         known.apply(at, errors.to_mut());
-                        // Section 6.8: dsink has -w delta.
+                        // Section 6.9: dsink has -w delta.
                         shift.add(-errors.sink.map_or(0.0, |(w, _)| w), known, at);
                     }
                     self.sink_row(row, &errors, &mut sums);

@@ -59,7 +59,7 @@ impl BoundContext<'_> {
         // Sections 3.3 and 3.4: equal scores round alike, and a first order of the weights is off by their own error.
         let tail = self.tail(libm::expm1(errors.largest_log()), errors.multiplicity);
         let truth = self.input.gradients.dq.row(row.b, row.h, row.i);
-        let tiles = tiles_of(errors.visible, self.input.recipe.running_dq);
+        let tiles = tiles_of(errors.span, self.input.recipe.running_dq);
         let stored =
             |(d, &truth): (usize, &f64)| self.stored_running_sum(&dq, d, tail, truth, tiles);
         truth.iter().enumerate().map(stored).collect()

@@ -1,4 +1,4 @@
-//! The references and the bounds of `dbias` and `dsink` when the `o` that a kernel stored is known. Section 6.8 of
+//! The references and the bounds of `dbias` and `dsink` when the `o` that a kernel stored is known. Section 6.9 of
 //! `docs/bounds.md`.
 
 use super::bias_sink::Element;

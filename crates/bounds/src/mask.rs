@@ -48,6 +48,7 @@ impl BoundContext<'_> {
                 }
                 found.sort_unstable();
                 found.dedup();
+                found.retain(|&j| !p.hides(row, j as usize));
                 found.iter().map(|&j| scores.entry(row, j as usize, errors.lse)).collect()
             }
         };

@@ -48,6 +48,8 @@ pub struct RowErrors {
     pub entries: Vec<EntryError>,
     /// The number of visible entries.
     pub visible: usize,
+    /// The number of keys from the first visible one to the last.
+    pub span: usize,
     /// Truth of `lse`, in force.
     pub lse: f64,
     /// Error of `lse`; that of its conversion alone if it is given.
@@ -134,6 +136,7 @@ pub fn row_errors_of(
     let peak = entries.iter().fold(sink.unwrap_or(f64::NEG_INFINITY), |m, e| m.max(e.s));
     // Section 4.4: a weight that is 0 in every right kernel takes no part.
     let visible = entries.len();
+    let span = entries.first().zip(entries.last()).map_or(0, |(first, last)| last.j + 1 - first.j);
     entries.retain(|e| !e.vanishes(&roundoff, peak));
     for e in &mut entries {
         e.store_shifted(&roundoff, peak);
@@ -150,6 +153,7 @@ pub fn row_errors_of(
     let most = |most: f64, e: &EntryError| most.max(e.log.worst_case + e.log_stored);
     let mut errors = RowErrors {
         visible,
+        span,
         peak,
         largest_score: largest,
         largest_entry: entries.iter().fold(0.0, most),
@@ -198,7 +202,11 @@ impl RowRoundoff<'_> {
         let RowRoundoff { roundoff: a, largest, .. } = self;
         let (u, recipe) = (a.u, a.recipe);
         let n = errors.entries.len();
-        let tiles = if recipe.tile == 0 { 0 } else { errors.visible.div_ceil(recipe.tile) };
+        // Hidden keys between the visible ones fill tiles, too, but a tile without a visible key rescales nothing.
+        let tiles = match recipe.tile {
+            0 => 0,
+            tile => errors.span.div_ceil(tile).min(errors.visible),
+        };
         // Section 4.5: a rescaling is an exp, whose unit in the last place is 2 u at most, its conversion and a product.
         let one = (2.0 * recipe.exp_ulp + 2.0) * u;
         // 6 = 3 times 2: three roundings of arguments that telescope to 2 max |s|.

@@ -83,11 +83,12 @@ impl<'a> Scores<'a> {
         Scores { problem, roundoff, operands, scale: problem.scale() }
     }
 
-    /// Some keys of a row.
+    /// Some keys of a row, but for those that a bias of `-inf` hides.
     pub(super) fn entries(&self, row: Row, keys: Range<usize>, lse: f64) -> Vec<EntryError> {
         let p = self.problem;
         let Operands { packed: Some(packed), converted } = self.operands else {
-            return keys.map(|j| self.entry(row, j, lse)).collect();
+            let seen = keys.filter(|&j| !p.hides(row, j));
+            return seen.map(|j| self.entry(row, j, lse)).collect();
         };
         let head = row.b * p.sizes().key_heads + p.key_head(row.h);
         let (of_keys, of_values) = (&packed.keys[head], &packed.values[head]);
@@ -97,7 +98,8 @@ impl<'a> Scores<'a> {
             let dp = of_values.products(p.g(row), panel);
             let changes = converted.as_ref().map(|converted| converted.panel(p, row, panel));
             let first = panel * PANEL;
-            for j in keys.start.max(first)..keys.end.min(first + PANEL) {
+            let keys = keys.start.max(first)..keys.end.min(first + PANEL);
+            for j in keys.filter(|&j| !p.hides(row, j)) {
                 let changes = changes.as_ref().map(|changes| changes[j - first]);
                 entries.push(self.entry_of(row, j, lse, [qk[j - first], dp[j - first]], changes));
             }
@@ -237,8 +239,12 @@ impl EntryError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bounds, BoundsInput, Mode, Recipe, Truth, bounds, row_errors};
+    use super::super::{
+        Bounds, BoundsInput, Mode, Recipe, Truth, bounds, row_errors, row_errors_of,
+    };
+    use super::{Operands, Packed};
     use sus_reference::problem::{Inputs, Options, Problem};
+    use sus_reference::sus::{Budget, Draw, sample};
     use sus_reference::tensor::Tensor;
 
     fn bounds_of(p: &Problem<f64>, recipe: &str) -> Bounds {
@@ -272,7 +278,7 @@ mod tests {
         let most_negative = f64::from(f32::MIN);
         for (recipe, wider) in [("f32", 1.1), ("flash-bf16", 1.1), ("eager-bf16", 2.0)] {
             let expected = bounds_of(&masked, recipe);
-            for hidden in [-1e4, -65504.0, -1e6, -1e9, most_negative] {
+            for hidden in [-1e4, -65504.0, -1e6, -1e9, most_negative, f64::NEG_INFINITY] {
                 let bias =
                     Tensor::from_fn([1, 1, n, n], |[.., i, j]| if j > i { hidden } else { 0.0 });
                 let inputs = p.inputs().clone().with_bias(bias);
@@ -291,6 +297,95 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A mask as a bias of 0 and `-inf` has the bits of the bounds of the mask beside a bias of 0: dense, and of a draw some of whose
+    /// entries are ambiguous, by entries and by panels; in rows that see nothing, too.
+    #[test]
+    fn a_mask_of_minus_infinity_has_the_bounds_of_the_mask() {
+        let (n, keys) = (20, 17);
+        let x = |at: f64, n: usize| {
+            Tensor::from_fn([1, 2, n, 8], |[_, h, i, d]| {
+                libm::sin(at + 1.7 * i as f64 + 0.9 * d as f64 + 0.3 * h as f64)
+            })
+        };
+        let shape = [1, 2, n, keys];
+        let inputs = Inputs::new(x(0.0, n), x(1.0, keys), x(2.0, keys), x(3.0, n));
+        for sink in [None, Some(vec![0.5, -0.25])] {
+            let inputs = inputs.clone().with_sink(sink);
+            let causal = Options::default().with_causal(true);
+            let zeros = inputs.clone().with_bias(Tensor::zeros(shape));
+            let masked = Problem::new(zeros, causal).unwrap();
+            let hides = |j: usize, i: usize| j + n > i + keys;
+            let bias = Tensor::from_fn(
+                shape,
+                |[.., i, j]| {
+                    if hides(j, i) { f64::NEG_INFINITY } else { 0.0 }
+                },
+            );
+            let hidden = Problem::new(inputs.with_bias(bias), Options::default()).unwrap();
+            assert_eq!(
+                (hidden.visible_keys(hidden.row(2)), hidden.visible_keys(hidden.row(3))),
+                (0, 1)
+            );
+            for recipe in ["f64", "f32", "flash-bf16", "eager-bf16", "tf32"] {
+                let recipe = Recipe::built_in(recipe).unwrap();
+                for c in [None, Some(2.0)] {
+                    let [found, expected] = [&hidden, &masked].map(|p| {
+                        let truth = Truth::exact(p).unwrap();
+                        let saved = truth.saved();
+                        let draw = c.map(|c| Draw::paper(Budget::new(c).unwrap(), 3));
+                        let drawn = draw.map(|draw| sample(p, &saved, &draw).unwrap());
+                        // Key 1 of every row that sees it, and key 16 of those that do not.
+                        let ambiguous = vec![vec![1, 16]; p.row_count()];
+                        let found = bounds(&BoundsInput {
+                            problem: p,
+                            recipe: &recipe,
+                            mode: Mode::Exact,
+                            saved: &saved,
+                            sample: drawn.as_ref(),
+                            ambiguous: c.map(|_| &ambiguous[..]),
+                            gradients: &truth.gradients(drawn.as_ref()),
+                        });
+                        let row = |at| {
+                            let row = p.row(at);
+                            [None, Some(Packed::new(p))].map(|packed| {
+                                let operands = Operands { packed, converted: None };
+                                row_errors_of(p, &saved, &recipe, Mode::Exact, row, &operands)
+                            })
+                        };
+                        (found, (0..p.row_count()).map(row).collect::<Vec<_>>())
+                    });
+                    assert!(found == expected, "{c:?}");
+                    assert!(found.0.dq.threshold.iter().any(|&x| x > 0.0 && x < 1e-2));
+                }
+            }
+        }
+    }
+
+    /// Tiles of 32: a running maximum may change once in each that has a visible key, however few there are.
+    #[test]
+    fn hidden_keys_between_visible_ones_take_up_tiles() {
+        let one = Tensor::from_fn([1, 1, 1, 1], |_| 1.0);
+        let keys = Tensor::from_fn([1, 1, 100, 1], |[.., j, _]| 1e-3 * j as f64);
+        let tiles_of = |seen: &[usize]| {
+            let bias = Tensor::from_fn([1, 1, 1, 100], |[.., j]| {
+                if seen.contains(&j) { 0.0 } else { f64::NEG_INFINITY }
+            });
+            let inputs = Inputs::new(one.clone(), keys.clone(), keys.clone(), one.clone());
+            let p = Problem::new(inputs.with_bias(bias), Options::default()).unwrap();
+            let saved = Truth::exact(&p).unwrap().saved();
+            let recipe = Recipe { tile: 32, ..Recipe::built_in("f32").unwrap() };
+            let errors = row_errors(&p, &saved, &recipe, Mode::Exact, p.row(0));
+            assert_eq!((errors.visible, errors.entries.len()), (seen.len(), seen.len()));
+            errors.forward_roundings - errors.entries.len() - 3
+        };
+        assert_eq!(tiles_of(&[]), 0);
+        assert_eq!(tiles_of(&[70]), 1);
+        assert_eq!(tiles_of(&[0, 99]), 2);
+        assert_eq!(tiles_of(&[0, 40, 99]), 3);
+        assert_eq!(tiles_of(&[0, 20, 40, 60, 80, 99]), 4);
+        assert_eq!(tiles_of(&[31, 32, 33, 34, 35, 36]), 1);
     }
 
     /// Both sides of the limit at `f32`: `ln 2^-150 - 40 = -143.97`, with errors of some `144 9 2^-24 = 8e-5`.

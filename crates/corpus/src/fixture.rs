@@ -8,6 +8,7 @@ use sus_files::{Pass, Settings};
 use sus_reference::mask::{Alignment, Window};
 use sus_reference::problem::Sizes;
 use sus_reference::sus::{Budget, Layout, Rule, Sampler};
+use sus_reference::tensor::Tensor;
 
 /// One case, as data.
 ///
@@ -82,8 +83,20 @@ pub struct OptionalOperands {
     pub dlse: bool,
     /// A bias.
     pub bias: Option<BiasAxes>,
+    /// The bias is `-inf` for three keys of seven, others in each row, and for all keys of query 1.
+    pub bias_mask: bool,
     /// A sink.
     pub sink: bool,
+}
+
+impl OptionalOperands {
+    /// The bias with `-inf` where it hides a key.
+    pub(crate) fn hidden(self, bias: &Tensor<f64>) -> Tensor<f64> {
+        Tensor::from_fn(bias.shape(), |[b, h, i, j]| {
+            let hides = i == 1 || (b + 5 * h + 3 * i + j) % 7 < 3;
+            if self.bias_mask && hides { f64::NEG_INFINITY } else { bias.row(b, h, i)[j] }
+        })
+    }
 }
 
 /// Along which of its first three axes a bias has an entry of its own for each index.

@@ -72,6 +72,7 @@ flags! {
     Softcap "SOFTCAP"
     Bias "BIAS"
     BiasBroadcast "BIAS_BROADCAST"
+    BiasMask "BIAS_MASK"
     Sink "SINK"
     Dlse "DLSE"
     DlseAlone "DLSE_ALONE"

@@ -101,7 +101,9 @@ impl Decider<'_> {
             }
             let weight = candidate.p * factor;
             weights[count] = (at, weight);
-            count += usize::from(!drops(c * weight * grow, candidate.word));
+            // A word of 0 is below any threshold, that of a weight of 0 included.
+            let hidden = self.exact.hides(row, candidate.j as usize);
+            count += usize::from(!hidden && !drops(c * weight * grow, candidate.word));
         }
         let mut surplus = 0.0;
         let mut again = None;
@@ -242,9 +244,8 @@ impl WithSimd for Scores<'_> {
 
 /// The reference's `lse` of a row.
 fn plain_lse(exact: &Problem<f64>, row: Row) -> f64 {
-    let visible = exact.mask().visible(row.i);
     let scores: Vec<f64> =
-        visible.map(|j| sus_reference::forward::score(exact, row, j).s).collect();
+        exact.visible(row).map(|j| sus_reference::forward::score(exact, row, j).s).collect();
     log_sum_exp(&scores, exact.inputs().sink.as_ref().map(|sink| sink[row.h]))
 }
 
@@ -314,5 +315,34 @@ mod tests {
             }
         }
         assert!(decided[0] > 200 && decided[1] > 200, "both decisions occur: {decided:?}");
+    }
+
+    /// A word of 0 may make any entry a candidate. In a row without a visible key `lse` is `-inf`, and `exp(s - lse)` is no number.
+    #[test]
+    fn a_hidden_key_is_not_kept_even_by_a_word_of_zero() {
+        let tensor = || Tensor::from_fn([1, 1, 3, 2], |[.., d]| d as f64);
+        let bias = |seen: usize| {
+            Tensor::from_fn([1, 1, 1, 3], |[.., j]| if j < seen { 0.0 } else { f64::NEG_INFINITY })
+        };
+        for seen in 0..=3 {
+            let inputs = Inputs::new(tensor(), tensor(), tensor(), tensor());
+            let inputs = inputs.with_bias(bias(seen));
+            let exact = Problem::new(inputs, Options::default()).unwrap();
+            let lse = forward(&exact).lse.row(0, 0, 1)[0];
+            let draw = Draw::paper(Budget::new(2.0).unwrap(), 9);
+            let uniforms = uniforms(&exact, &draw).unwrap();
+            let (dispatch, widen) = (Dispatch::Native, 1.0);
+            let decider =
+                Decider { exact: &exact, draw: &draw, uniforms: &uniforms, dispatch, widen };
+            let (shift, p) = if seen == 0 { (lse, 0.0) } else { (0.0, 1.0) };
+            let word = 0;
+            let candidates: Vec<Candidate> =
+                (0..3).map(|j| Candidate { j, word, p, shift }).collect();
+            let row = Row { b: 0, h: 0, i: 1 };
+            let magnitude = crate::score_error::largest_magnitude(&exact);
+            let (mut kept, mut memory) = (Vec::new(), Vec::new());
+            decider.row::<f64>(row, &candidates, lse, &magnitude, &mut memory, &mut kept);
+            assert!(kept.iter().copied().eq(0..seen as u32), "{seen} {kept:?}");
+        }
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn decide_rows<T: Real>(
             &mut memory,
             &mut tile.columns,
         );
-        let keys = if exact.mask().visible(i).is_empty() {
+        let keys = if exact.visible_keys(row) == 0 {
             0.0
         } else {
             sink.map_or(1.0, |sink| 1.0 - libm::exp(sink - lse))

@@ -128,7 +128,7 @@ impl WithSimd for RowTask<'_, '_> {
                 let bias = problem.bias(row).map(|bias| &bias[keys.clone()]);
                 let w = &mut products[r];
                 weights_and_factors::<S, f64>(&source.scoring, lse, bias, w, &mut factors);
-                for n in seen {
+                for n in seen.filter(|n| !problem.hides(row, keys.start + n)) {
                     let t = values[r][n] + shift;
                     list.push(RowEntry { j: keys.start + n, w: w[n], t, f: t * factors[n] });
                 }

@@ -20,6 +20,11 @@ impl Running {
     )]
     pub(super) fn add<S: Simd, T: Real>(&mut self, simd: S, s: &mut [T], o: &mut [T]) {
         let largest = largest(simd, s).to_f64();
+        if largest == f64::NEG_INFINITY {
+            // A bias of -inf hides all of these keys.
+            s.fill(T::zero());
+            return;
+        }
         if largest > self.m {
             let shrink = libm::exp(self.m - largest);
             self.l *= shrink;

@@ -30,7 +30,7 @@ pub(super) struct Magnitude {
     /// The same with the features of `q_i` times `D + 1, D, ..., 2`: as often as a sum of products in the order of the features
     /// rounds each of them, at most.
     pub(super) chain: f64,
-    /// The largest `|bias|`.
+    /// The largest finite `|bias|`.
     pub(super) bias: f64,
     /// The sink's magnitude.
     pub(super) sink: f64,
@@ -109,7 +109,10 @@ pub(super) fn largest_norm(x: &[f64], features: usize) -> f64 {
 /// Bounds of the scores of all rows.
 pub(super) fn largest_magnitude(problem: &Problem<f64>) -> Magnitude {
     let (inputs, sizes) = (problem.inputs(), problem.sizes());
-    let largest = |x: &[f64]| x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    // An infinite bias hides its key, which has no score.
+    let largest = |x: &[f64]| {
+        x.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()))
+    };
     let product = problem.scale().abs()
         * largest_norm(inputs.q.as_slice(), sizes.features)
         * largest_norm(inputs.k.as_slice(), sizes.features);

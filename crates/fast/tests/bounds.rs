@@ -59,7 +59,7 @@ impl Bounds<'_> {
     /// Of `lse`: the worst score, the exponentials' arguments and their own error, a sum of `n` terms, the result's rounding.
     fn lse(&self, row: Row) -> f64 {
         let p = self.problem;
-        let visible = p.mask().visible(row.i);
+        let visible = p.visible(row);
         let lse = self.saved.lse.row(row.b, row.h, row.i)[0];
         if lse == f64::NEG_INFINITY {
             return 0.0;
@@ -67,7 +67,7 @@ impl Bounds<'_> {
         let sink = p.inputs().sink.as_ref().map_or(0.0, |sink| sink[row.h].abs());
         let scores = visible.clone().map(|j| score(p, row, j).s.abs()).fold(sink, f64::max);
         let worst = visible.clone().map(|j| self.score(row, j)).fold(0.0, f64::max);
-        let sums = 2.0 * visible.len() as f64 + 50.0;
+        let sums = 2.0 * p.visible_keys(row) as f64 + 50.0;
         SECOND_ORDER * (worst + self.u * (4.0 * scores + 2.0 * lse.abs() + sums))
     }
 
@@ -82,10 +82,9 @@ impl Bounds<'_> {
     fn o(&self, row: Row) -> Vec<f64> {
         let p = self.problem;
         let mut errors = vec![0.0; p.sizes().value_features];
-        let visible = p.mask().visible(row.i);
-        let sums = self.u * (2.0 * visible.len() as f64 + 50.0);
+        let sums = self.u * (2.0 * p.visible_keys(row) as f64 + 50.0);
         let lse = self.lse(row);
-        for j in visible {
+        for j in p.visible(row) {
             let w = DenseWeights { problem: p, saved: self.saved }.at(row, j).w;
             let error = SECOND_ORDER * (w * (self.weight(row, j, lse) + sums)) + self.least;
             for (e, v) in errors.iter_mut().zip(p.v(row, j)) {

@@ -1,6 +1,6 @@
 //! The mask of the fast path is the plain path's, entry by entry.
 
-use crate::common::{Shape, eighths, shapes};
+use crate::common::{Shape, eighths, shapes, with_hidden_keys};
 use crate::large_shapes::large_shapes;
 use proptest::prelude::*;
 use sus_fast::{self as fast, Backend, Dispatch, Fallback, Real, Workspace};
@@ -57,8 +57,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn masks_of_small_problems_are_identical(shape in shapes(9, 9), draw in draws()) {
+    fn masks_of_small_problems_are_identical(shape in shapes(9, 9), draw in draws(), hidden: bool) {
         let problem = shape.fill(|rng| eighths(rng) / 3.0);
+        let problem = if hidden { with_hidden_keys(&problem) } else { problem };
         for dispatch in [Dispatch::Native, Dispatch::Portable] {
             prop_assert_eq!(same_mask::<f64>(&problem, &draw, dispatch), Ok(()));
             prop_assert_eq!(same_mask::<f32>(&problem, &draw, dispatch), Ok(()));
@@ -70,8 +71,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn masks_over_many_tiles_are_identical(shape in large_shapes(), draw in draws()) {
+    fn masks_over_many_tiles_are_identical(shape in large_shapes(), draw in draws(), hidden: bool) {
         let problem = shape.fill(|rng| eighths(rng) / 3.0);
+        let problem = if hidden { with_hidden_keys(&problem) } else { problem };
         prop_assert_eq!(same_mask::<f64>(&problem, &draw, Dispatch::Native), Ok(()));
         prop_assert_eq!(same_mask::<f32>(&problem, &draw, Dispatch::Native), Ok(()));
         prop_assert_eq!(same_mask::<f32>(&problem, &draw, Dispatch::Portable), Ok(()));

@@ -1,7 +1,7 @@
 //! The fast path against the plain one: within rounding, with the same mask, on any number of threads.
 
 use crate::bounds::{Bounds, Errors};
-use crate::common::{Shape, eighths, shapes};
+use crate::common::{Shape, eighths, shapes, with_hidden_keys};
 use crate::large_shapes::large_shapes;
 use proptest::prelude::*;
 use sus_fast::{self as fast, Backend, Dispatch, Fallback, Real, Workspace};
@@ -102,8 +102,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn small_problems_agree_within_both_bounds(shape in shapes(9, 9)) {
+    fn small_problems_agree_within_both_bounds(shape in shapes(9, 9), hidden: bool) {
         let problem = shape.problem();
+        let problem = if hidden { with_hidden_keys(&problem) } else { problem };
         for dispatch in [Dispatch::Native, Dispatch::Portable] {
             prop_assert_eq!(check_all::<f64>(&problem, dispatch), Ok(()));
             prop_assert_eq!(check_all::<f32>(&problem, dispatch), Ok(()));
@@ -115,8 +116,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn problems_over_many_tiles_agree_within_both_bounds(shape in large_shapes()) {
+    fn problems_over_many_tiles_agree_within_both_bounds(shape in large_shapes(), hidden: bool) {
         let problem = shape.fill(|rng| eighths(rng) / 3.0);
+        let problem = if hidden { with_hidden_keys(&problem) } else { problem };
         prop_assert_eq!(check_all::<f64>(&problem, Dispatch::Native), Ok(()));
         prop_assert_eq!(check_all::<f32>(&problem, Dispatch::Native), Ok(()));
         prop_assert_eq!(check_all::<f64>(&problem, Dispatch::Portable), Ok(()));

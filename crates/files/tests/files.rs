@@ -1,6 +1,6 @@
 //! Files: what is read, what is refused and in which words, and that what is written is read back.
 
-use crate::common::{Shape, shapes};
+use crate::common::{Shape, shapes, with_hidden_keys};
 use proptest::prelude::*;
 use safetensors::tensor::Dtype;
 use std::path::Path;
@@ -58,10 +58,13 @@ fn refusal(change: impl FnOnce(&mut TensorFile)) -> String {
 
 proptest! {
     #[test]
-    fn a_problem_that_is_written_is_read_back_in_every_float_type(shape in shapes(3, 4), dtype in 0..4) {
+    fn a_problem_that_is_written_is_read_back_in_every_float_type(
+        shape in shapes(3, 4), dtype in 0..4, hidden: bool,
+    ) {
         let dtype = [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16][dtype as usize];
         let shape = Shape { options: Options::default(), ..shape };
         let problem = shape.problem();
+        let problem = if hidden { with_hidden_keys(&problem) } else { problem };
         let bytes = tensors(&problem, dtype).to_bytes();
         let file = TensorFile::parse(&bytes).unwrap();
         let read = ProblemFile::from_tensors(file, Settings::default()).unwrap();
@@ -93,6 +96,24 @@ proptest! {
         bytes[at] = byte;
         if let Ok(file) = TensorFile::parse(&bytes) {
             let _ = ProblemFile::from_tensors(file, Settings::default());
+        }
+    }
+}
+
+#[test]
+fn a_bias_of_nan_or_of_plus_infinity_is_refused_in_every_float_type() {
+    let shape = Shape { bias: Some([false; 3]), ..Shape::plain(2, 3) };
+    for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16] {
+        for (bad, found) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
+            let mut file = tensors(&with_hidden_keys(&shape.problem()), dtype);
+            let Numbers::Float(bias) = &mut file.arrays.get_mut("bias").unwrap().numbers else {
+                unreachable!()
+            };
+            bias[5] = bad;
+            let file = TensorFile::parse(&file.to_bytes()).unwrap();
+            let said = ProblemFile::from_tensors(file, Settings::default()).unwrap_err();
+            let expected = "tensor 'bias': expected finite numbers or -inf, found";
+            assert_eq!(said.to_string(), format!("{expected} {found} at flat index 5"));
         }
     }
 }

@@ -66,10 +66,10 @@ impl State<'_> {
         }
     }
 
-    /// Sets the entries of a row's matrices that `seen` names as seen.
+    /// Sets the entries of a row's matrices that `seen` names as seen, but for those that a bias of `-inf` hides.
     fn see(&mut self, seen: impl Fn(Row, usize) -> bool) {
         for (at, _, row, j) in self.entries() {
-            self.seen[at] = seen(row, j);
+            self.seen[at] = seen(row, j) && self.bias(row, j) > f64::NEG_INFINITY;
         }
     }
 

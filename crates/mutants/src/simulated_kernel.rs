@@ -168,8 +168,9 @@ impl<'a> State<'a> {
         let matrix = problem.row_count() * sizes.keys;
         let seen = (0..problem.row_count())
             .flat_map(|n| {
-                let visible = problem.mask().visible(problem.row(n).i);
-                (0..sizes.keys).map(move |j| visible.contains(&j))
+                let row = problem.row(n);
+                let visible = problem.mask().visible(row.i);
+                (0..sizes.keys).map(move |j| visible.contains(&j) && !problem.hides(row, j))
             })
             .collect();
         let scale = arithmetic.accumulator.round(problem.scale());

@@ -13,6 +13,7 @@ use sus_mutants::{self as mutants, RunConfig};
 use sus_reference::evaluation::evaluate;
 use sus_reference::problem::{Options, Problem};
 use sus_reference::sus::{Budget, Sampler};
+use sus_reference::tensor::Tensor;
 use sus_verdict::{Case, Criterion, DirectionResult, Judge, Outcome, Verdict, Worst};
 
 fn problem() -> Problem<f64> {
@@ -270,6 +271,49 @@ fn a_kept_entry_that_the_problem_hides_fails() {
     assert!(message.contains("hides") && message.contains("[0, 0, 0, 95]"), "{message}");
 }
 
+/// Two heads whose bias hides every third key, and all keys of query 1.
+fn hidden(settings: Settings) -> Case {
+    let p = problem();
+    let bias = Tensor::from_fn([1, 2, 96, 96], |[_, h, i, j]| {
+        if i == 1 || (h + i + j) % 3 == 0 { f64::NEG_INFINITY } else { (j % 4) as f64 / 8.0 }
+    });
+    let inputs = p.inputs().clone().with_bias(bias);
+    Case::new(Problem::new(inputs, p.options().clone()).unwrap(), settings)
+}
+
+#[test]
+fn a_kept_entry_that_the_bias_hides_fails() {
+    let case = hidden(sus(Some(7), Sampler::Bernoulli).settings);
+    assert_eq!(found(&case, "f32", |_, _| ()).outcome, Outcome::Pass);
+    let verdict = found(&case, "f32", |file, _| {
+        let Numbers::Integer(offsets) = &file.arrays["mask/row_offsets"].numbers else {
+            unreachable!()
+        };
+        // Query 50 of head 0 sees neither key 1 nor any third one from there.
+        let first = offsets[50] as usize;
+        columns(file)[first] = 1;
+    });
+    let message = &verdict.findings.iter().find(|f| f.rule == Criterion::Mask).unwrap().message;
+    assert!(message.contains("1 entries are kept that the mask of the problem hides"), "{message}");
+    assert!(message.contains("[0, 0, 50, 1]"), "{message}");
+}
+
+#[test]
+fn a_hidden_key_has_a_dbias_of_zero() {
+    let case = hidden(dense().settings);
+    let recipe = Recipe::built_in("f32").unwrap();
+    let given = sus_mutants::judge(&case, &recipe).mode(Mode::Given).build().unwrap();
+    assert_eq!(given.check(&truth(&case)).outcome, Outcome::Pass);
+    for recipe in ["f64", "f32", "flash-bf16"] {
+        let with =
+            |x: f64| found(&case, recipe, |file, _| floats(file, "dbias")[50 * 96 + 1] = x).outcome;
+        assert_eq!(
+            [with(0.0), with(1e-6), with(f64::NAN)],
+            [Outcome::Pass, Outcome::Fail, Outcome::Fail]
+        );
+    }
+}
+
 #[test]
 fn values_and_counts_belong_to_the_mask() {
     let case = sus(Some(7), Sampler::Bernoulli);
@@ -510,6 +554,7 @@ fn right_sums_over_rows(recipe: &Recipe, order: Order) -> (Judge, TensorFile) {
         online: recipe.tile,
         sample: None,
         truncates: true,
+        conversions: None,
     };
     (judge, kernel.run())
 }
@@ -627,6 +672,7 @@ fn right_dq(recipe: &Recipe, features: usize, options: Options) -> (Judge, Tenso
         online: recipe.tile,
         sample: None,
         truncates: true,
+        conversions: None,
     };
     (judge, kernel.run())
 }

@@ -12,7 +12,8 @@ use sus_reference::sus::sampler::{Sampler, systematic};
 use sus_reference::sus::{Pattern, Sample, sus_backward};
 use sus_reference::tensor::Tensor;
 
-/// A problem with every feature: a group, a bias that broadcasts, a sink, a cotangent of `lse`, a softcap, causal.
+/// A problem with every feature: a group, a bias that broadcasts and hides a key from the last head, a sink, a cotangent of `lse`, a
+/// softcap, causal.
 pub(super) fn problem(sizes: [usize; 7], stream: u64) -> Problem<f64> {
     let [b, hk, group, nq, nk, d, e] = sizes;
     let mut rng = ChaCha8Rng::from_seed(*b"sus-oracle selftest of its laws.");
@@ -25,9 +26,10 @@ pub(super) fn problem(sizes: [usize; 7], stream: u64) -> Problem<f64> {
         tensor([b, hk, nk, e]),
         tensor([b, hq, nq, e]),
     )
-    .with_dlse(tensor([b, hq, nq, 1]))
-    .with_bias(tensor([1, hq, 1, nk]))
-    .with_sink(tensor([1, 1, 1, hq]).as_slice().to_vec());
+    .with_dlse(tensor([b, hq, nq, 1]));
+    let mut bias = tensor([1, hq, 1, nk]);
+    bias.as_mut_slice()[(hq - 1) * nk + nk / 2] = f64::NEG_INFINITY;
+    let inputs = inputs.with_bias(bias).with_sink(tensor([1, 1, 1, hq]).as_slice().to_vec());
     let options = Options::default().with_causal(true).with_softcap(1.5);
     Problem::new(inputs, options).expect("a legal problem")
 }

@@ -39,7 +39,7 @@ pub(super) fn variance() -> Result<String, String> {
     let mut dbias = vec![DdWithError::zero(); sizes.query_heads * sizes.keys];
     for (n, delta) in delta.iter().enumerate() {
         let row = exact.row(n);
-        for j in exact.mask().visible(row.i) {
+        for j in exact.visible(row) {
             let weight = weights.at(row, j);
             let q = keep_probability(DdWithError::from_f64(c), weight.w);
             let r = weight.w * weight.w * (DdWithError::one() - q) / q;
@@ -77,7 +77,7 @@ pub(super) fn expected_counts() -> Result<String, String> {
         }
         let calibrated = moments(&problem, c, Rule::Calibrated, sampler);
         for (at, &kept) in calibrated.expected.iter().enumerate() {
-            let visible = problem.mask().visible(problem.row(at).i).len() as f64;
+            let visible = problem.visible_keys(problem.row(at)) as f64;
             // With u = 2^-53 and n visible keys: lambda is found from a sum of n + 1 roundings and lowered by the excess of
             // another one, at most 2 n u c; the weights are rounded to f64; three more roundings.
             let allowed = (3.0 * visible + 5.0) * f64::EPSILON / 2.0 * c;

@@ -25,9 +25,10 @@ pub enum Error {
         /// The shape of the tensor.
         found: Vec<usize>,
     },
-    /// A tensor holds a NaN or an infinity.
+    /// A tensor holds a NaN or an infinity; a bias may hold `-inf`.
     #[error(
-        "tensor '{tensor}': expected finite numbers, found {} at flat index {index}",
+        "tensor '{tensor}': expected finite numbers{}, found {} at flat index {index}",
+        if *tensor == "bias" { " or -inf" } else { "" },
         quote::text(found)
     )]
     NotFinite {

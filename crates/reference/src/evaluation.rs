@@ -7,6 +7,7 @@ use crate::problem::Problem;
 use crate::scalar::Scalar;
 use crate::sus::{Draw, Sample, sample, sampled_values, sus_backward};
 use crate::tensor_name::TensorName;
+use rayon::prelude::*;
 
 /// The results of one evaluation.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,13 +90,17 @@ pub fn evaluate<T: Scalar>(
     Ok(Evaluation { saved, gradients, mask })
 }
 
-/// The number of entries that the mask of a problem leaves visible.
+/// The number of visible entries of a problem.
 #[must_use]
 pub fn visible_count(problem: &Problem<f64>) -> u64 {
     let sizes = problem.sizes();
     if sizes.batch == 0 {
         // Nothing bounds the other sizes of an empty batch.
         return 0;
+    }
+    if problem.hides_keys() {
+        let rows = (0..problem.row_count()).into_par_iter();
+        return rows.map(|at| problem.visible_keys(problem.row(at)) as u64).sum();
     }
     let one_head: u64 = (0..sizes.queries).map(|i| problem.mask().visible(i).len() as u64).sum();
     one_head * (sizes.batch * sizes.query_heads) as u64

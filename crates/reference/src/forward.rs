@@ -58,8 +58,7 @@ impl<T: Scalar> Saved<T> {
         }
         for (index, x) in lse.as_mut_slice().iter_mut().enumerate() {
             let row = problem.row(index);
-            let sees_nothing =
-                problem.mask().visible(row.i).is_empty() && problem.inputs().sink.is_none();
+            let sees_nothing = problem.visible_keys(row) == 0 && problem.inputs().sink.is_none();
             if sees_nothing && !x.to_f64().is_nan() {
                 *x = T::from_f64(f64::NEG_INFINITY);
             } else if !is_finite(*x) {
@@ -102,7 +101,8 @@ pub struct Score<T> {
     pub slope: T,
 }
 
-/// The score of one query and one key, whether the mask hides it or not.
+/// The score of one query and one key, whether the mask hides it or not; `-inf` if the bias hides it, and the slope, which
+/// nothing reads, is the scale.
 ///
 /// The softcap's derivative is computed as `sech^2`, without the cancellation of `1 - tanh^2`.
 ///
@@ -119,6 +119,9 @@ pub struct Score<T> {
 #[must_use]
 pub fn score<T: Scalar>(problem: &Problem<T>, row: Row, j: usize) -> Score<T> {
     let scale = problem.scale();
+    if problem.hides(row, j) {
+        return Score { s: T::from_f64(f64::NEG_INFINITY), slope: scale };
+    }
     // z = scale q . k, then s = softcap tanh(z / softcap) + bias.
     let z = scale * dot(problem.q(row), problem.k(row, j));
     let bias = problem.bias(row).map_or(T::zero(), |bias| bias[j]);
@@ -164,7 +167,7 @@ pub fn forward<T: Scalar>(problem: &Problem<T>) -> Saved<T> {
         .enumerate()
         .for_each_init(Vec::new, |scores, (at, (o, lse))| {
             let row = problem.row(at);
-            let visible = problem.mask().visible(row.i);
+            let visible = problem.visible(row);
             scores.clear();
             scores.extend(visible.clone().map(|j| score(problem, row, j).s));
             let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);

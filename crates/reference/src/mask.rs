@@ -1,7 +1,8 @@
 //! The keys that a query sees.
 //!
 //! Under causality, a window and packed segments, in any combination, a query sees one contiguous range of keys. A mask
-//! is therefore a function from a query to a range, and no score is set to `-inf`.
+//! is therefore a function from a query to a range, and no score is set to `-inf`. A `-inf` in the bias may hide some keys of the
+//! range: [`Problem::visible`](crate::problem::Problem::visible).
 
 use crate::error::Error;
 use std::fmt;

@@ -11,6 +11,7 @@ pub use validate::Sizes;
 use crate::error::Error;
 use crate::mask::Mask;
 use crate::scalar::{Ring, Scalar};
+use crate::tensor::{Tensor, is_finite};
 
 /// A validated attention problem.
 ///
@@ -22,7 +23,8 @@ use crate::scalar::{Ring, Scalar};
 /// | `bias` | `[B or 1, Hq or 1, Nq or 1, Nk]` |
 /// | `sink` | `[Hq]` |
 ///
-/// Query head `h` reads key head `h / (Hq / Hk)`. `B`, `Nq` and `Nk` may be 0.
+/// Query head `h` reads key head `h / (Hq / Hk)`. `B`, `Nq` and `Nk` may be 0. All numbers are finite, but for a `-inf` in the
+/// bias, which hides the key.
 ///
 /// # Examples
 /// ```
@@ -42,6 +44,8 @@ pub struct Problem<T> {
     options: Options,
     sizes: Sizes,
     mask: Mask,
+    /// Whether the bias has an element of `-inf`.
+    hides_keys: bool,
 }
 
 /// One row of the score matrix: query `i` of query head `h` of sequence `b`.
@@ -86,7 +90,7 @@ impl<T: Ring> Problem<T> {
     /// ```
     pub fn new(inputs: Inputs<T>, options: Options) -> Result<Self, Error> {
         let sizes = validate::sizes_of(&inputs)?;
-        validate::check_finite(&inputs)?;
+        let hides_keys = validate::check_numbers(&inputs)?;
         validate::check_options(&options)?;
         let mask = Mask::new(
             sizes.queries,
@@ -96,7 +100,7 @@ impl<T: Ring> Problem<T> {
             options.window,
             options.segments.clone(),
         )?;
-        Ok(Problem { inputs, options, sizes, mask })
+        Ok(Problem { inputs, options, sizes, mask, hides_keys })
     }
 
     /// The tensors.
@@ -127,10 +131,51 @@ impl<T: Ring> Problem<T> {
         self.sizes
     }
 
-    /// The keys that each query sees.
+    /// The keys that the options leave to each query. A `-inf` in the bias may hide some of them, see
+    /// [`visible`](Problem::visible).
     #[must_use]
     pub fn mask(&self) -> &Mask {
         &self.mask
+    }
+
+    /// Whether a `-inf` in the bias hides any key of any row.
+    #[inline]
+    #[must_use]
+    pub fn hides_keys(&self) -> bool {
+        self.hides_keys
+    }
+
+    /// Whether a `-inf` in the bias hides a key from a row.
+    #[inline]
+    #[must_use]
+    pub fn hides(&self, row: Row, j: usize) -> bool {
+        self.hides_keys && self.bias(row).is_some_and(|bias| !is_finite(bias[j]))
+    }
+
+    /// The keys that a row sees, ascending: those that the mask leaves to it and no `-inf` in the bias hides.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::problem::Problem;
+    /// use sus_reference::tensor::Tensor;
+    /// let problem = sus_reference::problem::example();
+    /// let keys = problem.sizes().keys;
+    /// let every_third = |[.., j]: [usize; 4]| if j % 3 == 0 { 0.0 } else { f64::NEG_INFINITY };
+    /// let bias = Some(Tensor::from_fn([1, 1, 1, keys], every_third));
+    /// let problem = Problem::new(problem.inputs().clone().with_bias(bias), problem.options().clone())?;
+    /// assert!(problem.visible(problem.row(0)).eq([0, 3, 6, 9]));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn visible(&self, row: Row) -> impl Iterator<Item = usize> + Clone + '_ {
+        let hidden = self.bias(row).filter(|_| self.hides_keys);
+        let seen = move |j: &usize| hidden.is_none_or(|bias| is_finite(bias[*j]));
+        self.mask.visible(row.i).filter(seen)
+    }
+
+    /// The number of keys that a row sees.
+    #[must_use]
+    pub fn visible_keys(&self, row: Row) -> usize {
+        if self.hides_keys { self.visible(row).count() } else { self.mask.visible(row.i).len() }
     }
 
     /// Number of rows `B Hq Nq`.
@@ -230,9 +275,14 @@ impl<T: Ring> Problem<T> {
     /// The same problem over another ring; the numbers are converted by `f` and validated again.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if a number leaves the range of `U`.
+    /// [`Error::NotFinite`] if a number leaves the range of `U`, one of the bias below it included: it would hide a key.
     pub fn map<U: Ring>(&self, f: impl Fn(T) -> U) -> Result<Problem<U>, Error> {
         let Inputs { q, k, v, g, dlse, bias, sink } = &self.inputs;
+        let numbers = bias.as_ref().map_or(&[][..], Tensor::as_slice);
+        if let Some(index) = numbers.iter().position(|&x| is_finite(x) && !is_finite(f(x))) {
+            let found = format!("{:?}, which becomes {:?},", numbers[index], f(numbers[index]));
+            return Err(Error::NotFinite { tensor: "bias", index, found });
+        }
         let inputs = Inputs {
             q: q.map(&f),
             k: k.map(&f),

@@ -90,6 +90,22 @@ impl Shape {
     }
 }
 
+/// The same problem, some of whose keys its bias hides, if it has one: of every row of the bias some, of the first all.
+pub(crate) fn with_hidden_keys(p: &Problem<f64>) -> Problem<f64> {
+    let keys = p.sizes().keys;
+    let mut inputs = p.inputs().clone();
+    for (at, x) in
+        inputs.bias.iter_mut().flat_map(|bias| bias.as_mut_slice().iter_mut().enumerate())
+    {
+        // In runs of up to 40 keys, so that whole tiles are hidden.
+        let (row, j) = (at / keys, at % keys);
+        if row == 0 || (j / (1 + row % 40) + row) % 3 == 0 {
+            *x = f64::NEG_INFINITY;
+        }
+    }
+    Problem::new(inputs, p.options().clone()).expect("a legal problem")
+}
+
 /// Cumulative lengths of `count` segments over `total` positions, some empty.
 fn cumulative(count: usize, total: usize) -> impl Strategy<Value = Vec<usize>> {
     proptest::collection::vec(0..=total, count - 1).prop_map(move |mut cuts| {

@@ -4,6 +4,7 @@ mod backward;
 mod common;
 mod exact;
 mod graph;
+mod hidden_keys;
 mod identities;
 mod mask;
 mod moments;

@@ -2,9 +2,10 @@
 
 use crate::common::Shape;
 use half::f16;
+use sus_reference::evaluation::visible_count;
 use sus_reference::forward::{Saved, forward};
 use sus_reference::problem::{Inputs, Options, Problem};
-use sus_reference::scalar::Dd;
+use sus_reference::scalar::{Dd, DdWithError, Dual};
 use sus_reference::tensor::Tensor;
 
 /// A problem with every optional input: B = 2, Hq = 6, Hk = 2, Nq = 3, Nk = 4, D = 3, E = 2.
@@ -96,12 +97,51 @@ fn every_number_is_held_to_be_finite() {
             refusal(|i, _| i.dlse.as_mut().unwrap().as_mut_slice()[2] = bad),
             said("dlse", 2)
         );
-        assert_eq!(
-            refusal(|i, _| i.bias.as_mut().unwrap().as_mut_slice()[3] = bad),
-            said("bias", 3)
-        );
         assert_eq!(refusal(|i, _| i.sink.as_mut().unwrap()[4] = bad), said("sink", 4));
     }
+}
+
+#[test]
+fn a_bias_is_held_to_be_finite_or_minus_infinity() {
+    for bad in [f64::NAN, -f64::NAN, f64::INFINITY] {
+        assert_eq!(
+            refusal(|i, _| i.bias.as_mut().unwrap().as_mut_slice()[3] = bad),
+            format!(
+                "tensor 'bias': expected finite numbers or -inf, found {bad:?} at flat index 3"
+            )
+        );
+    }
+    let mut inputs = inputs();
+    assert!(!Problem::new(inputs.clone(), Options::default()).unwrap().hides_keys());
+    inputs.bias.as_mut().unwrap().as_mut_slice()[3] = f64::NEG_INFINITY;
+    let problem = Problem::new(inputs, Options::default()).unwrap();
+    // In every scalar; the bias is [2, 1, 3, 4], so that element 3 is key 3 of query 0 of every head.
+    for row in (0..problem.row_count()).map(|at| problem.row(at)) {
+        let hidden = row.b == 0 && row.i == 0;
+        for j in 0..4 {
+            assert_eq!(problem.hides(row, j), hidden && j == 3);
+            assert_eq!(problem.cast::<f16>().unwrap().hides(row, j), hidden && j == 3);
+            assert_eq!(problem.cast::<Dd>().unwrap().hides(row, j), hidden && j == 3);
+            assert_eq!(problem.cast::<DdWithError>().unwrap().hides(row, j), hidden && j == 3);
+            let dual = problem.map(Dual::constant).unwrap();
+            assert_eq!(dual.hides(row, j), hidden && j == 3);
+        }
+        assert_eq!(problem.visible_keys(row), problem.visible(row).count());
+        assert_eq!(problem.visible_keys(row), if hidden { 3 } else { 4 });
+    }
+    assert_eq!(visible_count(&problem), 2 * 6 * 3 * 4 - 6);
+}
+
+#[test]
+fn a_finite_bias_below_the_range_of_a_scalar_does_not_begin_to_hide_keys() {
+    let mut inputs = inputs();
+    inputs.bias.as_mut().unwrap().as_mut_slice()[7] = -70000.0;
+    let problem = Problem::new(inputs, Options::default()).unwrap();
+    assert!(problem.cast::<Dd>().is_ok());
+    assert_eq!(
+        problem.cast::<f16>().unwrap_err().to_string(),
+        "tensor 'bias': expected finite numbers or -inf, found -70000.0, which becomes -inf, at flat index 7"
+    );
 }
 
 #[test]

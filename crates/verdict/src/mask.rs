@@ -116,7 +116,7 @@ pub(super) fn check(
         let visible = problem.mask().visible(row.i);
         let kept = pattern.row(at);
         for &j in kept {
-            if !visible.contains(&(j as usize)) {
+            if !visible.contains(&(j as usize)) || problem.hides(row, j as usize) {
                 hidden.push((row, j));
             } else if seed_known
                 && constraints.must_keep[at].binary_search(&j).is_err()
@@ -205,8 +205,10 @@ pub(super) fn check_counts(
 pub(super) fn sample(problem: &Problem<f64>, pattern: &Pattern, lambda: &[f64]) -> Sample {
     let (mut offsets, mut columns) = (vec![0], Vec::new());
     for at in 0..problem.row_count() {
-        let visible = problem.mask().visible(problem.row(at).i);
-        columns.extend(pattern.row(at).iter().filter(|&&j| visible.contains(&(j as usize))));
+        let row = problem.row(at);
+        let visible = problem.mask().visible(row.i);
+        let seen = |j: usize| visible.contains(&j) && !problem.hides(row, j);
+        columns.extend(pattern.row(at).iter().filter(|&&j| seen(j as usize)));
         offsets.push(columns.len());
     }
     let keys = problem.sizes().keys;

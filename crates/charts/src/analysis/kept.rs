@@ -61,8 +61,7 @@ pub(crate) fn kept_by_prefix(
         .map(|i| {
             let heads = (0..sizes.batch * sizes.query_heads).map(|head| {
                 let row = Row { b: head / sizes.query_heads, h: head % sizes.query_heads, i };
-                let visible = problem.mask().visible(i);
-                let w: Vec<f64> = visible.map(|j| weights.at(row, j).w).collect();
+                let w: Vec<f64> = problem.visible(row).map(|j| weights.at(row, j).w).collect();
                 (expected_count(rule.lambda(c, &w), &w), w.len() as f64)
             });
             heads.fold((0.0, 0.0), |sum, head| (sum.0 + head.0, sum.1 + head.1))

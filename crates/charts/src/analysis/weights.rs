@@ -49,7 +49,7 @@ pub(super) fn plot(
     for i in first_query..sizes.queries {
         let row = Row { b: 0, h: 0, i };
         let kept = sample.pattern.row(problem.row_number(row));
-        for j in problem.mask().visible(i).filter(|&j| j >= first_key) {
+        for j in problem.visible(row).filter(|&j| j >= first_key) {
             let q = keep_probability(c.get(), weights.at(row, j).w);
             let level = LEVELS.iter().position(|level| q >= level.0).unwrap_or(3);
             let outcome = match kept.binary_search(&(j as u32)) {
@@ -62,8 +62,9 @@ pub(super) fn plot(
     }
     let (mut kept, mut visible) = (0, 0);
     for i in 0..sizes.queries {
-        kept += sample.pattern.row(problem.row_number(Row { b: 0, h: 0, i })).len();
-        visible += problem.mask().visible(i).len();
+        let row = Row { b: 0, h: 0, i };
+        kept += sample.pattern.row(problem.row_number(row)).len();
+        visible += problem.visible_keys(row);
     }
     let share = |n: usize| n as f64 / sizes.queries as f64;
     let title = format!(

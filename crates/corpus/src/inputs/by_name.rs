@@ -55,6 +55,7 @@ pub(super) fn inputs(case: &Fixture) -> Inputs<f64> {
     let draw = |operand, shape| OperandDraw { case, operand, shape }.tensor();
     let operands = case.operands;
     let bias = operands.bias.map(|axes| draw(Operand::Bias, axes.shape(case.sizes)));
+    let bias = bias.map(|bias| operands.hidden(&bias));
     let rows = [batch, query_heads, queries, 1];
     let sink = operands.sink.then(|| draw(Operand::Sink, [1, 1, 1, query_heads]));
     Inputs::new(

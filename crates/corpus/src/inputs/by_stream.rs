@@ -24,6 +24,7 @@ pub(super) fn inputs(case: &Fixture, stream: u64, numbers: Numbers) -> Inputs<f6
     let g = tensor([batch, query_heads, queries, value_features]);
     let dlse = case.operands.dlse.then(|| tensor([batch, query_heads, queries, 1]));
     let bias = case.operands.bias.map(|axes| tensor(axes.shape(case.sizes)));
+    let bias = bias.map(|bias| case.operands.hidden(&bias));
     let sink = case.operands.sink.then(|| tensor([1, 1, 1, query_heads]).as_slice().to_vec());
     let mut inputs = Inputs::new(q, k, v, g).with_dlse(dlse).with_bias(bias).with_sink(sink);
     change(&mut inputs, numbers);

@@ -19,8 +19,7 @@ pub(super) fn nan_in_rows_without_keys(
         return None;
     }
     let rows = problem.row_count();
-    let empty: Vec<bool> =
-        (0..rows).map(|at| problem.mask().visible(problem.row(at).i).is_empty()).collect();
+    let empty: Vec<bool> = (0..rows).map(|at| problem.visible_keys(problem.row(at)) == 0).collect();
     let count = empty.iter().filter(|&&empty| empty).count();
     let by_row: Vec<TensorName> = [TensorName::O, TensorName::Dq]
         .into_iter()

@@ -55,7 +55,11 @@ define_kernels! { Some(BugType::Bias);
     [] [Dq, Dk, Dv, Dbias]
     fn bias_ignored(config) {
         config.problem.inputs().bias.as_ref()?;
-        Some(config.mutate(Point::Saved, |w| w.has_bias = false))
+        let mask = config.problem.mask();
+        Some(config.mutate(Point::Saved, |w| {
+            w.has_bias = false;
+            w.see(|row, j| mask.visible(row.i).contains(&j));
+        }))
     }
     /// The backward pass uses an `lse` without the sink.
     [] [Dq, Dk, Dv, Dbias, Dsink]

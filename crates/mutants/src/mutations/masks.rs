@@ -145,7 +145,7 @@ define_kernels! { Some(BugType::Masks);
         Some(config.mutate(Point::Stored, |w| {
             let features = w.sizes.features;
             for (n, row) in w.rows() {
-                if w.config.problem.mask().visible(row.i).is_empty() {
+                if w.config.problem.visible_keys(row) == 0 {
                     w.dq.as_mut_slice()[n * features..][..features].fill(f64::NAN);
                 }
             }

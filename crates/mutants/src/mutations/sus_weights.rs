@@ -123,7 +123,7 @@ define_kernels! { Some(BugType::SusWeights);
         Some(config.mutate(Point::Drawn, |w| {
             let sample = w.sample.clone().expect("a drawn mask");
             for (at, n, row, _) in w.entries() {
-                let visible = w.config.problem.mask().visible(row.i).len().max(1) as f64;
+                let visible = w.config.problem.visible_keys(row).max(1) as f64;
                 let mean = sample.expected[n] / visible;
                 let kept = if w.wq[at] == 0.0 { 0.0 } else { w.p[at] / mean };
                 (w.wq[at], w.wk[at], w.wv[at]) = (kept, kept, kept);
@@ -154,7 +154,7 @@ define_kernels! { Some(BugType::SusWeights);
             drawn(w, |_, weights| (c, vec![q(weights.len()); weights.len()]));
             let mut kept = w.sampled_by(|weight, _| weight);
             for (at, _, row, _) in w.entries() {
-                kept[at] /= q(w.config.problem.mask().visible(row.i).len());
+                kept[at] /= q(w.config.problem.visible_keys(row));
             }
             (w.wq, w.wk, w.wv) = (kept.clone(), kept.clone(), kept);
         }))

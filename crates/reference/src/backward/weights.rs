@@ -84,10 +84,14 @@ pub struct DenseWeights<'a, T> {
 }
 
 impl<T: Scalar> DenseWeights<'_, T> {
-    /// The weight of one visible entry.
+    /// The weight of one entry that the mask leaves visible; exactly 0 if a `-inf` in the bias hides it.
     #[must_use]
     pub fn at(&self, row: Row, j: usize) -> Weight<T> {
         let score = score(self.problem, row, j);
+        if self.problem.hides(row, j) {
+            // Not exp(-inf - lse): lse may be -inf too.
+            return Weight { j, w: T::zero(), slope: score.slope };
+        }
         let lse = self.saved.lse.row(row.b, row.h, row.i)[0];
         Weight { j, w: (score.s - lse).exp(), slope: score.slope }
     }
@@ -97,7 +101,9 @@ impl<T: Scalar> Weights<T> for DenseWeights<'_, T> {
     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<T>)) {
         let visible = self.problem.mask().visible(row.i);
         for j in visible.start.max(keys.start)..visible.end.min(keys.end) {
-            visit(self.at(row, j));
+            if !self.problem.hides(row, j) {
+                visit(self.at(row, j));
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Inputs<T> {
     pub g: Tensor<T>,
     /// Cotangent of `lse`, `[B, Hq, Nq, 1]`.
     pub dlse: Option<Tensor<T>>,
-    /// Added to the scores, `[B or 1, Hq or 1, Nq or 1, Nk]`.
+    /// Added to the scores, `[B or 1, Hq or 1, Nq or 1, Nk]`; `-inf` hides the key.
     pub bias: Option<Tensor<T>>,
     /// One logit per query head, `[Hq]`, that takes part in the softmax and carries no value.
     pub sink: Option<Vec<T>>,

@@ -60,10 +60,15 @@ pub(super) fn sizes_of<T: Ring>(inputs: &Inputs<T>) -> Result<Sizes, Error> {
     Ok(Sizes { batch, query_heads, key_heads, queries, keys, features, value_features })
 }
 
-/// Checks that every number is finite.
-pub(super) fn check_finite<T: Ring>(inputs: &Inputs<T>) -> Result<(), Error> {
+/// Checks that every number is finite, but for `-inf` in the bias; whether there is one.
+pub(super) fn check_numbers<T: Ring>(inputs: &Inputs<T>) -> Result<bool, Error> {
+    let wrong = |tensor, data: &[T], index: usize| Error::NotFinite {
+        tensor,
+        index,
+        found: format!("{:?}", data[index]),
+    };
     let check = |tensor, data: &[T]| match data.iter().position(|&x| !is_finite(x)) {
-        Some(index) => Err(Error::NotFinite { tensor, index, found: format!("{:?}", data[index]) }),
+        Some(index) => Err(wrong(tensor, data, index)),
         None => Ok(()),
     };
     check("q", inputs.q.as_slice())?;
@@ -71,8 +76,17 @@ pub(super) fn check_finite<T: Ring>(inputs: &Inputs<T>) -> Result<(), Error> {
     check("v", inputs.v.as_slice())?;
     check("do", inputs.g.as_slice())?;
     check("dlse", inputs.dlse.as_ref().map_or(&[], Tensor::as_slice))?;
-    check("bias", inputs.bias.as_ref().map_or(&[], Tensor::as_slice))?;
-    check("sink", inputs.sink.as_deref().unwrap_or(&[]))
+    let bias = inputs.bias.as_ref().map_or(&[][..], Tensor::as_slice);
+    if let Some(index) = bias.iter().position(|&x| !is_finite(x) && !is_negative_infinity(x)) {
+        return Err(wrong("bias", bias, index));
+    }
+    check("sink", inputs.sink.as_deref().unwrap_or(&[]))?;
+    Ok(bias.iter().any(|&x| !is_finite(x)))
+}
+
+/// Whether a number that is not finite is `-inf`, by a ring's operations: of the three only `inf` is its own square.
+fn is_negative_infinity<T: Ring>(x: T) -> bool {
+    -x * -x == -x
 }
 
 /// Checks that the scale is finite, and that the softcap is finite and above 0.
