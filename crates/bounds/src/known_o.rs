@@ -81,19 +81,46 @@ pub fn known_o_gradients(
     own: Option<&ReferenceErrorBounds>,
 ) -> KnownOGradients {
     let context = BoundContext::new(input);
-    let known = KnownDelta::new(&context, o, own);
-    let gradients = own.map(|own| &own.gradients);
-    let of_bias = gradients.and_then(|own| Some(own.dbias.as_ref()?.as_slice()));
-    let of_sink = gradients.and_then(|own| own.dsink.as_deref());
-    KnownOGradients {
-        dbias: context.dbias(Some(&known)).map(|all| context.gradient(&all, of_bias)),
-        dsink: context.dsink(rows, Some(&known)).map(|all| context.gradient(&all, of_sink)),
+    let known = KnownDelta::new(&context, Some(o), own);
+    context.sums_over_rows(rows, Some(&known), own)
+}
+
+/// The same of a kernel that is more exact than its recipe: it rounds its results alone, as one of `f32` whose results are cast to 16 bits.
+#[must_use]
+pub fn unrounded_gradients(
+    input: &BoundsInput<'_>,
+    own: Option<&ReferenceErrorBounds>,
+) -> KnownOGradients {
+    let accumulator = input.recipe.accumulator;
+    let recipe = input.recipe.clone().with_elementwise(accumulator).with_shifted(accumulator);
+    let recipe = recipe.with_p(accumulator).with_p_in_ds(accumulator).with_ds(accumulator);
+    let recipe = recipe.with_o(accumulator);
+    let input = BoundsInput { recipe: &recipe, ..*input };
+    let context = BoundContext::new(&input);
+    let (rows, _) = context.each_row(|_, _| ());
+    context.sums_over_rows(&rows, None, own)
+}
+
+impl BoundContext<'_> {
+    fn sums_over_rows(
+        &self,
+        rows: &[RowErrors],
+        known: Option<&KnownDelta>,
+        own: Option<&ReferenceErrorBounds>,
+    ) -> KnownOGradients {
+        let gradients = own.map(|own| &own.gradients);
+        let of_bias = gradients.and_then(|own| Some(own.dbias.as_ref()?.as_slice()));
+        let of_sink = gradients.and_then(|own| own.dsink.as_deref());
+        KnownOGradients {
+            dbias: self.dbias(known).map(|all| self.gradient(&all, of_bias)),
+            dsink: self.dsink(rows, known).map(|all| self.gradient(&all, of_sink)),
+        }
     }
 }
 
-/// Each row's `delta`, from a known `o`.
+/// Each row's `delta`, from a known `o`, or from one that no narrow format touched.
 pub(super) struct KnownDelta {
-    rows: Vec<KnownRow>,
+    rows: Option<Vec<KnownRow>>,
     /// The largest relative error of a weight of the truth that comes from the error of its `lse`.
     pub(super) of_lse: f64,
 }
@@ -108,12 +135,12 @@ struct KnownRow {
 impl KnownDelta {
     pub(super) fn new(
         context: &BoundContext<'_>,
-        o: &[f64],
+        o: Option<&[f64]>,
         own: Option<&ReferenceErrorBounds>,
     ) -> Self {
         let BoundsInput { problem, saved, .. } = *context.input;
         let width = problem.sizes().value_features;
-        let row = |at: usize| {
+        let row = |at: usize, o: &[f64]| {
             let row = problem.row(at);
             let (g, o) = (problem.g(row), &o[at * width..(at + 1) * width]);
             let exact = saved.o.row(row.b, row.h, row.i);
@@ -131,14 +158,17 @@ impl KnownDelta {
             let finite = own.saved.lse.as_slice().iter().filter(|own| own.is_finite());
             libm::expm1(finite.fold(0.0, |most: f64, &own| most.max(own)))
         });
-        KnownDelta { rows: (0..problem.row_count()).map(row).collect(), of_lse }
+        let rows = o.map(|o| (0..problem.row_count()).map(|at| row(at, o)).collect());
+        KnownDelta { rows, of_lse }
     }
 
     /// The errors of a row whose `delta` is known.
     pub(super) fn apply(&self, at: usize, errors: &mut RowErrors) {
-        let KnownRow { shift, left } = self.rows[at];
-        errors.delta += shift;
-        errors.delta_error = left;
+        if let Some(rows) = &self.rows {
+            let KnownRow { shift, left } = rows[at];
+            errors.delta += shift;
+            errors.delta_error = left;
+        }
         errors.delta_stored = 0.0;
         errors.delta_stored_norms = [0.0; 2];
     }
@@ -155,7 +185,7 @@ pub(super) struct Shift {
 impl Shift {
     /// Adds a weight times what is known of a row's `delta`.
     pub(super) fn add(&mut self, weight: f64, known: &KnownDelta, at: usize) {
-        let term = weight * known.rows[at].shift;
+        let term = weight * known.rows.as_ref().map_or(0.0, |rows| rows[at].shift);
         self.sum += term;
         self.abs += term.abs();
         self.of_lse = known.of_lse;

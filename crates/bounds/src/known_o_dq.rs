@@ -7,6 +7,7 @@ use super::context::BoundContext;
 use super::format::Format;
 use super::input::BoundsInput;
 use super::known_o::{KnownDelta, U64, has_known_delta};
+use super::operands::converts;
 use super::range::RoundingRange;
 use super::roundoff::is_power_of_two;
 use super::row::RowErrors;
@@ -70,7 +71,9 @@ pub fn ds_roundings(input: &BoundsInput<'_>) -> Vec<DsRounding> {
     let recipe = input.recipe;
     let is_narrow = |format: Format| format.precision() < recipe.accumulator.precision();
     let truncated = [recipe.p_in_ds, recipe.ds].contains(&Format::Tf32);
-    if !has_known_delta(input) || is_narrow(recipe.elementwise) || truncated {
+    // Another k in its product, or a rounding of the running total or of G, is one more.
+    let plain = !converts(recipe) && recipe.running_dq == 0 && recipe.normalised_p;
+    if !has_known_delta(input) || is_narrow(recipe.elementwise) || truncated || !plain {
         return Vec::new();
     }
     let mut points = vec![DsRoundingPoint::Nowhere];
@@ -88,11 +91,11 @@ pub fn ds_roundings(input: &BoundsInput<'_>) -> Vec<DsRounding> {
 }
 
 /// The ranges of some rows of `dq`, one row after the other, of a kernel that rounds so, and whose `delta` is `G . o` with this stored
-/// `o`. `own` are the errors of the truth, if it has any.
+/// `o`; without an `o`, of one whose `P` and `o` are not rounded before `delta`. `own` are the errors of the truth, if it has any.
 #[must_use]
 pub fn known_o_dq_ranges(
     input: &BoundsInput<'_>,
-    o: &[f64],
+    o: Option<&[f64]>,
     own: Option<&ReferenceErrorBounds>,
     rounding: DsRounding,
     rows: &[usize],

@@ -59,7 +59,9 @@ pub use false_alarm::{ELEMENTWISE_FALSE_ALARM, STATISTICAL_FALSE_ALARM};
 pub use format::Format;
 pub use gradient_values::GradientValues;
 pub use input::BoundsInput;
-pub use known_o::{KnownOGradient, KnownOGradients, has_known_delta, known_o_gradients};
+pub use known_o::{
+    KnownOGradient, KnownOGradients, has_known_delta, known_o_gradients, unrounded_gradients,
+};
 pub use known_o_dq::{DsRounding, DsRoundingPoint, ds_roundings, known_o_dq_ranges};
 pub use limits::LARGEST_HEAD;
 pub use operands::Operands;

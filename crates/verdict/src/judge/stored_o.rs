@@ -8,9 +8,16 @@ use crate::limits::MAX_ENTRIES_BY_STORED_O;
 use crate::{Criterion, Finding, Mode, Outcome, Verdict};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use sus_bounds::{BoundsInput, ds_roundings, known_o_dq_ranges, known_o_gradients};
+use sus_bounds::{
+    BoundsInput, DsRounding, DsRoundingPoint, ds_roundings, known_o_dq_ranges, known_o_gradients,
+    unrounded_gradients,
+};
+use sus_fast::ReferenceErrorBounds;
 use sus_reference::evaluation::visible_count;
 use sus_reference::problem::Problem;
+
+/// Rows that tell which ways to round are possible at all; all rows are compared with these.
+const FIRST_ROWS: usize = 32;
 
 /// What follows from a candidate's own `o`.
 const WHY: &str = "what delta = do . o with the candidate's own o leads to";
@@ -57,15 +64,56 @@ impl Judge {
         if sums.iter().all(|(_, found)| found.is_none()) {
             return;
         }
-        let by_o = known_o_gradients(&input, &of.rows, o, of.reference_errors.as_ref());
+        let own = of.reference_errors.as_ref();
+        let by_o = known_o_gradients(&input, &of.rows, o, own);
+        let mut failed = Vec::new();
         for ((name, found), by_o) in sums.into_iter().zip([by_o.dbias, by_o.dsink]) {
             let (Some(found), Some(by_o)) = (found, by_o) else { continue };
             let tensor = verdict.tensors.iter_mut().find(|tensor| tensor.name == name);
             let Some(tensor) = tensor else { continue };
-            if let Some(message) = compare_by_stored_o(tensor, found, &by_o, &self.recipe) {
-                verdict.fail(name, Criterion::StoredO, message);
+            let compared = compare_by_stored_o(tensor, found, &by_o, &self.recipe);
+            match compared.message {
+                None => tensor.by_stored_o = compared.worst,
+                Some(message) => failed.push((name, compared.worst, message)),
             }
         }
+        if failed.is_empty() || self.is_more_exact(&input, own, results, verdict) {
+            return;
+        }
+        for (name, worst, message) in failed {
+            verdict.fail(name, Criterion::StoredO, message);
+            if let Some(tensor) = verdict.tensors.iter_mut().find(|tensor| tensor.name == name) {
+                (tensor.by_stored_o, tensor.outcome) = (worst, Outcome::Fail);
+            }
+        }
+    }
+
+    /// Whether `dq`, `dbias` and `dsink` are all those of a kernel that is more exact than its recipe, and rounds its results alone.
+    fn is_more_exact(
+        &self,
+        input: &BoundsInput<'_>,
+        own: Option<&ReferenceErrorBounds>,
+        results: &[CandidateResult<'_>],
+        verdict: &Verdict,
+    ) -> bool {
+        let find = |name: &str| results.iter().find(|of| of.0 == name).map(|of| of.1);
+        let (rows, width) = (self.rows_by_stored_o(), self.problem.sizes().features);
+        if let Some(dq) = find("dq") {
+            let way = DsRounding { p: false, ds: DsRoundingPoint::Nowhere };
+            let ranges = known_o_dq_ranges(input, None, own, way, &rows);
+            let found = of_rows(dq, width, &rows);
+            if outside_ranges(&[rows.len(), width], &found, &ranges).is_some() {
+                return false;
+            }
+        }
+        let by = unrounded_gradients(input, own);
+        [("dbias", by.dbias), ("dsink", by.dsink)].into_iter().all(|(name, by)| {
+            let tensor = verdict.tensors.iter().find(|tensor| tensor.name == name);
+            let (Some(found), Some(by), Some(tensor)) = (find(name), by, tensor) else {
+                return true;
+            };
+            compare_by_stored_o(tensor, found, &by, &self.recipe).message.is_none()
+        })
     }
 
     /// Fails a `dq` that is no rounding of what any kernel of the recipe has, given its `o`. Of a large problem a sample of the rows is
@@ -89,19 +137,38 @@ impl Judge {
                 rows.len()
             ));
         }
-        let some: Vec<f64> =
-            rows.iter().flat_map(|&row| &dq[row * width..(row + 1) * width]).copied().collect();
-        let shape = [rows.len(), width];
-        let mut nearest = None;
-        for rounding in roundings {
-            let own = of.reference_errors.as_ref();
-            let ranges = known_o_dq_ranges(input, o, own, rounding, &rows);
-            let Some(outside) = outside_ranges(&shape, &some, &ranges) else { return };
-            if nearest.as_ref().is_none_or(|(count, _)| outside.count < *count) {
-                nearest = Some((outside.count, outside.at));
+        let some = of_rows(dq, width, &rows);
+        let outside_of = |(o, rounding): (Option<&[f64]>, DsRounding), rows: &[usize]| {
+            let ranges = known_o_dq_ranges(input, o, of.reference_errors.as_ref(), rounding, rows);
+            outside_ranges(&[rows.len(), width], &of_rows(dq, width, rows), &ranges)
+        };
+        // A kernel may be more exact than its recipe: then nothing is rounded before delta. A few rows tell which ways are possible.
+        let few: Vec<usize> =
+            rows.iter().copied().step_by(rows.len().div_ceil(FIRST_ROWS).max(1)).collect();
+        let ways =
+            [Some(o), None].into_iter().flat_map(|o| roundings.iter().map(move |&by| (o, by)));
+        let (mut nearest, mut possible) = (None, Vec::new());
+        for way in ways {
+            match outside_of(way, &few) {
+                None => possible.push(way),
+                Some(outside) if nearest.is_none_or(|(count, _)| outside.count < count) => {
+                    nearest = Some((outside.count, way));
+                }
+                Some(_) => {}
             }
         }
-        let Some((outside, at)) = nearest else { return };
+        let mut found = None;
+        for &way in &possible {
+            let Some(outside) = outside_of(way, &rows) else { return };
+            if found.as_ref().is_none_or(|(count, _)| outside.count < *count) {
+                found = Some((outside.count, outside.at));
+            }
+        }
+        let of_nearest = || {
+            let (_, way) = nearest?;
+            outside_of(way, &rows).map(|outside| (outside.count, outside.at))
+        };
+        let Some((outside, at)) = found.or_else(of_nearest) else { return };
         let row = self.problem.row(rows[at / width]);
         let index = [row.b, row.h, row.i, at % width];
         let message = format!(
@@ -124,6 +191,11 @@ impl Judge {
         let share = MAX_ENTRIES_BY_STORED_O as f64 / entries as f64;
         sample_of_rows(&self.problem, ((rows as f64 * share) as usize).max(1))
     }
+}
+
+/// Some rows of a tensor.
+fn of_rows(x: &[f64], width: usize, rows: &[usize]) -> Vec<f64> {
+    rows.iter().flat_map(|&row| &x[row * width..(row + 1) * width]).copied().collect()
 }
 
 /// At most `count` rows of a problem, drawn by its numbers, in their order.
