@@ -264,10 +264,11 @@ impl Changes {
             let mut more = 0.0_f64;
             for &factor in factors {
                 let y = factor * x;
-                // Below the normal range the spacing is that of the smallest number; no conversion changes a number by more than itself.
+                // Below the normal range the spacing is that of the smallest number. Twice: no conversion changes a number by more than
+                // itself, so that the second order, with the change of the other operand, is at most as large as the first.
                 if y.abs() < format.smallest_normal() {
                     let spacing = if flush { y.abs() } else { format.smallest_subnormal() };
-                    more = more.max(spacing.min(y.abs()) / factor);
+                    more = more.max(2.0 * spacing.min(y.abs()) / factor);
                 }
                 if y.abs() >= format.overflow() {
                     more = f64::INFINITY;

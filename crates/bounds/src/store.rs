@@ -1,5 +1,5 @@
-//! The end of every gradient: its sum, the reduction over repeated heads and the rounding of the result. Sections 6.3 to
-//! 6.5 of `docs/bounds.md`.
+//! The end of every gradient: its sum, a running total, the reduction over repeated heads and the rounding of the result.
+//! Sections 6.3 to 6.5 and 6.8 of `docs/bounds.md`.
 
 use super::context::BoundContext;
 use super::recipe::Gqa;
@@ -32,8 +32,7 @@ impl BoundContext<'_> {
         truth: f64,
         tiles: usize,
     ) -> ElementError {
-        let mut element = sums.element(d, &self.roundoff, tail, GRADIENT_ROUNDINGS);
-        sums.add_running(&mut element, d, &self.roundoff, tiles);
+        let mut element = self.running_sum(sums, d, tail, tiles);
         self.store_gradient(&mut element, truth);
         element
     }
@@ -48,13 +47,19 @@ impl BoundContext<'_> {
         tiles: usize,
     ) -> ElementError {
         let group = self.input.problem.group();
-        let mut element = sums.element(d, &self.roundoff, tail, GRADIENT_ROUNDINGS);
-        sums.add_running(&mut element, d, &self.roundoff, tiles);
+        let mut element = self.running_sum(sums, d, tail, tiles);
         if self.input.recipe.gqa == Gqa::Repeated && group > 1 {
             let more = sums.repeated(d, &self.roundoff, group);
             element.add(Stage::Store as usize, more, more);
         }
         self.store_gradient(&mut element, truth);
+        element
+    }
+
+    /// Sections 6.3 and 6.8: a sum, and the roundings of its running total.
+    fn running_sum(&self, sums: &Sums, d: usize, tail: Tail, tiles: usize) -> ElementError {
+        let mut element = sums.element(d, &self.roundoff, tail, GRADIENT_ROUNDINGS);
+        sums.add_running(&mut element, d, &self.roundoff, tiles);
         element
     }
 

@@ -540,23 +540,32 @@ fn sums_over_rows() -> Problem<f64> {
     shape.problem()
 }
 
-/// A right kernel's results for it, and the judge.
-fn right_sums_over_rows(recipe: &Recipe, order: Order) -> (Judge, TensorFile) {
-    let problem = sums_over_rows();
-    let case = Case::new(problem.clone(), Settings::default().with_pass(Pass::Dense));
-    let judge = sus_mutants::judge(&case, recipe).build().unwrap();
-    let kernel = Kernel {
-        problem: &problem,
+/// A right kernel of one pass whose additions truncate.
+fn right_kernel<'a>(
+    problem: &'a Problem<f64>,
+    recipe: &'a Recipe,
+    order: Order,
+    base_two: bool,
+) -> Kernel<'a> {
+    Kernel {
+        problem,
         recipe,
         order,
-        base_two: false,
+        base_two,
         scale_first: false,
         online: recipe.tile,
         sample: None,
         truncates: true,
         conversions: None,
-    };
-    (judge, kernel.run())
+    }
+}
+
+/// A right kernel's results for it, and the judge.
+fn right_sums_over_rows(recipe: &Recipe, order: Order) -> (Judge, TensorFile) {
+    let problem = sums_over_rows();
+    let case = Case::new(problem.clone(), Settings::default().with_pass(Pass::Dense));
+    let judge = sus_mutants::judge(&case, recipe).build().unwrap();
+    (judge, right_kernel(&problem, recipe, order, false).run())
 }
 
 /// The worst element of a tensor by the candidate's own `o`.
@@ -689,18 +698,7 @@ fn right_dq(recipe: &Recipe, features: usize, options: Options) -> (Judge, Tenso
     let problem = shape.fill(|rng| eighths(rng) + 0.0625);
     let case = Case::new(problem.clone(), Settings::default().with_pass(Pass::Dense));
     let judge = sus_mutants::judge(&case, recipe).build().unwrap();
-    let kernel = Kernel {
-        problem: &problem,
-        recipe,
-        order: Order::Blocks(4),
-        base_two: true,
-        scale_first: false,
-        online: recipe.tile,
-        sample: None,
-        truncates: true,
-        conversions: None,
-    };
-    (judge, kernel.run())
+    (judge, right_kernel(&problem, recipe, Order::Blocks(4), true).run())
 }
 
 #[test]
