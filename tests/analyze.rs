@@ -362,7 +362,7 @@ proptest! {
         let mut entries = Vec::new();
         for (at, &delta) in delta.iter().enumerate() {
             let row = problem.row(at);
-            for j in problem.mask().visible(row.i) {
+            for j in problem.span(row) {
                 let weight = DenseWeights { problem: &problem, saved: &saved }.at(row, j);
                 let (k, q, g) = (problem.k(row, j), problem.q(row), problem.g(row));
                 let f = (dot(g, problem.v(row, j)) - delta + problem.dlse(row)) * weight.slope;
@@ -435,7 +435,7 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
         let rounding = (g.len() + 1) as f64 * U;
         let delta_error: f64 =
             terms.map(|((g, o), e)| 2.0 * g.abs() * (e + rounding * o.abs())).sum();
-        for j in problem.mask().visible(row.i) {
+        for j in problem.span(row) {
             let weight = DenseWeights { problem, saved: &saved }.at(row, j);
             let absolute =
                 |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum::<f64>();

@@ -127,7 +127,7 @@ fn no_entry_of_an_exact_mask_is_ambiguous() {
             let row = problem.row(at);
             let place = problem.mask().place(row.i);
             let b = row.b * problem.mask().segment_count() + place.segment;
-            for j in problem.mask().visible(row.i) {
+            for j in problem.span(row) {
                 let w = DenseWeights { problem, saved: &saved }.at(row, j).w;
                 let word = words.word(b, row.h, place.query, j - place.first_key);
                 let decision = forced_decision(sample.lambda[at] * w, word, delta);

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// Arithmetic: f64, f32
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', default_value = "f64,f32")]
     dtype: Vec<Arithmetic>,
-    /// Which keys have the large weights: random, local
+    /// Which keys have the large weights: random, local; or blocks: one block of 128 in twenty may be seen
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "random")]
     pattern: Vec<Workload>,
     /// Queries see earlier keys only

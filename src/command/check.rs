@@ -7,10 +7,11 @@ use crate::command::terminal::Watched;
 use clap::{Args, ValueEnum};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use sus_oracle::TensorName;
 use sus_oracle::bounds::{Mode, Recipe};
 use sus_oracle::evaluation::visible_count;
 use sus_oracle::files::tensor_file::{expect_writable, write_atomically};
-use sus_oracle::files::{FileError, Pass, TensorFile};
+use sus_oracle::files::{FileError, Padding, Pass, Settings, TensorFile};
 use sus_oracle::mutants::diagnosis;
 use sus_oracle::verdict::report::{Report, json, junit, text};
 use sus_oracle::verdict::{
@@ -57,6 +58,12 @@ pub(crate) struct Arguments {
     /// What several runs of a kernel have to be: each within its bounds, or all equal in every bit as well
     #[arg(long, value_name = "RULE", default_value = "bounds")]
     repeat: Repeat,
+    /// Judge these results alone, such as dq,dk or, of a forward pass, o,lse; the candidate needs no others
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = result_name)]
+    only: Option<Vec<TensorName>>,
+    /// What a candidate holds in the padding: zero, or any, which is not judged [default: zero]
+    #[arg(long, value_name = "WHAT")]
+    padding: Option<Padding>,
     /// Use all weights instead of a sample
     #[arg(
         long,
@@ -93,6 +100,26 @@ enum Repeat {
     Bitwise,
 }
 
+/// The name of a result.
+fn result_name(name: &str) -> Result<TensorName, &'static str> {
+    let expected = "expected results: o, lse, dq, dk, dv, dbias, dsink, dslopes or dkv";
+    name.parse().ok().filter(|name: &TensorName| name.is_result()).ok_or(expected)
+}
+
+/// The case, of which `only` these results are judged.
+fn read_case(
+    path: &Path,
+    command: Settings,
+    only: Option<Vec<TensorName>>,
+) -> Result<Case, FileError> {
+    let mut case = Case::read(path, command)?;
+    if only.is_some() {
+        case.settings.gradients = only;
+    }
+    case.expect_results().map_err(|e| FileError::new(path, e))?;
+    Ok(case)
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let Arguments {
         case: path,
@@ -101,6 +128,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         mode,
         law,
         repeat,
+        only,
+        padding,
         dense,
         plain,
         options,
@@ -111,7 +140,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     if dense {
         command.pass = Some(Pass::Dense);
     }
-    let mut case = Case::read(&path, command)?;
+    let mut case = read_case(&path, command.with_padding(padding), only)?;
     let candidate_path = &paths[0];
     let candidate = merge::read_candidate(&case, &paths)?;
     case.complete_from(&candidate).map_err(|e| FileError::new(candidate_path, e))?;

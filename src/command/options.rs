@@ -31,6 +31,18 @@ pub(crate) struct ProblemOptions {
     /// Cumulative key lengths of packed sequences
     #[arg(long, value_name = "0,...,Nk", value_delimiter = ',')]
     segments_k: Option<Vec<usize>>,
+    /// Queries and keys of a block of the block mask, such as 128,128
+    #[arg(long, value_name = "M,N", value_parser = block)]
+    block: Option<[usize; 2]>,
+    /// The probability with which the mask of dropout was drawn
+    #[arg(long, value_name = "P", value_parser = probability)]
+    dropout_p: Option<f64>,
+    /// v is the first E features of k, which have one gradient, dkv
+    #[arg(long, value_name = "E", value_parser = clap::value_parser!(u64).range(1..))]
+    v_of_k: Option<u64>,
+    /// The bias is added before the softcap, not after it
+    #[arg(long)]
+    bias_first: bool,
 }
 
 /// Options of the draw of a mask.
@@ -71,6 +83,10 @@ impl ProblemOptions {
             .with_window(self.window)
             .with_segments_q(self.segments_q)
             .with_segments_k(self.segments_k)
+            .with_block(self.block)
+            .with_dropout_p(self.dropout_p)
+            .with_v_of_k(self.v_of_k.map(|count| count as usize))
+            .with_bias_first(self.bias_first.then_some(true))
     }
 }
 
@@ -92,6 +108,17 @@ impl DrawOptions {
 
 fn finite(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|x: &f64| x.is_finite()).ok_or("expected a finite number")
+}
+
+fn probability(text: &str) -> Result<f64, &'static str> {
+    let p = text.parse().ok().filter(|p| (0.0..1.0).contains(p));
+    p.ok_or("expected a number from 0 to below 1")
+}
+
+fn block(text: &str) -> Result<[usize; 2], Error> {
+    let side = |text: &str| text.parse().ok().filter(|&n| n > 0);
+    let sides = text.split_once(',').and_then(|(m, n)| Some([side(m)?, side(n)?]));
+    sides.ok_or_else(|| Error::option("block", "M,N, each above 0", text))
 }
 
 /// A budget, by its number or `inf`.

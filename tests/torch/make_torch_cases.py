@@ -68,6 +68,18 @@ CASES = {
     "everything": ({"Nq": 9, "Nk": 11}, {"bias": "BHN", "sink": 1, "dlse": 1}, EVERYTHING),
     "deep_negative": (SMALL, {"bias": "N", "bias shift": -300}, {}),
     "large": (SMALL, {"q factor": 32}, {"scale": 1.0}),  # |s| up to a few hundred
+    "attn_mask": ({}, {"attn_mask", "sink"}, {"causal": True}),
+    "block_mask": ({"Nq": 7, "Nk": 9}, {"block_mask"}, {"block": [2, 4]}),
+    "indices": ({"Nk": 9}, {"indices", "dlse"}, {}),
+    "lengths": ({"Nq": 6, "Nk": 8}, {"lengths": 1, "bias": "H", "sink": 1, "dlse": 1}, {"causal": True}),
+    "packed_gaps": ({"B": 1, "Nq": 9, "Nk": 11}, {"gaps", "alibi_slopes"}, {"causal": True}),
+    "dropout": ({}, {"dropout_mask", "sink"}, {"dropout_p": 0.25, "causal": True}),
+    "alibi_batch": ({}, {"alibi_slopes": "BH", "dlse": 1}, {"softcap": 2.0, "alignment": "top-left", "causal": True}),
+    "v_of_k": ({"E": 2, "Hk": 1}, {"dlse"}, {"v_of_k": 2}),
+    "bias_first": ({}, {"bias": "HN"}, {"bias_first": True, "softcap": 1.5}),
+    "all_operands": ({"Nq": 8, "Nk": 9, "D": 5},
+        {"attn_mask": 1, "block_mask": 1, "indices": 1, "lengths": 1, "dropout_mask": 1, "alibi_slopes": "H", "bias": "BHN", "sink": 1, "dlse": 1},
+        {"block": [3, 2], "dropout_p": 0.5, "v_of_k": 4, "bias_first": True, "softcap": 2.0, "causal": True}),
     "huge": (SMALL, {"pair factor": 1024}, {"scale": 1.0}),  # |s| up to 10^4, keys in pairs that differ little
 }  # fmt: skip
 STORED_AT_60_DIGITS = {"huge"}
@@ -100,7 +112,66 @@ def inputs(name, sizes, extras):
             x["bias"] = np.round(x["bias"] / 2) * 2
     if "sink" in extras:
         x["sink"] = tensor(z["Hq"])
+    if "alibi_slopes" in extras:
+        x["alibi_slopes"] = abs(tensor(*[z["B"]] * (extras["alibi_slopes"] == "BH"), z["Hq"])) / 8
+    return x | structure(draw, z, extras)
+
+
+def structure(draw, z, extras):
+    """Masks, lists and lengths, as integers; the masks of heads and of queries differ."""
+
+    def flags(*shape, share):
+        return np.array([draw.random() < share for _ in range(math.prod(shape))], np.uint8).reshape(shape)
+
+    x = {}
+    if "attn_mask" in extras:
+        x["attn_mask"] = flags(z["B"], 1, z["Nq"], z["Nk"], share=0.75)
+    if "block_mask" in extras:
+        m, n = extras["block"]
+        x["block_mask"] = flags(1, z["Hq"], -(-z["Nq"] // m), -(-z["Nk"] // n), share=0.7)
+    if "indices" in extras:  # six of the keys in no order, and two places without a key
+        lists = [draw.sample(range(z["Nk"]), 6) + [-1, -5] for _ in range(z["Hk"] * z["Nq"])]
+        x["indices"] = np.array(lists, np.int32).reshape(1, z["Hk"], z["Nq"], 8)
+    if "dropout_mask" in extras:
+        x["dropout_mask"] = flags(1, z["Hq"], z["Nq"], z["Nk"], share=0.75)
+    if "lengths" in extras:
+        x["lengths_q"] = np.array([z["Nq"] - 1 - b for b in range(z["B"])], np.int32)
+        x["lengths_k"] = np.array([z["Nk"] - 3 * b for b in range(z["B"])], np.int32)
+    if "gaps" in extras:
+        x |= {"cu_seqlens_q": np.array([0, 4, 4, 8], np.int32), "cu_seqlens_k": np.array([0, 5, 7, 10], np.int32)}
+        x["seqused_k"] = np.array([4, 2, 3], np.int32)
     return x
+
+
+def mask_mod(x, options, b, h, i, j):
+    """Whether query i of head h of sequence b sees key j, and `|i + Nk - Nq - j|`, written out as a `mask_mod` and a `score_mod` of
+    FlexAttention would be."""
+    n_q, n_k, hk = x["q"].shape[2], x["k"].shape[2], h * x["k"].shape[1] // x["q"].shape[1]
+    first_q, first_k = 0, 0
+    if "cu_seqlens_q" in x:
+        starts_q, starts_k = x["cu_seqlens_q"], x["cu_seqlens_k"]
+        inside = [s for s in range(len(starts_q) - 1) if starts_q[s] <= i < starts_q[s + 1]]
+        if not inside:
+            return False, 0
+        first_q, first_k = int(starts_q[inside[0]]), int(starts_k[inside[0]])
+        n_q, n_k = int(starts_q[inside[0] + 1]) - first_q, int(x["seqused_k"][inside[0]])
+    if "lengths_q" in x:
+        n_q, n_k = int(x["lengths_q"][b]), int(x["lengths_k"][b])
+    i_of, j_of = i - first_q, j - first_k
+    far = i_of + n_k - n_q - j_of
+    seen = 0 <= i_of < n_q and 0 <= j_of < n_k
+    diagonal = i_of if options.get("alignment") == "top-left" else i_of + n_k - n_q
+    seen = seen and not (options.get("causal", False) and j_of > diagonal)
+    if "attn_mask" in x:
+        seen = seen and bool(x["attn_mask"][b, 0, i, j])
+    if "block_mask" in x:
+        seen = seen and bool(x["block_mask"][0, h, i // options["block"][0], j // options["block"][1]])
+    if "indices" in x:
+        seen = seen and j in x["indices"][0, hk, i].tolist()
+    return seen, abs(far)
+
+
+STRUCTURE = {"attn_mask", "block_mask", "indices", "dropout_mask", "lengths_q", "lengths_k", "cu_seqlens_q", "cu_seqlens_k", "seqused_k"}
 
 
 def visible(options, n_q, n_k):
@@ -124,13 +195,26 @@ def visible(options, n_q, n_k):
 def attention(x, options):
     """o, lse of the plain definition: scale, softcap, bias, mask, softmax with the sink in its denominator."""
     group = x["q"].shape[1] // x["k"].shape[1]
-    k, v = (x[n].repeat_interleave(group, dim=1) for n in ("k", "v"))
+    values = x["v"] if "v" in x else x["k"][..., : options["v_of_k"]]
+    k, v = (tensor.repeat_interleave(group, dim=1) for tensor in (x["k"], values))
     s = x["q"] @ k.transpose(-1, -2) * options.get("scale", 1 / math.sqrt(x["q"].shape[-1]))
+    if options.get("bias_first", False):
+        s = s + x["bias"]
     if "softcap" in options:
         s = options["softcap"] * torch.tanh(s / options["softcap"])
-    if "bias" in x:
+    if "bias" in x and not options.get("bias_first", False):
         s = s + x["bias"]
-    seen = visible(options, s.shape[2], s.shape[3]).expand(s.shape)
+    padded = torch.zeros(s.shape[:3] + (1,), dtype=torch.bool)
+    if STRUCTURE & set(x) or "alibi_slopes" in x:
+        all_of = [[[[mask_mod(x, options, b, h, i, j) for j in range(s.shape[3])] for i in range(s.shape[2])] for h in range(s.shape[1])] for b in range(s.shape[0])]
+        seen, far = torch.tensor(all_of, dtype=torch.float64).unbind(-1)
+        seen = seen.bool()
+        if "alibi_slopes" in x:
+            s = s - x["alibi_slopes"].reshape(-1, s.shape[1], 1, 1) * far
+        if "lengths_q" in x:
+            padded = padded | (torch.arange(s.shape[2]) >= x["lengths_q"][:, None])[:, None, :, None]
+    else:
+        seen = visible(options, s.shape[2], s.shape[3]).expand(s.shape)
     top = s.detach().masked_fill(~seen, -1e300).amax(-1, keepdim=True)
     if "sink" in x:
         sink = x["sink"][None, :, None, None]
@@ -138,24 +222,28 @@ def attention(x, options):
     p = torch.where(seen, torch.exp(torch.where(seen, s - top, 0.0)), 0.0)
     total = p.sum(-1, keepdim=True)
     if "sink" in x:
-        total = total + torch.exp(sink - top)
+        total = total + torch.where(padded, 0.0, torch.exp(sink - top))
     empty = total == 0
     total = torch.where(empty, 1.0, total)
     lse = torch.where(empty, -torch.inf, top + torch.log(total)).squeeze(-1)
-    return (p / total) @ v, lse
+    w = p / total
+    if "dropout_mask" in x:
+        w = w * (x["dropout_mask"] != 0) / (1 - options["dropout_p"])
+    return w @ v, lse
 
 
 def autograd(x, options):
     """Every result by float64 automatic differentiation of <o, do> + <lse, dlse> over the rows with keys."""
-    x = {n: torch.tensor(a, requires_grad=n not in ("do", "dlse")) for n, a in x.items()}
+    x = {n: torch.tensor(a, requires_grad=n not in {"do", "dlse"} | STRUCTURE) for n, a in x.items()}
     o, lse = attention(x, options)
     loss = (o * x["do"]).sum()
     if "dlse" in x:
         finite = torch.isfinite(lse)
         loss = loss + (torch.where(finite, lse, 0.0) * x["dlse"])[finite].sum()
-    leaves = [n for n in ("q", "k", "v", "bias", "sink") if n in x]
+    leaves = [n for n in ("q", "k", "v", "bias", "sink", "alibi_slopes") if n in x]
+    names = {"alibi_slopes": "dslopes"} | ({"k": "dkv"} if "v_of_k" in options else {})
     found = torch.autograd.grad(loss, [x[n] for n in leaves], allow_unused=False)
-    out = {"o": o.detach(), "lse": lse.detach()} | {"d" + n: g for n, g in zip(leaves, found)}
+    out = {"o": o.detach(), "lse": lse.detach()} | {names.get(n, "d" + n): g for n, g in zip(leaves, found)}
     return {n: t.numpy() for n, t in out.items()}
 
 
@@ -176,7 +264,9 @@ def main():
     check, worst, size = "--check" in sys.argv, 0.0, 0
     (HERE / "cases").mkdir(exist_ok=True)
     for name, (sizes, extras, options) in CASES.items():
-        x = inputs(name, sizes, extras)
+        x = inputs(name, sizes, extras if "block" not in options else dict.fromkeys(extras, 1) | dict(extras if isinstance(extras, dict) else {}) | {"block": options["block"]})
+        if "v_of_k" in options:
+            del x["v"]
         theirs, noise = sus_reference.gradients(options, x)
         found = autograd(x, options)
         if name in STORED_AT_60_DIGITS:
@@ -186,7 +276,8 @@ def main():
             worst = max(worst, ratio)
             if not ratio <= 1:
                 sys.exit(f"{name}: autograd and the 60-digit reference differ, {ratio:.3g} of what is allowed")
-        tensors = {n: ("F32", a) for n, a in x.items()} | {"expected/" + n: ("F64", a) for n, a in found.items()}
+        dtypes = {"uint8": "U8", "int32": "I32"}
+        tensors = {n: (dtypes.get(str(a.dtype), "F32"), a) for n, a in x.items()} | {"expected/" + n: ("F64", a) for n, a in found.items()}
         path = HERE / "cases" / f"{name}.safetensors"
         if check:
             _, stored, _ = sus_files.read(path)

@@ -62,7 +62,7 @@ pub(crate) fn entries<'a>(
     saved: &'a Saved<f64>,
     reference_requested: bool,
 ) -> Box<dyn EntrySource<f64> + 'a> {
-    if reference_requested {
+    if reference_requested || !sus_fast::knows_operands(problem) {
         Box::new(ReferenceEntries::new(problem, saved))
     } else {
         Box::new(RowEntries::new(Dispatch::Native, problem, saved))

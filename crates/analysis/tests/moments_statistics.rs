@@ -237,13 +237,8 @@ fn directions(problem: &Problem<f64>, dense: &Gradients<f64>) -> Vec<Gradients<f
     let mut rng = numbers(5);
     let mut random = || f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;
     let inputs = problem.inputs();
-    let zero = Gradients {
-        dq: dense.dq.map(|_| 0.0),
-        dk: dense.dk.map(|_| 0.0),
-        dv: dense.dv.map(|_| 0.0),
-        dbias: None,
-        dsink: None,
-    };
+    let [dq, dk, dv] = [&dense.dq, &dense.dk, &dense.dv].map(|x| x.map(|_| 0.0));
+    let zero = Gradients::new(dq, dk, dv);
     let mut noise = zero.clone();
     for tensor in [&mut noise.dq, &mut noise.dk, &mut noise.dv] {
         tensor.as_mut_slice().iter_mut().for_each(|x| *x = random());
@@ -363,7 +358,7 @@ fn the_squared_deviations_of_many_draws_are_the_variance_within_bernsteins_limit
             let draw = Draw::paper(budget(12.0), seed).with_rule(rule);
             let mask = sample(p, &drawn.saved, &draw).unwrap();
             for (at, row) in rows.iter().enumerate() {
-                let first = p.mask().visible(p.row(at).i).start;
+                let first = p.span(p.row(at)).start;
                 let kept: Vec<usize> =
                     mask.pattern.row(at).iter().map(|&j| j as usize - first).collect();
                 for n in (0..row.q.len()).filter(|&n| row.is_stochastic(n)) {

@@ -7,6 +7,7 @@ use std::f64::consts::TAU;
 use std::fmt;
 use std::str::FromStr;
 use sus_reference::error::Error;
+use sus_reference::mask::{BlockMask, KeySet};
 use sus_reference::problem::{Inputs, Options, Problem};
 use sus_reference::tensor::Tensor;
 
@@ -32,13 +33,23 @@ pub enum Workload {
     Random,
     /// Scores fall off with the distance from the diagonal: about eight entries a row are kept when causal.
     Local,
+    /// The scores of `Random` under a block mask: of the blocks of 128 queries and 128 keys one in twenty may be seen, others in each
+    /// row of blocks.
+    Blocks,
 }
+
+/// Queries, and keys, of a block of [`Workload::Blocks`].
+const BLOCK: usize = 128;
+
+/// One block in so many may be seen.
+const ONE_IN: usize = 20;
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Workload::Random => "random",
             Workload::Local => "local",
+            Workload::Blocks => "blocks",
         })
     }
 }
@@ -55,7 +66,11 @@ impl FromStr for Workload {
         match name {
             "random" => Ok(Workload::Random),
             "local" => Ok(Workload::Local),
-            _ => Err(Error::option("pattern", "'random' or 'local'", format!("'{name}'"))),
+            "blocks" => Ok(Workload::Blocks),
+            _ => {
+                let expected = "'random', 'local' or 'blocks'";
+                Err(Error::option("pattern", expected, format!("'{name}'")))
+            }
         }
     }
 }
@@ -73,15 +88,28 @@ impl Workload {
         };
         let (v, g) = (normal(1.0), normal(1.0));
         let (q, k) = match self {
-            Workload::Random => (normal(2.0), normal(1.0)),
+            Workload::Random | Workload::Blocks => (normal(2.0), normal(1.0)),
             Workload::Local => {
                 let waves = waves(n, features, &mut rng);
                 (waves.clone(), waves)
             }
         };
         let inputs = Inputs::new(q, k, v, g);
-        Problem::new(inputs, Options::default().with_causal(causal))
+        let sets = if self == Workload::Blocks { vec![blocks(n)] } else { Vec::new() };
+        Problem::new(inputs, Options::default().with_causal(causal).with_key_sets(sets))
     }
+}
+
+/// Every [`ONE_IN`]-th block, counted along the rows with a step of 7, which has no factor in common with it.
+fn blocks(n: usize) -> KeySet {
+    let side = n.div_ceil(BLOCK);
+    let seen =
+        (0..side * side).map(|at| u8::from((at / side * 7 + at % side).is_multiple_of(ONE_IN)));
+    KeySet::BlockMask(BlockMask {
+        shape: [1, 1, side, side],
+        block: [BLOCK; 2],
+        seen: seen.collect(),
+    })
 }
 
 /// Positions as waves: `q_i . k_j / sqrt(D)` is the mean of `PEAK cos(w (i - j))` over random frequencies `w`, a bell of

@@ -65,11 +65,74 @@ impl BoundContext<'_> {
             let DsErrors { ds, mut terms, .. } = self.ds_terms(row, errors, e, &kept);
             let t = e.dp - errors.delta + self.input.problem.dlse(row);
             add_row_terms(errors, &kept, t, 1.0, &mut terms);
+            if self.input.problem.options().bias_first {
+                // Section 4.2: dS times the softcap's derivative, which errs.
+                let before: f64 = terms.iter().map(|term| term.worst_case).sum();
+                terms = terms.map(|term| term.times(e.bias_slope));
+                let of_slope = Term::deterministic(e.bias_slope_error * (ds.abs() + before));
+                terms[Stage::Score as usize] = terms[Stage::Score as usize].plus(of_slope);
+            }
+            let ds = ds * e.bias_slope;
             // dbias is a sum of dS, which is rounded as it is for the products.
             let before: f64 = terms.iter().map(|term| term.worst_case).sum();
             let stored = self.roundoff.narrow(self.input.recipe.ds, ds.abs() + before);
             terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::deterministic(stored));
             sums[e.j].add(&[ds], &[terms], &[&[1.0]]);
+        }
+    }
+
+    /// Section 6.2: `dslopes`, a sum of `dS` times a distance. What `lse` and `delta` of a row err by, its entries share.
+    pub(super) fn dslopes(&self) -> Option<Vec<Element>> {
+        let p = self.input.problem;
+        let truth = self.input.gradients.dslopes.as_ref()?;
+        let element = |(at, &truth_of_one): (usize, &f64)| -> Element {
+            let (mut sums, mut rho, mut lses) = (Sums::new(1), 0.0_f64, Vec::new());
+            let mut alike = 1.0_f64;
+            for row in (0..p.row_count()).map(|at| p.row(at)) {
+                if p.slope_index(row) != at {
+                    continue;
+                }
+                let errors = self.row_errors(row, self.input.mode);
+                rho = rho.max(libm::expm1(errors.largest_log()));
+                lses.push(errors.lse);
+                alike = alike.max(errors.multiplicity);
+                self.slope_row(row, &errors, &mut sums);
+            }
+            let tail = self.tail(rho, self.equal_rows(lses) * alike);
+            (truth_of_one, self.stored_sum(&sums, 0, tail, truth_of_one))
+        };
+        Some(truth.as_slice().par_iter().enumerate().map(element).collect())
+    }
+
+    fn slope_row(&self, row: Row, errors: &RowErrors, sums: &mut Sums) {
+        let p = self.input.problem;
+        let (number, u) = (p.row_number(row), self.roundoff.u);
+        let (mut of_lse, mut of_delta) = (0.0, 0.0);
+        for e in &errors.entries {
+            let distance = p.alibi_distance(row, e.j);
+            if let Some(whole) = self.ambiguous(row, errors, e) {
+                sums.add_errors(&[only(Stage::Mask, whole.ds)], &[&[distance]]);
+            }
+            let Some(kept) = self.kept(errors, e, number) else { continue };
+            let DsErrors { ds, mut terms, .. } = self.ds_terms(row, errors, e, &kept);
+            let before: f64 = terms.iter().map(|term| term.worst_case).sum();
+            let shared = kept.w * (errors.delta_error.worst_case + errors.delta_stored)
+                + ds.abs() * errors.lse_error.worst_case;
+            // dS may be rounded as it is for the products; 2 u: the product with the distance, which may be scaled.
+            let stored = self.roundoff.narrow(self.input.recipe.ds, ds.abs() + before + shared);
+            let stored = stored + 2.0 * u * (ds.abs() + before + shared);
+            terms[Stage::Ds as usize] = terms[Stage::Ds as usize].plus(Term::deterministic(stored));
+            sums.add(&[ds], &[terms], &[&[distance]]);
+            of_lse += kept.varies * (e.dp - errors.delta + p.dlse(row)) * distance;
+            of_delta += kept.w * distance;
+        }
+        let of_stored = Term::deterministic(errors.delta_stored);
+        for (stage, term) in [
+            (Stage::Lse, errors.lse_error.times(of_lse)),
+            (Stage::Delta, errors.delta_error.times(of_delta)),
+            (Stage::StoredO, of_stored.times(of_delta)),
+        ] {
+            sums.add_errors(&[only(stage, term)], &[&[1.0]]);
         }
     }
 

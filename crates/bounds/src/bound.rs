@@ -32,6 +32,10 @@ pub struct Bounds {
     pub dbias: Option<Bound>,
     /// Of `dsink`, if there is a sink.
     pub dsink: Option<Bound>,
+    /// Of `dslopes`, if there are slopes.
+    pub dslopes: Option<Bound>,
+    /// Of `dkv`, if the values are a part of the keys.
+    pub dkv: Option<Bound>,
     /// The factor of the random part.
     pub lambda: f64,
 }

@@ -96,13 +96,21 @@ pub fn bounds_of(
     progress.stage("bounds, by keys", context.key_blocks() as u64);
     let blocks = context.each_key_block(rows, |block| {
         progress.done(1);
-        [block.dk, block.dv].map(Bound::from_elements)
+        let dkv = block.dkv.map(Bound::from_elements);
+        (block.dk, block.dv, dkv)
     });
-    let (dk, dv) = blocks.into_iter().map(|[dk, dv]| (dk, dv)).unzip();
+    let dkv = blocks.iter().map(|(_, _, dkv)| dkv.clone()).collect::<Option<Vec<_>>>();
+    let dkv = dkv.filter(|_| input.gradients.dkv.is_some()).map(Bound::concat);
+    let (dk, dv) = blocks
+        .into_iter()
+        .map(|(dk, dv, _)| (Bound::from_elements(dk), Bound::from_elements(dv)))
+        .unzip();
     let of_elements = |all: Vec<Element>| Bound::from_elements(all.into_iter().map(|of| of.1));
-    let [dbias, dsink] =
-        [context.dbias(None), context.dsink(rows, None)].map(|all| all.map(of_elements));
-    Bounds { o, lse, dq, dk: Bound::concat(dk), dv: Bound::concat(dv), dbias, dsink, lambda }
+    let [dbias, dsink, dslopes] =
+        [context.dbias(None), context.dsink(rows, None), context.dslopes()]
+            .map(|all| all.map(of_elements));
+    let (dk, dv) = (Bound::concat(dk), Bound::concat(dv));
+    Bounds { o, lse, dq, dk, dv, dbias, dsink, dslopes, dkv, lambda }
 }
 
 /// The weights `W~` of a mask and their bounds, in the order of its columns.

@@ -58,6 +58,7 @@ fn lambda(problem: &Problem<f64>) -> f64 {
         + inputs.v.as_slice().len()
         + inputs.g.as_slice().len()
         + bias
+        + inputs.alibi_slopes.as_ref().map_or(0, |slopes| slopes.as_slice().len())
         + problem.row_count()
         + problem.sizes().query_heads;
     // Every stage of every element is one event.

@@ -8,7 +8,17 @@ use super::score::EntryError;
 use super::stage::Stage;
 use super::sums::{ElementError, Sums, only};
 use super::term::Term;
-use sus_reference::problem::Row;
+use std::borrow::Cow;
+use sus_reference::problem::{Problem, Row};
+
+/// `Z_j v_j`.
+fn dropped<'a>(p: &'a Problem<f64>, row: Row, e: &EntryError) -> Cow<'a, [f64]> {
+    let v = p.v(row, e.j);
+    match p.options().dropout {
+        None => Cow::Borrowed(v),
+        Some(_) => v.iter().map(|v| e.dropout * v).collect(),
+    }
+}
 
 impl BoundContext<'_> {
     /// Section "o".
@@ -19,10 +29,10 @@ impl BoundContext<'_> {
         let mut sums = Sums::of_values(&errors.of_o, errors.entries.len());
         let divisor = 1.0 - errors.weight_error;
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
-        let (mut terms, mut x, mut away) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut terms, mut away) = (Vec::new(), Vec::new());
         for entries in errors.entries.chunks(TERMS) {
-            x.clear();
-            x.extend(entries.iter().map(|e| p.v(row, e.j)));
+            let values: Vec<Cow<'_, [f64]>> = entries.iter().map(|e| dropped(p, row, e)).collect();
+            let x: Vec<&[f64]> = values.iter().map(|v| &**v).collect();
             // max(u_h W, eta) |v|: the rounding of P acts on v and not on v - o, as the denominator has none.
             if a.is_narrow(recipe.p) || !recipe.row_maximum {
                 let of_p = |e: &EntryError| Term::deterministic(a.p(e.w, errors.lse) * amplify);
@@ -33,8 +43,15 @@ impl BoundContext<'_> {
             // Section 4.9: the conversion of v, times the weight with its rounding.
             for e in entries {
                 let Some(of_v) = self.operands.change(p, Product::O, row, e.j) else { continue };
-                let weight = Term::deterministic((e.w + a.p(e.w, errors.lse)) * amplify);
-                sums.add_errors(&[only(Stage::P, weight)], &[of_v]);
+                let weight = (e.w + a.p(e.w, errors.lse)) * e.dropout * amplify;
+                sums.add_errors(&[only(Stage::P, Term::deterministic(weight))], &[of_v]);
+            }
+            // The factor of dropout and its product.
+            if p.options().dropout.is_some() {
+                let of_z = |e: &EntryError| Term::deterministic(e.w * a.of_dropout(p) * amplify);
+                terms.clear();
+                terms.extend(entries.iter().map(|e| only(Stage::P, of_z(e))));
+                sums.add_errors(&terms, &x);
             }
             terms.clear();
             for e in entries {

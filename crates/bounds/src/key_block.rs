@@ -26,6 +26,8 @@ use sus_reference::tensor::Tensor;
 pub(super) struct KeyBlock {
     pub(super) dk: Vec<ElementError>,
     pub(super) dv: Vec<ElementError>,
+    /// Of the gradient of keys whose first features are the values.
+    pub(super) dkv: Option<Vec<ElementError>>,
     /// Of a `dv` from weights whose rounding is known.
     pub(super) dv_rounded: Vec<RoundingRange>,
 }
@@ -126,11 +128,36 @@ impl BoundContext<'_> {
         };
         // The rows of each query head are a range of their own.
         let tiles = |tile: usize| p.group() * tiles_of(sizes.queries, tile);
+        let dk = of(&dk, &self.input.gradients.dk, tiles(self.input.recipe.running_dk));
+        let dv = of(&dv, &self.input.gradients.dv, tiles(self.input.recipe.running_dv));
+        let truth = self.input.gradients.dkv.as_ref();
+        let joined = |j: usize| truth.map_or(&[][..], |truth| truth.row(b, h, j));
+        let truth_of_keys: Vec<f64> = keys.clone().flat_map(|j| joined(j).to_vec()).collect();
         KeyBlock {
-            dk: of(&dk, &self.input.gradients.dk, tiles(self.input.recipe.running_dk)),
-            dv: of(&dv, &self.input.gradients.dv, tiles(self.input.recipe.running_dv)),
+            dkv: truth.map(|_| self.joined_keys(&dk, &dv, &truth_of_keys)),
+            dk,
+            dv,
             dv_rounded: rounded.map_or_else(Vec::new, |rounded| rounded.finish(self)),
         }
+    }
+
+    /// Section 6.2: `dk`, and `dv` in its first features, each as it is stored, and the rounding of their sum.
+    fn joined_keys(
+        &self,
+        dk: &[ElementError],
+        dv: &[ElementError],
+        truth: &[f64],
+    ) -> Vec<ElementError> {
+        let sizes = self.input.problem.sizes();
+        let mut joined = dk.to_vec();
+        for (at, (element, &truth)) in joined.iter_mut().zip(truth).enumerate() {
+            let (key, d) = (at / sizes.features, at % sizes.features);
+            if d < sizes.value_features {
+                element.join(&dv[key * sizes.value_features + d]);
+            }
+            self.store_gradient(element, truth);
+        }
+        joined
     }
 
     /// Section 6.2: the share of one entry in the `dk` and the `dv` of its key.
@@ -145,7 +172,7 @@ impl BoundContext<'_> {
         let (p, a) = (self.input.problem, &self.roundoff);
         if let Some(whole) = self.ambiguous(row, errors, e) {
             dk.add_errors(&[only(Stage::Mask, whole.dz)], &[p.q(row)]);
-            dv.add_errors(&[only(Stage::Mask, whole.w)], &[p.g(row)]);
+            dv.add_errors(&[only(Stage::Mask, whole.w.times(e.dropout))], &[p.g(row)]);
         }
         let Some(kept) = self.kept(errors, e, p.row_number(row)) else { return };
         let of_ds = self.ds_terms(row, errors, e, &kept);
@@ -157,7 +184,8 @@ impl BoundContext<'_> {
         }
         if let Some(of_g) = self.operands.change(p, Product::Dv, row, e.j) {
             let most = kept.w * (1.0 + relative);
-            key.dv.push_error(Stage::P, most + a.p(most, errors.lse), of_g);
+            let weight = (most + a.p(most, errors.lse)) * e.dropout;
+            key.dv.push_error(Stage::P, weight, of_g);
         }
         let t = e.dp - errors.delta + p.dlse(row);
         add_row_terms(errors, &kept, t, e.slope, &mut of_dk);
@@ -169,8 +197,13 @@ impl BoundContext<'_> {
             let of_p = a.p(most, errors.lse) + a.of_division(most);
             of_dv[Stage::P as usize] = Term::deterministic(of_p);
         }
+        if p.options().dropout.is_some() {
+            let of_z = a.of_dropout(p) * kept.w * (1.0 + relative);
+            of_dv[Stage::P as usize] = of_dv[Stage::P as usize].plus(Term::deterministic(of_z));
+            of_dv = of_dv.map(|term| term.times(e.dropout));
+        }
         key.dk.push(dz, &of_dk, p.q(row));
-        key.dv.push(kept.w, &of_dv, p.g(row));
+        key.dv.push(kept.w * e.dropout, &of_dv, p.g(row));
     }
 }
 
@@ -232,7 +265,7 @@ mod tests {
 
     /// Some visible entries of each row, as those that a kernel may keep or drop.
     fn every_fifth_entry(p: &sus_reference::problem::Problem<f64>) -> Vec<Vec<u32>> {
-        let of = |i| p.mask().visible(i).filter(|j| (i + j) % 5 == 0).map(|j| j as u32).collect();
+        let of = |i| p.mask().span(0, i).filter(|j| (i + j) % 5 == 0).map(|j| j as u32).collect();
         (0..p.row_count()).map(|row| of(p.row(row).i)).collect()
     }
 

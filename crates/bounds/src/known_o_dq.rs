@@ -78,7 +78,9 @@ pub fn ds_roundings(input: &BoundsInput<'_>) -> Vec<DsRounding> {
     }
     let mut points = vec![DsRoundingPoint::Nowhere];
     if is_narrow(recipe.ds) {
-        if !is_power_of_two(input.problem.scale().abs()) {
+        // A power of two moves no rounding, but below the normal range: f16 begins where the accumulator is still normal.
+        let underflows = recipe.ds.smallest_normal() > recipe.accumulator.smallest_normal();
+        if !is_power_of_two(input.problem.scale().abs()) || underflows {
             points.insert(0, DsRoundingPoint::AfterScale);
         }
         points.insert(0, DsRoundingPoint::BeforeScale);

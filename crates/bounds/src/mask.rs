@@ -25,7 +25,7 @@ impl BoundContext<'_> {
         keys: &Range<usize>,
     ) -> Vec<EntryError> {
         let p = self.input.problem;
-        let visible = p.mask().visible(row.i);
+        let visible = p.span(row);
         let seen = visible.start.max(keys.start)..visible.end.min(keys.end);
         if seen.is_empty() {
             return Vec::new();

@@ -38,6 +38,7 @@ impl Bounds {
         ];
         tensors.extend(self.dbias.as_mut().zip(g.dbias.as_ref().map(Tensor::as_slice)));
         tensors.extend(self.dsink.as_mut().zip(g.dsink.as_deref()));
+        tensors.extend(self.dkv.as_mut().zip(g.dkv.as_ref().map(Tensor::as_slice)));
         tensors.into_iter().map(|(bound, own)| bound.widen(own)).fold(0.0, f64::max)
     }
 }

@@ -4,6 +4,7 @@ use super::format::Format;
 use super::recipe::Recipe;
 use super::term::Term;
 use std::f64::consts::LN_2;
+use sus_reference::problem::Problem;
 
 /// A sum of products and the sums that its rounding errors depend on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -145,6 +146,13 @@ impl<'a> Roundoff<'a> {
     /// derivative of a division that comes after the product `P v`.
     pub(super) fn of_division(&self, size: f64) -> f64 {
         if self.recipe.normalised_p { 0.0 } else { self.narrow_scaled(self.recipe.p, size) }
+    }
+
+    /// The relative error of a product with `Z = 1 / (1 - p)`: `p` is rounded, which `1 - p` has `p / (1 - p)` times; the difference,
+    /// the quotient and the product round. 0 without dropout.
+    pub(super) fn of_dropout(&self, problem: &Problem<f64>) -> f64 {
+        let p = problem.options().dropout.as_ref().map(|dropout| dropout.p);
+        p.map_or(0.0, |p| self.u * (3.0 + p / (1.0 - p)))
     }
 
     /// The error of storing a number between elementwise steps.

@@ -131,8 +131,8 @@ pub fn row_errors_of(
     let roundoff = Roundoff::new(recipe);
     let lse = saved.lse.row(row.b, row.h, row.i)[0];
     let scores = Scores::new(problem, &roundoff, operands);
-    let mut entries = scores.entries(row, problem.mask().visible(row.i), lse);
-    let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
+    let mut entries = scores.entries(row, problem.span(row), lse);
+    let sink = problem.sink(row);
     let peak = entries.iter().fold(sink.unwrap_or(f64::NEG_INFINITY), |m, e| m.max(e.s));
     // Section 4.4: a weight that is 0 in every right kernel takes no part.
     let visible = entries.len();
@@ -308,6 +308,7 @@ impl RowRoundoff<'_> {
             // The rounding of P in P v, sum max(u_h W, eta) |dP|; the conversion of v; and scores that are stored.
             let of_p = a.p(e.w, errors.lse);
             rounded += of_p * e.dp.abs()
+                + e.w * a.of_dropout(self.problem) * e.dp.abs()
                 + (e.w + of_p) * e.dp_of_v
                 + e.w * away * libm::expm1(e.log_stored);
         }
@@ -366,7 +367,7 @@ impl RowRoundoff<'_> {
         let (mut values, mut x) = (Vec::new(), Vec::new());
         for entries in entries.chunks(TERMS) {
             values.clear();
-            values.extend(entries.iter().map(|e| e.w));
+            values.extend(entries.iter().map(|e| e.w * e.dropout));
             x.clear();
             x.extend(entries.iter().map(|e| self.problem.v(self.row, e.j)));
             sums.add(&values, &x);

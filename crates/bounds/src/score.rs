@@ -38,6 +38,12 @@ pub struct EntryError {
     pub dp_abs: f64,
     /// Change of `dP` where `v` is converted as it is for `P v`, and `G` is not.
     pub dp_of_v: f64,
+    /// `Z`, the factor of dropout: 1 without dropout. `dP` and its errors have it.
+    pub dropout: f64,
+    /// `ds / dbias`: 1, or the softcap's derivative.
+    pub bias_slope: f64,
+    /// Error of the last.
+    pub bias_slope_error: f64,
 }
 
 /// The constants of the scores of a problem.
@@ -132,7 +138,7 @@ impl<'a> Scores<'a> {
         };
         let u = a.u;
         let features = p.sizes().features;
-        let z = self.scale * qk.sum;
+        let mut z = self.scale * qk.sum;
         // Section 4.1. Of 8 roundings beyond the inner product two are of the scale and its product, four of its square root
         // and product on either side, two of log2(e) and its product. 2.5 u |z| of them all scores share: two constants are
         // rounded, u each, and fl(log2 e) errs by less than u / 4 in f32 and in f64.
@@ -144,6 +150,15 @@ impl<'a> Scores<'a> {
         let mut stored = converted + a.scaled(z.abs() + error.worst_case + converted, self.scale);
         // 2 u: the scale is rounded and multiplied.
         let (mut s, mut slope, mut slope_error) = (z, self.scale, 2.0 * u * self.scale.abs());
+        // Section 4.3, before the softcap.
+        let first = p.bias(row).filter(|_| p.options().bias_first);
+        if let Some(bias) = first {
+            z += bias[j];
+            s = z;
+            error = error.beside(Term::rounding(u * z.abs()));
+            stored += a.elementwise(z.abs() + error.worst_case);
+        }
+        let (mut bias_slope, mut bias_slope_error) = (1.0, 0.0);
         // Section 4.2.
         if let Some(cap) = p.options().softcap {
             let y = z / cap;
@@ -170,15 +185,37 @@ impl<'a> Scores<'a> {
             let square = 2.0 * (s / cap).abs() * of_tanh + of_tanh * of_tanh;
             slope_error = self.scale.abs() * (square + 4.0 * u + 2.0 * a.elementwise(1.0));
             slope = self.scale * sech2;
+            if first.is_some() {
+                (bias_slope, bias_slope_error) =
+                    (sech2, square + 4.0 * u + 2.0 * a.elementwise(1.0));
+            }
         }
         // Section 4.3.
-        if let Some(bias) = p.bias(row) {
+        if let Some(bias) = p.bias(row).filter(|_| first.is_none()) {
             s += bias[j];
             error = error.beside(Term::rounding(u * s.abs()));
             stored += a.elementwise(s.abs() + error.worst_case);
         }
-        // Section 5.3: one more addition where the sum begins with -delta.
-        let dp_sum = a.sum(dp, p.sizes().value_features, 1);
+        // Section 4.3: slope |i + Nk - Nq - j|, or slope j where only differences within a row count. 4 u: the slope divided by
+        // the scale, its product with the distance, and both times log2(e).
+        if let Some(slope) = p.alibi_slope(row) {
+            let distance = p.alibi_distance(row, j);
+            s += slope * distance;
+            let of_product = 4.0 * u * slope.abs() * distance.abs().max(j as f64);
+            error = error.beside(Term::rounding(u * s.abs())).plus(Term::deterministic(of_product));
+            stored += a.elementwise(s.abs() + error.worst_case);
+        }
+        let dropout = p.dropout(row, j).unwrap_or(1.0);
+        let dp = Products {
+            sum: dp.sum * dropout,
+            abs: dp.abs * dropout,
+            partial: dp.partial * dropout,
+        };
+        let changes =
+            ProductChanges { gv: changes.gv * dropout, v: changes.v * dropout, ..changes };
+        // Section 5.3: one more addition where the sum begins with -delta, and the product with the factor of dropout.
+        let of_dropout = a.of_dropout(p) * dp.sum.abs();
+        let dp_sum = a.sum(dp, p.sizes().value_features, 1).plus(Term::deterministic(of_dropout));
         // Section 4.9: G and v are converted, or G is divided by the row's sum and rounded.
         let of_gv = changes.gv + a.of_division(dp.abs);
         EntryError {
@@ -194,6 +231,9 @@ impl<'a> Scores<'a> {
             dp_stored: of_gv + a.elementwise(dp.sum.abs() + dp_sum.worst_case + of_gv),
             dp_abs: dp.abs,
             dp_of_v: changes.v,
+            dropout,
+            bias_slope,
+            bias_slope_error,
         }
     }
 }

@@ -64,7 +64,7 @@ impl BoundContext<'_> {
     }
 
     /// Section 6.5: the rounding of a result.
-    fn store_gradient(&self, element: &mut ElementError, truth: f64) {
+    pub(super) fn store_gradient(&self, element: &mut ElementError, truth: f64) {
         let recipe = self.input.recipe;
         // 2 = 1 + 1: the scale is rounded and multiplied, with one error for all terms.
         let scale = 2.0 * self.roundoff.u * truth.abs();

@@ -275,6 +275,15 @@ impl ElementError {
         self.stages.map(|x| if finite { (x / total) as f32 } else { 0.0 })
     }
 
+    /// Adds the error of another number that is added to this one.
+    pub(super) fn join(&mut self, other: &ElementError) {
+        self.worst_case += other.worst_case;
+        self.threshold += other.threshold;
+        for (stage, x) in self.stages.iter_mut().zip(other.stages) {
+            *stage += x;
+        }
+    }
+
     /// Adds the rounding of the result, which is about `truth`, and the error of the truth.
     pub(super) fn store(&mut self, truth: f64, rounding: impl Fn(f64) -> f64) {
         // Section 6.5: half a spacing at the size that the result may have; the truth's own rounding, before and after it.

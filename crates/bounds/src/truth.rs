@@ -148,14 +148,24 @@ impl Truth {
     }
 }
 
+impl Truth {
+    /// Gradients in double-double, each number rounded to `f64`.
+    #[must_use]
+    pub fn rounded(gradients: &Gradients<Dd>) -> Gradients<f64> {
+        rounded(gradients)
+    }
+}
+
 fn rounded(gradients: &Gradients<Dd>) -> Gradients<f64> {
     let round = |tensor: &Tensor<Dd>| tensor.map(Scalar::to_f64);
-    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    let Gradients { dq, dk, dv, dbias, dsink, dslopes, dkv } = gradients;
     Gradients {
         dq: round(dq),
         dk: round(dk),
         dv: round(dv),
         dbias: dbias.as_ref().map(round),
         dsink: dsink.as_ref().map(|dsink| dsink.iter().map(|x| x.to_f64()).collect()),
+        dslopes: dslopes.as_ref().map(round),
+        dkv: dkv.as_ref().map(round),
     }
 }

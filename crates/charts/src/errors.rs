@@ -30,7 +30,8 @@ const LEAST: f64 = 1e-3;
 #[must_use]
 pub fn errors(verdict: &Verdict) -> String {
     let mut series = Vec::new();
-    for (name, kind) in [("dq", "query"), ("dk", "key"), ("dv", "key"), ("o", "query")] {
+    let tensors = [("dq", "query"), ("dk", "key"), ("dv", "key"), ("dkv", "key"), ("o", "query")];
+    for (name, kind) in tensors {
         let tensor = verdict.tensors.iter().find(|tensor| tensor.name == name);
         let ratios = tensor.map(by_position).unwrap_or_default();
         if !ratios.is_empty() {

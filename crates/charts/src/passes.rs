@@ -44,7 +44,7 @@ fn stroke(row: &Timing) -> Stroke {
     match (row.dtype == "f64", row.pattern) {
         (true, Workload::Random) => Stroke::Solid,
         (false, Workload::Random) => Stroke::Dashed,
-        (true, Workload::Local) => Stroke::Dotted,
-        (false, Workload::Local) => Stroke::Points,
+        (true, Workload::Local | Workload::Blocks) => Stroke::Dotted,
+        (false, Workload::Local | Workload::Blocks) => Stroke::Points,
     }
 }

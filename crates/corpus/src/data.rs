@@ -37,6 +37,7 @@ const CASES: [(Suite, &[(&str, &str)]); 4] = [
             ("shapes.toml", include_str!("../data/cases/shapes.toml")),
             ("masks.toml", include_str!("../data/cases/masks.toml")),
             ("scores.toml", include_str!("../data/cases/scores.toml")),
+            ("operands.toml", include_str!("../data/cases/operands.toml")),
             ("sus.toml", include_str!("../data/cases/sus.toml")),
             ("statistics.toml", include_str!("../data/cases/statistics.toml")),
         ],

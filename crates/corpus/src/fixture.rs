@@ -75,9 +75,10 @@ struct SizesData {
 }
 
 /// Which optional operands a case has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the data")]
 pub struct OptionalOperands {
     /// A cotangent of `lse`.
     pub dlse: bool,
@@ -87,6 +88,43 @@ pub struct OptionalOperands {
     pub bias_mask: bool,
     /// A sink.
     pub sink: bool,
+    /// A mask by elements, of all heads: five keys of seven, others in each row, and none for query 1.
+    pub attn_mask: bool,
+    /// A mask by blocks of so many queries and keys: three blocks of four, others for each head.
+    pub block_mask: Option<[usize; 2]>,
+    /// Lists of so many keys for each key head and query; every fifth place names no key.
+    pub indices: Option<usize>,
+    /// The queries and keys of sequence `b` end `b + 1` and `2 b + 1` before the last.
+    pub lengths: bool,
+    /// Packed sequences, and how much of them is used.
+    pub packed: Option<Packed>,
+    /// Dropout with this probability.
+    pub dropout_p: Option<f64>,
+    /// Slopes.
+    pub alibi: Option<Slopes>,
+}
+
+/// Packed sequences as FlashAttention has them: cumulative lengths, and used ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Packed {
+    /// `cu_seqlens_q`.
+    pub cu_seqlens_q: [usize; 4],
+    /// `cu_seqlens_k`.
+    pub cu_seqlens_k: [usize; 4],
+    /// `seqused_k`.
+    pub seqused_k: [usize; 3],
+}
+
+/// Slopes of each head, or of each sequence and head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slopes {
+    /// `[Hq]`.
+    Heads,
+    /// `[B, Hq]`.
+    Batch,
 }
 
 impl OptionalOperands {
@@ -142,6 +180,10 @@ pub struct FixtureOptions {
     pub segments_q: Option<Vec<usize>>,
     /// Cumulative lengths of keys.
     pub segments_k: Option<Vec<usize>>,
+    /// The bias comes before the softcap.
+    pub bias_first: bool,
+    /// `v` is the first features of `k`.
+    pub v_of_k: bool,
 }
 
 /// `[left, right]`, both ends included.
@@ -208,8 +250,17 @@ impl Fixture {
     /// ```
     #[must_use]
     pub fn settings(&self, seed: Option<u64>) -> Settings {
-        let FixtureOptions { scale, softcap, causal, alignment, window, segments_q, segments_k } =
-            self.options.clone();
+        let FixtureOptions {
+            scale,
+            softcap,
+            causal,
+            alignment,
+            window,
+            segments_q,
+            segments_k,
+            bias_first,
+            v_of_k,
+        } = self.options.clone();
         let settings = Settings::default()
             .with_pass(if self.draw.is_some() { Pass::Sus } else { Pass::Dense })
             .with_scale(scale)
@@ -218,7 +269,11 @@ impl Fixture {
             .with_alignment(alignment)
             .with_window(window)
             .with_segments_q(segments_q)
-            .with_segments_k(segments_k);
+            .with_segments_k(segments_k)
+            .with_block(self.operands.block_mask)
+            .with_dropout_p(self.operands.dropout_p)
+            .with_v_of_k(v_of_k.then_some(self.sizes.value_features))
+            .with_bias_first(bias_first.then_some(true));
         match self.draw {
             None => settings,
             Some(draw) => settings

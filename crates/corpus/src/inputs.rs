@@ -24,9 +24,10 @@ use sus_reference::problem::Inputs;
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 pub fn draw_inputs(case: &Fixture) -> Result<Inputs<f64>, Error> {
-    match case.values {
-        Values::Real => by_name::real_inputs(),
-        Values::Sixteenths { stream, numbers } => Ok(by_stream::inputs(case, stream, numbers)),
-        _ => Ok(by_name::inputs(case)),
-    }
+    let drawn = match case.values {
+        Values::Real => by_name::real_inputs()?,
+        Values::Sixteenths { stream, numbers } => by_stream::inputs(case, stream, numbers),
+        _ => by_name::inputs(case),
+    };
+    Ok(case.with_structure(drawn))
 }

@@ -13,12 +13,15 @@ mod inputs;
 mod lint;
 mod lookup;
 mod named_problem;
+mod structure;
 mod text;
 mod values;
 
 pub use bug::{Bug, BugType, OtherKind, OtherLabel, Project, Report};
 pub use data::Suite;
-pub use fixture::{BiasAxes, Fixture, FixtureDraw, FixtureOptions, OptionalOperands, Seeds};
+pub use fixture::{
+    BiasAxes, Fixture, FixtureDraw, FixtureOptions, OptionalOperands, Packed, Seeds, Slopes,
+};
 pub use flag::Flag;
 pub use inputs::{KEY, REAL_CUT, draw_inputs};
 pub use lookup::{bug, bugs, other_labels};

@@ -104,7 +104,7 @@ fn every_case_of_the_kill_matrix_has_a_stream_of_its_own() {
 #[test]
 fn every_case_is_a_legal_problem() {
     for case in fixtures() {
-        let options = case.settings(None).options();
+        let options = case.problem_options();
         let options = options.unwrap_or_else(|error| panic!("{}: {error}", case.name));
         let inputs = draw_inputs(case).expect("inputs");
         let problem = Problem::new(inputs, options);

@@ -41,7 +41,7 @@ impl From<&'static Fixture> for NamedProblem {
         let settings = case.settings(seed);
         let legal = "a case of the kill matrix is a legal problem";
         let inputs = draw_inputs(case).expect(legal);
-        let problem = Problem::new(inputs, settings.options().expect(legal)).expect(legal);
+        let problem = Problem::new(inputs, case.problem_options().expect(legal)).expect(legal);
         let draw = settings.draw().expect(legal);
         NamedProblem { name: &case.name, purpose: &case.purpose, problem, settings, draw }
     }

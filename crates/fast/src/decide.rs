@@ -174,7 +174,7 @@ struct Recomputed {
 impl Recomputed {
     fn new(dispatch: Dispatch, exact: &Problem<f64>, row: Row) -> Self {
         let (scores, lse) = dispatch.run(Scores { exact, row });
-        Recomputed { first: exact.mask().visible(row.i).start, scores, lse, plain_lse: None }
+        Recomputed { first: exact.span(row).start, scores, lse, plain_lse: None }
     }
 
     fn keeps(
@@ -213,7 +213,7 @@ impl WithSimd for Scores<'_> {
     )]
     fn with_simd<S: Simd>(self, simd: S) -> (Vec<f64>, f64) {
         let Scores { exact, row } = self;
-        let visible = exact.mask().visible(row.i);
+        let visible = exact.span(row);
         let d = exact.sizes().features;
         let number = row.b * exact.sizes().key_heads + exact.key_head(row.h);
         let k = head(exact.inputs().k.as_slice(), number, exact.sizes().keys * d);
@@ -223,8 +223,13 @@ impl WithSimd for Scores<'_> {
             scores.push(dot(simd, q, k));
         }
         let scoring = Scoring::new(exact.scale(), exact.options().softcap);
-        scoring.apply::<S>(&mut scores, exact.bias(row).map(|bias| &bias[visible]));
-        let sink = exact.inputs().sink.as_ref().map_or(f64::NEG_INFINITY, |sink| sink[row.h]);
+        scoring.apply::<S>(&mut scores, exact.bias(row).map(|bias| &bias[visible.clone()]));
+        for (j, s) in visible.zip(&mut scores) {
+            if exact.hides(row, j) {
+                *s = f64::NEG_INFINITY;
+            }
+        }
+        let sink = exact.sink(row).unwrap_or(f64::NEG_INFINITY);
         let largest = largest(simd, &scores).max(sink);
         let mut lanes = [0.0; LANES];
         let (chunks, rest) = scores.as_chunks::<LANES>();
@@ -246,7 +251,7 @@ impl WithSimd for Scores<'_> {
 fn plain_lse(exact: &Problem<f64>, row: Row) -> f64 {
     let scores: Vec<f64> =
         exact.visible(row).map(|j| sus_reference::forward::score(exact, row, j).s).collect();
-    log_sum_exp(&scores, exact.inputs().sink.as_ref().map(|sink| sink[row.h]))
+    log_sum_exp(&scores, exact.sink(row))
 }
 
 #[cfg(test)]

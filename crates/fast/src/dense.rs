@@ -12,13 +12,13 @@ use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{RowTerms, Scoring, weights_and_slopes};
 use super::simd::{Dispatch, Real};
 use super::tiles::{head, tile};
-use super::visible::{Share, Visible, within};
+use super::visible::{HeadRows, Share, Visible};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 use sus_reference::forward::Saved;
-use sus_reference::problem::Problem;
+use sus_reference::problem::{Problem, Row};
 
 /// Rows of a tile, a multiple of the rows that a product holds in registers.
 const ROWS: usize = 96;
@@ -36,7 +36,7 @@ pub(super) struct Memory<T> {
 /// Data that all blocks share.
 struct Shared<'a, T> {
     problem: &'a Problem<T>,
-    visible: Visible,
+    visible: Visible<'a, T>,
     keys: &'a [Panels<T>],
     values: &'a [Panels<T>],
     scoring: Scoring<T>,
@@ -70,7 +70,7 @@ pub(super) fn run<T: Real>(
         .collect();
     let shared = Shared {
         problem,
-        visible: Visible::new(problem.mask(), sizes.queries),
+        visible: Visible::new(problem),
         keys: &memory.keys,
         values: &memory.values,
         scoring: Scoring::new(problem.scale(), problem.options().softcap),
@@ -142,7 +142,13 @@ fn head_gradients<T: Real>(
             .enumerate()
             .filter_map(|(at, rows)| {
                 let keys = free.get_mut((at + step) % steps)?.take()?;
-                let share = shared.visible.share(rows.rows.clone(), &keys.keys);
+                let heads = sizes.query_heads;
+                let here = HeadRows {
+                    b: rows.head / heads,
+                    h: rows.head % heads,
+                    rows: rows.rows.clone(),
+                };
+                let share = shared.visible.share(here, &keys.keys);
                 (share != Share::Nothing).then_some((rows, keys))
             })
             .collect();
@@ -194,6 +200,7 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
         let g = head(inputs.g.as_slice(), row_block.head, sizes.queries * e);
         let k = head(inputs.k.as_slice(), number, sizes.keys * d);
         let terms = head(shared.terms, row_block.head, sizes.queries);
+        let (b, h) = (row_block.head / sizes.query_heads, row_block.head % sizes.query_heads);
         let width = tile::<T>();
         let row_tiles = row_block.rows.clone().step_by(ROWS);
         for (rows, dq) in row_tiles.zip(row_block.dq.chunks_mut(ROWS * d)) {
@@ -207,7 +214,8 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                 key_block.dk.chunks_mut(width * d).zip(key_block.dv.chunks_mut(width * e));
             for (first, (dk, dv)) in key_block.keys.clone().step_by(width).zip(dk_and_dv) {
                 let keys = first..(first + width).min(key_block.keys.end);
-                let share = shared.visible.share(rows.clone(), &keys);
+                let here = HeadRows { b, h, rows: rows.clone() };
+                let share = shared.visible.share(here, &keys);
                 if share == Share::Nothing {
                     continue;
                 }
@@ -236,10 +244,8 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                     let (w, ds) = (w.as_mut(), ds.as_mut());
                     weights_and_slopes::<S, T>(&shared.scoring, terms[i], w, ds);
                     if share == Share::Part {
-                        let seen = within(&shared.visible.row(i), &keys);
                         for x in [w, ds] {
-                            x[..seen.start].fill(T::zero());
-                            x[seen.end..].fill(T::zero());
+                            shared.visible.hide(Row { b, h, i }, &keys, x, T::zero());
                         }
                     }
                 }

@@ -11,11 +11,11 @@ use super::draw::{Drawing, TileDraw};
 use super::panels::{Panels, pack_heads};
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::running_softmax::Running;
-use super::scores::Scoring;
+use super::scores::{Addends, Scoring};
 use super::search::{GROUP, Memory, TileSearch};
 use super::simd::{Dispatch, Real};
 use super::tiles::{ROWS, head, tile};
-use super::visible::{Share, Visible, within};
+use super::visible::{HeadRows, Share, Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ use sus_reference::problem::{Problem, Row};
 /// One tile of rows of one head.
 struct RowTile<'a, T: Real> {
     problem: &'a Problem<T>,
-    visible: &'a Visible,
+    visible: &'a Visible<'a, T>,
     panels: &'a Panels<T>,
     scoring: Scoring<T>,
     b: usize,
@@ -61,7 +61,7 @@ pub(super) fn run<T: Real>(
 ) -> Vec<TileDraw> {
     let sizes = problem.sizes();
     pack_heads(panels, problem.inputs().k.as_slice(), sizes.keys, sizes.features);
-    let visible = Visible::new(problem.mask(), sizes.queries);
+    let visible = Visible::new(problem);
     let scoring = Scoring::new(problem.scale(), problem.options().softcap);
     let (panels, visible) = (&*panels, &visible);
     let mut tiles = Vec::new();
@@ -124,18 +124,18 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
             b * sizes.key_heads + key_head,
             sizes.keys * value_features,
         );
-        let sink = problem.inputs().sink.as_ref().map(|sink| sink[h].to_f64());
-        let start = match sink {
-            Some(sink) => Running { m: sink, l: 1.0 },
-            None => Running { m: f64::NEG_INFINITY, l: 0.0 },
-        };
-        let mut running = [start; ROWS];
+        let mut running = [Running { m: f64::NEG_INFINITY, l: 0.0 }; ROWS];
+        for (i, running) in rows.clone().zip(&mut running) {
+            if let Some(sink) = problem.sink(Row { b, h, i }) {
+                *running = Running { m: sink.to_f64(), l: 1.0 };
+            }
+        }
         o.fill(T::zero());
         let Scratch { q: packed, tile: s, search: memory } = scratch;
         pack_left(q, features, packed);
         let mut search =
             drawing.map(|drawing| TileSearch::new(drawing, (b, h, rows.clone()), memory));
-        let hull = visible.hull(rows.clone());
+        let hull = visible.hull(b, &rows);
         let tiles = (hull.start / width * width..hull.end).step_by(width);
         let count = tiles.len();
         for (at, first) in tiles.enumerate() {
@@ -143,7 +143,8 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 search.look_ahead((at, count), (first, width), visible, &running);
             }
             let keys = first..(first + width).min(sizes.keys);
-            if visible.share(rows.clone(), &keys) == Share::Nothing {
+            let here = HeadRows { b, h, rows: rows.clone() };
+            if visible.share(here, &keys) == Share::Nothing {
                 continue;
             }
             for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
@@ -161,14 +162,13 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 for r in group.clone() {
                     let row = Row { b, h, i: rows.start + r };
                     let s = s[r].as_mut();
-                    let seen = within(&visible.row(row.i), &keys);
+                    let seen = within(&visible.row(b, row.i), &keys);
                     if seen.is_empty() {
                         s.fill(T::zero());
                         continue;
                     }
-                    scoring.apply::<S>(s, problem.bias(row).map(|bias| &bias[keys.clone()]));
-                    s[..seen.start].fill(T::from_f64(f64::NEG_INFINITY));
-                    s[seen.end..].fill(T::from_f64(f64::NEG_INFINITY));
+                    Addends::of(problem, row, keys.clone()).apply::<S>(&scoring, s);
+                    visible.hide(row, &keys, s, T::from_f64(f64::NEG_INFINITY));
                     let o = &mut o[r * value_features..][..value_features];
                     let before = running[r].m;
                     running[r].add(simd, s, o);
@@ -178,6 +178,13 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 }
                 if let Some(search) = &mut search {
                     search.search::<S, T>(simd, group, (s, &keys), visible, &running);
+                }
+            }
+            if problem.options().dropout.is_some() {
+                for (s, i) in s.iter_mut().zip(rows.clone()) {
+                    for (x, j) in s.as_mut().iter_mut().zip(keys.clone()) {
+                        *x *= problem.dropout(Row { b, h, i }, j).unwrap_or(T::one());
+                    }
                 }
             }
             multiply(

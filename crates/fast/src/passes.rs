@@ -5,7 +5,7 @@ use super::simd::{Dispatch, Real};
 use super::{dense, product_rows, sparse};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
-use sus_reference::backward::{Gradients, sink_gradient};
+use sus_reference::backward::{Gradients, joined, sink_gradient};
 use sus_reference::forward::Saved;
 use sus_reference::problem::Problem;
 use sus_reference::sus::Sample;
@@ -133,6 +133,7 @@ pub fn backward_into<T: Real>(
         let Workspace { dispatch, dense, delta, .. } = workspace;
         dense::run(*dispatch, problem, saved, delta, dense, slices(problem, gradients));
         gradients.dsink = sink_gradient(problem, saved, delta);
+        gradients.dkv = joined_gradient(problem, gradients);
     });
     path
 }
@@ -187,6 +188,7 @@ pub fn sus_backward_into<T: Real>(
         blank_delta(problem, saved, delta);
         sparse::run(*dispatch, problem, (saved, sample), delta, sparse, slices(problem, gradients));
         gradients.dsink = sink_gradient(problem, saved, delta);
+        gradients.dkv = joined_gradient(problem, gradients);
     });
     path
 }
@@ -203,7 +205,12 @@ pub fn blank_saved<T: Real>(problem: &Problem<T>) -> Saved<T> {
 pub fn blank_gradients<T: Real>(problem: &Problem<T>) -> Gradients<T> {
     let inputs = problem.inputs();
     let [dq, dk, dv] = [&inputs.q, &inputs.k, &inputs.v].map(|x| Tensor::zeros(x.shape()));
-    Gradients { dq, dk, dv, dbias: None, dsink: None }
+    Gradients::new(dq, dk, dv)
+}
+
+/// `dk` and `dv` in one tensor, if the values are a part of the keys.
+fn joined_gradient<T: Real>(problem: &Problem<T>, gradients: &Gradients<T>) -> Option<Tensor<T>> {
+    problem.options().v_of_k.then(|| joined(&gradients.dk, &gradients.dv))
 }
 
 /// Runs a pass on a thread of the pool. A loop over tasks that begins elsewhere hands them over, sleeps and is woken again, and a

@@ -27,10 +27,11 @@
 //! Weights below the normal range are flushed: [`LEAST`] is added to every weight. All is taken a tenth larger, which covers terms of
 //! second order and the rounding of these sums as long as `L` is below a thousandth; elsewhere there is no bound.
 
+use super::backend::{Backend, backward_backend};
 use super::passes::{Workspace, backward, forward, sus_backward};
 use super::score_error::{Magnitude, largest_magnitude, largest_norm, norm};
 use rayon::prelude::*;
-use sus_reference::backward::Gradients;
+use sus_reference::backward::{Gradients, joined};
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Inputs, Problem, Row};
 use sus_reference::sus::{Sample, sampled_values};
@@ -68,11 +69,12 @@ pub struct ReferenceErrorBounds {
     pub gradients: Gradients<f64>,
 }
 
-/// Whether [`reference_error_bounds`] has a bound for a problem: it has no bias, whose gradient these kernels do not compute, and its scores
+/// Whether [`reference_error_bounds`] has a bound for a problem: these kernels cover it, bias gradient included, and its scores
 /// are not so large that an exponential loses half its digits.
 #[must_use]
 pub fn has_reference_error_bounds(problem: &Problem<f64>) -> bool {
-    problem.inputs().bias.is_none() && largest_magnitude(problem).log_error(U) <= LARGEST_LOG
+    backward_backend(problem) == Backend::Fast
+        && largest_magnitude(problem).log_error(U) <= LARGEST_LOG
 }
 
 /// How far [`forward`], [`backward`] or [`sus_backward`] with a
@@ -94,7 +96,7 @@ pub fn reference_error_bounds(
     let sides = |g: Tensor<f64>| {
         let inputs = Inputs::new(q.clone(), k.clone(), beside(k, v, |_| [1.0, 1.0]), g)
             .with_sink(sink.clone());
-        Problem::new(inputs, problem.options().clone())
+        Problem::new(inputs, problem.options().clone().with_v_of_k(false))
     };
     // The sums over keys are needed before the cotangents are known.
     let widths = beside(q, g, |_| [0.0, 0.0]);
@@ -163,7 +165,7 @@ fn one_row(
     [key_norm, value_norm]: [f64; 2],
 ) -> RowFactors {
     let sizes = problem.sizes();
-    let visible = problem.mask().visible(row.i).len();
+    let visible = problem.span(row).len();
     let sink = problem.inputs().sink.as_ref().map_or(0.0, |sink| sink[row.h].abs());
     let product = problem.scale().abs() * norm(problem.q(row)) * key_norm;
     let magnitude = Magnitude {
@@ -253,11 +255,12 @@ fn assemble(
     let mut own = ReferenceErrorBounds {
         saved: Saved { o: Tensor::zeros(g.shape()), lse: Tensor::zeros(saved.lse.shape()) },
         gradients: Gradients {
-            dq: Tensor::zeros(q.shape()),
-            dk: Tensor::zeros(k.shape()),
-            dv: Tensor::zeros(v.shape()),
-            dbias: None,
             dsink: sink.as_ref().map(|sink| vec![0.0; sink.len()]),
+            ..Gradients::new(
+                Tensor::zeros(q.shape()),
+                Tensor::zeros(k.shape()),
+                Tensor::zeros(v.shape()),
+            )
         },
     };
     let largest = |x: &Tensor<f64>| x.as_slice().iter().fold(0.0, |m: f64, x| m.max(x.abs()));
@@ -301,6 +304,12 @@ fn assemble(
     for ((o, sums), row) in o.zip(of_values.as_slice().chunks_exact(d + e)).zip(rows) {
         let flushed = row.of_o / U * flushed * largest_v;
         o.iter_mut().zip(&sums[d..]).for_each(|(x, sum)| *x = row.of_o * sum + flushed);
+    }
+    if problem.options().v_of_k {
+        // The sum rounds once more, by u |dk + dv|. `of_dk` and `of_dv` count 16 u of the terms of each, so the sixteenth part of
+        // their bounds is not below it; 1/8 is twice that.
+        let errors = joined(&own.gradients.dk, &own.gradients.dv);
+        own.gradients.dkv = Some(errors.map(|error| 1.125 * error));
     }
     own
 }

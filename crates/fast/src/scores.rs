@@ -6,6 +6,8 @@
 
 use super::simd::Real;
 use pulp::Simd;
+use std::ops::Range;
+use sus_reference::problem::{Problem, Row};
 
 /// Running sums and maxima of a row; a row of a tile is a whole number of them.
 pub(super) const LANES: usize = 16;
@@ -35,6 +37,50 @@ impl<T: Real> Scoring<T> {
         }
         if let Some(bias) = bias {
             row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
+        }
+    }
+}
+
+/// What is added to the scores of a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addends<'a, T> {
+    /// The biases of the first keys.
+    bias: Option<&'a [T]>,
+    /// Whether the bias is added before the softcap.
+    bias_first: bool,
+    /// The slope, and `i + Nk - Nq - j` of the first key.
+    slope: Option<(T, i64)>,
+}
+
+impl<'a, T: Real> Addends<'a, T> {
+    /// Of the keys from `first` on.
+    pub(super) fn of(problem: &'a Problem<T>, row: Row, keys: Range<usize>) -> Self {
+        let first = keys.start;
+        Addends {
+            bias: problem.bias(row).map(|bias| &bias[keys]),
+            bias_first: problem.options().bias_first,
+            slope: problem
+                .alibi_slope(row)
+                .map(|slope| (slope, problem.mask().distance(row.b, row.i, first))),
+        }
+    }
+
+    /// Scores from products, in place.
+    #[inline(always)]
+    pub(super) fn apply<S: Simd>(&self, scoring: &Scoring<T>, row: &mut [T]) {
+        match (self.bias, scoring.softcap) {
+            (Some(bias), Some((cap, inverse))) if self.bias_first => {
+                for (x, &bias) in row.iter_mut().zip(bias) {
+                    let y = (scoring.scale * *x + bias) * inverse;
+                    *x = cap * tanh_and_slope::<S, T>(y).0;
+                }
+            }
+            (bias, _) => scoring.apply::<S>(row, bias),
+        }
+        if let Some((slope, first)) = self.slope {
+            for (n, x) in row.iter_mut().enumerate() {
+                *x -= slope * T::from_f64((first - n as i64).unsigned_abs() as f64);
+            }
         }
     }
 }

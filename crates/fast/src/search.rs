@@ -87,11 +87,11 @@ impl<'a> TileSearch<'a> {
     }
 
     /// Called before each of `count` tiles: every few tiles it updates the lower bound of the keys that follow the next tiles.
-    pub(super) fn look_ahead(
+    pub(super) fn look_ahead<T: Real>(
         &mut self,
         (at, count): (usize, usize),
         (first, width): (usize, usize),
-        visible: &Visible,
+        visible: &Visible<'_, T>,
         running: &[Running],
     ) {
         let step = count.div_ceil(LOOK_AHEADS).max(2);
@@ -102,7 +102,7 @@ impl<'a> TileSearch<'a> {
         let (b, h, ref rows) = self.rows;
         let number = b * exact.sizes().key_heads + exact.key_head(h);
         for (r, i) in rows.clone().enumerate() {
-            let Range { start, end } = visible.row(i);
+            let Range { start, end } = visible.row(b, i);
             let to_come = (first + step * width).clamp(start, end)..end;
             self.lse_lower_bounds[r] =
                 lse_lower_bounds.of(number, exact.q(Row { b, h, i }), &to_come);
@@ -124,7 +124,7 @@ impl<'a> TileSearch<'a> {
         simd: S,
         group: Range<usize>,
         (tile, keys): (&[T::TileRow], &Range<usize>),
-        visible: &Visible,
+        visible: &Visible<'_, T>,
         running: &[Running],
     ) {
         let TileSearch { drawing, rows, words, rest, memory, .. } = self;
@@ -135,7 +135,7 @@ impl<'a> TileSearch<'a> {
             search.mark(simd, drawing, tile[r].as_ref(), running[r].l + rest[r]);
         }
         for (r, search) in group.zip(&*searches) {
-            let seen = within(&visible.row(rows.2.start + r), keys);
+            let seen = within(&visible.row(rows.0, rows.2.start + r), keys);
             let tile = (tile[r].as_ref(), keys.start, &seen);
             search.take::<S, T>(tile, running[r].m, &mut candidates[r]);
         }

@@ -47,13 +47,15 @@ fn magnitude(a: &[f64], b: &[f64]) -> f64 {
 }
 
 impl Bounds<'_> {
-    /// Of a score: a product of `D` terms, the scale (itself rounded twice), the softcap's `tanh` to `8 u`, the bias.
+    /// Of a score: a product of `D` terms, the scale (itself rounded twice), the softcap's `tanh` to `8 u`, the bias, and the slope's
+    /// product.
     fn score(&self, row: Row, j: usize) -> f64 {
         let p = self.problem;
         let terms = p.scale().abs() * magnitude(p.q(row), p.k(row, j));
         let cap = p.options().softcap.unwrap_or(0.0);
-        let bias = p.bias(row).map_or(0.0, |bias| bias[j].abs());
-        self.u * ((p.sizes().features + 8) as f64 * terms + 16.0 * cap + 2.0 * bias)
+        let bias = p.bias(row).map_or(0.0, |bias| bias[j].abs())
+            + p.alibi_slope(row).map_or(0.0, |slope| (slope * p.alibi_distance(row, j)).abs());
+        self.u * ((p.sizes().features + 8) as f64 * terms + 16.0 * cap + 3.0 * bias)
     }
 
     /// Of `lse`: the worst score, the exponentials' arguments and their own error, a sum of `n` terms, the result's rounding.
@@ -87,6 +89,8 @@ impl Bounds<'_> {
         for j in p.visible(row) {
             let w = DenseWeights { problem: p, saved: self.saved }.at(row, j).w;
             let error = SECOND_ORDER * (w * (self.weight(row, j, lse) + sums)) + self.least;
+            // Three more roundings of `1 / (1 - p)` and its product.
+            let error = p.dropout(row, j).map_or(error, |z| z * (error + 3.0 * self.u * w));
             for (e, v) in errors.iter_mut().zip(p.v(row, j)) {
                 *e += error * v.abs();
             }
@@ -108,7 +112,7 @@ impl Bounds<'_> {
         let number = p.row_number(row);
         let lse_error = self.lse(row);
         let mut entries = Vec::new();
-        let mut visit = |Weight { j, w, slope }: Weight<f64>| {
+        let mut visit = |Weight { j, w, slope, .. }: Weight<f64>| {
             let mut w_error = w * self.weight(row, j, lse_error) + self.least;
             let mut kept = w;
             if let Some(sample) = self.sample {
@@ -182,10 +186,10 @@ impl Bounds<'_> {
                 let w = entry.w_error + over_rows * entry.w;
                 add(&mut errors.dv[key * e..][..e], p.g(row), w);
             }
-            if let Some(sink) = &inputs.sink {
+            if let Some(sink) = p.sink(row) {
                 let lse = self.saved.lse.as_slice()[at];
-                let (w, t) = ((sink[row.h] - lse).exp(), delta - p.dlse(row));
-                let argument = lse_error + self.u * (2.0 * (sink[row.h].abs() + lse.abs()) + 8.0);
+                let (w, t) = ((sink - lse).exp(), delta - p.dlse(row));
+                let argument = lse_error + self.u * (2.0 * (sink.abs() + lse.abs()) + 8.0);
                 let rows = self.u * (p.row_count() + 10) as f64;
                 let terms = delta.abs() + p.dlse(row).abs();
                 errors.dsink[row.h] += SECOND_ORDER

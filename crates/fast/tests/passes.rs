@@ -1,7 +1,7 @@
 //! The fast path against the plain one: within rounding, with the same mask, on any number of threads.
 
 use crate::bounds::{Bounds, Errors};
-use crate::common::{Shape, eighths, shapes, with_hidden_keys};
+use crate::common::{Shape, eighths, shapes, with_hidden_keys, with_operands};
 use crate::large_shapes::large_shapes;
 use proptest::prelude::*;
 use sus_fast::{self as fast, Backend, Dispatch, Fallback, Real, Workspace};
@@ -60,6 +60,8 @@ fn check<T: Real>(
         Some(_) => Backend::Reference(Fallback::BiasGradient),
         None => Backend::Fast,
     };
+    let unknown = Backend::Reference(Fallback::Operands);
+    let expected_path = if fast::knows_operands(&problem) { expected_path } else { unknown };
     if path != expected_path {
         return Err(format!("path {path}"));
     }
@@ -102,9 +104,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn small_problems_agree_within_both_bounds(shape in shapes(9, 9), hidden: bool) {
+    fn small_problems_agree_within_both_bounds(shape in shapes(9, 9), hidden: bool, operands: Option<u64>) {
         let problem = shape.problem();
         let problem = if hidden { with_hidden_keys(&problem) } else { problem };
+        let problem = operands.map_or(problem.clone(), |seed| with_operands(&problem, seed));
         for dispatch in [Dispatch::Native, Dispatch::Portable] {
             prop_assert_eq!(check_all::<f64>(&problem, dispatch), Ok(()));
             prop_assert_eq!(check_all::<f32>(&problem, dispatch), Ok(()));
@@ -116,9 +119,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn problems_over_many_tiles_agree_within_both_bounds(shape in large_shapes(), hidden: bool) {
+    fn problems_over_many_tiles_agree_within_both_bounds(shape in large_shapes(), hidden: bool, operands: Option<u64>) {
         let problem = shape.fill(|rng| eighths(rng) / 3.0);
         let problem = if hidden { with_hidden_keys(&problem) } else { problem };
+        let problem = operands.map_or(problem.clone(), |seed| with_operands(&problem, seed));
         prop_assert_eq!(check_all::<f64>(&problem, Dispatch::Native), Ok(()));
         prop_assert_eq!(check_all::<f32>(&problem, Dispatch::Native), Ok(()));
         prop_assert_eq!(check_all::<f64>(&problem, Dispatch::Portable), Ok(()));

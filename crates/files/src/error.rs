@@ -62,6 +62,16 @@ pub enum Reason {
         /// The names known.
         expected: &'static str,
     },
+    /// A name of another library, of a tensor or of a setting.
+    #[error("{what} '{}': {advice}", quote::text(name))]
+    Foreign {
+        /// What has the name: a tensor, or a metadata key.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What to write instead.
+        advice: &'static str,
+    },
     /// A tensor of another type.
     #[error("tensor '{}': expected dtype {expected}, found {found}", quote::text(tensor))]
     Dtype {
@@ -74,9 +84,10 @@ pub enum Reason {
     },
     /// A tensor with another number of axes.
     #[error(
-        "tensor '{}': expected {expected} axes, found shape {}",
+        "tensor '{}': expected {expected} axes, found shape {}{}",
         quote::text(tensor),
-        quote::list(found)
+        quote::list(found),
+        packed_advice(*expected, found)
     )]
     Rank {
         /// The tensor's name.
@@ -118,4 +129,13 @@ pub enum Reason {
     /// The content is not a legal problem.
     #[error("{0}")]
     Invalid(#[from] Error),
+}
+
+/// What to write instead of `[total, heads, features]`.
+fn packed_advice(expected: usize, found: &[usize]) -> &'static str {
+    if (expected, found.len()) == (4, 3) {
+        "; packed sequences [total, H, D] are written as [1, H, total, D], with cu_seqlens_q and cu_seqlens_k"
+    } else {
+        ""
+    }
 }

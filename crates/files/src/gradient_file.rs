@@ -54,12 +54,18 @@ pub fn to_tensors<T: Scalar>(
         Ok::<(), Error>(())
     };
     let Saved { o, lse } = &evaluation.saved;
-    let Gradients { dq, dk, dv, dbias, dsink } = &evaluation.gradients;
-    let dense =
-        [(TensorName::O, o), (TensorName::Dq, dq), (TensorName::Dk, dk), (TensorName::Dv, dv)];
+    let Gradients { dq, dk, dv, dbias, dsink, dslopes, dkv } = &evaluation.gradients;
+    let keys = match dkv {
+        None => vec![(TensorName::Dk, dk), (TensorName::Dv, dv)],
+        Some(dkv) => vec![(TensorName::Dkv, dkv)],
+    };
+    let dense = [(TensorName::O, o), (TensorName::Dq, dq)].into_iter().chain(keys);
     let optional = dbias.as_ref().map(|dbias| (TensorName::Dbias, dbias));
-    for (name, tensor) in dense.into_iter().chain(optional) {
+    for (name, tensor) in dense.chain(optional) {
         put(name, &tensor.shape(), tensor.as_slice())?;
+    }
+    if let Some(dslopes) = dslopes {
+        put(TensorName::Dslopes, &slopes_shape(dslopes.shape()), dslopes.as_slice())?;
     }
     if let Some(dsink) = dsink {
         put(TensorName::Dsink, &[dsink.len()], dsink)?;
@@ -77,6 +83,13 @@ pub fn to_tensors<T: Scalar>(
         file.arrays.extend(arrays.map(|(name, array)| (name.to_owned(), array)));
     }
     Ok(file)
+}
+
+/// The shape of slopes in a file, `[Hq]` or `[B, Hq]`, from `[1, Hq, 1, 1]` or `[B, 1, 1, Hq]`.
+#[must_use]
+pub fn slopes_shape(shape: [usize; 4]) -> Vec<usize> {
+    let [batch, heads, _, heads_of_each] = shape;
+    if (batch, heads_of_each) == (1, 1) { vec![heads] } else { vec![batch, heads_of_each] }
 }
 
 /// The numbers as `f64`; only the `lse` of a row that sees nothing may be infinite.

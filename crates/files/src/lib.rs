@@ -10,7 +10,7 @@ pub mod tensor_file;
 mod unique;
 
 pub use error::FileError;
-pub use foreign::foreign_result;
-pub use problem_file::ProblemFile;
-pub use settings::{Pass, Settings};
+pub use foreign::{foreign_operand, foreign_result, foreign_setting};
+pub use problem_file::{ProblemFile, problem_to_tensors};
+pub use settings::{Padding, Pass, Settings};
 pub use tensor_file::{Array, TensorFile};

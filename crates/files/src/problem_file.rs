@@ -1,6 +1,12 @@
 //! A problem file: `q`, `k`, `v`, `do`, the optional inputs, and the settings.
 
+mod operands;
+mod write;
+
+pub use write::problem_to_tensors;
+
 use super::error::{FileError, Reason};
+use super::foreign::foreign_operand;
 use super::settings::Settings;
 use super::tensor_file::{Array, Numbers, TensorFile};
 use std::path::Path;
@@ -10,10 +16,32 @@ use sus_reference::problem::{Inputs, Problem};
 use sus_reference::tensor::Tensor;
 
 /// What a problem file may hold beside its inputs.
-const NAMES: &[&str] =
-    &["q", "k", "v", "do", "dlse", "bias", "sink", "x", "o", "lse", "expected_nnz"];
+const NAMES: &[&str] = &[
+    "q",
+    "k",
+    "v",
+    "do",
+    "dlse",
+    "bias",
+    "sink",
+    "alibi_slopes",
+    "attn_mask",
+    "block_mask",
+    "indices",
+    "lengths_q",
+    "lengths_k",
+    "cu_seqlens_q",
+    "cu_seqlens_k",
+    "seqused_q",
+    "seqused_k",
+    "dropout_mask",
+    "x",
+    "o",
+    "lse",
+    "expected_nnz",
+];
 const PREFIXES: &[&str] = &["expected/", "bound/", "mask/", "variance/", "proj/"];
-const KNOWN: &str = "q, k, v, do, dlse, bias, sink, x, o, lse, expected_nnz, expected/..., bound/..., mask/..., variance/..., proj/...";
+const KNOWN: &str = "q, k, v, do, dlse, bias, sink, alibi_slopes, attn_mask, block_mask, indices, lengths_q, lengths_k, cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, dropout_mask, x, o, lse, expected_nnz, expected/..., bound/..., mask/..., variance/..., proj/...";
 
 /// A problem read from a file, every number exact in `f64`.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +91,9 @@ impl ProblemFile {
         for name in file.arrays.keys() {
             let known = NAMES.contains(&name.as_str())
                 || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            if let Some(advice) = foreign_operand(name).filter(|_| !known) {
+                return Err(Reason::Foreign { what: "tensor", name: name.clone(), advice });
+            }
             if !known {
                 return Err(Reason::UnknownTensor { tensor: name.clone(), expected: KNOWN });
             }
@@ -79,16 +110,26 @@ impl ProblemFile {
         let dtype = format!("{:?}", q.dtype);
         let q = tensor("q", q)?;
         let k = tensor("k", required("k", "[B,Hk,Nk,D]")?)?;
-        let v = tensor("v", required("v", "[B,Hk,Nk,E]")?)?;
+        let v = match settings.v_of_k {
+            None => tensor("v", required("v", "[B,Hk,Nk,E]")?)?,
+            Some(features) => operands::first_features(&k, features)?,
+        };
         let g = tensor("do", required("do", "[B,Hq,Nq,E]")?)?;
         let dlse = take("dlse").map(|array| rows("dlse", array)).transpose()?;
         let bias = take("bias").map(|array| tensor("bias", array)).transpose()?;
         let sink = take("sink").map(|array| vector("sink", array)).transpose()?;
         let x = take("x").map(layer_input).transpose()?;
-        let problem = Problem::new(
-            Inputs::new(q, k, v, g).with_dlse(dlse).with_bias(bias).with_sink(sink),
-            settings.options()?,
-        )?;
+        let slopes = take("alibi_slopes").map(operands::slopes).transpose()?;
+        let lengths = [q.shape()[2], k.shape()[2]];
+        let options = operands::options(&mut file, &settings, lengths)?;
+        let inputs = Inputs::new(q, k, v, g).with_dlse(dlse).with_bias(bias).with_sink(sink);
+        let problem = Problem::new(inputs.with_alibi_slopes(slopes), options)?;
+        if let (Some(_), true) = (settings.v_of_k, file.arrays.contains_key("v")) {
+            let expected = "no tensor 'v' beside it".into();
+            let found = "one".into();
+            return Err(Reason::Metadata { key: "v_of_k".into(), expected, found });
+        }
+        let mut take = |name: &'static str| file.arrays.remove(name);
         let saved = match (take("o"), take("lse")) {
             (None, None) => None,
             (Some(o), Some(lse)) => {

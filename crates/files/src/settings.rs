@@ -9,6 +9,7 @@ mod values;
 
 use std::fmt;
 use std::str::FromStr;
+use sus_reference::TensorName;
 use sus_reference::error::Error;
 use sus_reference::mask::{Alignment, Segments, Window};
 use sus_reference::problem::Options;
@@ -49,6 +50,36 @@ impl FromStr for Pass {
     }
 }
 
+/// What a candidate has to hold in the padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Padding {
+    /// Zeros.
+    #[default]
+    Zero,
+    /// Anything: it is not judged.
+    Any,
+}
+
+impl fmt::Display for Padding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Padding::Zero => "zero",
+            Padding::Any => "any",
+        })
+    }
+}
+
+impl FromStr for Padding {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "zero" => Ok(Padding::Zero),
+            "any" => Ok(Padding::Any),
+            _ => Err(Error::option("padding", "'zero' or 'any'", format!("'{name}'"))),
+        }
+    }
+}
+
 // One row a key: its type, its setter, what a file may say, and how that is read and written.
 settings_table! {
     problem {
@@ -68,6 +99,18 @@ settings_table! {
         segments_q: Vec<usize>, with_segments_q, "a list of cumulative lengths", values::lengths, values::json;
         /// Cumulative key lengths of packed sequences.
         segments_k: Vec<usize>, with_segments_k, "a list of cumulative lengths", values::lengths, values::json;
+        /// Queries and keys of a block of `block_mask`.
+        block: [usize; 2], with_block, "[m, n], each above 0", values::block, values::json;
+        /// Whether a candidate's padding has to be 0.
+        padding: Padding, with_padding, "\"zero\" or \"any\"", values::named, values::name;
+        /// The probability with which `dropout_mask` was drawn.
+        dropout_p: f64, with_dropout_p, "a number from 0 to below 1", values::probability, values::json;
+        /// `v` is so many first features of `k`, and no tensor of its own.
+        v_of_k: usize, with_v_of_k, "a number of features, above 0", values::count, values::json;
+        /// The bias is added before the softcap.
+        bias_first: bool, with_bias_first, "true or false", values::boolean, values::json;
+        /// The results that the kernel computes; without it, all.
+        gradients: Vec<TensorName>, with_gradients, "a list of results, such as [\"dq\", \"dk\"]", values::results, values::result_names;
     }
     draw {
         /// Expected kept entries per row.
@@ -122,7 +165,9 @@ impl Settings {
             .with_causal(self.causal.unwrap_or_default())
             .with_alignment(self.alignment.unwrap_or_default())
             .with_window(self.window)
-            .with_segments(segments))
+            .with_segments(segments)
+            .with_bias_first(self.bias_first.unwrap_or_default())
+            .with_v_of_k(self.v_of_k.is_some()))
     }
 
     /// The draw of the mask, or `None` for the dense pass. Without a key `pass` it is SUS.

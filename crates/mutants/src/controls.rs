@@ -147,7 +147,8 @@ define_kernels! { None::<BugType>;
                 let terms: Vec<(f64, f64)> = (0..features).map(|e| (operand.round(g[e]), operand.round(v[e]))).collect();
                 let parts = terms.chunks(8).map(|part| w.dot(part, w.sum_q));
                 let sum = parts.fold(0.0, |sum, part| w.fl(sum + part));
-                w.dp[at] = w.arithmetic.elementwise.round(sum);
+                let dp = w.arithmetic.elementwise.round(sum);
+                w.dp[at] = w.fl(dp * w.dropout(row, j));
             }
         }))
     }

@@ -108,6 +108,21 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Whether it can get an output wrong: one of [`Kernel::outputs`], or one that is made of them. `dkv` is `dk` and `dv`, and
+    /// `dslopes` is a sum of `dS`, as `dq`, `dk` and `dbias` are.
+    #[must_use]
+    pub fn gets_wrong(&self, output: TensorName) -> bool {
+        let listed = |output| self.outputs.contains(&output);
+        match output {
+            TensorName::Dkv => listed(output) || listed(TensorName::Dk) || listed(TensorName::Dv),
+            TensorName::Dslopes => {
+                let of_ds = [TensorName::Dq, TensorName::Dk, TensorName::Dbias];
+                listed(output) || of_ds.into_iter().any(listed)
+            }
+            _ => listed(output),
+        }
+    }
+
     /// The public bugs that it copies.
     #[must_use]
     pub fn upstream(&self) -> Option<String> {

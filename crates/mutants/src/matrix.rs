@@ -135,18 +135,18 @@ fn recipe_name(recipe: &Recipe) -> &'static str {
 
 /// The truth, by name.
 fn truth(saved: &Saved<f64>, gradients: &Gradients<f64>) -> Outputs {
-    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    let Gradients { dq, dk, dv, dbias, dsink, dslopes, dkv } = gradients;
     let mut outputs = Outputs::default();
-    let tensors = [
-        (TensorName::O, &saved.o),
-        (TensorName::Lse, &saved.lse),
-        (TensorName::Dq, dq),
-        (TensorName::Dk, dk),
-        (TensorName::Dv, dv),
-    ];
+    let tensors = [(TensorName::O, &saved.o), (TensorName::Lse, &saved.lse), (TensorName::Dq, dq)];
     outputs.0.extend(tensors.map(|(name, tensor)| (name, tensor.as_slice().to_vec())));
     outputs.0.extend(dbias.iter().map(|dbias| (TensorName::Dbias, dbias.as_slice().to_vec())));
     outputs.0.extend(dsink.iter().map(|dsink| (TensorName::Dsink, dsink.clone())));
+    let keys = match dkv {
+        Some(dkv) => vec![(TensorName::Dkv, dkv)],
+        None => vec![(TensorName::Dk, dk), (TensorName::Dv, dv)],
+    };
+    let more = keys.into_iter().chain(dslopes.iter().map(|x| (TensorName::Dslopes, x)));
+    outputs.0.extend(more.map(|(name, tensor)| (name, tensor.as_slice().to_vec())));
     outputs
 }
 

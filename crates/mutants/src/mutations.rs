@@ -6,6 +6,7 @@ mod heads;
 mod indexing;
 mod masks;
 mod merging;
+mod operands;
 mod rounding;
 mod scale;
 mod softcap;
@@ -25,6 +26,7 @@ pub(super) const BY_TYPE: &[&[Kernel]] = &[
     scale::KERNELS,
     softcap::KERNELS,
     masks::KERNELS,
+    operands::KERNELS,
     heads::KERNELS,
     bias::KERNELS,
     merging::KERNELS,

@@ -14,7 +14,9 @@ use super::RunConfig;
 use super::arithmetic::{Arithmetic, Format};
 pub(super) use mask::WordPlace;
 use sus_bounds::is_power_of_two;
+use sus_files::gradient_file::slopes_shape;
 use sus_files::{Array, TensorFile};
+use sus_reference::backward::joined;
 use sus_reference::problem::{Row, Sizes};
 use sus_reference::sus::{Budget, Rule, Sample};
 use sus_reference::tensor::Tensor;
@@ -47,6 +49,10 @@ pub(super) enum Point {
 
 /// Everything a kernel holds. Matrices `[B, Hq, Nq, Nk]` and rows `[B, Hq, Nq]` are flat.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an operand that a mutation may take away"
+)]
 pub(super) struct State<'a> {
     pub(super) config: &'a RunConfig<'a>,
     pub(super) arithmetic: Arithmetic,
@@ -68,6 +74,8 @@ pub(super) struct State<'a> {
     pub(super) scale: f64,
     pub(super) softcap: Option<f64>,
     pub(super) has_bias: bool,
+    pub(super) has_slopes: bool,
+    pub(super) has_dropout: bool,
     /// Whether a row sees a key.
     pub(super) seen: Vec<bool>,
     pub(super) s: Vec<f64>,
@@ -83,6 +91,8 @@ pub(super) struct State<'a> {
     pub(super) delta: Vec<f64>,
     pub(super) dp: Vec<f64>,
     pub(super) ds: Vec<f64>,
+    /// `dS` for the slopes.
+    pub(super) dt: Vec<f64>,
     pub(super) zq: Vec<f64>,
     pub(super) zk: Vec<f64>,
     /// Factors of the sums of `dq` and `dk`.
@@ -100,6 +110,9 @@ pub(super) struct State<'a> {
     pub(super) dv: Tensor<f64>,
     pub(super) dbias: Option<Tensor<f64>>,
     pub(super) dsink: Option<Vec<f64>>,
+    pub(super) dslopes: Option<Tensor<f64>>,
+    /// `dk` and `dv` in one, where the values are a part of the keys.
+    pub(super) dkv: Option<Tensor<f64>>,
 }
 
 /// The step before each [`Point`], in order.
@@ -169,7 +182,7 @@ impl<'a> State<'a> {
         let seen = (0..problem.row_count())
             .flat_map(|n| {
                 let row = problem.row(n);
-                let visible = problem.mask().visible(row.i);
+                let visible = problem.span(row);
                 (0..sizes.keys).map(move |j| visible.contains(&j) && !problem.hides(row, j))
             })
             .collect();
@@ -198,6 +211,8 @@ impl<'a> State<'a> {
             scale,
             softcap: problem.options().softcap,
             has_bias: inputs.bias.is_some(),
+            has_slopes: inputs.alibi_slopes.is_some(),
+            has_dropout: problem.options().dropout.is_some(),
             seen,
             s: vec![0.0; matrix],
             cap: vec![1.0; matrix],
@@ -210,6 +225,7 @@ impl<'a> State<'a> {
             delta: vec![0.0; problem.row_count()],
             dp: vec![0.0; matrix],
             ds: vec![0.0; matrix],
+            dt: vec![0.0; matrix],
             zq: Vec::new(),
             zk: Vec::new(),
             scale_q: scale,
@@ -224,6 +240,8 @@ impl<'a> State<'a> {
             dv: Tensor::zeros(inputs.v.shape()),
             dbias: inputs.bias.as_ref().map(|bias| Tensor::zeros(bias.shape())),
             dsink: inputs.sink.as_ref().map(|sink| vec![0.0; sink.len()]),
+            dslopes: inputs.alibi_slopes.as_ref().map(|slopes| Tensor::zeros(slopes.shape())),
+            dkv: None,
         };
         state.forward();
         state
@@ -258,6 +276,9 @@ impl<'a> State<'a> {
     fn store(&mut self) {
         let format = self.arithmetic.gradient;
         let round = |x: f64| format.round(x);
+        let of_keys = self.config.problem.options().v_of_k;
+        self.dkv = of_keys.then(|| joined(&self.dk, &self.dv).map(|x| round(self.fl(x))));
+        self.dslopes = self.dslopes.as_ref().map(|dslopes| dslopes.map(round));
         self.dq = self.dq.map(round);
         self.dk = self.dk.map(round);
         self.dv = self.dv.map(round);
@@ -275,8 +296,15 @@ impl<'a> State<'a> {
         let o = self.stored_o.shape();
         put("lse", &o[..3], &self.stored_lse);
         put("dq", &self.dq.shape(), self.dq.as_slice());
-        put("dk", &self.dk.shape(), self.dk.as_slice());
-        put("dv", &self.dv.shape(), self.dv.as_slice());
+        if let Some(dkv) = &self.dkv {
+            put("dkv", &dkv.shape(), dkv.as_slice());
+        } else {
+            put("dk", &self.dk.shape(), self.dk.as_slice());
+            put("dv", &self.dv.shape(), self.dv.as_slice());
+        }
+        if let Some(dslopes) = &self.dslopes {
+            put("dslopes", &slopes_shape(dslopes.shape()), dslopes.as_slice());
+        }
         if let Some(dbias) = &self.dbias {
             put("dbias", &dbias.shape(), dbias.as_slice());
         }

@@ -125,7 +125,7 @@ fn nan_rows(case: &NamedProblem) -> TensorFile {
         let width = array.shape[3];
         let Numbers::Float(data) = &mut array.numbers else { unreachable!() };
         for (at, row) in data.chunks_mut(width).enumerate() {
-            if mask.visible(case.problem.row(at).i).is_empty() {
+            if mask.span(0, case.problem.row(at).i).is_empty() {
                 row.fill(f64::NAN);
             }
         }

@@ -248,7 +248,7 @@ impl Kernel<'_> {
     fn forward_row(&self, row: Row) -> (Vec<f64>, f64, RowSoftmax) {
         let p = self.problem;
         let width = p.sizes().value_features;
-        let keys: Vec<usize> = p.mask().visible(row.i).collect();
+        let keys: Vec<usize> = p.span(row).collect();
         let sink = p.inputs().sink.as_ref().map(|sink| sink[row.h]);
         if keys.is_empty() {
             return (vec![0.0; width], sink.unwrap_or(f64::NEG_INFINITY), [0.0, 1.0]);
@@ -353,7 +353,7 @@ impl Kernel<'_> {
             let dp = self.dot(&self.operands(0, g), &self.operands(1, self.problem.v(row, j)));
             (j, w, slope, self.el(dp))
         };
-        self.problem.mask().visible(row.i).map(entry).collect()
+        self.problem.span(row).map(entry).collect()
     }
 
     /// The results as a candidate.

@@ -36,8 +36,8 @@ pub(super) fn problem(sizes: [usize; 7], stream: u64) -> Problem<f64> {
 
 /// All gradients in one list.
 pub(super) fn flat(gradients: &Gradients<DdWithError>) -> Vec<DdWithError> {
-    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
-    let tensors = [dq, dk, dv].into_iter().chain(dbias);
+    let Gradients { dq, dk, dv, dbias, dsink, dslopes, dkv } = gradients;
+    let tensors = [dq, dk, dv].into_iter().chain(dbias).chain(dslopes).chain(dkv);
     let numbers = tensors.flat_map(|tensor| tensor.as_slice().iter().copied());
     numbers.chain(dsink.iter().flatten().copied()).collect()
 }
@@ -118,7 +118,7 @@ fn row_masks(
     sampler: Sampler,
 ) -> (f64, Vec<(DdWithError, Vec<u32>)>) {
     let row = problem.row(at);
-    let visible = problem.mask().visible(row.i);
+    let visible = problem.span(row);
     let weights = DenseWeights { problem, saved };
     let w: Vec<DdWithError> = visible.clone().map(|j| weights.at(row, j).w).collect();
     let rounded: Vec<f64> = w.iter().map(|w| w.to_f64()).collect();

@@ -1,12 +1,14 @@
 //! The backward pass, dense or sampled: the same sums for both, given the weights.
 //!
 //! ```text
-//! dP_ij = G_i . v_j      delta_i = G_i . o_i      t_ij = dP_ij - delta_i + dlse_i      dS_ij = W_ij t_ij
-//! dq_i = sum_j dS_ij slope_ij k_j      dk_j = sum_i dS_ij slope_ij q_i      dv_j = sum_i W_ij G_i
+//! dP_ij = Z_ij G_i . v_j      delta_i = G_i . o_i      t_ij = dP_ij - delta_i + dlse_i      dS_ij = W_ij t_ij
+//! dq_i = sum_j dS_ij slope_ij k_j      dk_j = sum_i dS_ij slope_ij q_i      dv_j = sum_i W_ij Z_ij G_i
 //! dbias = dS summed over the broadcast axes      dsink_h = - sum_i exp(sink_h - lse_i) (delta_i - dlse_i)
+//! dslopes = - dS |i + Nk - Nq - j| summed over queries and keys
 //! ```
 //!
-//! `slope` is the scale times the softcap's derivative. SUS replaces `W` by its sampled `W~` here and nowhere
+//! `slope` is the scale times the softcap's derivative; a bias before the softcap has that derivative, too. `Z` is 1 without
+//! dropout. Where `v` is a part of `k`, their gradient is `dkv = dk + dv`. SUS replaces `W` by its sampled `W~` here and nowhere
 //! else: `o`, `lse`, `delta` and `t` stay exact.
 //!
 //! Every sum has a fixed order: `dq` over keys ascending; `dk`, `dv` over the query heads of the group, then over
@@ -36,6 +38,18 @@ pub struct Gradients<T> {
     pub dbias: Option<Tensor<T>>,
     /// `[Hq]`, summed over the batch.
     pub dsink: Option<Vec<T>>,
+    /// The slopes' shape `[B or 1, Hq, 1, 1]`, summed over the batch if they are.
+    pub dslopes: Option<Tensor<T>>,
+    /// `dk` with `dv` added to its first features, if `v` is a part of `k`.
+    pub dkv: Option<Tensor<T>>,
+}
+
+impl<T: Ring> Gradients<T> {
+    /// `dq`, `dk` and `dv` of a problem without bias, sink and slopes.
+    #[must_use]
+    pub fn new(dq: Tensor<T>, dk: Tensor<T>, dv: Tensor<T>) -> Self {
+        Gradients { dq, dk, dv, dbias: None, dsink: None, dslopes: None, dkv: None }
+    }
 }
 
 /// The dense backward pass.
@@ -79,7 +93,7 @@ pub fn delta<T: Ring>(problem: &Problem<T>, o: &Tensor<T>) -> Vec<T> {
         .collect()
 }
 
-/// `dq, dk, dv, dbias` from the weights and `delta`, with nothing but ring operations; `dsink` is left `None`.
+/// All gradients but `dsink` from the weights and `delta`, with nothing but ring operations; `dsink` is left `None`.
 ///
 /// `delta` has one number per row, in `(b, h, i)` order. Over rationals the result is exact.
 ///
@@ -104,7 +118,21 @@ pub fn backward_from_weights<T: Ring>(
     assert_eq!(delta.len(), problem.row_count(), "one delta per row");
     let sums = GradientSums { problem, weights, delta };
     let (dk, dv) = sums.key_gradients();
-    Gradients { dq: sums.query_gradient(), dk, dv, dbias: sums.bias_gradient(), dsink: None }
+    let dkv = problem.options().v_of_k.then(|| joined(&dk, &dv));
+    let (dq, dbias, dslopes) = (sums.query_gradient(), sums.bias_gradient(), sums.slope_gradient());
+    Gradients { dq, dk, dv, dbias, dsink: None, dslopes, dkv }
+}
+
+/// `dk` with `dv` added to its first features: the gradient of keys whose first features are the values.
+#[must_use]
+pub fn joined<T: Ring>(dk: &Tensor<T>, dv: &Tensor<T>) -> Tensor<T> {
+    let [features, value_features] = [dk.shape()[3], dv.shape()[3]];
+    let mut dkv = dk.clone();
+    let rows = dkv.as_mut_slice().chunks_mut(features).zip(dv.as_slice().chunks(value_features));
+    for (dkv, dv) in rows {
+        add_scaled(&mut dkv[..value_features], T::one(), dv);
+    }
+    dkv
 }
 
 /// Keys per task. Results do not depend on it: each sum belongs to one task.
@@ -118,10 +146,10 @@ struct GradientSums<'a, T, W> {
 }
 
 impl<T: Ring, W: Weights<T>> GradientSums<'_, T, W> {
-    /// `t_ij = G_i . v_j - delta_i + dlse_i`.
-    fn t(&self, row: Row, j: usize) -> T {
+    /// `t_ij = Z_ij G_i . v_j - delta_i + dlse_i`.
+    fn t(&self, row: Row, weight: &Weight<T>) -> T {
         let p = self.problem;
-        dot(p.g(row), p.v(row, j)) - self.delta[p.row_number(row)] + p.dlse(row)
+        weight.dp(p, row) - self.delta[p.row_number(row)] + p.dlse(row)
     }
 
     /// `dq_i = sum_j W_ij t_ij slope_ij k_j`.
@@ -130,14 +158,15 @@ impl<T: Ring, W: Weights<T>> GradientSums<'_, T, W> {
         let mut dq = Tensor::zeros(p.inputs().q.shape());
         dq.as_mut_slice().par_chunks_mut(p.sizes().features).enumerate().for_each(|(at, dq)| {
             let row = p.row(at);
-            self.weights.for_each(row, 0..p.sizes().keys, |Weight { j, w, slope }| {
-                add_scaled(dq, w * self.t(row, j) * slope, p.k(row, j));
+            self.weights.for_each(row, 0..p.sizes().keys, |weight| {
+                let Weight { j, w, slope, .. } = weight;
+                add_scaled(dq, w * self.t(row, &weight) * slope, p.k(row, j));
             });
         });
         dq
     }
 
-    /// `dk_j = sum_i W_ij t_ij slope_ij q_i` and `dv_j = sum_i W_ij G_i`.
+    /// `dk_j = sum_i W_ij t_ij slope_ij q_i` and `dv_j = sum_i W_ij Z_ij G_i`.
     fn key_gradients(&self) -> (Tensor<T>, Tensor<T>) {
         let p = self.problem;
         let Sizes { key_heads, keys, features, value_features, .. } = p.sizes();
@@ -157,11 +186,13 @@ impl<T: Ring, W: Weights<T>> GradientSums<'_, T, W> {
                 let first = block * KEYS_PER_TASK;
                 let block = first..first + dv.len() / value_features;
                 for row in self.rows_reading(b, key_head) {
-                    self.weights.for_each(row, block.clone(), |Weight { j, w, slope }| {
+                    self.weights.for_each(row, block.clone(), |weight| {
+                        let Weight { j, w, slope, .. } = weight;
                         let dk = &mut dk[(j - first) * features..][..features];
-                        add_scaled(dk, w * self.t(row, j) * slope, p.q(row));
+                        add_scaled(dk, w * self.t(row, &weight) * slope, p.q(row));
                         let dv = &mut dv[(j - first) * value_features..][..value_features];
-                        add_scaled(dv, w, p.g(row));
+                        let wz = weight.dropout.map_or(w, |z| w * z);
+                        add_scaled(dv, wz, p.g(row));
                     });
                 }
             });
@@ -176,7 +207,7 @@ impl<T: Ring, W: Weights<T>> GradientSums<'_, T, W> {
         heads.flat_map(move |h| (0..queries).map(move |i| Row { b, h, i }))
     }
 
-    /// `dbias = W_ij t_ij`, summed over the axes along which the bias has length 1.
+    /// `dbias = W_ij t_ij ds_ij/dbias_ij`, summed over the axes along which the bias has length 1.
     fn bias_gradient(&self) -> Option<Tensor<T>> {
         let p = self.problem;
         let keys = p.sizes().keys;
@@ -193,17 +224,37 @@ impl<T: Ring, W: Weights<T>> GradientSums<'_, T, W> {
             dbias.par_chunks_mut(KEYS_PER_TASK).enumerate().for_each(|(block, dbias)| {
                 let first = block * KEYS_PER_TASK;
                 for row in self.rows_reading_bias(shape, mine) {
-                    self.weights.for_each(
-                        row,
-                        first..first + dbias.len(),
-                        |Weight { j, w, .. }| {
-                            dbias[j - first] += w * self.t(row, j);
-                        },
-                    );
+                    self.weights.for_each(row, first..first + dbias.len(), |weight| {
+                        let ds = weight.w * self.t(row, &weight);
+                        dbias[weight.j - first] += weight.bias_slope.map_or(ds, |x| ds * x);
+                    });
                 }
             });
         });
         Some(dbias)
+    }
+
+    /// `dslopes_h = - sum_ij dS_ij |i + Nk - Nq - j|`, row after row.
+    fn slope_gradient(&self) -> Option<Tensor<T>> {
+        let p = self.problem;
+        let shape = p.inputs().alibi_slopes.as_ref()?.shape();
+        let rows: Vec<T> = (0..p.row_count())
+            .into_par_iter()
+            .map(|at| {
+                let row = p.row(at);
+                let mut sum = T::zero();
+                self.weights.for_each(row, 0..p.sizes().keys, |weight| {
+                    let ds = weight.w * self.t(row, &weight);
+                    sum += ds * p.alibi_distance(row, weight.j);
+                });
+                sum
+            })
+            .collect();
+        let mut dslopes = Tensor::zeros(shape);
+        for (at, &sum) in rows.iter().enumerate() {
+            dslopes.as_mut_slice()[p.slope_index(p.row(at))] += sum;
+        }
+        Some(dslopes)
     }
 
     /// The rows that read row `bias` of a bias of this shape, in `(b, h, i)` order.
@@ -237,7 +288,9 @@ pub fn sink_gradient<T: Scalar>(
     let mut dsink = vec![T::zero(); sink.len()];
     for (at, (&lse, &delta)) in saved.lse.as_slice().iter().zip(delta).enumerate() {
         let row = problem.row(at);
-        dsink[row.h] -= (sink[row.h] - lse).exp() * (delta - problem.dlse(row));
+        if let Some(sink) = problem.sink(row) {
+            dsink[row.h] -= (sink - lse).exp() * (delta - problem.dlse(row));
+        }
     }
     Some(dsink)
 }

@@ -98,11 +98,11 @@ pub fn visible_count(problem: &Problem<f64>) -> u64 {
         // Nothing bounds the other sizes of an empty batch.
         return 0;
     }
-    if problem.hides_keys() {
+    if problem.hides_keys() || problem.options().lengths.is_some() {
         let rows = (0..problem.row_count()).into_par_iter();
         return rows.map(|at| problem.visible_keys(problem.row(at)) as u64).sum();
     }
-    let one_head: u64 = (0..sizes.queries).map(|i| problem.mask().visible(i).len() as u64).sum();
+    let one_head: u64 = (0..sizes.queries).map(|i| problem.mask().span(0, i).len() as u64).sum();
     one_head * (sizes.batch * sizes.query_heads) as u64
 }
 
@@ -183,6 +183,12 @@ pub fn relative_errors<T: Scalar>(a: &Gradients<T>, b: &Gradients<T>) -> Vec<(Te
     }
     if let (Some(a), Some(b)) = (&a.dsink, &b.dsink) {
         errors.push((TensorName::Dsink, relative_error(a, b)));
+    }
+    if let (Some(a), Some(b)) = (&a.dslopes, &b.dslopes) {
+        errors.push((TensorName::Dslopes, relative_error(a.as_slice(), b.as_slice())));
+    }
+    if let (Some(a), Some(b)) = (&a.dkv, &b.dkv) {
+        errors.push((TensorName::Dkv, relative_error(a.as_slice(), b.as_slice())));
     }
     errors
 }

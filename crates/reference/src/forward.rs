@@ -1,11 +1,13 @@
 //! The forward pass: scores, the softmax's denominator and the output.
 //!
-//! Score order, as FlashAttention and Gemma have it: scale, then softcap, then bias, then mask:
+//! Score order, as FlashAttention and Gemma have it: scale, then softcap, then bias and slopes, then mask:
 //!
 //! ```text
-//! z_ij = scale q_i . k_j        s_ij = softcap tanh(z_ij / softcap) + bias_ij
-//! lse_i = ln(sum_j exp(s_ij) + exp(sink))        W_ij = exp(s_ij - lse_i)        o_i = sum_j W_ij v_j
+//! z_ij = scale q_i . k_j        s_ij = softcap tanh(z_ij / softcap) + bias_ij - slope |i + Nk - Nq - j|
+//! lse_i = ln(sum_j exp(s_ij) + exp(sink))        W_ij = exp(s_ij - lse_i)        o_i = sum_j W_ij Z_ij v_j
 //! ```
+//!
+//! With `bias_first`, `s_ij = softcap tanh((z_ij + bias_ij) / softcap)`. `Z` is 1 without dropout.
 
 use crate::error::Error;
 use crate::problem::{Problem, Row};
@@ -28,7 +30,7 @@ impl<T: Scalar> Saved<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if a shape is not the problem's; [`Error::NotFinite`] if a number is not finite. The `lse` of a
-    /// row that sees no key may be an infinity of either sign, and is read as `-inf`.
+    /// row that sees no key may be an infinity of either sign, and is read as `-inf`. What stands in the padding is not read.
     ///
     /// # Examples
     /// ```
@@ -40,7 +42,11 @@ impl<T: Scalar> Saved<T> {
     /// assert!(error.to_string().starts_with("tensor 'o': expected shape"));
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
-    pub fn given(problem: &Problem<T>, o: Tensor<T>, mut lse: Tensor<T>) -> Result<Self, Error> {
+    pub fn given(
+        problem: &Problem<T>,
+        mut o: Tensor<T>,
+        mut lse: Tensor<T>,
+    ) -> Result<Self, Error> {
         let sizes = problem.sizes();
         let rows = [sizes.batch, sizes.query_heads, sizes.queries];
         for (tensor, found, features) in
@@ -52,14 +58,20 @@ impl<T: Scalar> Saved<T> {
                 return Err(Error::Shape { tensor, expected, found: found.to_vec() });
             }
         }
+        for (at, o) in o.as_mut_slice().chunks_mut(sizes.value_features).enumerate() {
+            if problem.is_padding(problem.row(at)) {
+                o.fill(T::zero());
+            }
+        }
         if let Some(index) = o.as_slice().iter().position(|&x| !is_finite(x)) {
             let found = format!("{:?}", o.as_slice()[index]);
             return Err(Error::NotFinite { tensor: "o", index, found });
         }
         for (index, x) in lse.as_mut_slice().iter_mut().enumerate() {
             let row = problem.row(index);
-            let sees_nothing = problem.visible_keys(row) == 0 && problem.inputs().sink.is_none();
-            if sees_nothing && !x.to_f64().is_nan() {
+            let padding = problem.is_padding(row);
+            let sees_nothing = problem.visible_keys(row) == 0 && problem.sink(row).is_none();
+            if padding || (sees_nothing && !x.to_f64().is_nan()) {
                 *x = T::from_f64(f64::NEG_INFINITY);
             } else if !is_finite(*x) {
                 let found = format!("{:?}", *x);
@@ -89,7 +101,7 @@ impl<T: Scalar> Saved<T> {
 /// let (q, k) = (number("q", 4.0)?, number("k", 0.5_f64.atanh())?);
 /// let inputs = Inputs::new(q, k, number("v", 1.0)?, number("do", 1.0)?);
 /// let problem = Problem::new(inputs, Options::default().with_softcap(4.0))?;
-/// let Score { s, slope } = score(&problem, problem.row(0), 0);
+/// let Score { s, slope, .. } = score(&problem, problem.row(0), 0);
 /// assert!((s - 2.0).abs() < 1e-14 && (slope - 0.75).abs() < 1e-14);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
@@ -99,6 +111,8 @@ pub struct Score<T> {
     pub s: T,
     /// `ds_ij / d(q_i . k_j)`: the scale times the softcap's derivative `1 - tanh^2(z / softcap)`.
     pub slope: T,
+    /// `ds_ij / dbias_ij` where it is not 1: the softcap's derivative, if the bias comes before the softcap.
+    pub bias_slope: Option<T>,
 }
 
 /// The score of one query and one key, whether the mask hides it or not; `-inf` if the bias hides it, and the slope, which
@@ -120,17 +134,28 @@ pub struct Score<T> {
 pub fn score<T: Scalar>(problem: &Problem<T>, row: Row, j: usize) -> Score<T> {
     let scale = problem.scale();
     if problem.hides(row, j) {
-        return Score { s: T::from_f64(f64::NEG_INFINITY), slope: scale };
+        return Score { s: T::from_f64(f64::NEG_INFINITY), slope: scale, bias_slope: None };
     }
-    // z = scale q . k, then s = softcap tanh(z / softcap) + bias.
+    // z = scale q . k, then s = softcap tanh(z / softcap) + bias - slope distance.
     let z = scale * dot(problem.q(row), problem.k(row, j));
     let bias = problem.bias(row).map_or(T::zero(), |bias| bias[j]);
-    match problem.options().softcap {
-        None => Score { s: z + bias, slope: scale },
+    let score = match problem.options().softcap {
+        None => Score { s: z + bias, slope: scale, bias_slope: None },
+        Some(cap) if problem.options().bias_first => {
+            let cap = T::from_f64(cap);
+            let y = (z + bias) / cap;
+            let derivative = sech_squared(y);
+            Score { s: cap * y.tanh(), slope: scale * derivative, bias_slope: Some(derivative) }
+        }
         Some(cap) => {
             let cap = T::from_f64(cap);
-            Score { s: cap * (z / cap).tanh() + bias, slope: scale * sech_squared(z / cap) }
+            let slope = scale * sech_squared(z / cap);
+            Score { s: cap * (z / cap).tanh() + bias, slope, bias_slope: None }
         }
+    };
+    match problem.alibi_slope(row) {
+        None => score,
+        Some(slope) => Score { s: score.s + slope * problem.alibi_distance(row, j), ..score },
     }
 }
 
@@ -170,11 +195,12 @@ pub fn forward<T: Scalar>(problem: &Problem<T>) -> Saved<T> {
             let visible = problem.visible(row);
             scores.clear();
             scores.extend(visible.clone().map(|j| score(problem, row, j).s));
-            let sink = problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
-            *lse = log_sum_exp(scores, sink);
-            // o_i = sum_j exp(s_ij - lse_i) v_j; the sink has weight but no value.
+            *lse = log_sum_exp(scores, problem.sink(row));
+            // o_i = sum_j exp(s_ij - lse_i) Z_ij v_j; the sink has weight but no value.
             for (j, &s) in visible.zip(scores.iter()) {
-                add_scaled(o, (s - *lse).exp(), problem.v(row, j));
+                let w = (s - *lse).exp();
+                let wz = problem.dropout(row, j).map_or(w, |z| w * z);
+                add_scaled(o, wz, problem.v(row, j));
             }
         });
     Saved { o, lse }

@@ -1,8 +1,13 @@
 //! The keys that a query sees.
 //!
-//! Under causality, a window and packed segments, in any combination, a query sees one contiguous range of keys. A mask
-//! is therefore a function from a query to a range, and no score is set to `-inf`. A `-inf` in the bias may hide some keys of the
-//! range: [`Problem::visible`](crate::problem::Problem::visible).
+//! Sequences, causality and a window leave one contiguous range of keys to a query: [`Mask::span`]. A [`KeySet`] (a mask by
+//! elements, a mask by blocks, a list of keys) and a `-inf` in the bias hide some keys of that range. What is left is an
+//! iterator over ranges, [`Problem::ranges`](crate::problem::Problem::ranges). A hidden key takes no part: no score is set to
+//! `-inf`.
+
+mod sets;
+
+pub use sets::{AttnMask, BlockMask, Indices, KeySet};
 
 use crate::error::Error;
 use std::fmt;
@@ -51,12 +56,41 @@ pub struct Window {
 }
 
 /// Packed sequences: segment `s` holds queries `queries[s]..queries[s+1]` and keys `keys[s]..keys[s+1]`.
+///
+/// Positions after the last segment are padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
-    /// Cumulative query lengths, from 0 to `Nq`.
+    /// Cumulative query lengths, from 0 to at most `Nq`.
     pub queries: Vec<usize>,
-    /// Cumulative key lengths, from 0 to `Nk`, as many as `queries`.
+    /// Cumulative key lengths, from 0 to at most `Nk`, as many as `queries`.
     pub keys: Vec<usize>,
+}
+
+/// The used lengths of sequences; what lies behind them is padding, which takes no part and is never read.
+///
+/// One length for each packed segment, or, without packing, for each sequence of the batch. Each is at most the room that the
+/// sequence has. The diagonal of causality, a window and the slopes is that of the used lengths.
+///
+/// # Examples
+/// ```
+/// use sus_reference::mask::Lengths;
+/// use sus_reference::problem::{Options, Problem};
+/// let example = sus_reference::problem::example(); // B = 2, Nq = 7, Nk = 11
+/// let lengths = Lengths { queries: Some(vec![7, 2]), keys: Some(vec![11, 4]) };
+/// let options = Options::default().with_lengths(lengths).with_causal(true);
+/// let problem = Problem::new(example.inputs().clone(), options)?;
+/// let row = |b, i| sus_reference::problem::Row { b, h: 0, i };
+/// assert_eq!(problem.span(row(0, 1)), 0..6); // 1 + 11 - 7 is the diagonal
+/// assert_eq!(problem.span(row(1, 1)), 0..4); // 1 + 4 - 2
+/// assert!(problem.is_padding(row(1, 2)) && problem.span(row(1, 2)).is_empty());
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lengths {
+    /// Used queries; `None` is all.
+    pub queries: Option<Vec<usize>>,
+    /// Used keys; `None` is all.
+    pub keys: Option<Vec<usize>>,
 }
 
 /// The position of a query within its packed sequence; without packing, the whole problem is one sequence.
@@ -68,8 +102,8 @@ pub struct Segments {
 /// let segments = Segments { queries: vec![0, 2, 5], keys: vec![0, 4, 6] };
 /// let mask = Mask::new(5, 6, true, Alignment::BottomRight, None, Some(segments))?;
 /// assert_eq!(mask.place(2), Place { segment: 1, query: 0, first_key: 4 });
-/// assert!(mask.visible(2).is_empty()); // its diagonal lies before the first key
-/// assert_eq!((mask.visible(3), mask.visible(4)), (4..5, 4..6));
+/// assert!(mask.span(0, 2).is_empty()); // its diagonal lies before the first key
+/// assert_eq!((mask.span(0, 3), mask.span(0, 4)), (4..5, 4..6));
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +116,7 @@ pub struct Place {
     pub first_key: usize,
 }
 
-/// The mask of a problem with `Nq` queries and `Nk` keys.
+/// The mask of a problem with `Nq` queries and `Nk` keys, but for its [`KeySet`]s.
 ///
 /// # Examples
 /// ```
@@ -90,7 +124,7 @@ pub struct Place {
 /// // Causal, and one key back.
 /// let window = Some(Window { left: Some(1), right: None });
 /// let mask = Mask::new(4, 4, true, Alignment::BottomRight, window, None)?;
-/// assert_eq!([0, 1, 2, 3].map(|i| mask.visible(i)), [0..1, 0..2, 1..3, 2..4]);
+/// assert_eq!([0, 1, 2, 3].map(|i| mask.span(0, i)), [0..1, 0..2, 1..3, 2..4]);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,25 +134,28 @@ pub struct Mask {
     alignment: Alignment,
     window: Option<Window>,
     segments: Segments,
+    /// Whether the segments were given: then lengths are those of segments, else of the batch.
+    packed: bool,
+    lengths: Option<Lengths>,
 }
 
 impl Mask {
     /// A mask over `queries` and `keys` positions.
     ///
     /// # Errors
-    /// [`Error::Option`] if the segments do not run from 0 to `queries` and to `keys` without decreasing, or if their
+    /// [`Error::Option`] if the segments do not run from 0 to at most `queries` and `keys` without decreasing, or if their
     /// numbers differ.
     ///
     /// # Examples
     /// ```
     /// use sus_reference::mask::{Alignment, Mask, Window};
     /// let mask = Mask::new(2, 5, true, Alignment::BottomRight, None, None)?;
-    /// assert_eq!((mask.visible(0), mask.visible(1)), (0..4, 0..5));
+    /// assert_eq!((mask.span(0, 0), mask.span(0, 1)), (0..4, 0..5));
     /// let mask = Mask::new(2, 5, true, Alignment::TopLeft, None, None)?;
-    /// assert_eq!((mask.visible(0), mask.visible(1)), (0..1, 0..2));
+    /// assert_eq!((mask.span(0, 0), mask.span(0, 1)), (0..1, 0..2));
     /// let window = Some(Window { left: Some(1), right: Some(0) });
     /// let mask = Mask::new(5, 5, false, Alignment::TopLeft, window, None)?;
-    /// assert_eq!(mask.visible(3), 2..4);
+    /// assert_eq!(mask.span(0, 3), 2..4);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     pub fn new(
@@ -129,6 +166,7 @@ impl Mask {
         window: Option<Window>,
         segments: Option<Segments>,
     ) -> Result<Self, Error> {
+        let packed = segments.is_some();
         let segments = match segments {
             None => Segments { queries: vec![0, queries], keys: vec![0, keys] },
             Some(segments) => {
@@ -144,7 +182,35 @@ impl Mask {
                 segments
             }
         };
-        Ok(Mask { causal, alignment, window, segments })
+        Ok(Mask { causal, alignment, window, segments, packed, lengths: None })
+    }
+
+    /// The same mask where the sequences use a part of their room; `batch` is the number of sequences without packing.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the number of lengths is not that of the sequences, or a length is above the room.
+    pub fn with_lengths(self, lengths: Option<Lengths>, batch: usize) -> Result<Self, Error> {
+        let Some(lengths) = lengths else { return Ok(self) };
+        let count = if self.packed { self.segment_count() } else { batch };
+        for (name, used, cumulative) in [
+            ("lengths_q", &lengths.queries, &self.segments.queries),
+            ("lengths_k", &lengths.keys, &self.segments.keys),
+        ] {
+            let Some(used) = used else { continue };
+            if used.len() != count {
+                let expected = format!("{count} lengths, one for each sequence");
+                return Err(Error::option(name, expected, used.len()));
+            }
+            for (at, &length) in used.iter().enumerate() {
+                let segment = if self.packed { at } else { 0 };
+                let room = cumulative[segment + 1] - cumulative[segment];
+                if length > room {
+                    let expected = format!("at most {room} for sequence {at}");
+                    return Err(Error::option(name, expected, length));
+                }
+            }
+        }
+        Ok(Mask { lengths: Some(lengths), ..self })
     }
 
     /// The number of packed sequences; 1 without packing.
@@ -153,36 +219,81 @@ impl Mask {
         self.segments.queries.len() - 1
     }
 
-    /// The position of query `i` within its packed sequence.
+    /// The position of query `i` within its packed sequence. Padding after the last sequence counts to the last one.
     ///
     /// # Panics
-    /// If `i` is not a query of the problem.
+    /// If there is no sequence.
     #[must_use]
     pub fn place(&self, i: usize) -> Place {
         let cumulative = &self.segments.queries;
-        let segment = cumulative.partition_point(|&start| start <= i) - 1;
-        assert!(segment < self.segment_count(), "query {i} is outside the problem");
+        let after = cumulative.partition_point(|&start| start <= i) - 1;
+        let segment = after.min(self.segment_count() - 1);
         Place { segment, query: i - cumulative[segment], first_key: self.segments.keys[segment] }
     }
 
-    /// The keys that query `i` sees; `start == end` if it sees none.
+    /// The queries and keys that segment `segment` of sequence `b` uses.
+    fn used(&self, b: usize, segment: usize) -> [usize; 2] {
+        let room = |cumulative: &[usize]| cumulative[segment + 1] - cumulative[segment];
+        let room = [room(&self.segments.queries), room(&self.segments.keys)];
+        let Some(Lengths { queries, keys }) = &self.lengths else { return room };
+        let at = |used: &[usize]| used[if self.packed { segment } else { b }];
+        let [q, k] = [queries, keys].map(|used| used.as_deref().map(at));
+        [q.unwrap_or(room[0]), k.unwrap_or(room[1])]
+    }
+
+    /// Whether query `i` of sequence `b` is padding: behind the used length of its sequence, or in none.
+    #[must_use]
+    pub fn is_padding(&self, b: usize, i: usize) -> bool {
+        let Place { segment, query, .. } = self.place(i);
+        query >= self.used(b, segment)[0]
+    }
+
+    /// Whether key `j` of sequence `b` is padding.
+    #[must_use]
+    pub fn is_padding_key(&self, b: usize, j: usize) -> bool {
+        let cumulative = &self.segments.keys;
+        let after = cumulative.partition_point(|&start| start <= j) - 1;
+        let segment = after.min(self.segment_count() - 1);
+        j - cumulative[segment] >= self.used(b, segment)[1]
+    }
+
+    /// Whether any position may be padding.
+    #[must_use]
+    pub fn has_padding(&self, queries: usize, keys: usize) -> bool {
+        let ends = [self.segments.queries.last(), self.segments.keys.last()];
+        self.lengths.is_some() || ends != [Some(&queries), Some(&keys)]
+    }
+
+    /// `i + Nk - Nq - j` in the sequence of query `i`, with the lengths that it uses: how far key `j` lies before the diagonal of
+    /// [`Alignment::BottomRight`].
+    #[must_use]
+    pub fn distance(&self, b: usize, i: usize, j: usize) -> i64 {
+        let Place { segment, query, first_key } = self.place(i);
+        let [queries, keys] = self.used(b, segment);
+        (query + keys) as i64 - queries as i64 - (j as i64 - first_key as i64)
+    }
+
+    /// The keys of sequence `b` that sequences, causality and the window leave to query `i`; `start == end` if they leave none.
     ///
     /// # Panics
-    /// If `i` is not a query of the problem.
+    /// If `b` and `i` are not a query of the problem.
     ///
     /// # Examples
     /// ```
     /// use sus_reference::mask::{Alignment, Mask};
     /// let mask = Mask::new(3, 1, true, Alignment::BottomRight, None, None)?;
-    /// assert!(mask.visible(0).is_empty() && mask.visible(1).is_empty());
-    /// assert_eq!(mask.visible(2), 0..1);
+    /// assert!(mask.span(0, 0).is_empty() && mask.span(0, 1).is_empty());
+    /// assert_eq!(mask.span(0, 2), 0..1);
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     #[must_use]
-    pub fn visible(&self, i: usize) -> Range<usize> {
+    pub fn span(&self, b: usize, i: usize) -> Range<usize> {
         let Place { segment, query, first_key } = self.place(i);
-        let queries = self.segments.queries[segment + 1] - self.segments.queries[segment];
-        let keys = (self.segments.keys[segment + 1] - first_key) as i64;
+        let [queries, keys] = self.used(b, segment);
+        if query >= queries {
+            return first_key..first_key;
+        }
+        let keys = keys as i64;
         // Positions within the segment; the diagonal may lie outside of the keys, on either side.
         let diagonal = match self.alignment {
             Alignment::BottomRight => query as i64 + keys - queries as i64,
@@ -208,15 +319,15 @@ impl Mask {
     }
 }
 
-/// Cumulative lengths run from 0 to `total` and never decrease.
+/// Cumulative lengths run from 0 to at most `total` and never decrease.
 fn check_cumulative(name: &'static str, lengths: &[usize], total: usize) -> Result<(), Error> {
     let legal = lengths.len() >= 2
         && lengths[0] == 0
-        && lengths.last() == Some(&total)
+        && lengths.last() <= Some(&total)
         && lengths.is_sorted();
     if legal {
         return Ok(());
     }
-    let expected = format!("cumulative lengths from 0 to {total}, never decreasing");
+    let expected = format!("cumulative lengths from 0 to at most {total}, never decreasing");
     Err(Error::option(name, expected, crate::quote::list(lengths)))
 }

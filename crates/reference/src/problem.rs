@@ -5,13 +5,14 @@ mod inputs;
 mod validate;
 
 pub use example::example;
-pub use inputs::{Inputs, Options};
+pub use inputs::{Dropout, Inputs, Options};
 pub use validate::Sizes;
 
 use crate::error::Error;
 use crate::mask::Mask;
 use crate::scalar::{Ring, Scalar};
 use crate::tensor::{Tensor, is_finite};
+use std::ops::Range;
 
 /// A validated attention problem.
 ///
@@ -22,9 +23,10 @@ use crate::tensor::{Tensor, is_finite};
 /// | `dlse` | `[B,Hq,Nq,1]` |
 /// | `bias` | `[B or 1, Hq or 1, Nq or 1, Nk]` |
 /// | `sink` | `[Hq]` |
+/// | `alibi_slopes` | `[1, Hq, 1, 1]`, or `[B, 1, 1, Hq]` for slopes of each sequence |
 ///
 /// Query head `h` reads key head `h / (Hq / Hk)`. `B`, `Nq` and `Nk` may be 0. All numbers are finite, but for a `-inf` in the
-/// bias, which hides the key.
+/// bias, which hides the key. What stands in the padding is never read, and the problem holds zeros there.
 ///
 /// # Examples
 /// ```
@@ -45,7 +47,7 @@ pub struct Problem<T> {
     sizes: Sizes,
     mask: Mask,
     /// Whether the bias has an element of `-inf`.
-    hides_keys: bool,
+    bias_hides: bool,
 }
 
 /// One row of the score matrix: query `i` of query head `h` of sequence `b`.
@@ -88,9 +90,8 @@ impl<T: Ring> Problem<T> {
     /// assert_eq!(error.to_string(), "tensor 'do': expected shape [1, 4, 5, 16], found [1, 4, 5, 8]");
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
-    pub fn new(inputs: Inputs<T>, options: Options) -> Result<Self, Error> {
+    pub fn new(mut inputs: Inputs<T>, options: Options) -> Result<Self, Error> {
         let sizes = validate::sizes_of(&inputs)?;
-        let hides_keys = validate::check_numbers(&inputs)?;
         validate::check_options(&options)?;
         let mask = Mask::new(
             sizes.queries,
@@ -99,8 +100,14 @@ impl<T: Ring> Problem<T> {
             options.alignment,
             options.window,
             options.segments.clone(),
-        )?;
-        Ok(Problem { inputs, options, sizes, mask, hides_keys })
+        )?
+        .with_lengths(options.lengths.clone(), sizes.batch)?;
+        if mask.has_padding(sizes.queries, sizes.keys) {
+            validate::clear_padding(&mut inputs, &sizes, &mask);
+        }
+        let bias_hides = validate::check_numbers(&inputs)?;
+        validate::check_structure(&inputs, &options, &sizes, &mask)?;
+        Ok(Problem { inputs, options, sizes, mask, bias_hides })
     }
 
     /// The tensors.
@@ -131,28 +138,95 @@ impl<T: Ring> Problem<T> {
         self.sizes
     }
 
-    /// The keys that the options leave to each query. A `-inf` in the bias may hide some of them, see
-    /// [`visible`](Problem::visible).
+    /// The sequences, causality and the window. More may hide a key of a row, see [`ranges`](Problem::ranges).
     #[must_use]
     pub fn mask(&self) -> &Mask {
         &self.mask
     }
 
-    /// Whether a `-inf` in the bias hides any key of any row.
+    /// The range of keys that sequences, causality and the window leave to a row; some of it may be hidden.
+    #[inline]
+    #[must_use]
+    pub fn span(&self, row: Row) -> Range<usize> {
+        self.mask.span(row.b, row.i)
+    }
+
+    /// Whether a row is padding: it sees no key and no sink, its results are 0, its `lse` is `-inf`.
+    #[inline]
+    #[must_use]
+    pub fn is_padding(&self, row: Row) -> bool {
+        self.mask.is_padding(row.b, row.i)
+    }
+
+    /// Whether any key of the [`span`](Problem::span) of any row may be hidden.
     #[inline]
     #[must_use]
     pub fn hides_keys(&self) -> bool {
-        self.hides_keys
+        self.bias_hides || !self.options.key_sets.is_empty()
     }
 
-    /// Whether a `-inf` in the bias hides a key from a row.
+    /// Whether a key of the [`span`](Problem::span) of a row is hidden: by a key set, or by a `-inf` in the bias.
     #[inline]
     #[must_use]
     pub fn hides(&self, row: Row, j: usize) -> bool {
-        self.hides_keys && self.bias(row).is_some_and(|bias| !is_finite(bias[j]))
+        self.hides_keys() && self.next_run(row, j..j + 1).is_none()
     }
 
-    /// The keys that a row sees, ascending: those that the mask leaves to it and no `-inf` in the bias hides.
+    /// The first run of keys in `range` that neither a key set nor the bias hides from a row.
+    #[must_use]
+    pub fn next_run(&self, row: Row, range: Range<usize>) -> Option<Range<usize>> {
+        let Range { mut start, end } = range;
+        loop {
+            let mut run = start..end;
+            let mut take = |shown: Range<usize>| {
+                run = run.start.max(shown.start)..run.end.min(shown.end);
+            };
+            for set in &self.options.key_sets {
+                take(set.next_run(row, start..end, &self.sizes)?);
+            }
+            if self.bias_hides {
+                take(self.next_finite_bias(row, start..end)?);
+            }
+            // Each set shows its first run from `start` on. Once none of them begins later, all show the keys up to the first end.
+            if run.start == start {
+                return (start < end).then_some(run);
+            }
+            start = run.start;
+        }
+    }
+
+    /// The first run of keys in `range` whose bias is finite.
+    fn next_finite_bias(&self, row: Row, range: Range<usize>) -> Option<Range<usize>> {
+        let Some(bias) = self.bias(row) else { return Some(range) };
+        let start = range.start + bias[range.clone()].iter().position(|&x| is_finite(x))?;
+        let length = bias[start..range.end].iter().position(|&x| !is_finite(x));
+        Some(start..length.map_or(range.end, |length| start + length))
+    }
+
+    /// The keys that a row sees, as ascending ranges that do not touch.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::mask::{AttnMask, KeySet};
+    /// use sus_reference::problem::{Options, Problem};
+    /// let example = sus_reference::problem::example(); // Nq = 7, Nk = 11
+    /// let seen = (0..11).map(|j| u8::from(j % 4 != 2)).collect();
+    /// let mask = KeySet::AttnMask(AttnMask { shape: [1, 1, 1, 11], seen });
+    /// let options = Options::default().with_causal(true).with_key_sets(vec![mask]);
+    /// let problem = Problem::new(example.inputs().clone(), options)?;
+    /// assert!(problem.ranges(problem.row(4)).eq([0..2, 3..6, 7..9])); // 4 + 11 - 7 is the last key
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn ranges(&self, row: Row) -> impl Iterator<Item = Range<usize>> + Clone + '_ {
+        let span = self.span(row);
+        let end = span.end;
+        let first = if span.is_empty() { None } else { self.next_run(row, span) };
+        std::iter::successors(first, move |run| {
+            if run.end >= end { None } else { self.next_run(row, run.end..end) }
+        })
+    }
+
+    /// The keys that a row sees, ascending.
     ///
     /// # Examples
     /// ```
@@ -167,15 +241,48 @@ impl<T: Ring> Problem<T> {
     /// # Ok::<(), sus_reference::Error>(())
     /// ```
     pub fn visible(&self, row: Row) -> impl Iterator<Item = usize> + Clone + '_ {
-        let hidden = self.bias(row).filter(|_| self.hides_keys);
-        let seen = move |j: &usize| hidden.is_none_or(|bias| is_finite(bias[*j]));
-        self.mask.visible(row.i).filter(seen)
+        self.ranges(row).flatten()
     }
 
     /// The number of keys that a row sees.
     #[must_use]
     pub fn visible_keys(&self, row: Row) -> usize {
-        if self.hides_keys { self.visible(row).count() } else { self.mask.visible(row.i).len() }
+        self.ranges(row).map(|range| range.len()).sum()
+    }
+
+    /// Whether the dropout's mask keeps an entry; true without dropout.
+    #[inline]
+    #[must_use]
+    pub fn keeps(&self, row: Row, j: usize) -> bool {
+        self.options.dropout.as_ref().is_none_or(|dropout| {
+            let [_, heads, queries, keys] = dropout.shape;
+            let Row { b, h, i } = bias_row(dropout.shape, row);
+            dropout.kept[((b * heads + h) * queries + i) * keys + j] != 0
+        })
+    }
+
+    /// The logit of the row's sink; none without one, or if the row is padding.
+    #[inline]
+    #[must_use]
+    pub fn sink(&self, row: Row) -> Option<T> {
+        let sink = self.inputs.sink.as_ref()?;
+        if self.is_padding(row) { None } else { Some(sink[row.h]) }
+    }
+
+    /// The slope of a row.
+    #[inline]
+    #[must_use]
+    pub fn alibi_slope(&self, row: Row) -> Option<T> {
+        self.inputs.alibi_slopes.as_ref().map(|slopes| slopes.as_slice()[self.slope_index(row)])
+    }
+
+    /// The index of a row's slope among the slopes, of its head or of its sequence and head.
+    #[inline]
+    #[must_use]
+    pub fn slope_index(&self, row: Row) -> usize {
+        let by_batch =
+            self.inputs.alibi_slopes.as_ref().is_some_and(|slopes| slopes.shape()[0] > 1);
+        if by_batch { row.b * self.sizes.query_heads + row.h } else { row.h }
     }
 
     /// Number of rows `B Hq Nq`.
@@ -272,12 +379,18 @@ impl<T: Ring> Problem<T> {
         })
     }
 
+    /// `-|i + Nk - Nq - j|`, by which the row's slope is multiplied.
+    #[must_use]
+    pub fn alibi_distance(&self, row: Row, j: usize) -> T {
+        -integer::<T>(self.mask.distance(row.b, row.i, j).unsigned_abs())
+    }
+
     /// The same problem over another ring; the numbers are converted by `f` and validated again.
     ///
     /// # Errors
     /// [`Error::NotFinite`] if a number leaves the range of `U`, one of the bias below it included: it would hide a key.
     pub fn map<U: Ring>(&self, f: impl Fn(T) -> U) -> Result<Problem<U>, Error> {
-        let Inputs { q, k, v, g, dlse, bias, sink } = &self.inputs;
+        let Inputs { q, k, v, g, dlse, bias, sink, alibi_slopes } = &self.inputs;
         let numbers = bias.as_ref().map_or(&[][..], Tensor::as_slice);
         if let Some(index) = numbers.iter().position(|&x| is_finite(x) && !is_finite(f(x))) {
             let found = format!("{:?}, which becomes {:?},", numbers[index], f(numbers[index]));
@@ -291,6 +404,7 @@ impl<T: Ring> Problem<T> {
             dlse: dlse.as_ref().map(|x| x.map(&f)),
             bias: bias.as_ref().map(|x| x.map(&f)),
             sink: sink.as_ref().map(|x| x.iter().map(|&x| f(x)).collect()),
+            alibi_slopes: alibi_slopes.as_ref().map(|x| x.map(&f)),
         };
         Problem::new(inputs, self.options.clone())
     }
@@ -304,6 +418,14 @@ impl<T: Scalar> Problem<T> {
             Some(scale) => T::from_f64(scale),
             None => T::one() / T::from_f64(self.sizes.features as f64).sqrt(),
         }
+    }
+
+    /// `Z_ij`, by which dropout multiplies a weight before its product with `v`: 0 or `1 / (1 - p)`; none without dropout.
+    #[must_use]
+    pub fn dropout(&self, row: Row, j: usize) -> Option<T> {
+        let dropout = self.options.dropout.as_ref()?;
+        let kept = self.keeps(row, j);
+        Some(if kept { T::one() / (T::one() - T::from_f64(dropout.p)) } else { T::zero() })
     }
 
     /// The same problem in another scalar, each number rounded to it.
@@ -321,6 +443,15 @@ impl<T: Scalar> Problem<T> {
     pub fn cast<U: Scalar>(&self) -> Result<Problem<U>, Error> {
         self.map(|x| U::from_f64(x.to_f64()))
     }
+}
+
+/// The number `n` in a ring, by doubling.
+fn integer<T: Ring>(n: u64) -> T {
+    let bits = (0..u64::BITS - n.leading_zeros()).rev();
+    bits.fold(T::zero(), |sum, bit| {
+        let double = sum + sum;
+        if n >> bit & 1 == 1 { double + T::one() } else { double }
+    })
 }
 
 /// The row of a bias of this shape that is added to `row`: an axis of length 1 is broadcast.

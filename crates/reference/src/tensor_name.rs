@@ -42,11 +42,15 @@ pub enum TensorName {
     Dbias,
     /// `dsink`: gradient of the sinks.
     Dsink,
+    /// `dslopes`: gradient of the slopes.
+    Dslopes,
+    /// `dkv`: gradient of keys whose first features are the values.
+    Dkv,
 }
 
 impl TensorName {
     /// Every name: inputs, results of the forward pass, gradients.
-    pub const ALL: [TensorName; 14] = [
+    pub const ALL: [TensorName; 16] = [
         TensorName::Q,
         TensorName::K,
         TensorName::V,
@@ -61,11 +65,26 @@ impl TensorName {
         TensorName::Dv,
         TensorName::Dbias,
         TensorName::Dsink,
+        TensorName::Dslopes,
+        TensorName::Dkv,
     ];
 
     /// The gradients, in the order of reports.
-    pub const GRADIENTS: [TensorName; 5] =
-        [TensorName::Dq, TensorName::Dk, TensorName::Dv, TensorName::Dbias, TensorName::Dsink];
+    pub const GRADIENTS: [TensorName; 7] = [
+        TensorName::Dq,
+        TensorName::Dk,
+        TensorName::Dv,
+        TensorName::Dbias,
+        TensorName::Dsink,
+        TensorName::Dslopes,
+        TensorName::Dkv,
+    ];
+
+    /// Whether it is a result of a pass: `o`, `lse` or a gradient.
+    #[must_use]
+    pub fn is_result(self) -> bool {
+        matches!(self, TensorName::O | TensorName::Lse) || TensorName::GRADIENTS.contains(&self)
+    }
 
     /// The name in files and reports.
     #[must_use]
@@ -85,6 +104,8 @@ impl TensorName {
             TensorName::Dv => "dv",
             TensorName::Dbias => "dbias",
             TensorName::Dsink => "dsink",
+            TensorName::Dslopes => "dslopes",
+            TensorName::Dkv => "dkv",
         }
     }
 }

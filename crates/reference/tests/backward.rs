@@ -15,7 +15,7 @@ fn loss<T: Scalar>(problem: &Problem<T>) -> T {
     let mut sum = dot(o.as_slice(), problem.inputs().g.as_slice());
     for (at, &lse) in lse.as_slice().iter().enumerate() {
         let row = problem.row(at);
-        if !problem.mask().visible(row.i).is_empty() || problem.inputs().sink.is_some() {
+        if !problem.span(row).is_empty() || problem.inputs().sink.is_some() {
             sum += lse * problem.dlse(row);
         }
     }
@@ -33,7 +33,7 @@ fn flat<T: Scalar>(inputs: &Inputs<T>) -> Vec<T> {
 }
 
 fn flat_gradients<T: Scalar>(gradients: &Gradients<T>) -> Vec<T> {
-    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    let Gradients { dq, dk, dv, dbias, dsink, .. } = gradients;
     let mut all = Vec::new();
     for tensor in [Some(dq), Some(dk), Some(dv), dbias.as_ref()] {
         all.extend_from_slice(tensor.map_or(&[], Tensor::as_slice));

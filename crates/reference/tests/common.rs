@@ -4,8 +4,11 @@
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use sus_reference::mask::{Alignment, Segments, Window};
-use sus_reference::problem::{Inputs, Options, Problem};
+use std::sync::Arc;
+use sus_reference::mask::{
+    Alignment, AttnMask, BlockMask, Indices, KeySet, Lengths, Segments, Window,
+};
+use sus_reference::problem::{Dropout, Inputs, Options, Problem, Sizes};
 use sus_reference::scalar::{DdWithError, Ring};
 use sus_reference::tensor::Tensor;
 
@@ -104,6 +107,72 @@ pub(crate) fn with_hidden_keys(p: &Problem<f64>) -> Problem<f64> {
         }
     }
     Problem::new(inputs, p.options().clone()).expect("a legal problem")
+}
+
+/// The same problem with some of the operands that say which keys a query sees, and of the others beside `q`, `k` and `v`; all
+/// subsets occur.
+pub(crate) fn with_operands(p: &Problem<f64>, seed: u64) -> Problem<f64> {
+    let mut rng = numbers(seed);
+    let (sizes, chosen) = (p.sizes(), rng.next_u32());
+    let has = |bit: u32| chosen >> bit & 1 == 1;
+    let Sizes { batch, query_heads, key_heads, queries, keys, value_features, .. } = sizes;
+    let mut flags = |shape: [usize; 4], of_8: u32| -> Arc<[u8]> {
+        (0..shape.iter().product()).map(|_| u8::from(rng.next_u32() % 8 < of_8)).collect()
+    };
+    let axis = |bit: u32, full: usize| if has(bit) { full } else { 1 };
+    let mut sets = Vec::new();
+    if has(0) {
+        let shape = [axis(8, batch), axis(9, query_heads), axis(10, queries), keys];
+        sets.push(KeySet::AttnMask(AttnMask { shape, seen: flags(shape, 6) }));
+    }
+    if has(1) {
+        let block = [1 + (chosen >> 11 & 7) as usize, 1 + (chosen >> 14 & 3) as usize];
+        let (rows, columns) = (queries.div_ceil(block[0]), keys.div_ceil(block[1]));
+        let shape = [axis(16, batch), axis(17, query_heads), rows, columns];
+        sets.push(KeySet::BlockMask(BlockMask { shape, block, seen: flags(shape, 5) }));
+    }
+    let dropout = has(2).then(|| {
+        let shape = [axis(18, batch), axis(19, query_heads), queries, keys];
+        Dropout { shape, kept: flags(shape, 6), p: 0.25 }
+    });
+    if has(3) {
+        let heads = if has(20) { key_heads } else { axis(21, query_heads) };
+        let shape = [axis(22, batch), heads, queries, keys];
+        // All keys in some order; about a third of the places names none.
+        let lists = (0..shape[0] * heads * queries).flat_map(|_| {
+            let shift = rng.next_u32() as usize;
+            let key = move |t: usize| ((t + shift) % keys.max(1)) as i64;
+            let named: Vec<bool> = (0..keys).map(|_| !rng.next_u32().is_multiple_of(3)).collect();
+            (0..keys).map(move |t| if named[t] { key(t) } else { -1 - key(t) }).collect::<Vec<_>>()
+        });
+        sets.push(KeySet::Indices(Indices::new(shape, lists.collect())));
+    }
+    let rooms = |cumulative: Option<&Vec<usize>>, n: usize| match cumulative {
+        Some(cumulative) => cumulative.windows(2).map(|pair| pair[1] - pair[0]).collect(),
+        None => vec![n; batch],
+    };
+    let segments = p.options().segments.as_ref();
+    let mut used = |bit: u32, rooms: Vec<usize>| {
+        let length = |room: usize| room - rng.next_u32() as usize % (room / 2 + 1);
+        has(bit).then(|| rooms.into_iter().map(length).collect())
+    };
+    let lengths = has(4).then(|| Lengths {
+        queries: used(23, rooms(segments.map(|s| &s.queries), queries)),
+        keys: used(24, rooms(segments.map(|s| &s.keys), keys)),
+    });
+    let mut inputs = p.inputs().clone();
+    if has(5) {
+        let shape = if has(25) { [batch, 1, 1, query_heads] } else { [1, query_heads, 1, 1] };
+        inputs.alibi_slopes = Some(Tensor::from_fn(shape, |_| eighths(&mut rng)));
+    }
+    let v_of_k = has(6) && value_features <= sizes.features;
+    if v_of_k {
+        let k = inputs.k.clone();
+        inputs.v = Tensor::from_fn(inputs.v.shape(), |[b, h, n, e]| k.row(b, h, n)[e]);
+    }
+    let options = p.options().clone().with_key_sets(sets).with_dropout(dropout);
+    let options = options.with_lengths(lengths).with_v_of_k(v_of_k).with_bias_first(has(7));
+    Problem::new(inputs, options).expect("a legal problem")
 }
 
 /// Cumulative lengths of `count` segments over `total` positions, some empty.

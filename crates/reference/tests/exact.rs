@@ -43,14 +43,28 @@ pub(crate) struct Exact {
 /// Weights of each row are multiples of one fraction that add up to 1, or to less where there is a sink; slopes
 /// are integers. With `zeros`, some weights are 0, as where `exp` underflows.
 pub(crate) fn exact(shape: &Shape, zeros: bool) -> Exact {
+    exact_with(shape, zeros, false)
+}
+
+/// The problem with slopes, whose gradients are asked; the weights are given.
+fn with_slopes(problem: &Problem<Rational>) -> Problem<Rational> {
+    let heads = problem.sizes().query_heads;
+    let slopes = Tensor::from_fn([1, heads, 1, 1], |_| Rational::one());
+    let inputs = problem.inputs().clone().with_alibi_slopes(slopes);
+    Problem::new(inputs, problem.options().clone()).expect("a legal problem")
+}
+
+/// The same; with `factors` each weight has a factor of dropout from 0 to 2 and a derivative by the bias, both integers.
+pub(crate) fn exact_with(shape: &Shape, zeros: bool, factors: bool) -> Exact {
     let problem: Problem<Rational> =
         shape.fill(|rng| Ratio::from_integer(small_integer(rng).into()));
     let mut rng = numbers(shape.seed ^ 0x5eed);
+    let problem = if factors { with_slopes(&problem) } else { problem };
     let mut rows = Vec::new();
     let mut o = Tensor::zeros(problem.inputs().g.shape());
     for at in 0..problem.row_count() {
         let row = problem.row(at);
-        let visible = problem.mask().visible(row.i);
+        let visible = problem.span(row);
         let least = u32::from(!zeros);
         let parts: Vec<i128> =
             visible.clone().map(|_| (least + rng.next_u32() % 4).into()).collect();
@@ -60,12 +74,19 @@ pub(crate) fn exact(shape: &Shape, zeros: bool) -> Exact {
             .zip(parts)
             .map(|(j, part)| {
                 let slope = Ratio::from_integer(small_integer(&mut rng).into());
-                Weight { j, w: ratio(part, whole), slope }
+                let weight = Weight::new(j, ratio(part, whole), slope);
+                let mut integer =
+                    |least: i64| Ratio::from_integer((least + small_integer(&mut rng)).into());
+                let [dropout, bias_slope] = [1, 0].map(|least| factors.then(|| integer(least)));
+                // -1 to 3, of which -1 is no factor of dropout.
+                let dropout = dropout.map(|z| if z < Rational::zero() { -z } else { z });
+                Weight { dropout, bias_slope, ..weight }
             })
             .collect();
         let o = &mut o.as_mut_slice()[at * shape.value_features..][..shape.value_features];
         for weight in &weights {
-            add_scaled(o, weight.w, problem.v(row, weight.j));
+            let wz = weight.dropout.map_or(weight.w, |z| weight.w * z);
+            add_scaled(o, wz, problem.v(row, weight.j));
         }
         rows.push(weights);
     }
@@ -203,7 +224,7 @@ pub(crate) fn add_gradients(sum: &mut Vec<Rational>, p: Rational, gradients: &Gr
 
 /// `dq, dk, dv, dbias` as one list.
 pub(crate) fn flat(gradients: &Gradients<Rational>) -> Vec<Rational> {
-    let Gradients { dq, dk, dv, dbias, .. } = gradients;
-    let tensors = [Some(dq), Some(dk), Some(dv), dbias.as_ref()];
+    let Gradients { dq, dk, dv, dbias, dslopes, .. } = gradients;
+    let tensors = [Some(dq), Some(dk), Some(dv), dbias.as_ref(), dslopes.as_ref()];
     tensors.into_iter().flatten().flat_map(|tensor| tensor.as_slice().iter().copied()).collect()
 }

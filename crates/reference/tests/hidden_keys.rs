@@ -15,7 +15,7 @@ fn mask_as_bias(p: &Problem<f64>) -> Problem<f64> {
     let sizes = p.sizes();
     let shape = [sizes.batch, sizes.query_heads, sizes.queries, sizes.keys];
     let bias = Tensor::from_fn(shape, |[b, h, i, j]| {
-        let seen = p.mask().visible(i).contains(&j);
+        let seen = p.mask().span(0, i).contains(&j);
         if seen { p.bias(Row { b, h, i }).unwrap()[j] } else { f64::NEG_INFINITY }
     });
     let Options { scale, softcap, .. } = *p.options();
@@ -86,7 +86,7 @@ fn a_mask_as_a_bias_has_the_bits_of_the_mask() {
         for row in (0..hidden.row_count()).map(|at| hidden.row(at)) {
             empty += usize::from(hidden.visible_keys(row) == 0);
             hidden_keys += 7 - hidden.visible_keys(row);
-            assert!(hidden.visible(row).eq(masked.mask().visible(row.i)));
+            assert!(hidden.visible(row).eq(masked.span(row)));
         }
     }
     assert!(empty > 50 && hidden_keys > 500, "{empty} {hidden_keys}");

@@ -28,7 +28,7 @@ proptest! {
         let weights = DenseWeights { problem: &problem, saved: &saved };
         for (at, &delta) in delta.iter().enumerate() {
             let row = problem.row(at);
-            let visible = problem.mask().visible(row.i);
+            let visible = problem.span(row);
             let of_keys = visible.fold(DdWithError::zero(), |sum, j| sum + weights.at(row, j).w);
             let of_sink = problem.inputs().sink.as_ref().map_or(DdWithError::zero(), |sink| {
                 (sink[row.h] - saved.lse.row(row.b, row.h, row.i)[0]).exp()

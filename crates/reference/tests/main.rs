@@ -9,6 +9,7 @@ mod identities;
 mod mask;
 mod moments;
 mod moments_by_hand;
+mod operands;
 mod optimum;
 mod problem;
 mod scalar_dd;

@@ -2,7 +2,7 @@
 
 use crate::common::shapes;
 use crate::exact::{
-    Exact, Rational, RowMasks, add_gradients, bernoulli_masks, calibrated, exact, flat,
+    Exact, Rational, RowMasks, add_gradients, bernoulli_masks, calibrated, exact, exact_with, flat,
     for_each_mask, mask_count, ratio, systematic_masks,
 };
 use num_traits::{One, Zero};
@@ -56,9 +56,9 @@ proptest! {
 
     #[test]
     fn the_mean_over_all_bernoulli_masks_is_the_dense_gradient(
-        shape in shapes(2, 4), c in budgets(), is_calibrated: bool, zeros: bool,
+        shape in shapes(2, 4), c in budgets(), is_calibrated: bool, zeros: bool, factors: bool,
     ) {
-        let exact = exact(&shape, zeros);
+        let exact = exact_with(&shape, zeros, factors);
         let lambda = lambdas(&exact, c, is_calibrated);
         let rows: Vec<RowMasks> =
             lambda.iter().enumerate().map(|(row, &l)| bernoulli_masks(&exact.q(l, row))).collect();
@@ -69,9 +69,9 @@ proptest! {
 
     #[test]
     fn the_mean_over_all_systematic_masks_is_the_dense_gradient(
-        shape in shapes(3, 5), c in budgets(), is_calibrated: bool, zeros: bool,
+        shape in shapes(3, 5), c in budgets(), is_calibrated: bool, zeros: bool, factors: bool,
     ) {
-        let exact = exact(&shape, zeros);
+        let exact = exact_with(&shape, zeros, factors);
         let lambda = lambdas(&exact, c, is_calibrated);
         let rows: Vec<RowMasks> =
             lambda.iter().enumerate().map(|(row, &l)| systematic_masks(&exact.q(l, row), c)).collect();

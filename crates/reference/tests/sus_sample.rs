@@ -49,7 +49,7 @@ fn draws() -> impl Strategy<Value = Draw> {
 fn weights(problem: &Problem<f64>, saved: &Saved<f64>, at: usize) -> Vec<f64> {
     let row = problem.row(at);
     let dense = DenseWeights { problem, saved };
-    problem.mask().visible(row.i).map(|j| dense.at(row, j).w).collect()
+    problem.span(row).map(|j| dense.at(row, j).w).collect()
 }
 
 proptest! {
@@ -61,7 +61,7 @@ proptest! {
         let values = sampled_values(&problem, &saved, &drawn);
         let c = draw.c.get();
         for at in 0..problem.row_count() {
-            let visible = problem.mask().visible(problem.row(at).i);
+            let visible = problem.span(problem.row(at));
             let w = weights(&problem, &saved, at);
             let lambda = drawn.lambda[at];
             let kept = drawn.pattern.row(at);

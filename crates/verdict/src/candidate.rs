@@ -4,6 +4,7 @@ use super::limits::{MAX_EXTRA_SHOWN, MAX_RUNS_EACH};
 use super::{Case, Criterion, Verdict};
 use safetensors::Dtype;
 use sus_files::error::Reason;
+use sus_files::gradient_file::slopes_shape;
 use sus_files::tensor_file::Numbers;
 use sus_files::{Array, TensorFile, foreign_result};
 use sus_reference::TensorName;
@@ -12,13 +13,17 @@ use sus_reference::problem::Problem;
 use sus_reference::quote;
 
 /// The results that can be judged, in the order of reports.
-pub(super) const RESULTS: [&str; 7] = ["o", "lse", "dq", "dk", "dv", "dbias", "dsink"];
+pub(super) const RESULTS: [&str; 9] =
+    ["o", "lse", "dq", "dk", "dv", "dbias", "dsink", "dslopes", "dkv"];
 
 /// The gradients that depend on the mask, in the order in which all arrays of four have them.
 pub(super) const GRADIENTS: [&str; 4] = ["dq", "dk", "dv", "dbias"];
 
+/// All gradients that depend on the mask.
+pub(super) const DRAWN: [&str; 6] = ["dq", "dk", "dv", "dbias", "dslopes", "dkv"];
+
 /// The gradients that every candidate must have.
-const REQUIRED: [&str; 3] = ["dq", "dk", "dv"];
+const REQUIRED: [&str; 4] = ["dq", "dk", "dv", "dkv"];
 
 /// Tensors that a candidate may hold beside its results.
 const OTHERS: [&str; 6] =
@@ -28,7 +33,7 @@ const OTHERS: [&str; 6] =
 pub(super) const RUN_NUMBERS: [&str; 3] = ["seeds", "runs", "shards"];
 
 /// The results whose type shows how a kernel rounds, the most telling first: `lse` and often `dsink` are F32 whatever the kernel.
-const TELLING: [&str; 6] = ["dq", "dk", "dv", "o", "dbias", "dsink"];
+const TELLING: [&str; 7] = ["dq", "dk", "dv", "dkv", "o", "dbias", "dsink"];
 
 /// The built-in recipe that a candidate's type suggests: that of its first floating-point result, under its name here or
 /// under one of another library.
@@ -69,8 +74,11 @@ pub(super) fn shape_of(problem: &Problem<f64>, name: &str) -> Option<Vec<usize>>
         "o" => vec![s.batch, s.query_heads, s.queries, s.value_features],
         "lse" => vec![s.batch, s.query_heads, s.queries],
         "dq" => inputs.q.shape().to_vec(),
+        "dk" | "dv" if problem.options().v_of_k => return None,
         "dk" => inputs.k.shape().to_vec(),
         "dv" => inputs.v.shape().to_vec(),
+        "dkv" if problem.options().v_of_k => inputs.k.shape().to_vec(),
+        "dslopes" => slopes_shape(inputs.alibi_slopes.as_ref()?.shape()),
         "dbias" => inputs.bias.as_ref()?.shape().to_vec(),
         "dsink" => vec![inputs.sink.as_ref()?.len()],
         _ => return None,
@@ -81,9 +89,11 @@ pub(super) fn shape_of(problem: &Problem<f64>, name: &str) -> Option<Vec<usize>>
 pub(super) fn read_results<'a>(
     problem: &Problem<f64>,
     sampled: bool,
+    only: Option<&[TensorName]>,
     file: &'a TensorFile,
     verdict: &mut Verdict,
 ) -> Vec<(&'static str, &'a [f64])> {
+    let is_judged = |name: &str| only.is_none_or(|only| only.iter().any(|it| it.as_str() == name));
     refuse_extra(problem, sampled, file, verdict);
     let renamed = |name: &str| {
         let means = |found: &String| foreign_result(found).is_some_and(|it| it.as_str() == name);
@@ -92,10 +102,16 @@ pub(super) fn read_results<'a>(
     let mut found = Vec::new();
     for name in RESULTS {
         let Some(shape) = shape_of(problem, name) else { continue };
+        if !is_judged(name) {
+            if file.arrays.contains_key(name) {
+                verdict.notes.push(format!("{name}: not asked for, not judged"));
+            }
+            continue;
+        }
         let Some(array) = file.arrays.get(name) else {
             if renamed(name) {
                 // It has a finding already, with the name to write.
-            } else if REQUIRED.contains(&name) {
+            } else if only.is_some() || REQUIRED.contains(&name) {
                 verdict.fail(
                     name,
                     Criterion::Missing,
@@ -170,6 +186,32 @@ pub fn expect_few_runs(case: &Case, candidate: &TensorFile) -> Result<(), Reason
 #[must_use]
 pub fn is_projected(file: &TensorFile) -> bool {
     GRADIENTS.iter().any(|name| file.arrays.contains_key(&format!("proj/{name}")))
+}
+
+/// The candidate with the padding of its results as the reference has it: 0, and `lse` `-inf`.
+pub(super) fn clear_padding(problem: &Problem<f64>, file: &TensorFile) -> TensorFile {
+    let mut file = file.clone();
+    let (sizes, mask) = (problem.sizes(), problem.mask());
+    for name in ["o", "lse", "dq", "dk", "dv", "dkv"] {
+        let (Some(array), Some(shape)) = (file.arrays.get_mut(name), shape_of(problem, name))
+        else {
+            continue;
+        };
+        let Numbers::Float(data) = &mut array.numbers else { continue };
+        let [heads, length, ..] = shape[1..] else { continue };
+        let width = shape[3..].iter().product::<usize>();
+        let by_keys = !matches!(name, "o" | "lse" | "dq");
+        let empty = if name == "lse" { f64::NEG_INFINITY } else { 0.0 };
+        // Several runs follow one another.
+        for (at, row) in data.chunks_mut(width.max(1)).enumerate() {
+            let (head, n) = (at / length.max(1), at % length.max(1));
+            let b = head / heads % sizes.batch.max(1);
+            if if by_keys { mask.is_padding_key(b, n) } else { mask.is_padding(b, n) } {
+                row.fill(empty);
+            }
+        }
+    }
+    file
 }
 
 /// The elements of a tensor, if its type is right.

@@ -1,5 +1,6 @@
 //! A case: a problem and the settings of its pass.
 
+use crate::candidate::shape_of;
 use std::path::Path;
 use sus_files::error::Reason;
 use sus_files::{FileError, Pass, ProblemFile, Settings, TensorFile};
@@ -85,6 +86,18 @@ impl Case {
             ours.uniform_bits = ours.uniform_bits.or(theirs.uniform_bits);
         }
         Ok(())
+    }
+
+    /// Every result that the kernel is said to compute is one of this problem.
+    ///
+    /// # Errors
+    /// [`Error::Option`] that names the first that is not.
+    pub fn expect_results(&self) -> Result<(), Error> {
+        let asked = self.settings.gradients.iter().flatten();
+        let mut missing = asked.filter(|name| shape_of(&self.problem, name.as_str()).is_none());
+        missing.next().map_or(Ok(()), |name| {
+            Err(Error::option("gradients", "results of this problem", format!("'{name}'")))
+        })
     }
 
     /// The draw of its mask; `None` for the dense pass, which is the default.

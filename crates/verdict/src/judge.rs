@@ -11,11 +11,12 @@ mod runs;
 mod seeds;
 mod stored_o;
 
-use crate::candidate::run_count;
+use crate::candidate::{clear_padding, run_count};
 use crate::{Case, KnownBugs, Mode, Verdict};
 use expectation::Expectation;
 use sus_bounds::{Bounds, Progress, Recipe, Silent};
 use sus_files::TensorFile;
+use sus_reference::TensorName;
 use sus_reference::backward::Gradients;
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
@@ -59,6 +60,10 @@ pub struct Judge {
     seed_known: bool,
     /// Whether a difference in any bit between runs fails.
     bitwise: bool,
+    /// The results that are judged; `None` is all.
+    only: Option<Vec<TensorName>>,
+    /// What a candidate holds in the padding is not judged.
+    any_padding: bool,
     exact: Expectation,
 }
 
@@ -116,6 +121,11 @@ impl Judge {
             let format = self.recipe.input.name();
             let note = format!("the inputs were rounded to {format}, as the recipe reads them");
             verdict.notes.push(note);
+        }
+        let cleared = self.any_padding.then(|| clear_padding(&self.problem, candidate));
+        let candidate = cleared.as_ref().unwrap_or(candidate);
+        if self.any_padding {
+            verdict.notes.push("what stands in the padding is not judged".into());
         }
         if let Some(runs) = run_count(&self.problem, candidate) {
             self.check_runs(runs, candidate, &mut verdict, progress);

@@ -113,7 +113,7 @@ pub(super) fn check(
     let (mut missing, mut extra, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
     for at in 0..problem.row_count() {
         let row = problem.row(at);
-        let visible = problem.mask().visible(row.i);
+        let visible = problem.span(row);
         let kept = pattern.row(at);
         for &j in kept {
             if !visible.contains(&(j as usize)) || problem.hides(row, j as usize) {
@@ -206,7 +206,7 @@ pub(super) fn sample(problem: &Problem<f64>, pattern: &Pattern, lambda: &[f64]) 
     let (mut offsets, mut columns) = (vec![0], Vec::new());
     for at in 0..problem.row_count() {
         let row = problem.row(at);
-        let visible = problem.mask().visible(row.i);
+        let visible = problem.span(row);
         let seen = |j: usize| visible.contains(&j) && !problem.hides(row, j);
         columns.extend(pattern.row(at).iter().filter(|&&j| seen(j as usize)));
         offsets.push(columns.len());

@@ -24,11 +24,12 @@ pub struct MergeError {
 /// The tensor of the digests of the merged shards.
 const SHARDS: &str = "shards";
 /// Tensors and the number of their axes for one run.
-const RESULTS: [(&str, usize); 13] = [
+const RESULTS: [(&str, usize); 14] = [
     ("dq", 4),
     ("dk", 4),
     ("dv", 4),
     ("dbias", 4),
+    ("dkv", 4),
     ("proj/dq", 1),
     ("proj/dk", 1),
     ("proj/dv", 1),

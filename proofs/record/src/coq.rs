@@ -110,7 +110,7 @@ fn tensor(table: &mut Table, tensor: &Tensor<Node>) -> String {
 }
 
 fn gradients(table: &mut Table, gradients: &Gradients<Node>) -> String {
-    let Gradients { dq, dk, dv, dbias, dsink } = gradients;
+    let Gradients { dq, dk, dv, dbias, dsink, .. } = gradients;
     let fields = [
         tensor(table, dq),
         tensor(table, dk),

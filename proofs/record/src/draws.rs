@@ -82,7 +82,7 @@ fn drawn(shape: &Shape, run: &Run, draw: &Draw) -> String {
     let weights = DenseWeights { problem: &problem, saved: &saved };
     let rows = list(0..problem.row_count(), |at| {
         let row = problem.row(at);
-        let q = list(problem.mask().visible(row.i), |j| {
+        let q = list(problem.span(row), |j| {
             number(keep_probability(sample.lambda[at], weights.at(row, j).w))
         });
         let kept = list(sample.pattern.row(at), u32::to_string);

@@ -69,7 +69,7 @@ fn line(
     let limit = |limit: Option<u64>| limit.map_or("None".into(), |x| format!("(Some {x}%Z)"));
     let list = |items: &[usize]| format!("{items:?}").replace(',', ";");
     let ranges: Vec<String> = (0..last_query)
-        .map(|i| mask.visible(i))
+        .map(|i| mask.span(0, i))
         .map(|range| format!("({}, {})", range.start, range.end))
         .collect();
     format!(

@@ -41,10 +41,10 @@ struct Free<'a>(&'a Problem<Node>);
 
 impl Weights<Node> for Free<'_> {
     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<Node>)) {
-        for j in self.0.mask().visible(row.i).filter(|j| keys.contains(j)) {
+        for j in self.0.span(row).filter(|j| keys.contains(j)) {
             let at = [row.b, row.h, row.i, j];
             let w = Node::variable(Input::W, at, 0.0);
-            visit(Weight { j, w, slope: Node::variable(Input::Slope, at, 0.0) });
+            visit(Weight::new(j, w, Node::variable(Input::Slope, at, 0.0)));
         }
     }
 }
@@ -79,7 +79,7 @@ impl Run {
     /// The place of the largest in the list of the sink, if any, and the scores; the first of equals.
     pub fn peak(&self, row: Row) -> usize {
         let sink = self.problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
-        let scores = self.problem.mask().visible(row.i).map(|j| score(&self.problem, row, j).s);
+        let scores = self.problem.span(row).map(|j| score(&self.problem, row, j).s);
         let terms = sink.into_iter().chain(scores).map(Scalar::to_f64);
         let mut peak = (0, f64::NEG_INFINITY);
         for (at, x) in terms.enumerate() {
@@ -97,7 +97,7 @@ impl Run {
         let problem =
             Problem::new(without_bias, self.problem.options().clone()).expect("a valid problem");
         let negative = |&j: &usize| score(&problem, row, j).s < Node::from_f64(0.0);
-        self.problem.mask().visible(row.i).filter(negative).collect()
+        self.problem.span(row).filter(negative).collect()
     }
 
     /// The kept keys of a row whose weight is below `1 / lambda`.

@@ -57,7 +57,7 @@ pub fn backward_vector(numbers: &mut Numbers) -> String {
         rows: (0..rows)
             .map(|_| {
                 let kept = (0..keys).filter(|_| !numbers.one_in(3)).collect::<Vec<_>>();
-                let mut weight = |j| Weight { j, w: numbers.part_of(6), slope: numbers.signed(1) };
+                let mut weight = |j| Weight::new(j, numbers.part_of(6), numbers.signed(1));
                 kept.into_iter().map(&mut weight).collect()
             })
             .collect(),

@@ -31,9 +31,7 @@ pub(super) fn plot(
         return Ok(None);
     }
     let weights = DenseWeights { problem, saved };
-    let w = |row: Row| -> Vec<f64> {
-        problem.mask().visible(row.i).map(|j| weights.at(row, j).w).collect()
-    };
+    let w = |row: Row| -> Vec<f64> { problem.span(row).map(|j| weights.at(row, j).w).collect() };
     let distribution =
         |row: Row, sampler| RowDistribution::new(sampler, c.get(), w(row).into_iter());
     let variances: Vec<f64> = (0..sizes.query_heads * sizes.queries)
@@ -52,7 +50,7 @@ pub(super) fn plot(
     let mut series = Vec::new();
     for (n, sampler) in [Sampler::Bernoulli, Sampler::Systematic].into_iter().enumerate() {
         let distribution = distribution(row, sampler);
-        let first = problem.mask().visible(row.i).start;
+        let first = problem.span(row).start;
         let draw = |seed| -> Result<usize, Error> {
             let uniforms = Uniforms::new(seed, 0, Layout::Coord4, grid)?;
             Ok(match sampler {

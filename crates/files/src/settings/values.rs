@@ -4,6 +4,7 @@
 
 use super::SPEC;
 use crate::error::Reason;
+use crate::foreign::foreign_setting;
 use crate::tensor_file::METADATA_KEY;
 use crate::unique::Unique;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
+use sus_reference::TensorName;
 use sus_reference::mask::Window;
 use sus_reference::sus::{Budget, UniformBits};
 
@@ -60,6 +62,9 @@ impl Keys {
     /// Refuses the first key that is left over.
     pub(super) fn finish(self, known: &str) -> Result<(), Reason> {
         self.0.into_iter().next().map_or(Ok(()), |(key, _)| {
+            if let Some(advice) = foreign_setting(&key) {
+                return Err(Reason::Foreign { what: "metadata key", name: key, advice });
+            }
             Err(Reason::Metadata { key, expected: known.into(), found: "an unknown key".into() })
         })
     }
@@ -120,6 +125,37 @@ pub(super) fn stream(value: &Value) -> Option<u32> {
 
 pub(super) fn lengths(value: &Value) -> Option<Vec<usize>> {
     value.as_array()?.iter().map(|x| usize::try_from(x.as_u64()?).ok()).collect()
+}
+
+pub(super) fn count(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok().filter(|&n| n > 0)
+}
+
+pub(super) fn block(value: &Value) -> Option<[usize; 2]> {
+    let [m, n] = value.as_array()?.as_slice() else { return None };
+    Some([count(m)?, count(n)?])
+}
+
+pub(super) fn probability(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|p| (0.0..1.0).contains(p))
+}
+
+/// Results of the forward pass and gradients, each once.
+pub(super) fn results(value: &Value) -> Option<Vec<TensorName>> {
+    let mut names = Vec::new();
+    for name in value.as_array()? {
+        let name: TensorName = name.as_str()?.parse().ok()?;
+        if !name.is_result() || names.contains(&name) {
+            return None;
+        }
+        names.push(name);
+    }
+    (!names.is_empty()).then_some(names)
+}
+
+/// The names, as [`results`] reads them.
+pub(super) fn result_names<T: AsRef<[TensorName]>>(names: &T) -> Value {
+    names.as_ref().iter().map(|name| Value::from(name.as_str())).collect()
 }
 
 pub(super) fn window(value: &Value) -> Option<Window> {

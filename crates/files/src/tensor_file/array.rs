@@ -93,9 +93,14 @@ impl Array {
             Dtype::U8 | Dtype::BOOL => Numbers::Integer(decode(data, |[b]| i64::from(b))?),
             Dtype::U64 => Numbers::Unsigned(decode(data, u64::from_le_bytes)?),
             other => {
+                let integers_of_16_bits = matches!(other, Dtype::I16 | Dtype::U16);
                 return Err(Reason::Dtype {
                     tensor: name.to_owned(),
-                    expected: "F64, F32, F16, BF16, I64, I32, U64, U32, U8 or BOOL",
+                    expected: if integers_of_16_bits {
+                        "BF16 or F16, the type whose bits these 16-bit integers hold"
+                    } else {
+                        "F64, F32, F16, BF16, I64, I32, U64, U32, U8 or BOOL"
+                    },
                     found: format!("{other:?}"),
                 });
             }
@@ -125,7 +130,7 @@ impl Array {
                 .iter()
                 .flat_map(|&x| i32::try_from(x).expect("an element that fits I32").to_le_bytes())
                 .collect(),
-            (Numbers::Integer(x), Dtype::U8) => {
+            (Numbers::Integer(x), Dtype::U8 | Dtype::BOOL) => {
                 x.iter().map(|&x| u8::try_from(x).expect("an element that fits U8")).collect()
             }
             (Numbers::Unsigned(x), Dtype::U64) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),

@@ -26,7 +26,7 @@ pub struct Cell {
 pub struct Outputs(pub BTreeMap<TensorName, Vec<f64>>);
 
 /// The outputs that are compared.
-pub(super) const NAMES: [TensorName; 7] = [
+pub(super) const NAMES: [TensorName; 9] = [
     TensorName::O,
     TensorName::Lse,
     TensorName::Dq,
@@ -34,6 +34,8 @@ pub(super) const NAMES: [TensorName; 7] = [
     TensorName::Dv,
     TensorName::Dbias,
     TensorName::Dsink,
+    TensorName::Dslopes,
+    TensorName::Dkv,
 ];
 
 impl Outputs {

@@ -58,7 +58,7 @@ define_kernels! { Some(BugType::Bias);
         let mask = config.problem.mask();
         Some(config.mutate(Point::Saved, |w| {
             w.has_bias = false;
-            w.see(|row, j| mask.visible(row.i).contains(&j));
+            w.see(|row, j| mask.span(row.b, row.i).contains(&j));
         }))
     }
     /// The backward pass uses an `lse` without the sink.

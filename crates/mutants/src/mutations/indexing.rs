@@ -231,7 +231,7 @@ define_kernels! { Some(BugType::Indexing);
         let (queries, keys) = (config.sizes().queries, config.sizes().keys);
         let visited = |m: usize, n: usize| {
             (n * tile..((n + 1) * tile).min(queries)).any(|i| {
-                let visible = config.problem.mask().visible(i);
+                let visible = config.problem.mask().span(0, i);
                 visible.start < ((m + 1) * tile).min(keys) && visible.end > m * tile
             })
         };

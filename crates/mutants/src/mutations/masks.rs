@@ -13,7 +13,7 @@ fn masked_by(config: &RunConfig<'_>, options: &Options) -> TensorFile {
     let sizes = config.sizes();
     let mask = Mask::new(sizes.queries, sizes.keys, causal, alignment, window, segments)
         .expect("options of a legal problem");
-    config.mutate(Point::Scores, |w| w.see(|row, j| mask.visible(row.i).contains(&j)))
+    config.mutate(Point::Scores, |w| w.see(|row, j| mask.span(row.b, row.i).contains(&j)))
 }
 
 /// The launch's options with one thing changed.
@@ -95,7 +95,7 @@ define_kernels! { Some(BugType::Masks);
         Some(config.mutate(Point::Scores, |w| {
             let mut seen = w.seen.clone();
             for (at, _, row, j) in w.entries() {
-                let visible = mask.visible(row.i);
+                let visible = mask.span(row.b, row.i);
                 seen[at] &= j + 1 != visible.end || visible.end == w.sizes.keys && row.i + 1 != w.sizes.queries;
             }
             w.seen = seen;
@@ -118,7 +118,7 @@ define_kernels! { Some(BugType::Masks);
         let whole = Mask::new(sizes.queries, sizes.keys, options.causal, options.alignment, options.window, None);
         let (free, whole) = (free.ok()?, whole.ok()?);
         Some(config.mutate(Point::Scores, |w| {
-            w.see(|row, j| free.visible(row.i).contains(&j) && whole.visible(row.i).contains(&j));
+            w.see(|row, j| free.span(row.b, row.i).contains(&j) && whole.span(row.b, row.i).contains(&j));
         }))
     }
     /// A tile that the mask cuts is treated as one that it does not.
@@ -130,7 +130,7 @@ define_kernels! { Some(BugType::Masks);
         let touched = |i: usize, j: usize| {
             let (first, key) = (i / tile * tile, j / tile * tile);
             (first..(first + tile).min(queries)).any(|i| {
-                let visible = mask.visible(i);
+                let visible = mask.span(0, i);
                 visible.start < key + tile && visible.end > key && !visible.is_empty()
             })
         };
@@ -174,6 +174,6 @@ define_kernels! { Some(BugType::Masks);
         let (queries, keys) = (config.sizes().queries, config.sizes().keys);
         only_if(queries == keys)?;
         let mask = config.problem.mask();
-        Some(config.mutate(Point::Scores, |w| w.see(|row, j| mask.visible(j).contains(&row.i))))
+        Some(config.mutate(Point::Scores, |w| w.see(|row, j| mask.span(row.b, j).contains(&row.i))))
     }
 }

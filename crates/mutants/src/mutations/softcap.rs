@@ -5,13 +5,13 @@ use crate::simulated_kernel::Point;
 
 define_kernels! { Some(BugType::Softcap);
     /// The derivative of the softcap is left out.
-    ["11"] [Dq, Dk]
+    ["11"] [Dq, Dk, Dbias]
     fn softcap_derivative_missing(config) {
         config.problem.options().softcap?;
         Some(config.mutate(Point::Scores, |w| w.cap.fill(1.0)))
     }
     /// The derivative is computed from a score that is capped already.
-    ["11"] [Dq, Dk]
+    ["11"] [Dq, Dk, Dbias]
     fn softcap_derivative_of_capped(config) {
         let cap = config.problem.options().softcap?;
         Some(config.mutate(Point::Scores, |w| {
@@ -22,7 +22,7 @@ define_kernels! { Some(BugType::Softcap);
         }))
     }
     /// The derivative is `1 - tanh`, not `1 - tanh^2`.
-    [] [Dq, Dk]
+    [] [Dq, Dk, Dbias]
     fn softcap_derivative_unsquared(config) {
         let cap = config.problem.options().softcap?;
         Some(config.mutate(Point::Scores, |w| {
@@ -55,7 +55,7 @@ define_kernels! { Some(BugType::Softcap);
         }))
     }
     /// The derivative is computed from the score with the bias in it.
-    [] [Dq, Dk]
+    [] [Dq, Dk, Dbias]
     fn softcap_derivative_with_bias(config) {
         let cap = config.problem.options().softcap?;
         config.problem.inputs().bias.as_ref()?;

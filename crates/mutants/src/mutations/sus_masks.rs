@@ -175,7 +175,7 @@ define_kernels! { Some(BugType::SusMasks);
             let other = w.uniforms_of(w.uniforms().seed(), after(stream));
             with_words(w, |_, words| words.of(&other));
         });
-        let sus_files::tensor_file::Numbers::Float(other) = &other.arrays["dv"].numbers else { return None };
+        let sus_files::tensor_file::Numbers::Float(other) = &other.arrays.get("dv")?.numbers else { return None };
         Some(config.mutate(Point::Stored, |w| {
             let features = w.sizes.value_features;
             for (at, x) in w.dv.as_mut_slice().iter_mut().enumerate().filter(|(at, _)| at % features >= half) {

@@ -23,7 +23,7 @@ impl State<'_> {
         let keys = self.sizes.keys;
         let visible: Vec<usize> = (0..keys).filter(|j| self.seen[n * keys + j]).collect();
         let scores: Vec<f64> = visible.iter().map(|&j| self.score(row, j).0).collect();
-        let sink = self.config.problem.inputs().sink.as_ref().map(|sink| sink[row.h]);
+        let sink = self.config.problem.sink(row);
         let mut o = vec![0.0; self.sizes.value_features];
         if visible.is_empty() {
             return (o, sink.unwrap_or(f64::NEG_INFINITY));
@@ -75,6 +75,7 @@ impl State<'_> {
                 .zip(weights)
                 .map(|(&j, &w)| {
                     let v = self.v.row(row.b, self.key_head[row.h], j)[e];
+                    let w = self.fl(w * self.dropout(row, j));
                     (self.arithmetic.weight_operand.round(w), self.arithmetic.operand.round(v))
                 })
                 .collect();
@@ -84,7 +85,12 @@ impl State<'_> {
 
     /// The score of an entry and the softcap's derivative.
     pub(in super::super) fn score(&self, row: Row, j: usize) -> (f64, f64) {
-        let z = self.scaled_product(row, j);
+        let problem = self.config.problem;
+        let bias_first = self.softcap.is_some() && problem.options().bias_first;
+        let mut z = self.scaled_product(row, j);
+        if bias_first {
+            z = self.arithmetic.elementwise.round(self.fl(z + self.bias(row, j)));
+        }
         let (capped, cap) = match self.softcap {
             None => (z, 1.0),
             Some(cap) => {
@@ -100,7 +106,23 @@ impl State<'_> {
                 (self.arithmetic.elementwise.round(self.fl(self.fl(cap) * tanh)), derivative)
             }
         };
-        (self.arithmetic.elementwise.round(self.fl(capped + self.bias(row, j))), cap)
+        let bias = if bias_first { 0.0 } else { self.bias(row, j) };
+        let mut s = self.arithmetic.elementwise.round(self.fl(capped + bias));
+        if self.has_slopes
+            && let Some(slope) = problem.alibi_slope(row)
+        {
+            let distance: f64 = problem.alibi_distance(row, j);
+            s = self.arithmetic.elementwise.round(self.fl(s + self.fl(slope * distance)));
+        }
+        (s, cap)
+    }
+
+    /// `Z_ij`, 1 without dropout.
+    pub(in super::super) fn dropout(&self, row: Row, j: usize) -> f64 {
+        if !self.has_dropout {
+            return 1.0;
+        }
+        self.config.problem.dropout(row, j).map_or(1.0, |z| self.fl(z))
     }
 
     /// `scale q . k`.

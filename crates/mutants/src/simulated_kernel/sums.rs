@@ -58,7 +58,10 @@ impl State<'_> {
         for (n, row) in self.rows() {
             let terms: Vec<(f64, f64)> =
                 if self.schedule.delta_from_weights || self.arithmetic.delta_from_weights {
-                    (0..keys).map(|j| (self.p[n * keys + j], self.product(row, j))).collect()
+                    {
+                        let dp = |j| self.fl(self.product(row, j) * self.dropout(row, j));
+                        (0..keys).map(|j| (self.p[n * keys + j], dp(j))).collect()
+                    }
                 } else {
                     let g = self.g.row(row.b, row.h, row.i).iter().copied();
                     g.zip(self.o.row(row.b, row.h, row.i).iter().copied()).collect()
@@ -79,7 +82,11 @@ impl State<'_> {
 
     pub(super) fn products(&mut self) {
         for (at, _, row, j) in self.entries() {
-            self.dp[at] = self.product(row, j);
+            self.dp[at] = self.fl(self.product(row, j) * self.dropout(row, j));
+        }
+        for (at, _, row, j) in self.entries() {
+            let z = self.dropout(row, j);
+            self.wv[at] = self.fl(self.wv[at] * z);
         }
     }
 
@@ -99,7 +106,11 @@ impl State<'_> {
             let factor = if self.schedule.fold == Fold::Slopes { self.scale } else { 1.0 };
             let stored = |x: f64| self.arithmetic.ds.round(self.fl(x * factor));
             let (zq, zk) = (stored(slope(self.wq[at])), stored(slope(self.wk[at])));
-            let ds = if self.wq[at] == 0.0 { 0.0 } else { self.fl(self.wq[at] * t) };
+            let mut ds = if self.wq[at] == 0.0 { 0.0 } else { self.fl(self.wq[at] * t) };
+            self.dt[at] = ds;
+            if self.config.problem.options().bias_first {
+                ds = self.fl(ds * self.cap[at]);
+            }
             self.ds[at] =
                 if self.arithmetic.normalised { self.arithmetic.ds.round(ds) } else { ds };
             (self.zq[at], self.zk[at]) = (zq, zk);
@@ -119,6 +130,23 @@ impl State<'_> {
         self.dv.as_mut_slice().copy_from_slice(&dv);
         self.sum_dbias();
         self.sum_dsink();
+        self.sum_dslopes();
+    }
+
+    /// `dslopes_h = - sum_ij dS_ij |i + Nk - Nq - j|`.
+    fn sum_dslopes(&mut self) {
+        let Some(dslopes) = &self.dslopes else { return };
+        let mut dslopes = dslopes.clone();
+        for (at, _, row, j) in self.entries() {
+            if self.dt[at] == 0.0 || self.config.problem.is_padding(row) {
+                continue;
+            }
+            let distance: f64 = self.config.problem.alibi_distance(row, j);
+            let to = self.config.problem.slope_index(row);
+            let sum = &mut dslopes.as_mut_slice()[to];
+            *sum = self.fl(*sum + self.fl(self.dt[at] * distance));
+        }
+        self.dslopes = Some(dslopes);
     }
 
     /// `dq_i = scale sum_j dZ_ij k_j`.
@@ -221,7 +249,8 @@ impl State<'_> {
         let Some(sink) = &self.config.problem.inputs().sink else { return };
         let mut dsink = vec![0.0; sink.len()];
         for (n, row) in self.rows() {
-            let weight = self.exp(self.fl(sink[row.h] - self.lse[n]));
+            let Some(sink) = self.config.problem.sink(row) else { continue };
+            let weight = self.exp(self.fl(sink - self.lse[n]));
             let term = self.fl(weight * self.fl(self.delta[n] - self.dlse[n]));
             dsink[row.h] = self.fl(dsink[row.h] - term);
         }

@@ -1,8 +1,9 @@
 //! The weights that the backward pass reads, by rows.
 
-use crate::forward::{Saved, score};
+use crate::forward::{Saved, Score, score};
 use crate::problem::{Problem, Row};
-use crate::scalar::Scalar;
+use crate::scalar::{Ring, Scalar};
+use crate::tensor::dot;
 use std::ops::Range;
 
 /// One entry of the matrix of weights, as the backward pass uses it.
@@ -14,7 +15,7 @@ use std::ops::Range;
 /// let saved = sus_reference::forward::forward(&problem);
 /// let weights = DenseWeights { problem: &problem, saved: &saved };
 /// let (mut sum, mut next) = (0.0, 0);
-/// weights.for_each(problem.row(0), 0..problem.sizes().keys, |Weight { j, w, slope }| {
+/// weights.for_each(problem.row(0), 0..problem.sizes().keys, |Weight { j, w, slope, .. }| {
 ///     assert_eq!((j, slope), (next, problem.scale())); // keys ascend; without a softcap the slope is the scale
 ///     (sum, next) = (sum + w, next + 1);
 /// });
@@ -28,6 +29,28 @@ pub struct Weight<T> {
     pub w: T,
     /// `ds_ij / d(q_i . k_j)`.
     pub slope: T,
+    /// `ds_ij / dbias_ij` where it is not 1.
+    pub bias_slope: Option<T>,
+    /// `Z_ij`, the factor of dropout; none without dropout.
+    pub dropout: Option<T>,
+}
+
+impl<T> Weight<T> {
+    /// An entry without dropout, of a score whose derivative by the bias is 1.
+    #[must_use]
+    pub fn new(j: usize, w: T, slope: T) -> Self {
+        Weight { j, w, slope, bias_slope: None, dropout: None }
+    }
+
+    /// `dP_ij = Z_ij G_i . v_j`.
+    #[must_use]
+    pub fn dp(&self, problem: &Problem<T>, row: Row) -> T
+    where
+        T: Ring,
+    {
+        let gv = dot(problem.g(row), problem.v(row, self.j));
+        self.dropout.map_or(gv, |z| z * gv)
+    }
 }
 
 /// A matrix of weights that can be read by rows.
@@ -42,7 +65,7 @@ pub struct Weight<T> {
 /// impl Weights<f64> for Diagonal {
 ///     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<f64>)) {
 ///         if keys.contains(&row.i) {
-///             visit(Weight { j: row.i, w: 1.0, slope: 1.0 });
+///             visit(Weight::new(row.i, 1.0, 1.0));
 ///         }
 ///     }
 /// }
@@ -84,24 +107,22 @@ pub struct DenseWeights<'a, T> {
 }
 
 impl<T: Scalar> DenseWeights<'_, T> {
-    /// The weight of one entry that the mask leaves visible; exactly 0 if a `-inf` in the bias hides it.
+    /// The weight of one entry that the mask leaves visible; exactly 0 if a key set or a `-inf` in the bias hides it.
     #[must_use]
     pub fn at(&self, row: Row, j: usize) -> Weight<T> {
-        let score = score(self.problem, row, j);
-        if self.problem.hides(row, j) {
-            // Not exp(-inf - lse): lse may be -inf too.
-            return Weight { j, w: T::zero(), slope: score.slope };
-        }
+        let Score { s, slope, bias_slope } = score(self.problem, row, j);
+        let dropout = self.problem.dropout(row, j);
         let lse = self.saved.lse.row(row.b, row.h, row.i)[0];
-        Weight { j, w: (score.s - lse).exp(), slope: score.slope }
+        // Not exp(-inf - lse) of a hidden key: lse may be -inf too.
+        let w = if self.problem.hides(row, j) { T::zero() } else { (s - lse).exp() };
+        Weight { j, w, slope, bias_slope, dropout }
     }
 }
 
 impl<T: Scalar> Weights<T> for DenseWeights<'_, T> {
     fn for_each(&self, row: Row, keys: Range<usize>, mut visit: impl FnMut(Weight<T>)) {
-        let visible = self.problem.mask().visible(row.i);
-        for j in visible.start.max(keys.start)..visible.end.min(keys.end) {
-            if !self.problem.hides(row, j) {
+        for range in self.problem.ranges(row) {
+            for j in range.start.max(keys.start)..range.end.min(keys.end) {
                 visit(self.at(row, j));
             }
         }

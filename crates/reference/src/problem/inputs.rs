@@ -1,8 +1,9 @@
 //! The tensors and the options of a problem, before validation.
 
-use crate::mask::{Alignment, Segments, Window};
+use crate::mask::{Alignment, KeySet, Lengths, Segments, Window};
 use crate::setters;
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 /// The tensors of a problem, not yet validated. Shapes as in [`Problem`](super::Problem).
 ///
@@ -34,13 +35,15 @@ pub struct Inputs<T> {
     pub bias: Option<Tensor<T>>,
     /// One logit per query head, `[Hq]`, that takes part in the softmax and carries no value.
     pub sink: Option<Vec<T>>,
+    /// Slopes `[1, Hq, 1, 1]`, or `[B, 1, 1, Hq]` for slopes of each sequence: `-slope |i + Nk - Nq - j|` is added to the score after the softcap.
+    pub alibi_slopes: Option<Tensor<T>>,
 }
 
 impl<T> Inputs<T> {
     /// The four tensors that every problem has.
     #[must_use]
     pub fn new(q: Tensor<T>, k: Tensor<T>, v: Tensor<T>, g: Tensor<T>) -> Self {
-        Inputs { q, k, v, g, dlse: None, bias: None, sink: None }
+        Inputs { q, k, v, g, dlse: None, bias: None, sink: None, alibi_slopes: None }
     }
 }
 
@@ -52,6 +55,7 @@ setters! { Inputs<T>, [T];
     with_dlse(dlse: Option<Tensor<T>>);
     with_bias(bias: Option<Tensor<T>>);
     with_sink(sink: Option<Vec<T>>);
+    with_alibi_slopes(alibi_slopes: Option<Tensor<T>>);
 }
 
 /// The options of a problem.
@@ -79,6 +83,42 @@ pub struct Options {
     pub window: Option<Window>,
     /// Packed sequences.
     pub segments: Option<Segments>,
+    /// The part of the sequences that is used; the rest is padding.
+    pub lengths: Option<Lengths>,
+    /// Masks by elements, by blocks and by lists. A row sees a key that all of them let it see.
+    pub key_sets: Vec<KeySet>,
+    /// The bias is added before the softcap, not after it.
+    pub bias_first: bool,
+    /// Weights of the products with `v` that are set to 0, the others scaled up.
+    pub dropout: Option<Dropout>,
+    /// `v` is the first `E` features of `k`, and their gradient is one tensor.
+    pub v_of_k: bool,
+}
+
+/// Dropout with a mask that the caller gives: `Z_ij = kept_ij / (1 - p)`, and `o_i = sum_j W_ij Z_ij v_j`.
+///
+/// `lse` and `delta = G . o` are as they are, and SUS draws by `W`.
+///
+/// # Examples
+/// ```
+/// use sus_reference::problem::{Dropout, Options, Problem};
+/// let example = sus_reference::problem::example(); // [B, Hq, Nq, Nk] = [2, 6, 7, 11]
+/// // Key 0 is dropped everywhere, the others count twice.
+/// let kept = (0..7 * 11).map(|at| u8::from(at % 11 != 0)).collect();
+/// let dropout = Dropout { shape: [1, 1, 7, 11], kept, p: 0.5 };
+/// let problem = Problem::new(example.inputs().clone(), Options::default().with_dropout(dropout))?;
+/// let row = problem.row(0);
+/// assert_eq!([0, 1].map(|j| problem.dropout(row, j)), [Some(0.0), Some(2.0)]);
+/// # Ok::<(), sus_reference::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dropout {
+    /// `[B or 1, Hq or 1, Nq, Nk]`.
+    pub shape: [usize; 4],
+    /// Non-zero: kept. Row-major.
+    pub kept: Arc<[u8]>,
+    /// The probability of being dropped, at least 0 and below 1.
+    pub p: f64,
 }
 
 setters! { Options, [];
@@ -88,4 +128,9 @@ setters! { Options, [];
     with_alignment(alignment: Alignment);
     with_window(window: Option<Window>);
     with_segments(segments: Option<Segments>);
+    with_lengths(lengths: Option<Lengths>);
+    with_key_sets(key_sets: Vec<KeySet>);
+    with_bias_first(bias_first: bool);
+    with_dropout(dropout: Option<Dropout>);
+    with_v_of_k(v_of_k: bool);
 }

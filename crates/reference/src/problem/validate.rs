@@ -1,7 +1,8 @@
 //! The sizes of a problem, and the checks of its shapes, numbers and options.
 
-use super::inputs::{Inputs, Options};
+use super::inputs::{Dropout, Inputs, Options};
 use crate::error::Error;
+use crate::mask::Mask;
 use crate::scalar::Ring;
 use crate::tensor::{Tensor, is_finite};
 
@@ -57,6 +58,18 @@ pub(super) fn sizes_of<T: Ring>(inputs: &Inputs<T>) -> Result<Sizes, Error> {
     if let Some(sink) = &inputs.sink {
         shape("sink", sink.len() == query_heads, format!("[{query_heads}]"), &[sink.len()])?;
     }
+    if let Some(slopes) = &inputs.alibi_slopes {
+        let [b, h, i, j] = slopes.shape();
+        let by_head = [b, h, i, j] == [1, query_heads, 1, 1];
+        let legal = by_head || [b, h, i, j] == [batch, 1, 1, query_heads];
+        let found = if (b, j) == (1, 1) { vec![h] } else { vec![b, j] };
+        shape(
+            "alibi_slopes",
+            legal,
+            format!("[{query_heads}] or [{batch}, {query_heads}]"),
+            &found,
+        )?;
+    }
     Ok(Sizes { batch, query_heads, key_heads, queries, keys, features, value_features })
 }
 
@@ -81,12 +94,90 @@ pub(super) fn check_numbers<T: Ring>(inputs: &Inputs<T>) -> Result<bool, Error> 
         return Err(wrong("bias", bias, index));
     }
     check("sink", inputs.sink.as_deref().unwrap_or(&[]))?;
+    check("alibi_slopes", inputs.alibi_slopes.as_ref().map_or(&[], Tensor::as_slice))?;
     Ok(bias.iter().any(|&x| !is_finite(x)))
 }
 
 /// Whether a number that is not finite is `-inf`, by a ring's operations: of the three only `inf` is its own square.
 fn is_negative_infinity<T: Ring>(x: T) -> bool {
     -x * -x == -x
+}
+
+/// Sets to 0 what stands in the padding, which is never read: it may be anything, NaN included.
+pub(super) fn clear_padding<T: Ring>(inputs: &mut Inputs<T>, sizes: &Sizes, mask: &Mask) {
+    let Sizes { batch, queries, keys, .. } = *sizes;
+    let clear = |tensor: &mut Tensor<T>, length: usize, padding: &dyn Fn(usize, usize) -> bool| {
+        let [_, heads, _, features] = tensor.shape();
+        let rows = tensor.as_mut_slice().chunks_mut(features);
+        for (at, row) in rows.enumerate() {
+            let (head, n) = (at / length, at % length);
+            if padding(head / heads, n) {
+                row.fill(T::zero());
+            }
+        }
+    };
+    let query = |b, i| mask.is_padding(b, i);
+    let key = |b, j| mask.is_padding_key(b, j);
+    clear(&mut inputs.q, queries, &query);
+    clear(&mut inputs.g, queries, &query);
+    inputs.dlse.iter_mut().for_each(|dlse| clear(dlse, queries, &query));
+    clear(&mut inputs.k, keys, &key);
+    clear(&mut inputs.v, keys, &key);
+    if let Some(bias) = &mut inputs.bias {
+        // An element is never read if no sequence that it serves reads it.
+        let shape = bias.shape();
+        let [batches, heads, rows, _] = shape;
+        for (at, x) in bias.as_mut_slice().iter_mut().enumerate() {
+            let (row, j) = (at / keys, at % keys);
+            let (b, i) = (row / rows / heads, row % rows);
+            let mut served = if batches == 1 { 0..batch } else { b..b + 1 };
+            let unread = |b| {
+                key(b, j) || (if rows == 1 { 0..queries } else { i..i + 1 }).all(|i| query(b, i))
+            };
+            if served.all(unread) {
+                *x = T::zero();
+            }
+        }
+    }
+}
+
+/// Checks the key sets, the dropout's mask, and that `v` is a part of `k` where it is said to be.
+pub(super) fn check_structure<T: Ring>(
+    inputs: &Inputs<T>,
+    options: &Options,
+    sizes: &Sizes,
+    mask: &Mask,
+) -> Result<(), Error> {
+    for set in &options.key_sets {
+        set.check(sizes, |row| mask.is_padding(row.b, row.i))?;
+    }
+    let Sizes { batch, query_heads, queries, keys, value_features, features, .. } = *sizes;
+    if let Some(Dropout { shape, p, .. }) = &options.dropout {
+        let [b, h, i, j] = *shape;
+        let legal =
+            (b == 1 || b == batch) && (h == 1 || h == query_heads) && (i, j) == (queries, keys);
+        if !legal {
+            let expected = format!("[{batch} or 1, {query_heads} or 1, {queries}, {keys}]");
+            return Err(Error::Shape { tensor: "dropout_mask", expected, found: shape.to_vec() });
+        }
+        if !(0.0..1.0).contains(p) {
+            return Err(Error::option("dropout_p", "a number from 0 to below 1", p));
+        }
+    }
+    if options.v_of_k {
+        let rows =
+            inputs.k.as_slice().chunks(features).zip(inputs.v.as_slice().chunks(value_features));
+        let legal = value_features <= features && { rows }.all(|(k, v)| k[..value_features] == *v);
+        if !legal {
+            let expected = format!("the first features of k, at most {features}");
+            return Err(Error::option(
+                "v_of_k",
+                expected,
+                format!("a 'v' of {value_features} features"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the scale is finite, and that the softcap is finite and above 0.

@@ -81,7 +81,7 @@ fn sample_row(
     row: Row,
 ) -> RowSample {
     // Words belong to positions within the segment, weights to positions in the tensors.
-    let visible = problem.mask().visible(row.i);
+    let visible = problem.span(row);
     let weights = DenseWeights { problem, saved };
     let w: Vec<f64> = visible.clone().map(|j| weights.at(row, j).w).collect();
     let lambda = draw.rule.lambda(draw.c, &w);

@@ -4,6 +4,7 @@ use super::expectation::{Expectation, ExpectationInput};
 use super::{Judge, Reference};
 use crate::{Case, KnownBugs, Mode};
 use sus_bounds::{Progress, Recipe, Silent};
+use sus_files::Padding;
 use sus_reference::error::Error;
 use sus_reference::problem::{Inputs, Problem};
 use sus_reference::tensor::Tensor;
@@ -107,6 +108,8 @@ impl<'a> JudgeBuilder<'a> {
             draw,
             seed_known: case.has_seed(),
             bitwise,
+            only: case.settings.gradients.clone(),
+            any_padding: case.settings.padding == Some(Padding::Any),
             exact,
             problem,
         })
@@ -115,12 +118,13 @@ impl<'a> JudgeBuilder<'a> {
 
 /// The problem as a kernel of this recipe reads it.
 fn round_inputs(problem: &Problem<f64>, recipe: &Recipe) -> Result<Problem<f64>, Error> {
-    let Inputs { q, k, v, g, dlse, bias, sink, .. } = problem.inputs();
+    let Inputs { q, k, v, g, dlse, bias, sink, alibi_slopes, .. } = problem.inputs();
     let read = |tensor: &Tensor<f64>| tensor.map(|x| recipe.input.round(x));
     let wide = |x: f64| recipe.accumulator.round(x);
     let inputs = Inputs::new(read(q), read(k), read(v), read(g))
         .with_dlse(dlse.as_ref().map(|x| x.map(wide)))
         .with_bias(bias.as_ref().map(|x| x.map(wide)))
-        .with_sink(sink.as_ref().map(|x| x.iter().map(|&x| wide(x)).collect()));
+        .with_sink(sink.as_ref().map(|x| x.iter().map(|&x| wide(x)).collect()))
+        .with_alibi_slopes(alibi_slopes.as_ref().map(|x| x.map(wide)));
     Problem::new(inputs, problem.options().clone())
 }

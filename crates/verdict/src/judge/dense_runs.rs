@@ -74,7 +74,13 @@ impl Judge {
         if (1..runs).any(|run| bits(&forward(run)) != of_first) {
             return None;
         }
-        let results = read_results(&self.problem, false, &first, &mut Verdict::default());
+        let results = read_results(
+            &self.problem,
+            false,
+            self.only.as_deref(),
+            &first,
+            &mut Verdict::default(),
+        );
         self.given(&results, progress).ok()
     }
 
@@ -87,6 +93,8 @@ impl Judge {
             "dq" | "dk" | "dv" => &self.exact.gradients.of(name).1.threshold,
             "dbias" => &bounds.dbias.as_ref()?.threshold,
             "dsink" => &bounds.dsink.as_ref()?.threshold,
+            "dslopes" => &bounds.dslopes.as_ref()?.threshold,
+            "dkv" => &bounds.dkv.as_ref()?.threshold,
             _ => return None,
         })
     }

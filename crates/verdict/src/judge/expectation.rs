@@ -40,6 +40,16 @@ pub(super) struct ExpectedGradients {
     pub(super) known_o: Option<KnownOOperands>,
     /// Whether the recipe has ranges, but this case is judged without them.
     without_ranges: bool,
+    /// Whether the problem is judged by the bounds of its elements alone.
+    by_elements: bool,
+}
+
+/// Whether a problem has an operand that only the bounds of elements know: dropout, slopes, a bias before the softcap, or values
+/// that are a part of the keys.
+fn judged_by_elements(problem: &Problem<f64>) -> bool {
+    let options = problem.options();
+    let slopes = problem.inputs().alibi_slopes.is_some();
+    slopes || options.dropout.is_some() || options.bias_first || options.v_of_k
 }
 
 /// The operands of the gradients that follow from a known `o`.
@@ -83,13 +93,16 @@ impl ExpectedGradients {
         let mut bounds = bounds_of(input, progress, rows, of_rows);
         let reference_error_share = reference_errors.map(|errors| bounds.widen(errors));
         progress.stage("limits of the statistics", 0);
-        let limits = statistical_limits(input, &bounds, directions);
+        let by_elements = judged_by_elements(input.problem);
+        let limits =
+            if by_elements { None } else { statistical_limits(input, &bounds, directions) };
         // Ranges are those of an exact reference.
-        let ranges = if reference_errors.is_none() { ranges(input) } else { None };
+        let exact = reference_errors.is_none() && !by_elements;
+        let ranges = if exact { ranges(input) } else { None };
         let without_ranges = ranges.is_none() && has_ranges(input.recipe);
         let values = input.gradients.clone();
         let of_sink = if values.dsink.is_some() { rows } else { &[] };
-        let known_o = has_known_delta(input).then(|| KnownOOperands {
+        let known_o = (has_known_delta(input) && !by_elements).then(|| KnownOOperands {
             rows: of_sink.to_vec(),
             sample: input.sample.cloned(),
             ambiguous: input.ambiguous.map(<[_]>::to_vec),
@@ -103,6 +116,7 @@ impl ExpectedGradients {
             reference_error_share,
             known_o,
             without_ranges,
+            by_elements,
         }
     }
 
@@ -130,7 +144,9 @@ impl ExpectedGradients {
         if self.without_ranges {
             notes.push("no gradient is held against what right kernels round to".into());
         }
-        if self.limits.is_none() {
+        if self.by_elements {
+            notes.push("no mean, slope or root mean square is judged: dropout, slopes, a bias before the softcap or values in the keys".into());
+        } else if self.limits.is_none() {
             notes.push(format!(
                 "no mean, slope or root mean square is judged: more than 2^{} entries for each key head",
                 LARGEST_HEAD.ilog2()
@@ -150,6 +166,14 @@ impl ExpectedGradients {
             "dbias" => (
                 gradients.dbias.as_ref().expect(present).as_slice(),
                 bounds.dbias.as_ref().expect(present),
+            ),
+            "dslopes" => (
+                gradients.dslopes.as_ref().expect(present).as_slice(),
+                bounds.dslopes.as_ref().expect(present),
+            ),
+            "dkv" => (
+                gradients.dkv.as_ref().expect(present).as_slice(),
+                bounds.dkv.as_ref().expect(present),
             ),
             _ => (gradients.dsink.as_ref().expect(present), bounds.dsink.as_ref().expect(present)),
         }
@@ -214,7 +238,7 @@ impl Expectation {
 
     /// An error if the reference is not finite: then no candidate can be judged.
     pub(super) fn check_finite(&self) -> Result<(), Error> {
-        let Gradients { dq, dk, dv, dbias, dsink } = &self.gradients.values;
+        let Gradients { dq, dk, dv, dbias, dsink, dslopes, dkv } = &self.gradients.values;
         let all = [
             ("o", self.saved.o.as_slice()),
             ("dq", dq.as_slice()),
@@ -222,6 +246,8 @@ impl Expectation {
             ("dv", dv.as_slice()),
             ("dbias", dbias.as_ref().map_or(&[], Tensor::as_slice)),
             ("dsink", dsink.as_deref().unwrap_or(&[])),
+            ("dslopes", dslopes.as_ref().map_or(&[], Tensor::as_slice)),
+            ("dkv", dkv.as_ref().map_or(&[], Tensor::as_slice)),
         ];
         for (tensor, data) in all {
             if let Some(index) = data.iter().position(|x| !x.is_finite()) {

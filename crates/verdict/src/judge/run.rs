@@ -2,7 +2,7 @@
 
 use super::Judge;
 use super::expectation::{Expectation, ExpectedGradients};
-use crate::candidate::{GRADIENTS, read_results, shape_of};
+use crate::candidate::{DRAWN, read_results, shape_of};
 use crate::elements::compare;
 use crate::expected::Expected;
 use crate::statistics::{Compared, judge_directions};
@@ -23,10 +23,22 @@ impl Judge {
         verdict: &mut Verdict,
         progress: &dyn Progress,
     ) {
-        let results = read_results(&self.problem, self.draw.is_some(), candidate, verdict);
+        // Mode "given" reads o and lse, whether they are judged or not.
+        let is_judged = |name: &str| {
+            self.only.as_ref().is_none_or(|only| only.iter().any(|it| it.as_str() == name))
+        };
+        let mut read = self.only.clone();
+        if let (Some(read), Mode::Given) = (&mut read, self.mode) {
+            read.extend([TensorName::O, TensorName::Lse]);
+        }
+        let sampled = self.draw.is_some();
+        let results = read_results(&self.problem, sampled, read.as_deref(), candidate, verdict);
         if results.is_empty() {
-            let message = "expected at least one result, found none";
-            verdict.fail("candidate", Criterion::Missing, message);
+            // What is missing by its own name is not missing once more.
+            if verdict.findings.is_empty() {
+                let message = "expected at least one result, found none";
+                verdict.fail("candidate", Criterion::Missing, message);
+            }
             return;
         }
         let given = match self.mode {
@@ -47,7 +59,7 @@ impl Judge {
             verdict.inconclusive("mask", message);
         }
         for &(name, found) in &results {
-            if !(mask_unknown && GRADIENTS.contains(&name)) {
+            if is_judged(name) && !(mask_unknown && DRAWN.contains(&name)) {
                 self.compare_result(expected, (name, found), verdict);
             }
         }

@@ -56,12 +56,12 @@ pub(super) fn for_each_part(
         visit(1, k_at + d, entry.f * q);
     }
     for (e, &g) in problem.g(row).iter().enumerate() {
-        visit(2, v_at + e, g);
+        visit(2, v_at + e, entry.of_v * g);
     }
     if let Some(bias) = &problem.inputs().bias {
         let [_, heads, rows, keys] = bias.shape();
         let Row { b, h, i } = bias_row(bias.shape(), row);
-        visit(3, ((b * heads + h) * rows + i) * keys + entry.j, entry.t);
+        visit(3, ((b * heads + h) * rows + i) * keys + entry.j, entry.of_bias);
     }
 }
 
@@ -189,12 +189,12 @@ fn bounds_of_any_mask(
     lambda: &[f64],
 ) -> Result<(Gradients<f64>, Gradients<f64>), Error> {
     let inputs = problem.inputs();
+    let [dq, dk, dv] = [&inputs.q, &inputs.k, &inputs.v].map(|x| Tensor::zeros(x.shape()));
+    let blank = Gradients::new(dq, dk, dv);
     let zeros = || Gradients {
-        dq: Tensor::zeros(inputs.q.shape()),
-        dk: Tensor::zeros(inputs.k.shape()),
-        dv: Tensor::zeros(inputs.v.shape()),
         dbias: inputs.bias.as_ref().map(|bias| Tensor::zeros(bias.shape())),
         dsink: inputs.sink.as_ref().map(|sink| vec![0.0; sink.len()]),
+        ..blank.clone()
     };
     let (mut sizes, mut shared) = (zeros(), zeros());
     let (mut offsets, mut columns) = (vec![0], Vec::new());

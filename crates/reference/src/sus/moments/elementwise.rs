@@ -1,17 +1,19 @@
 //! The variance of every element of every gradient.
 
+use super::entry::RowEntry;
 use super::mask::{MaskDistribution, ROWS_PER_TASK};
-use crate::backward::{Gradients, Weight, Weights};
+use crate::backward::{Gradients, Weights};
 use crate::problem::{Row, Sizes, bias_row};
 use crate::scalar::Field;
 use crate::sus::rule::{keep_probability, kept_weight};
-use crate::tensor::{Tensor, dot};
+use crate::tensor::Tensor;
 use rayon::prelude::*;
 
-/// The variances of `dq`, `dk`, `dv` and `dbias`, each of its gradient's shape; `dsink` is exact and has none.
+/// The variances of the gradients, each of its gradient's shape; `dsink` is exact and has none.
 ///
 /// ```text
-/// Var dk_jd = sum_i r_ij f_ij^2 q_id^2      Var dv_je = sum_i r_ij G_ie^2      Var dbias = sum r_ij t_ij^2
+/// Var dk_jd = sum_i r_ij f_ij^2 q_id^2      Var dv_je = sum_i r_ij Z_ij^2 G_ie^2      Var dbias = sum r_ij t_ij^2
+/// Var dkv_jd = sum_i r_ij (f_ij q_id + Z_ij G_id)^2      Var dslopes_h = sum_i Var sum_j W~_ij t_ij |i + Nk - Nq - j|
 /// Var dq_id = sum_j r_ij f_ij^2 k_jd^2 if entries are independent, else by the pieces of the row's mask
 /// ```
 ///
@@ -33,7 +35,53 @@ use rayon::prelude::*;
 #[must_use]
 pub fn variances<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) -> Gradients<T> {
     let (dk, dv) = key_variances(masks);
-    Gradients { dq: query_variance(masks), dk, dv, dbias: bias_variance(masks), dsink: None }
+    let (dq, dbias) = (query_variance(masks), bias_variance(masks));
+    let (dslopes, dkv) = (slope_variance(masks), joined_variance(masks));
+    Gradients { dq, dk, dv, dbias, dsink: None, dslopes, dkv }
+}
+
+/// A row adds one term to the slope of its head, and rows are independent.
+fn slope_variance<T: Field, W: Weights<T>>(
+    masks: &MaskDistribution<'_, T, W>,
+) -> Option<Tensor<T>> {
+    let p = masks.problem;
+    let shape = p.inputs().alibi_slopes.as_ref()?.shape();
+    let mut out = Tensor::zeros(shape);
+    for at in 0..p.row_count() {
+        let row = p.row(at);
+        let entries = masks.entries(row);
+        let terms: Vec<[T; 1]> =
+            entries.iter().map(|entry| [entry.t * p.alibi_distance(row, entry.j)]).collect();
+        let to = p.slope_index(row);
+        let out = &mut out.as_mut_slice()[to..=to];
+        masks.row(row).add_variances(|_| T::one(), |n| &terms[n], out);
+    }
+    Some(out)
+}
+
+/// An entry adds `W~ (f q_i + Z G_i)` to the first features of its key, and `W~ f q_i` to the others.
+fn joined_variance<T: Field, W: Weights<T>>(
+    masks: &MaskDistribution<'_, T, W>,
+) -> Option<Tensor<T>> {
+    let p = masks.problem;
+    if !p.options().v_of_k {
+        return None;
+    }
+    let Sizes { key_heads, keys, features, .. } = p.sizes();
+    let mut out = Tensor::zeros(p.inputs().k.shape());
+    for at in 0..p.row_count() {
+        let row = p.row(at);
+        let head = (row.b * key_heads + p.key_head(row.h)) * keys;
+        masks.for_each_stochastic(row, 0..keys, |entry, r| {
+            let out = &mut out.as_mut_slice()[(head + entry.j) * features..][..features];
+            for (d, (out, &q)) in out.iter_mut().zip(p.q(row)).enumerate() {
+                let of_v = p.g(row).get(d).map_or(T::zero(), |&g| entry.of_v * g);
+                let x = entry.f * q + of_v;
+                *out += r * x * x;
+            }
+        });
+    }
+    Some(out)
 }
 
 fn query_variance<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) -> Tensor<T> {
@@ -48,21 +96,22 @@ fn query_variance<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) -
 }
 
 impl<T: Field, W: Weights<T>> MaskDistribution<'_, T, W> {
-    /// Calls `visit` with `j`, `r_ij`, `t_ij` and the slope of each stochastic entry of a row among `keys`.
+    /// Calls `visit` with each stochastic entry of a row among `keys`, and its `r_ij`.
     fn for_each_stochastic(
         &self,
         row: Row,
         keys: std::ops::Range<usize>,
-        mut visit: impl FnMut(usize, T, T, T),
+        mut visit: impl FnMut(RowEntry<T>, T),
     ) {
         let p = self.problem;
         let number = p.row_number(row);
         let lambda = self.lambda[number];
-        self.weights.for_each(row, keys, |Weight { j, w, slope }| {
+        self.weights.for_each(row, keys, |weight| {
+            let w = weight.w;
             if T::zero() < w && keep_probability(lambda, w) < T::one() {
-                let t = dot(p.g(row), p.v(row, j)) - self.delta[number] + p.dlse(row);
+                let t = weight.dp(p, row) - self.delta[number] + p.dlse(row);
                 // r = W (max(W, 1 / lambda) - W)
-                visit(j, w * (kept_weight(lambda, w) - w), t, slope);
+                visit(RowEntry::new(weight, t), w * (kept_weight(lambda, w) - w));
             }
         });
     }
@@ -97,12 +146,12 @@ fn key_variances<T: Field, W: Weights<T>>(
             for h in first_head..first_head + p.group() {
                 for i in 0..queries {
                     let row = Row { b, h, i };
-                    masks.for_each_stochastic(row, block.clone(), |j, r, t, slope| {
-                        let f = t * slope;
+                    masks.for_each_stochastic(row, block.clone(), |entry, r| {
+                        let RowEntry { j, f, of_v, .. } = entry;
                         let dk = &mut dk[(j - first) * features..][..features];
                         add_squares(dk, r * f * f, p.q(row));
                         let dv = &mut dv[(j - first) * value_features..][..value_features];
-                        add_squares(dv, r, p.g(row));
+                        add_squares(dv, r * of_v * of_v, p.g(row));
                     });
                 }
             }
@@ -111,7 +160,7 @@ fn key_variances<T: Field, W: Weights<T>>(
     (dk, dv)
 }
 
-/// A bias has one element per key, so every entry of a row adds `r t^2` to an element of its own.
+/// A bias has one element per key, so every entry of a row adds `r (t ds/dbias)^2` to an element of its own.
 fn bias_variance<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) -> Option<Tensor<T>> {
     let p = masks.problem;
     let keys = p.sizes().keys;
@@ -126,7 +175,9 @@ fn bias_variance<T: Field, W: Weights<T>>(masks: &MaskDistribution<'_, T, W>) ->
         let mine = Row { b: head / heads, h: head % heads, i };
         let rows = (0..p.row_count()).map(|at| p.row(at));
         for row in rows.filter(|&row| bias_row(shape, row) == mine) {
-            masks.for_each_stochastic(row, 0..keys, |j, r, t, _| out[j] += r * t * t);
+            masks.for_each_stochastic(row, 0..keys, |entry, r| {
+                out[entry.j] += r * entry.of_bias * entry.of_bias;
+            });
         }
     });
     Some(out)

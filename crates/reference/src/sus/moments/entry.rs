@@ -3,7 +3,6 @@
 use crate::backward::{Weight, Weights};
 use crate::problem::{Problem, Row};
 use crate::scalar::Ring;
-use crate::tensor::dot;
 
 /// One visible entry of a row, as the moments use it.
 ///
@@ -26,10 +25,24 @@ pub struct RowEntry<T> {
     pub j: usize,
     /// `W_ij`.
     pub w: T,
-    /// `t_ij = G_i . v_j - delta_i + dlse_i`.
+    /// `t_ij = Z_ij G_i . v_j - delta_i + dlse_i`.
     pub t: T,
     /// `f_ij = t_ij slope_ij`.
     pub f: T,
+    /// `t_ij ds_ij/dbias_ij`, the factor of `dbias`.
+    pub of_bias: T,
+    /// `Z_ij`, the factor of `dv`: 1 without dropout.
+    pub of_v: T,
+}
+
+impl<T: Ring> RowEntry<T> {
+    /// The entry of a weight with this `t_ij`.
+    #[must_use]
+    pub fn new(weight: Weight<T>, t: T) -> Self {
+        let Weight { j, w, slope, bias_slope, dropout } = weight;
+        let of_bias = bias_slope.map_or(t, |x| t * x);
+        RowEntry { j, w, t, f: t * slope, of_bias, of_v: dropout.unwrap_or(T::one()) }
+    }
 }
 
 /// Appends the visible entries of a row, keys ascending, to `entries`. `delta` is that of the row.
@@ -44,8 +57,7 @@ pub fn entries_into<T: Ring>(
     entries: &mut Vec<RowEntry<T>>,
 ) {
     let shift = problem.dlse(row) - delta;
-    weights.for_each(row, 0..problem.sizes().keys, |Weight { j, w, slope }| {
-        let t = dot(problem.g(row), problem.v(row, j)) + shift;
-        entries.push(RowEntry { j, w, t, f: t * slope });
+    weights.for_each(row, 0..problem.sizes().keys, |weight| {
+        entries.push(RowEntry::new(weight, weight.dp(problem, row) + shift));
     });
 }

@@ -1,8 +1,8 @@
 //! Linear functionals of the gradients: mean, covariance, range, and Bernstein's limits.
 //!
 //! ```text
-//! phi = <R_q, dq> + <R_k, dk> + <R_v, dv> + <R_bias, dbias> = sum_ij a_ij W~_ij
-//! a_ij = R_v,j . G_i + f_ij (R_q,i . k_j + R_k,j . q_i) + R_bias,ij t_ij
+//! phi = <R_q, dq> + <R_k, dk> + <R_v, dv> + <R_bias, dbias> + <R_slopes, dslopes> = sum_ij a_ij W~_ij
+//! a_ij = Z_ij R_v,j . G_i + f_ij (R_q,i . k_j + R_k,j . q_i) + R_bias,ij t_ij ds_ij/dbias_ij - R_slopes,h t_ij |i + Nk - Nq - j|
 //! Cov(phi, phi') = sum_i Cov(sum_j a_ij W~_ij, sum_j a'_ij W~_ij)
 //! ```
 
@@ -16,7 +16,8 @@ use crate::tensor::{Tensor, dot};
 use rayon::prelude::*;
 
 /// A linear functional, by its coefficients: `R_q`, `R_k`, `R_v` and `R_bias`, each of its gradient's shape.
-/// `dsink` is exact, so a coefficient of it adds nothing to a covariance and is not read.
+/// `dsink` is exact, so a coefficient of it adds nothing to a covariance and is not read. A coefficient of `dkv` is that of
+/// `dk`, and its first features are those of `dv`; `dkv` itself is not read.
 ///
 /// # Examples
 /// ```
@@ -82,14 +83,16 @@ fn coefficients<T: Field>(
         let Row { b, h, i } = bias_row(bias.shape(), row);
         bias.row(b, h, i)
     });
+    let slope = r.dslopes.as_ref().map(|slopes| slopes.as_slice()[problem.slope_index(row)]);
     let r_q = r.dq.row(row.b, row.h, row.i);
     entries
         .iter()
-        .map(|&RowEntry { j, t, f, .. }| {
+        .map(|&RowEntry { j, t, f, of_bias, of_v: z, .. }| {
             let of_k = dot(r.dk.row(row.b, head, j), problem.q(row));
             let of_v = dot(r.dv.row(row.b, head, j), problem.g(row));
-            let of_bias = bias.map_or(T::zero(), |bias| bias[j] * t);
-            of_v + f * (dot(r_q, problem.k(row, j)) + of_k) + of_bias
+            let of_bias = bias.map_or(T::zero(), |bias| bias[j] * of_bias);
+            let a = of_v * z + f * (dot(r_q, problem.k(row, j)) + of_k) + of_bias;
+            slope.map_or(a, |slope| a + slope * t * problem.alibi_distance(row, j))
         })
         .collect()
 }

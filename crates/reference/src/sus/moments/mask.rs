@@ -62,7 +62,7 @@ impl<'a, T: Scalar> MaskDistribution<'a, T, DenseWeights<'a, T>> {
                 rows.map_init(Vec::new, |w, at| {
                     w.clear();
                     let row = problem.row(at);
-                    w.extend(problem.mask().visible(row.i).map(|j| weights.at(row, j).w.to_f64()));
+                    w.extend(problem.span(row).map(|j| weights.at(row, j).w.to_f64()));
                     T::from_f64(rule.lambda(c, w))
                 })
                 .collect()

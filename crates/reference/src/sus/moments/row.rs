@@ -288,9 +288,9 @@ impl<T: Field> RowDistribution<T> {
             }
             count_variance += q * (one - q);
             let r = self.variance(n);
-            total += r;
+            total += r * entry.of_v * entry.of_v;
             f_squared += r * entry.f * entry.f;
-            t_squared += r * entry.t * entry.t;
+            t_squared += r * entry.of_bias * entry.of_bias;
             f_squared_k += r * entry.f * entry.f * k_squared(entry.j);
         }
         let mut dq = f_squared_k;
