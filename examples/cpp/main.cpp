@@ -2,8 +2,8 @@
 //
 //     c++ -std=c++17 -O2 -o fixtures main.cpp && ./fixtures FIXTURES OUT
 //
-// A plain loop over the weights, double precision; cases with a bias, sink, cap or segments, or another sampler, rule or layout
-// than the paper's and coord4, are counted and left out.
+// A plain loop over the weights, double precision, with masks, lists, lengths, dropout, slopes and values in the keys; cases with a
+// bias, sink, cap or packed sequences, or another sampler, rule or layout than the paper's and coord4, are counted and left out.
 #include "sus_oracle_reader.hpp"
 
 #include <algorithm>
@@ -25,8 +25,27 @@ static Words philox4x32_10(Words c, std::uint32_t k0, std::uint32_t k1) {
     return c;
 }
 
+// An optional tensor of four axes, of which an axis of length 1 serves all; empty if the file has none.
+struct Optional {
+    std::vector<double> x;
+    std::size_t shape[4] = {1, 1, 1, 1};
+
+    Optional(const File& file, const std::string& name) {
+        if (!file.tensors.count(name)) return;
+        x = file[name].values();
+        for (std::size_t axis = 0; axis < 4 && axis < file[name].shape.size(); ++axis) shape[axis] = file[name].shape[axis];
+    }
+    double at(std::size_t b, std::size_t h, std::size_t i, std::size_t j) const {
+        return x[((b % shape[0] * shape[1] + h % shape[1]) * shape[2] + i % shape[2]) * shape[3] + j];
+    }
+};
+
 struct Problem {
     std::size_t B, Hq, Hk, Nq, Nk, D, E;
+    Optional attn_mask, block_mask, indices, dropout, slopes, lengths_q, lengths_k;
+    double keep = 1;
+    std::size_t block[2] = {1, 1};
+    bool v_of_k;
     std::vector<double> q, k, v, g, dlse;
     double scale, c;
     bool sus, causal, top_left;
@@ -34,12 +53,19 @@ struct Problem {
     std::uint64_t seed = 0;
     std::uint32_t stream = 0;
 
-    explicit Problem(const File& file) {
+    explicit Problem(const File& file)
+        : attn_mask(file, "attn_mask"), block_mask(file, "block_mask"), indices(file, "indices"), dropout(file, "dropout_mask"),
+          slopes(file, "alibi_slopes"), lengths_q(file, "lengths_q"), lengths_k(file, "lengths_k") {
         const Json& s = file.settings;
-        auto &shape = file["q"].shape, &v_shape = file["v"].shape;
+        auto &shape = file["q"].shape, &k_shape = file["k"].shape;
         B = shape[0], Hq = shape[1], Nq = shape[2], D = shape[3];
-        Hk = v_shape[1], Nk = v_shape[2], E = v_shape[3];
-        q = file["q"].values(), k = file["k"].values(), v = file["v"].values(), g = file["do"].values();
+        Hk = k_shape[1], Nk = k_shape[2], E = file["do"].shape[3];
+        q = file["q"].values(), k = file["k"].values(), g = file["do"].values();
+        v_of_k = s.has("v_of_k");
+        if (!v_of_k) v = file["v"].values();
+        for (std::size_t n = 0; v_of_k && n < B * Hk * Nk; ++n) v.insert(v.end(), &k[n * D], &k[n * D] + E);
+        if (s.has("dropout_p")) keep = 1 - s["dropout_p"].number();
+        for (int side = 0; side < 2 && s.has("block"); ++side) block[side] = s["block"].items[side].integer();
         dlse = file.tensors.count("dlse") ? file["dlse"].values() : std::vector<double>(B * Hq * Nq, 0.0);
         scale = s.has("scale") ? s["scale"].number() : 1 / std::sqrt(double(D));
         sus = s["pass"].text == "sus";
@@ -53,9 +79,23 @@ struct Problem {
             stream = std::uint32_t(s["stream"].integer());
         }
     }
-    bool sees(std::size_t i, std::size_t j) const {
-        long at = long(j), diagonal = long(i) + (top_left ? 0 : long(Nk) - long(Nq));
-        return !(causal && at > diagonal) && !(left >= 0 && at < diagonal - left) && !(right >= 0 && at > diagonal + right);
+    // i + Nk - Nq with the lengths of this sequence.
+    long below(std::size_t b, std::size_t i) const {
+        long queries = lengths_q.x.empty() ? long(Nq) : long(lengths_q.x[b]), keys = lengths_k.x.empty() ? long(Nk) : long(lengths_k.x[b]);
+        return long(i) + keys - queries;
+    }
+    bool sees(std::size_t b, std::size_t h, std::size_t i, std::size_t j) const {
+        if ((!lengths_q.x.empty() && i >= lengths_q.x[b]) || (!lengths_k.x.empty() && j >= lengths_k.x[b])) return false;
+        if (!attn_mask.x.empty() && attn_mask.at(b, h, i, j) == 0) return false;
+        if (!block_mask.x.empty() && block_mask.at(b, h, i / block[0], j / block[1]) == 0) return false;
+        bool listed = indices.x.empty();
+        std::size_t head = indices.shape[1] == Hk ? h / (Hq / Hk) : h;
+        for (std::size_t t = 0; !indices.x.empty() && t < indices.shape[3]; ++t) listed |= indices.at(b, head, i, t) == double(j);
+        long at = long(j), diagonal = top_left ? long(i) : below(b, i);
+        return listed && !(causal && at > diagonal) && !(left >= 0 && at < diagonal - left) && !(right >= 0 && at > diagonal + right);
+    }
+    double z(std::size_t b, std::size_t h, std::size_t i, std::size_t j) const {
+        return dropout.x.empty() ? 1 : dropout.at(b, h, i, j) != 0 ? 1 / keep : 0;
     }
     bool keeps(double cw, std::size_t row_head, std::size_t i, std::size_t j) const {
         Words counter{std::uint32_t(j >> 2), std::uint32_t(i), std::uint32_t(row_head), stream};
@@ -72,23 +112,30 @@ static double dot(const double* a, const double* b, std::size_t n) {
 
 static std::map<std::string, Tensor> evaluate(const Problem& p) {
     const double infinity = std::numeric_limits<double>::infinity();
-    std::vector<double> o(p.B * p.Hq * p.Nq * p.E), lse(p.B * p.Hq * p.Nq), dq(p.q.size()), dk(p.k.size()), dv(p.v.size()), values;
+    std::vector<double> o(p.B * p.Hq * p.Nq * p.E), lse(p.B * p.Hq * p.Nq), dq(p.q.size()), dk(p.k.size()), dv(p.v.size()), dslopes(p.Hq), values;
     std::vector<std::int64_t> offsets{0};
     std::vector<std::int32_t> columns;
     for (std::size_t row = 0; row < lse.size(); ++row) {
-        std::size_t i = row % p.Nq, head = row / p.Nq, key_head = head / p.Hq * p.Hk + head % p.Hq / (p.Hq / p.Hk);
+        std::size_t i = row % p.Nq, head = row / p.Nq, b = head / p.Hq, h = head % p.Hq, key_head = head / p.Hq * p.Hk + head % p.Hq / (p.Hq / p.Hk);
         const double *q = &p.q[row * p.D], *g = &p.g[row * p.E], *k = p.k.data() + key_head * p.Nk * p.D, *v = p.v.data() + key_head * p.Nk * p.E;
         double* dk_head = dk.data() + key_head * p.Nk * p.D;
         double* dv_head = dv.data() + key_head * p.Nk * p.E;
         std::vector<double> s(p.Nk, -infinity);
         for (std::size_t j = 0; j < p.Nk; ++j)
-            if (p.sees(i, j)) s[j] = p.scale * dot(q, k + j * p.D, p.D);
+            if (p.sees(b, h, i, j)) {
+                s[j] = p.scale * dot(q, k + j * p.D, p.D);
+                if (!p.slopes.x.empty()) s[j] -= p.slopes.x[h] * double(std::labs(p.below(b, i) - long(j)));
+            }
         double top = -infinity, sum = 0;
         for (double x : s) top = std::max(top, x);
         for (double x : s) sum += top == -infinity ? 0 : std::exp(x - top);
         lse[row] = top == -infinity ? top : top + std::log(sum);
         for (std::size_t j = 0; j < p.Nk; ++j)
-            for (std::size_t e = 0; e < p.E && s[j] != -infinity; ++e) o[row * p.E + e] += std::exp(s[j] - lse[row]) * v[j * p.E + e];
+            for (std::size_t e = 0; e < p.E && s[j] != -infinity; ++e) o[row * p.E + e] += std::exp(s[j] - lse[row]) * p.z(b, h, i, j) * v[j * p.E + e];
+        if (top == -infinity) {  // nothing is seen, or the row is padding
+            offsets.push_back(std::int64_t(columns.size()));
+            continue;
+        }
         double delta = dot(g, &o[row * p.E], p.E);
         for (std::size_t j = 0; j < p.Nk; ++j) {
             if (s[j] == -infinity) continue;
@@ -99,9 +146,10 @@ static std::map<std::string, Tensor> evaluate(const Problem& p) {
                 columns.push_back(std::int32_t(j));
                 values.push_back(w);
             }
-            double ds = w * (dot(g, v + j * p.E, p.E) - delta + p.dlse[row]) * p.scale;
+            double z = p.z(b, h, i, j), t = z * dot(g, v + j * p.E, p.E) - delta + p.dlse[row], ds = w * t * p.scale;
+            dslopes[h] -= w * t * double(std::labs(p.below(b, i) - long(j)));
             for (std::size_t d = 0; d < p.D; ++d) dq[row * p.D + d] += ds * k[j * p.D + d], dk_head[j * p.D + d] += ds * q[d];
-            for (std::size_t e = 0; e < p.E; ++e) dv_head[j * p.E + e] += w * g[e];
+            for (std::size_t e = 0; e < p.E; ++e) dv_head[j * p.E + e] += w * z * g[e];
         }
         offsets.push_back(std::int64_t(columns.size()));
     }
@@ -110,6 +158,11 @@ static std::map<std::string, Tensor> evaluate(const Problem& p) {
         {"dq", Tensor::of("F64", {p.B, p.Hq, p.Nq, p.D}, dq)}, {"dk", Tensor::of("F64", {p.B, p.Hk, p.Nk, p.D}, dk)},
         {"dv", Tensor::of("F64", {p.B, p.Hk, p.Nk, p.E}, dv)},
     };
+    if (!p.slopes.x.empty()) out["dslopes"] = Tensor::of("F64", {p.Hq}, dslopes);
+    if (p.v_of_k) {
+        for (std::size_t n = 0; n < dv.size(); ++n) dk[n / p.E * p.D + n % p.E] += dv[n];
+        out.erase("dk"), out.erase("dv"), out["dkv"] = Tensor::of("F64", {p.B, p.Hk, p.Nk, p.D}, dk);
+    }
     if (p.sus) {
         out["mask/row_offsets"] = Tensor::of("I64", {offsets.size()}, offsets);
         out["mask/columns"] = Tensor::of("I32", {columns.size()}, columns);
@@ -120,7 +173,8 @@ static std::map<std::string, Tensor> evaluate(const Problem& p) {
 
 static bool computable(const File& file) {
     const Json& s = file.settings;
-    bool plain = !s.has("softcap") && !s.has("segments_q") && !file.tensors.count("bias") && !file.tensors.count("sink");
+    bool plain = !s.has("softcap") && !s.has("segments_q");
+    for (const char* name : {"bias", "sink", "cu_seqlens_q"}) plain = plain && !file.tensors.count(name);
     return plain && (s["pass"].text == "dense" || (s["rule"].text == "paper" && s["sampler"].text == "bernoulli" && s["layout"].text == "coord4"));
 }
 
@@ -157,7 +211,8 @@ int main(int count, char** arguments) try {
         write_safetensors(out + "/" + entry["file"].text, result);
         computed.insert(entry["name"].text);
     }
-    for (const char* name : {"primes", "causal_square", "sus_bernoulli_paper", "sus_heads"})
+    for (const char* name : {"primes", "causal_square", "attn_mask", "block_mask", "indices", "dropout", "alibi", "v_of_k",
+                             "sus_bernoulli_paper", "sus_heads", "sus_masks", "sus_dropout"})
         if (!computed.count(name)) throw std::runtime_error(std::string(name) + ": not computed");
     std::printf("%zu cases read, %zu computed and written to %s\n", manifest["cases"].items.size(), computed.size(), out.c_str());
     return 0;

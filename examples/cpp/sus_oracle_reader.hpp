@@ -135,6 +135,7 @@ struct Tensor {
         if (dtype == "F32") return as<float>();
         if (dtype == "I64") return as<std::int64_t>();
         if (dtype == "I32") return as<std::int32_t>();
+        if (dtype == "U8") return as<std::uint8_t>();
         throw std::runtime_error("dtype " + dtype + " is in no fixture");
     }
     template <class T>

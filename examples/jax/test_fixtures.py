@@ -26,6 +26,7 @@ import philox  # noqa: E402
 jax.config.update("jax_enable_x64", True)  # without it JAX drops the high half of a seed
 
 DENSE = ["primes", "causal_square", "group_3_ramps", "scale", "tiny_cotangent"]
+MASKED = ["attn_mask", "block_mask", "indices", "dropout", "alibi"]
 SUS = ["sus_bernoulli_paper", "sus_heads", "sus_jax_threefry", "sus_jax_threefry_stream"]
 
 
@@ -61,6 +62,36 @@ def grouped(q, *tensors):
 def dense(settings, q, k, v):
     k, v = grouped(q, k, v)
     return weights(settings, q, k) @ v
+
+
+def masked(name):
+    """The kernel of a case with a mask, lists, dropout or slopes: what JAX differentiates is the definition."""
+    settings, case = load(name)
+
+    def kernel(_, q, k, v):
+        k, v = grouped(q, k, v)
+        queries, keys = q.shape[2], k.shape[2]
+        below = jnp.arange(queries)[:, None] + keys - queries - jnp.arange(keys)
+        seen = below >= 0 if settings.get("causal", False) else jnp.ones((queries, keys), bool)
+        scores = q.shape[-1] ** -0.5 * q @ k.swapaxes(-1, -2)
+        if "attn_mask" in case:
+            seen = seen & (case["attn_mask"] != 0)
+        if "block_mask" in case:
+            m, n = settings["block"]
+            seen = seen & (case["block_mask"].repeat(m, 2).repeat(n, 3)[:, :, :queries, :keys] != 0)
+        if "indices" in case:
+            listed = (case["indices"][..., None] == np.arange(keys)).any(-2)
+            seen = seen & listed.repeat(q.shape[1] // listed.shape[1], 1)
+        if "alibi_slopes" in case:
+            scores = scores - case["alibi_slopes"].reshape(-1, q.shape[1], 1, 1).astype(scores.dtype) * abs(below)
+        # A row that sees no key: its weights are 0, and nothing of it is differentiated.
+        some = seen.any(-1, keepdims=True)
+        w = jnp.where(seen, jax.nn.softmax(jnp.where(seen | ~some, scores, -jnp.inf), -1), 0)
+        if "dropout_mask" in case:
+            w = w * (case["dropout_mask"] != 0) / (1 - settings["dropout_p"])
+        return w @ v
+
+    return kernel
 
 
 def sus(settings, q, k, v):
@@ -117,12 +148,14 @@ def wrong(name, kernel, dtype, factor):
 
 def test_float32_is_within_the_bounds():
     assert [x for name in DENSE for x in wrong(name, dense, jnp.float32, 1.0)] == []
+    assert [x for name in MASKED for x in wrong(name, masked(name), jnp.float32, 1.0)] == []
     assert [x for name in SUS for x in wrong(name, sus, jnp.float32, 1.0)] == []
 
 
 def test_float64_is_within_the_bounds_of_its_roundoff():
     # 2^-29 is the ratio of the roundoffs; 2 is for the terms of higher order.
     assert [x for name in DENSE for x in wrong(name, dense, jnp.float64, 2.0**-28)] == []
+    assert [x for name in MASKED for x in wrong(name, masked(name), jnp.float64, 2.0**-28)] == []
     assert [x for name in SUS for x in wrong(name, sus, jnp.float64, 2.0**-28)] == []
 
 

@@ -3,8 +3,9 @@
 
     python3 check_fixtures.py FIXTURES OUT
 
-Needs numpy and safetensors. Computes each case without bias, cap, segments and sink (they would add lines, not
-ideas), dense or SUS by the paper's rule with independent entries and layout coord4. OUT gets one candidate a case:
+Needs numpy and safetensors. Computes each case without bias, cap and sink (they would add lines, not ideas), dense or, without
+packed sequences, SUS by the paper's rule with independent entries and layout coord4: all masks, lists, lengths, dropout, slopes and
+values in the keys. OUT gets one candidate a case:
 
     sus-oracle check FIXTURES/CASE.safetensors OUT/CASE.safetensors --recipe f64
 """
@@ -19,7 +20,8 @@ from philox import words
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-MUST_COMPUTE = {"primes", "causal_square", "sus_bernoulli_paper", "sus_heads"}
+MUST_COMPUTE = {"primes", "causal_square", "packed", "sus_bernoulli_paper", "sus_heads"}
+MUST_COMPUTE |= {"attn_mask", "block_mask", "indices", "packed_gaps", "dropout", "alibi", "alibi_batch", "v_of_k", "sus_masks", "sus_dropout"}
 
 
 def settings_of(path):
@@ -48,37 +50,70 @@ def check_hashes(folder, manifest):
     return tensors
 
 
-def visible(settings, queries, keys):
-    """Which keys a query sees, `[queries, keys]`."""
-    i, j = np.arange(queries)[:, None], np.arange(keys)[None, :]
-    diagonal = i + (keys - queries if settings.get("alignment", "bottom-right") == "bottom-right" else 0)
-    seen = np.ones((queries, keys), bool)
-    if settings.get("causal", False):
-        seen &= j <= diagonal
-    if "window" in settings:
-        left, right = settings["window"]
-        seen &= (j >= diagonal - left) & (j <= diagonal + right)
-    return seen
+def sequences(settings, x, b, queries, keys):
+    """Ranges of queries and keys of each sequence of batch `b`, without padding: `q0, q1, k0, k1`."""
+    if "cu_seqlens_q" not in x and "segments_q" not in settings:
+        yield 0, x["lengths_q"][b] if "lengths_q" in x else queries, 0, x["lengths_k"][b] if "lengths_k" in x else keys
+        return
+    starts = [x["cu_seqlens_" + side] if "cu_seqlens_q" in x else settings["segments_" + side] for side in "qk"]
+    used = [x.get("seqused_" + side, np.diff(cumulative)) for side, cumulative in zip("qk", starts)]
+    for q0, k0, q_used, k_used in zip(*starts, *used):
+        yield q0, q0 + q_used, k0, k0 + k_used
+
+
+def visible(settings, x, heads, queries, keys):
+    """Which keys a query sees, and `|i + Nk - Nq - j|`, both `[B, heads, queries, keys]`."""
+    batch = x["q"].shape[0]
+    seen, distance = np.zeros((batch, heads, queries, keys), bool), np.zeros((batch, heads, queries, keys))
+    for b in range(batch):
+        for q0, q1, k0, k1 in sequences(settings, x, b, queries, keys):
+            i, j = np.arange(q1 - q0)[:, None], np.arange(k1 - k0)[None, :]
+            below = i + (k1 - k0) - (q1 - q0)  # the diagonal at the bottom right
+            diagonal = below if settings.get("alignment", "bottom-right") == "bottom-right" else i
+            inside = np.ones((q1 - q0, k1 - k0), bool)
+            if settings.get("causal", False):
+                inside &= j <= diagonal
+            if "window" in settings:
+                left, right = settings["window"]
+                inside &= (j >= diagonal - left) & (j <= diagonal + right)
+            seen[b, :, q0:q1, k0:k1] = inside
+            distance[b, :, q0:q1, k0:k1] = np.abs(below - j)
+    if "attn_mask" in x:
+        seen &= x["attn_mask"] != 0
+    if "block_mask" in x:
+        m, n = settings["block"]
+        seen &= x["block_mask"].repeat(m, 2).repeat(n, 3)[:, :, :queries, :keys] != 0
+    if "indices" in x:
+        listed = (x["indices"][..., None] == np.arange(keys)).any(-2)
+        seen &= listed.repeat(heads // listed.shape[1], 1)
+    return seen, distance
 
 
 def evaluate(settings, x):
     """`o, lse, dq, dk, dv` and, for SUS, the mask: sections 1 to 3 of the specification."""
-    q, k, v, g = (x[name].astype(np.float64) for name in ("q", "k", "v", "do"))
+    x = x if "v_of_k" not in settings else x | {"v": x["k"][..., : settings["v_of_k"]]}
+    # In the padding stands NaN; nothing of it is seen.
+    q, k, v, g = (np.nan_to_num(x[name].astype(np.float64)) for name in ("q", "k", "v", "do"))
     (batch, heads, queries, depth), (key_heads, keys) = q.shape, k.shape[1:3]
     group = heads // key_heads
     k_of, v_of = k.repeat(group, 1), v.repeat(group, 1)  # query head h reads key head h / group
     scale = settings.get("scale", 1 / np.sqrt(depth))
-    scores = np.where(visible(settings, queries, keys), scale * q @ k_of.swapaxes(2, 3), -np.inf)
+    seen, distance = visible(settings, x, heads, queries, keys)
+    scores = scale * q @ k_of.swapaxes(2, 3)
+    if "alibi_slopes" in x:
+        scores = scores - x["alibi_slopes"].astype(np.float64).reshape(-1, heads, 1, 1) * distance
+    scores = np.where(seen, scores, -np.inf)
+    z = x["dropout_mask"].astype(bool) / (1 - settings["dropout_p"]) if "dropout_mask" in x else 1.0
     top = scores.max(-1, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0)  # a row that sees no key
     with np.errstate(divide="ignore"):
         lse = top + np.log(np.exp(scores - top).sum(-1, keepdims=True))
     w = np.exp(scores - np.where(np.isfinite(lse), lse, 0))
-    o = w @ v_of
+    o = (w * z) @ v_of
     delta = (g * o).sum(-1, keepdims=True)
-    t = g @ v_of.swapaxes(2, 3) - delta
+    t = z * (g @ v_of.swapaxes(2, 3)) - delta
     if "dlse" in x:
-        t = t + x["dlse"].astype(np.float64)[..., None]
+        t = t + np.nan_to_num(x["dlse"].astype(np.float64))[..., None]
     out = {"o": o, "lse": lse[..., 0]}
     used = w
     if settings["pass"] == "sus":
@@ -98,7 +133,13 @@ def evaluate(settings, x):
 
     out["dq"] = scale * ds @ k_of
     out["dk"] = scale * per_key_head(ds.swapaxes(2, 3) @ q)
-    out["dv"] = per_key_head(used.swapaxes(2, 3) @ g)
+    out["dv"] = per_key_head((used * z).swapaxes(2, 3) @ g)
+    if "alibi_slopes" in x:
+        by_head = -(ds * distance).sum((2, 3))
+        out["dslopes"] = by_head if x["alibi_slopes"].ndim == 2 else by_head.sum(0)
+    if "v_of_k" in settings:
+        out["dkv"] = out.pop("dk")
+        out["dkv"][..., : settings["v_of_k"]] += out.pop("dv")
     return out
 
 
@@ -121,7 +162,9 @@ def agrees(name, found, x):
 
 
 def computable(settings, x):
-    plain = not {"softcap", "segments_q"} & settings.keys() and not {"bias", "sink"} & x.keys()
+    plain = "softcap" not in settings and not {"bias", "sink"} & x.keys()
+    if settings["pass"] == "sus" and ("segments_q" in settings or "cu_seqlens_q" in x):
+        return False  # the words of packed sequences
     paper = settings.get("rule") == "paper" and settings.get("sampler") == "bernoulli" and settings.get("layout") == "coord4"
     return plain and (settings["pass"] == "dense" or paper) and settings.get("c") != "inf"
 

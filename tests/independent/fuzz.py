@@ -102,7 +102,83 @@ def random_case(draw):
     if draw.random() < 0.35:
         x["sink"] = tensor(draw, (heads,), 2)
     dtypes = draw.choice([["F64"], ["F32"], ["F16"], ["BF16"], ["F16", "BF16", "F32", "F64"]])
-    return random_options(draw, z), {n: (draw.choice(dtypes), a) for n, a in x.items()}
+    options = random_options(draw, z)
+    typed = {n: (draw.choice(dtypes), a) for n, a in x.items()}
+    if draw.random() < 0.6:
+        more_operands(draw, z, options, typed)
+    return options, typed
+
+
+def flags(draw, shape, share):
+    return np.array([draw.random() < share for _ in range(int(np.prod(shape)))], bool).reshape(shape) * draw.choice([1, 1, 7])
+
+
+def more_operands(draw, z, options, typed):
+    """Adds masks, lists, lengths, dropout and the rest, each present or absent."""
+    batch, heads, n_q, n_k = z["B"], z["Hk"] * z["group"], z["Nq"], z["Nk"]
+    lead = [draw.choice([n, 1]) for n in (batch, heads)]
+    byte = draw.choice(["U8", "BOOL"])
+    if draw.random() < 0.3:
+        shape = [*lead, draw.choice([n_q, 1]), n_k]
+        typed["attn_mask"] = (byte, flags(draw, shape, draw.choice([0.2, 0.6, 0.9])).astype(np.uint8))
+    if draw.random() < 0.3:
+        block = [draw.randint(1, 4), draw.randint(1, 4)]
+        shape = [*lead, -(-n_q // block[0]), -(-n_k // block[1])]
+        typed["block_mask"] = (byte, flags(draw, shape, draw.choice([0.3, 0.7])).astype(np.uint8))
+        options["block"] = block
+    if draw.random() < 0.3:
+        count, head = draw.randint(0, max(n_k, 1)), draw.choice([1, heads, z["Hk"]])
+        shape = (lead[0], head, n_q, count)
+        lists = [draw.sample([*range(n_k), *range(-count, 0)], count) for _ in range(lead[0] * head * n_q)]
+        typed["indices"] = (draw.choice(["I32", "I64"]), np.array(lists, np.int64).reshape(shape))
+    if draw.random() < 0.3:
+        typed["dropout_mask"] = (byte, flags(draw, [*lead, n_q, n_k], 0.7).astype(np.uint8))
+        options["dropout_p"] = draw.choice([0.0, 0.1, 0.5, draw.uniform(0, 0.95)])
+    if draw.random() < 0.3:
+        shape = (heads,) if batch * heads == 1 else draw.choice([(heads,), (batch, heads)])  # [1, 1] comes back as [1]
+        typed["alibi_slopes"] = ("F32", tensor(draw, shape, 0.5))
+    if draw.random() < 0.3:
+        options["bias_first"] = True
+    if draw.random() < 0.25:
+        options["v_of_k"] = draw.randint(1, z["D"])
+        del typed["v"]
+        typed["do"] = (typed["do"][0], tensor(draw, (batch, heads, n_q, options["v_of_k"])))
+    padding(draw, z, options, typed)
+
+
+def padding(draw, z, options, typed):
+    """Lengths or packed sequences with gaps, and NaN where nothing may be read."""
+    kind = draw.choice(["none", "lengths", "packed"])
+    if kind == "none" or (kind == "lengths" and "segments_q" in options):
+        return
+    sides = [("q", z["Nq"], ["q", "do", "dlse"]), ("k", z["Nk"], ["k", "v"])]
+    if kind == "packed":
+        options.pop("segments_q", None), options.pop("segments_k", None)
+        parts = draw.randint(1, 3)
+    for side, n, names in sides:
+        if kind == "packed":
+            cumulative = cuts(draw, n, parts)
+            cumulative[-1] -= draw.choice([0, 0, min(1, cumulative[-1] - cumulative[-2])])
+            used = [draw.randint(0, b - a) for a, b in zip(cumulative, cumulative[1:])]
+            typed[f"cu_seqlens_{side}"] = ("I32", np.array(cumulative, np.int64))
+            if draw.random() < 0.5:
+                typed[f"seqused_{side}"] = ("I32", np.array(used, np.int64))
+            else:
+                used = [b - a for a, b in zip(cumulative, cumulative[1:])]
+            read = {p for s, count in zip(cumulative, used) for p in range(s, s + count)}
+            unread = [[p for p in range(n) if p not in read]] * z["B"]
+        else:
+            if draw.random() < 0.2:
+                continue
+            lengths = [draw.randint(0, n) for _ in range(z["B"])]
+            typed[f"lengths_{side}"] = ("I32", np.array(lengths, np.int64))
+            unread = [range(length, n) for length in lengths]
+        for name in names:
+            if name in typed:
+                for b, positions in enumerate(unread):
+                    typed[name][1][b, :, list(positions)] = draw.choice([np.nan, np.inf, 1.0])
+
+
 
 
 def tie_case(draw):
@@ -193,7 +269,9 @@ def run_case(binary, seed, number, folder):
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
         return options, arguments, [f"exit code {done.returncode}: {done.stderr.strip()[-300:]}"]
-    reference, noise = sus_reference.gradients(options, sus_files.read(problem)[1])
+    read = sus_files.read(problem)[1]
+    # What stands in the padding is not read; a NaN there would be read as one.
+    reference, noise = sus_reference.gradients(options, {n: np.nan_to_num(a, nan=3.0, posinf=3.0, neginf=-np.inf) for n, a in read.items()})
     _, found, dtypes = sus_files.read(out)
     return options, arguments, compare(found, dtypes, reference, noise, 1e-28 if dtype == "dd" else 1e-14)
 

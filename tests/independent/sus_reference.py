@@ -21,6 +21,7 @@ DEFAULTS = {
     "spec": "sus-oracle/1", "pass": "dense", "scale": None, "softcap": None, "causal": False,
     "alignment": "bottom-right", "window": None, "segments_q": None, "segments_k": None, "c": None,
     "rule": "paper", "sampler": "bernoulli", "seed": 0, "stream": 0, "layout": "coord4", "uniform_bits": 32,
+    "block": None, "dropout_p": None, "v_of_k": None, "bias_first": False, "padding": "zero", "gradients": None,
 }  # fmt: skip
 
 exact = np.frompyfunc(mpf, 1, 1)
@@ -37,12 +38,36 @@ def zeros(shape):
 # ---------------------------------------------------------------- masks
 
 
-def segments(options, n_q, n_k):
-    """(index, first query, last + 1, first key, last + 1) of every packed sequence."""
-    q, k = options["segments_q"], options["segments_k"]
-    if q is None:
-        return [(0, 0, n_q, 0, n_k)]
-    return [(s, q[s], q[s + 1], k[s], k[s + 1]) for s in range(len(q) - 1)]
+def segments(options, x, b, n_q, n_k):
+    """(index, first query, last + 1, first key, last + 1) of every packed sequence of batch b, padding left out."""
+    if "cu_seqlens_q" in x:
+        q, k = ([int(n) for n in x[name]] for name in ("cu_seqlens_q", "cu_seqlens_k"))
+    elif options["segments_q"] is not None:
+        q, k = options["segments_q"], options["segments_k"]
+    else:
+        used = [int(x[name][b]) if name in x else n for name, n in (("lengths_q", n_q), ("lengths_k", n_k))]
+        return [(0, 0, used[0], 0, used[1])]
+    ends = []
+    for cumulative, name in ((q, "seqused_q"), (k, "seqused_k")):
+        used = x.get(name)
+        starts = cumulative[:-1]
+        ends.append([int(s + used[n]) if used is not None else cumulative[n + 1] for n, s in enumerate(starts)])
+    return [(s, q[s], ends[0][s], k[s], ends[1][s]) for s in range(len(q) - 1)]
+
+
+def allowed(options, x, b, h, i, j, key_head):
+    """Whether the masks by elements, by blocks and by lists let a query see a key."""
+
+    def at(name, *rest):
+        array = x[name]
+        head = key_head if array.shape[1] not in (1, x["q"].shape[1]) else h
+        return array[(b % array.shape[0], head % array.shape[1], *rest)]
+
+    if "attn_mask" in x and not at("attn_mask", i % x["attn_mask"].shape[2], j):
+        return False
+    if "block_mask" in x and not at("block_mask", i // options["block"][0], j // options["block"][1]):
+        return False
+    return "indices" not in x or j in at("indices", i)
 
 
 def visible(options, i, n_q, n_k):
@@ -122,17 +147,23 @@ def gradients(options, x):
     (1 + |score|): what a relative rounding of one unit in every operation can do, for a scale of errors.
     """
     options = DEFAULTS | options
+    x = dict(x)
+    if options["v_of_k"] is not None:
+        x["v"] = x["k"][..., : options["v_of_k"]]
     q, k, v, do = (exact(x[n]) for n in ("q", "k", "v", "do"))
-    dlse, bias, sink = (exact(x[n]) if n in x else None for n in ("dlse", "bias", "sink"))
+    dlse, bias, sink, slopes = (exact(x[n]) if n in x else None for n in ("dlse", "bias", "sink", "alibi_slopes"))
     (batch, heads, n_q, depth), (key_heads, n_k), e = q.shape, k.shape[1:3], v.shape[3]
     scale = 1 / mp.sqrt(depth) if options["scale"] is None else mpf(options["scale"])
     cap = None if options["softcap"] is None else mpf(options["softcap"])
-    parts = segments(options, n_q, n_k)
+    batches = [segments(options, x, b, n_q, n_k) for b in range(batch)]
+    bias_first = options["bias_first"] and cap is not None and bias is not None
 
     out = {"o": zeros((batch, heads, n_q, e)), "lse": zeros((batch, heads, n_q))}
     out |= {"dq": zeros(q.shape), "dk": zeros(k.shape), "dv": zeros(v.shape)}
     out |= {} if bias is None else {"dbias": zeros(bias.shape)}
     out |= {} if sink is None else {"dsink": zeros(sink.shape)}
+    out |= {} if slopes is None else {"dslopes": zeros(slopes.shape)}
+    out["lse"][...] = -mp.inf
     noise = {name: np.zeros(array.shape) for name, array in out.items()}
     mask = {}
 
@@ -140,7 +171,9 @@ def gradients(options, x):
         out[name][index] += value
         noise[name][index] += np.asarray(size, float)
 
-    for b, h, (segment, q0, q1, k0, k1) in ((b, h, s) for b in range(batch) for h in range(heads) for s in parts):
+    tasks = ((b, h, s) for b in range(batch) for h in range(heads) for s in batches[b])
+    for b, h, (segment, q0, q1, k0, k1) in tasks:
+        parts = batches[b]
         hk = h // (heads // key_heads)
         for i in range(q0, q1):
             def bias_at(j):
@@ -149,10 +182,24 @@ def gradients(options, x):
             keys = visible(options, i - q0, q1 - q0, k1 - k0)  # in the segment
             if bias is not None:
                 keys = [j for j in keys if bias[bias_at(k0 + j)] != -mp.inf]
+            keys = [j for j in keys if allowed(options, x, b, h, i, k0 + j, hk)]
             columns = [k0 + j for j in keys]  # in the tensor
             z = [scale * dot(q[b, h, i], k[b, hk, j]) for j in columns]
+            if bias_first:
+                z = [y + bias[bias_at(j)] for y, j in zip(z, columns)]
             capped = z if cap is None else [cap * mp.tanh(y / cap) for y in z]
-            score = capped if bias is None else [s + bias[bias_at(j)] for s, j in zip(capped, columns)]
+            score = capped
+            if bias is not None and not bias_first:
+                score = [s + bias[bias_at(j)] for s, j in zip(score, columns)]
+            far = [abs((i - q0) + (k1 - k0) - (q1 - q0) - j) for j in keys]
+            slope_at = None if slopes is None else ((h,) if slopes.ndim == 1 else (b, h))
+            if slopes is not None:
+                score = [s - slopes[slope_at] * n for s, n in zip(score, far)]
+            z_of = [mpf(1)] * len(keys)
+            if "dropout_mask" in x:
+                kept_by = x["dropout_mask"]
+                place = (b % kept_by.shape[0], h % kept_by.shape[1], i)
+                z_of = [mpf(int(kept_by[(*place, j)] != 0)) / (1 - mpf(options["dropout_p"])) for j in columns]
             logits = score + ([] if sink is None else [sink[h]])
             if not logits:
                 out["lse"][b, h, i] = -mp.inf
@@ -161,11 +208,11 @@ def gradients(options, x):
             top = max(logits)
             lse = top + mp.log(mp.fsum(mp.exp(s - top) for s in logits))
             weights = [mp.exp(s - lse) for s in score]
-            o = sum((w * v[b, hk, j] for w, j in zip(weights, columns)), zeros(e))
+            o = sum((w * d * v[b, hk, j] for w, d, j in zip(weights, z_of, columns)), zeros(e))
             out["lse"][b, h, i], out["o"][b, h, i] = lse, o
             size = 1 + max(abs(float(s)) for s in logits)
             noise["lse"][b, h, i] = size
-            noise["o"][b, h, i] = size * np.asarray(sum((w * abs(v[b, hk, j]) for w, j in zip(weights, columns)), zeros(e)), float)
+            noise["o"][b, h, i] = size * np.asarray(sum((w * d * abs(v[b, hk, j]) for w, d, j in zip(weights, z_of, columns)), zeros(e)), float)
 
             delta = dot(do[b, h, i], o)
             extra = mpf(0) if dlse is None else dlse[b, h, i]
@@ -188,19 +235,26 @@ def gradients(options, x):
                 w = kept[n]
                 if w is None:
                     continue
-                t = dot(do[b, h, i], v[b, hk, j]) - delta + extra
+                t = z_of[n] * dot(do[b, h, i], v[b, hk, j]) - delta + extra
                 ds = w * t
                 dz = ds if cap is None else ds * (1 - (capped[n] / cap) ** 2)
-                ds_size = w * (size * dot(abs(do[b, h, i]), abs(v[b, hk, j])) + delta_size)
+                ds_size = w * (size * z_of[n] * dot(abs(do[b, h, i]), abs(v[b, hk, j])) + delta_size)
                 add("dq", (b, h, i), scale * dz * k[b, hk, j], abs(scale) * ds_size * abs(k[b, hk, j]))
                 add("dk", (b, hk, j), scale * dz * q[b, h, i], abs(scale) * ds_size * abs(q[b, h, i]))
-                add("dv", (b, hk, j), w * do[b, h, i], size * w * abs(do[b, h, i]))
+                wz = w * z_of[n]
+                add("dv", (b, hk, j), wz * do[b, h, i], size * wz * abs(do[b, h, i]))
                 if bias is not None:
-                    add("dbias", bias_at(j), ds, ds_size)
+                    add("dbias", bias_at(j), dz if bias_first else ds, ds_size)
+                if slopes is not None:
+                    add("dslopes", slope_at, -ds * far[n], ds_size * far[n])
 
     if options["pass"] == "sus":
-        rows = [mask[b, h, i] for b in range(batch) for h in range(heads) for i in range(n_q)]
+        rows = [mask.get((b, h, i), []) for b in range(batch) for h in range(heads) for i in range(n_q)]
         out |= csr(rows)
+    if options["v_of_k"] is not None:
+        for tensors in (out, noise):
+            tensors["dkv"] = tensors.pop("dk")
+            tensors["dkv"][..., :e] += tensors.pop("dv")
     return out, noise
 
 
