@@ -10,7 +10,6 @@ pub(crate) mod grad;
 mod limits;
 pub(crate) mod merge;
 mod options;
-mod other_recipes;
 pub(crate) mod power;
 pub(crate) mod projections;
 pub(crate) mod selftest;

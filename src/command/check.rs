@@ -2,21 +2,17 @@
 
 use crate::command::merge;
 use crate::command::options::{DrawOptions, ProblemOptions};
-use crate::command::other_recipes::{Judged, passing_recipe};
 use crate::command::terminal::Watched;
 use clap::{Args, ValueEnum};
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use sus_oracle::TensorName;
-use sus_oracle::bounds::{Mode, Recipe};
+use sus_oracle::bounds::Mode;
 use sus_oracle::evaluation::visible_count;
 use sus_oracle::files::tensor_file::{expect_writable, write_atomically};
-use sus_oracle::files::{FileError, Padding, Pass, Settings, TensorFile};
-use sus_oracle::mutants::diagnosis;
-use sus_oracle::verdict::report::{Report, json, junit, text};
-use sus_oracle::verdict::{
-    Case, Judge, Outcome, Progress, Reference, Verdict, expect_few_runs, is_projected, recipe_of,
-};
+use sus_oracle::files::{FileError, Padding, Pass, Settings};
+use sus_oracle::mutants::{Request, assess};
+use sus_oracle::verdict::report::{json, junit, text};
+use sus_oracle::verdict::{Case, Reference};
 
 /// Judge a kernel's results: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
@@ -121,130 +117,47 @@ fn read_case(
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
-    let Arguments {
-        case: path,
-        candidate: paths,
-        recipe,
-        mode,
-        law,
-        repeat,
-        only,
-        padding,
-        dense,
-        plain,
-        options,
-        draw,
-        ..
-    } = arguments;
-    let mut command = draw.add_to(options.settings());
-    if dense {
+    let Arguments { case: path, candidate: paths, dense, only, padding, options, draw, .. } =
+        &arguments;
+    let mut command = draw.clone().add_to(options.clone().settings());
+    if *dense {
         command.pass = Some(Pass::Dense);
     }
-    let mut case = read_case(&path, command.with_padding(padding), only)?;
-    let candidate_path = &paths[0];
-    let candidate = merge::read_candidate(&case, &paths)?;
-    case.complete_from(&candidate).map_err(|e| FileError::new(candidate_path, e))?;
-    if law {
-        case.settings.seed = None;
-    }
-    expect_few_runs(&case, &candidate).map_err(|e| FileError::new(candidate_path, e))?;
-    let was_asked = recipe.is_some();
-    let (name, chosen) = match recipe {
-        Some(name) => (name, "as asked"),
-        None if is_projected(&candidate) => {
-            let kind = std::io::ErrorKind::InvalidInput;
-            let said = "projected values do not show how their kernel rounds: expected --recipe, found none";
-            return Err(FileError::new(candidate_path, std::io::Error::new(kind, said)));
-        }
-        None => (recipe_of(&candidate).to_owned(), "by the candidate's dtype"),
-    };
-    let recipe = Recipe::named(&name).map_err(|e| {
-        let kind = std::io::ErrorKind::InvalidInput;
-        FileError::new(Path::new(&name), std::io::Error::new(kind, e.to_string()))
-    })?;
-    let mode = match mode {
-        ModeName::Exact => Mode::Exact,
-        ModeName::Given => Mode::Given,
-    };
-    let by = if plain { Reference::DoubleDouble } else { Reference::Auto };
+    let case = read_case(path, command.with_padding(*padding), only.clone())?;
+    let candidate = merge::read_candidate(&case, paths)?;
     for path in arguments.junit.iter().chain(&arguments.plot) {
         expect_writable(path).map_err(|e| FileError::new(path, e))?;
     }
     let entries = visible_count(&case.problem) as f64;
     let progress = Watched::new(format!("{entries:.1e} entries"));
-    let judge = sus_oracle::judge(&case, &recipe)
-        .mode(mode)
-        .reference(by)
-        .bitwise_repeat(repeat == Repeat::Bitwise)
-        .progress(&progress)
-        .build()
-        .map_err(|e| FileError::new(&path, e))?;
-    progress.stage("verdict", 0);
-    let verdict = judge.check_with_progress(&candidate, &progress);
-    progress.stage("other recipes", 0);
-    let passes_as = passing_recipe(&Judged {
-        case: &case,
-        candidate: &candidate,
-        verdict: &verdict,
-        judge: &judge,
-        mode,
-        reference: by,
-        was_asked,
-        bitwise: repeat == Repeat::Bitwise,
-    });
-    progress.stage("diagnosis", 0);
-    // A default recipe that is not the kernel's explains the failure. One that was asked for is what the kernel has to keep.
-    let other = passes_as.filter(|_| !was_asked);
-    let diagnosis = diagnosis_of(&case, &judge, &candidate, &verdict, other);
-    progress.finish();
-    let report = Report {
-        verdict: &verdict,
-        case: case.label.clone(),
-        candidate: match &paths[..] {
-            [path] => path.display().to_string(),
-            [first, rest @ ..] => format!("{} and {} more files", first.display(), rest.len()),
-            [] => String::new(),
+    let request = Request {
+        label: &paths[0],
+        recipe: arguments.recipe.as_deref(),
+        mode: match arguments.mode {
+            ModeName::Exact => Mode::Exact,
+            ModeName::Given => Mode::Given,
         },
-        recipe: format!("{} ({chosen})", recipe.name),
-        mode: mode.name(),
-        pass: case.describe_pass(),
-        command: again(),
-        passes_as: passes_as.map(str::to_owned),
-        diagnosis,
+        reference: if arguments.plain { Reference::DoubleDouble } else { Reference::Auto },
+        law: arguments.law,
+        bitwise: arguments.repeat == Repeat::Bitwise,
     };
+    let assessment = assess(case, &candidate, &request, &progress)?;
+    progress.finish();
+    let label = match &paths[..] {
+        [path] => path.display().to_string(),
+        [first, rest @ ..] => format!("{} and {} more files", first.display(), rest.len()),
+        [] => String::new(),
+    };
+    let (verdict, report) = (&assessment.verdict, assessment.report(label, again()));
     if let Some(path) = &arguments.junit {
         write_atomically(path, junit(&report).as_bytes()).map_err(|e| FileError::new(path, e))?;
     }
     if let Some(path) = &arguments.plot {
-        write_atomically(path, sus_charts::errors(&verdict).as_bytes())
+        write_atomically(path, sus_charts::errors(verdict).as_bytes())
             .map_err(|e| FileError::new(path, e))?;
     }
     let said = if arguments.json { json(&report) } else { text(&report) };
     Ok((said, verdict.outcome.exit_code()))
-}
-
-/// What explains the outputs that failed: another recipe, or a known bug.
-fn diagnosis_of(
-    case: &Case,
-    judge: &Judge,
-    candidate: &TensorFile,
-    verdict: &Verdict,
-    other_recipe: Option<&str>,
-) -> Option<String> {
-    if let Some(name) = other_recipe {
-        return Some(format!("none: a right kernel of the recipe {name} gives such results"));
-    }
-    let failed = verdict.tensors.iter().filter(|tensor| tensor.outcome == Outcome::Fail);
-    let failed: Vec<&str> = failed.map(|tensor| tensor.name).collect();
-    let draw = case.draw().ok()?;
-    let line = || {
-        let shown = match &verdict.runs {
-            Some(_) => Cow::Owned(judge.shown_run(candidate, verdict)),
-            None => Cow::Borrowed(candidate),
-        };
-        diagnosis::line(judge.problem(), draw.as_ref(), &shown, &failed)
-    };
-    (!failed.is_empty()).then(line)
 }
 
 /// The command line, quoted for a shell.

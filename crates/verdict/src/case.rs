@@ -39,6 +39,15 @@ impl Case {
         Ok(Case { problem, settings, label: path.display().to_string() })
     }
 
+    /// As [`Case::read`], from tensors in memory; `label` names them in reports.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_tensors(file: TensorFile, command: Settings, label: &str) -> Result<Self, Reason> {
+        let ProblemFile { problem, settings, .. } = ProblemFile::from_tensors(file, command)?;
+        Ok(Case { problem, settings, label: label.to_owned() })
+    }
+
     /// A case from a problem in memory.
     #[must_use]
     pub fn new(problem: Problem<f64>, settings: Settings) -> Self {

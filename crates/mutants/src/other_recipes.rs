@@ -1,9 +1,11 @@
 //! Another built-in recipe at which a candidate passes that failed at the one it was judged by.
 
-use sus_oracle::bounds::{Format, Mode, Recipe};
-use sus_oracle::files::TensorFile;
-use sus_oracle::files::tensor_file::Numbers;
-use sus_oracle::verdict::{Case, Criterion, Judge, Outcome, Reference, Verdict};
+use sus_bounds::{Format, Mode, Recipe};
+use sus_files::TensorFile;
+use sus_files::tensor_file::Numbers;
+use sus_verdict::{
+    Case, Criterion, Judge, JudgeBuilder, Outcome, Reference, TensorResult, Verdict,
+};
 
 /// The rules whose limits depend on the recipe. A candidate that breaks another one passes at no recipe.
 const BY_RECIPE: [Criterion; 8] = [
@@ -55,7 +57,7 @@ pub(crate) fn passing_recipe(judged: &Judged<'_>) -> Option<&'static str> {
 }
 
 /// Whether the errors of a tensor are above [`LARGEST_ERROR`].
-fn is_far_off(tensor: &sus_oracle::verdict::TensorResult) -> bool {
+fn is_far_off(tensor: &TensorResult) -> bool {
     let Some(relative) = tensor.relative_error else { return false };
     relative.is_nan() || relative > LARGEST_ERROR
 }
@@ -72,9 +74,9 @@ fn holds(candidate: &TensorFile, recipe: &Recipe) -> bool {
 /// Whether the candidate passes at a recipe. The directions of known bugs cost most, and are looked for where all else passes.
 fn passes(judged: &Judged<'_>, recipe: &Recipe) -> bool {
     let &Judged { case, candidate, mode, reference, bitwise, .. } = judged;
-    let pass = |builder: sus_oracle::verdict::JudgeBuilder<'_>| {
+    let pass = |builder: JudgeBuilder<'_>| {
         let judge = builder.mode(mode).reference(reference).bitwise_repeat(bitwise).build();
         judge.is_ok_and(|judge| judge.check(candidate).outcome == Outcome::Pass)
     };
-    pass(Judge::builder(case, recipe)) && pass(sus_oracle::judge(case, recipe))
+    pass(Judge::builder(case, recipe)) && pass(crate::judge(case, recipe))
 }
