@@ -37,7 +37,9 @@ def make_problem(
     }
 
 
-def visible(nq: int, nk: int, causal: str | None = None, window: tuple[int | None, int | None] = (None, None)) -> np.ndarray:
+def visible(
+    nq: int, nk: int, causal: str | None = None, window: tuple[int | None, int | None] = (None, None)
+) -> np.ndarray:
     """The pairs that a query sees: the inequalities, written out."""
     i, j = np.arange(nq)[:, None], np.arange(nk)[None, :]
     diagonal = i + (nk - nq if causal == "bottom-right" else 0)

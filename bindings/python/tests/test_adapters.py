@@ -4,9 +4,8 @@ import inspect
 
 import numpy as np
 import pytest
-from conftest import in_layout, make_problem, numbers, reference, same_bits, visible
-
 import sus_oracle as so
+from conftest import in_layout, make_problem, numbers, reference, same_bits, visible
 from sus_oracle import adapters
 
 

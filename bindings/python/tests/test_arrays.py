@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import make_problem, numbers, same_bits
-
 import sus_oracle as so
+from conftest import make_problem, numbers, same_bits
 from sus_oracle._arrays import array_of, from_bytes, to_bytes
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -62,10 +61,14 @@ def test_bfloat16_is_read_exactly():
     x = numbers((2, 3), 0) * np.float32(1 + 2**-7)
     exact = x.astype(ml_dtypes.bfloat16)
     kind, data = array_of("x", exact)
-    assert kind == "BF16" and (data.astype(np.uint32) << 16).view(np.float32).tolist() == exact.astype(np.float32).tolist()
+    assert (
+        kind == "BF16" and (data.astype(np.uint32) << 16).view(np.float32).tolist() == exact.astype(np.float32).tolist()
+    )
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int32", "uint64", "uint32", "uint8", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["float64", "float32", "float16", "int64", "int32", "uint64", "uint32", "uint8", "bool"]
+)
 def test_bytes_are_read_back(dtype):
     x = np.arange(24).reshape(2, 3, 4).astype(dtype)[:, ::-1]
     arrays, metadata = from_bytes(to_bytes({"x": array_of("x", x)}, '{"causal": true}'))

@@ -8,9 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_problem, reference, same_bits, visible
-
 import sus_oracle as so
+from conftest import ROOT, make_problem, reference, same_bits, visible
 from sus_oracle._arrays import array_of, from_bytes, to_bytes
 
 SETTINGS = {"causal": True, "scale": 0.3, "window": (4, 0)}
@@ -96,7 +95,9 @@ def test_gradients_have_the_bits_of_the_command(command, tmp_path, dtype, draw):
     path, out = tmp_path / "problem.safetensors", tmp_path / "out.safetensors"
     path.write_bytes(to_bytes({name: array_of(name, x) for name, x in problem.items()}, None))
     words = [word for key, value in draw.items() for word in (f"--{key}", value)] or ["--dense"]
-    done = command("grad", path, "--causal", "--window", "4,0", "--scale", "0.3", "--dtype", dtype, "--out", out, *words)
+    done = command(
+        "grad", path, "--causal", "--window", "4,0", "--scale", "0.3", "--dtype", dtype, "--out", out, *words
+    )
     assert done.returncode == 0, done.stderr
     arrays, _ = from_bytes(out.read_bytes())
     by_command = {name: array.data for name, array in arrays.items()}
@@ -155,7 +156,10 @@ def test_fixtures_are_those_of_the_suite():
     [
         ({"q": None}, r"problem: tensor 'q': expected one of shape \[B,Hq,Nq,D\], found none"),
         ({"quack": np.zeros(3)}, "tensor 'quack': expected one of .*, found an unknown name"),
-        ({"k": np.zeros((2, 3, 11, 8), np.float32)}, r"tensor 'k': expected shape \[2, 2, 11, 8\], found \[2, 3, 11, 8\]"),
+        (
+            {"k": np.zeros((2, 3, 11, 8), np.float32)},
+            r"tensor 'k': expected shape \[2, 2, 11, 8\], found \[2, 3, 11, 8\]",
+        ),
         ({"q": np.full((2, 4, 9, 8), np.nan, np.float32)}, "tensor 'q': expected finite numbers, found NaN"),
         ({"q": np.zeros((2, 4, 9, 8), np.int32)}, "tensor 'q': expected dtype F64, F32, F16 or BF16, found I32"),
     ],

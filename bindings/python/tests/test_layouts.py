@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import FROM_BHSD, in_layout, make_problem, reference, same_bits, visible
-
 import sus_oracle as so
+from conftest import FROM_BHSD, in_layout, make_problem, reference, same_bits, visible
 
 
 def packed(lengths_q, lengths_k):

@@ -121,7 +121,8 @@ def check_function(
         found = ", ".join(sorted(libraries))
         raise InputError(f"check_function: expected torch tensors or JAX arrays alone, found arrays of {found}")
     arguments = [
-        (name, Problem({**tensors, "do": cotangent}, settings, layout), candidate) for name, cotangent, candidate in runs
+        (name, Problem({**tensors, "do": cotangent}, settings, layout), candidate)
+        for name, cotangent, candidate in runs
     ]
 
     def judged(problem: Problem, candidate: dict[str, Any]) -> Report:
@@ -132,7 +133,9 @@ def check_function(
     return FunctionReport(_judged_by(executor, arguments, options))
 
 
-def _judged_by(executor: Any, arguments: list[tuple[str, Problem, dict[str, Any]]], options: Mapping[str, Any]) -> list[Run]:
+def _judged_by(
+    executor: Any, arguments: list[tuple[str, Problem, dict[str, Any]]], options: Mapping[str, Any]
+) -> list[Run]:
     # Packing is short; the threads wait for the executor.
     with ThreadPoolExecutor(max_workers=min(16, len(arguments))) as threads:
         futures = [
@@ -174,13 +177,17 @@ def _results(outputs: Any) -> tuple[Any, Any]:
     return o, second if rows else None
 
 
-def _torch_runs(fn: Callable[..., Any], tensors: dict[str, Any], do: Any, layout: str, seed: int) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def _torch_runs(
+    fn: Callable[..., Any], tensors: dict[str, Any], do: Any, layout: str, seed: int
+) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     import torch
 
     leaves = {name: value.detach() for name, value in tensors.items() if name in GRADIENTS}
 
     def forward() -> tuple[dict[str, Any], Any, Any]:
-        inputs = {name: value.clone(memory_format=torch.preserve_format).requires_grad_() for name, value in leaves.items()}
+        inputs = {
+            name: value.clone(memory_format=torch.preserve_format).requires_grad_() for name, value in leaves.items()
+        }
         others = {name: value for name, value in inputs.items() if name not in ("q", "k", "v")}
         o, lse = _results(fn(inputs["q"], inputs["k"], inputs["v"], **others))
         return inputs, o, lse
@@ -220,10 +227,11 @@ def _torch_cotangents(do: Any, layout: str) -> Iterator[tuple[str, Any]]:
     yield "every second element of a row", wide[..., ::2]
     if do.numel() == 0:
         return
-    axes = {"thd": ("queries", "heads", "features")}.get(layout)
-    if axes is None:
-        names = ("batch", "heads", "queries", "features")
-        axes = tuple(names[AXES[layout].index(axis)] for axis in range(4))
+    names = ("batch", "heads", "queries", "features")
+    if layout == "thd":
+        axes = ["queries", "heads", "features"]
+    else:
+        axes = [names[AXES[layout].index(axis)] for axis in range(4)]
     for axis, name in enumerate(axes):
         if do.shape[axis] > 1:
             yield f"expanded along {name}", do.narrow(axis, 0, 1).expand(do.shape)
@@ -245,7 +253,9 @@ def _poisoned(torch: Any) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
-def _jax_runs(fn: Callable[..., Any], tensors: dict[str, Any], do: Any, layout: str, seed: int) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def _jax_runs(
+    fn: Callable[..., Any], tensors: dict[str, Any], do: Any, layout: str, seed: int
+) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     import jax
     import jax.numpy as jnp
 
@@ -284,4 +294,3 @@ def _jax_runs(fn: Callable[..., Any], tensors: dict[str, Any], do: Any, layout: 
             if lse is not None:
                 candidate["lse"] = lse
             yield f"{name}{', compiled' if compiled else ''}", cotangent, candidate
-

@@ -1,5 +1,17 @@
 from typing import final
 
+__all__ = [
+    "InputError",
+    "SampledForward",
+    "analyze",
+    "check",
+    "choose_c",
+    "fixture",
+    "fixture_names",
+    "grad",
+    "power",
+]
+
 class InputError(ValueError): ...
 
 @final
@@ -9,9 +21,7 @@ class SampledForward:
     def kept(self) -> int | None: ...
     def backward(self, cotangent: bytes | str) -> bytes: ...
 
-def grad(
-    problem: bytes | str, settings: str, seed: int | None, dtype: str, mode: str, plain: bool
-) -> bytes: ...
+def grad(problem: bytes | str, settings: str, seed: int | None, dtype: str, mode: str, plain: bool) -> bytes: ...
 def check(
     problem: bytes | str,
     candidates: list[bytes | str],

@@ -92,7 +92,11 @@ def _again(packed: Packed, candidates: list[bytes | str], options: Mapping[str, 
         for key, value in given.items():
             words.append("--" + key.replace("_", "-"))
             if value is not True:
-                text = ",".join("inf" if x is None else str(x) for x in value) if isinstance(value, (list, tuple)) else str(value)
+                text = (
+                    ",".join("inf" if x is None else str(x) for x in value)
+                    if isinstance(value, (list, tuple))
+                    else str(value)
+                )
                 words.append(text)
         return shlex.join(words)
     said = "".join(f", {key}={value!r}" for key, value in given.items())
@@ -142,7 +146,8 @@ def check(
     candidates = pack_candidates(candidate, packed)
     if repeat not in ("bounds", "bitwise"):
         raise InputError(f"option 'repeat': expected 'bounds' or 'bitwise', found {repeat!r}")
-    options = {"recipe": _recipe(recipe), "mode": None if mode == "exact" else mode, "law": law, "plain": plain}
+    options: dict[str, Any] = {"recipe": _recipe(recipe), "mode": None if mode == "exact" else mode}
+    options |= {"law": law, "plain": plain}
     options |= {"repeat": None if repeat == "bounds" else repeat, "c": c, "seed": seed, **settings, **_only(only)}
     arguments = (
         packed.source,
@@ -198,7 +203,7 @@ def _several(
     problems: ProblemLike | Sequence[ProblemLike], layout: str | None, settings: Mapping[str, Any]
 ) -> tuple[list[bytes | str], str]:
     """One problem or several, and the settings beside them."""
-    several = list(problems) if isinstance(problems, (list, tuple)) else [problems]
+    several: list[Any] = list(problems) if isinstance(problems, (list, tuple)) else [problems]
     if not several:
         raise InputError("problem: expected at least one, found an empty list")
     packed = [pack_problem(problem, layout, settings) for problem in several]
@@ -236,7 +241,8 @@ def analyze(
 ) -> dict[str, Any]:
     """The exact variance that sampling adds, and the entries kept: what ``sus-oracle analyze --json`` prints."""
     sources, beside = _several(problems, layout, settings)
-    budgets = None if c is None else [float(x) for x in (c if isinstance(c, (list, tuple)) else [c])]
+    several: list[Any] = list(c) if isinstance(c, (list, tuple)) else [c]
+    budgets = None if c is None else [float(x) for x in several]
     found = _core.analyze(sources, beside, budgets, rule, sampler, plain)
     result: dict[str, Any] = json.loads(found[0])
     return result

@@ -81,7 +81,9 @@ def _base_name(name: str) -> str:
     return rest.rpartition("/")[2] if prefix in ("expected", "bound", "variance") else name
 
 
-def to_bhsd(name: str, data: npt.NDArray[Any], layout: str, rows: tuple[int, int, int] | None, runs: bool) -> npt.NDArray[Any]:
+def to_bhsd(
+    name: str, data: npt.NDArray[Any], layout: str, rows: tuple[int, int, int] | None, runs: bool
+) -> npt.NDArray[Any]:
     """A tensor of a layout as [B, H, S, D]. With ``runs`` it may have one more leading axis."""
     base = _base_name(name)
     if layout == "bhsd" or base not in HEADS | ROWS:
@@ -93,11 +95,14 @@ def to_bhsd(name: str, data: npt.NDArray[Any], layout: str, rows: tuple[int, int
         axes = "[H, total]" if layout == "thd" else "[B, H, S]"
     lead = data.ndim - count
     if lead not in ((0, 1) if runs else (0,)):
-        raise InputError(f"tensor '{name}': expected {count} axes {axes} in layout {layout}, found shape {list(data.shape)}")
+        raise InputError(
+            f"tensor '{name}': expected {count} axes {axes} in layout {layout}, found shape {list(data.shape)}"
+        )
     if base in ROWS:
         return _rows_to_bhs(data, layout, rows, lead)
     if layout == "thd":
-        return np.expand_dims(np.swapaxes(data, lead, lead + 1), lead)
+        tokens: npt.NDArray[Any] = np.expand_dims(np.swapaxes(data, lead, lead + 1), lead)
+        return tokens
     order = [lead + axis for axis in AXES[layout]]
     return np.transpose(data, [*range(lead), *order])
 
@@ -123,7 +128,7 @@ def from_bhsd(name: str, data: npt.NDArray[Any], layout: str) -> npt.NDArray[Any
     if layout == "thd" and name in HEADS:
         return np.ascontiguousarray(data[0].swapaxes(0, 1))
     if layout == "thd" and name in ROWS:
-        return data[0]
+        return np.ascontiguousarray(data[0])
     if layout != "bhsd" and name in HEADS:
         return np.ascontiguousarray(np.transpose(data, np.argsort(AXES[layout])))
     return data
@@ -225,9 +230,7 @@ def pack_problem(problem: ProblemLike, layout: str | None, settings: Mapping[str
     if own_layout == "thd":
         _packed_sequences(arrays, own, beside)
     hidden = _mask_as_bias(arrays)
-    arrays = {
-        name: Array(kind, to_bhsd(name, data, own_layout, rows, False)) for name, (kind, data) in arrays.items()
-    }
+    arrays = {name: Array(kind, to_bhsd(name, data, own_layout, rows, False)) for name, (kind, data) in arrays.items()}
     return Packed(to_bytes(arrays, settings_json(own)), settings_json(beside), named, hidden, rows)
 
 
@@ -246,7 +249,9 @@ def _packed_sequences(arrays: dict[str, Array], own: dict[str, Any], beside: Map
     for name in names:
         data = arrays[name].data
         if data.ndim != 1 or data.size == 0 or data.dtype.kind not in "iu":
-            raise InputError(f"tensor '{name}': expected integers of shape [S+1], found {data.dtype} {list(data.shape)}")
+            raise InputError(
+                f"tensor '{name}': expected integers of shape [S+1], found {data.dtype} {list(data.shape)}"
+            )
         ends.append(int(data[-1]))
     has_gap = ends != totals or any(name in arrays for name in ("seqused_q", "seqused_k"))
     if not has_gap:

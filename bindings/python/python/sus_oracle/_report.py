@@ -77,5 +77,6 @@ class Inconclusive(AssertionError):
 
 def raise_unless_passed(report: Any) -> None:
     """Raises the error of an outcome that is not PASS."""
+    __tracebackhide__ = True
     if report.outcome != "PASS":
         raise {"REFUSED": Refused, "INCONCLUSIVE": Inconclusive}.get(report.outcome, WrongGradient)(report)

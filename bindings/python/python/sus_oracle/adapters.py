@@ -55,7 +55,9 @@ def _softcap(softcap: float | None) -> float | None:
 def _heads(library: str, query: Any, key: Any, axis: int, enable_gqa: bool) -> None:
     hq, hk = np.shape(query)[axis], np.shape(key)[axis]
     if hq != hk and not enable_gqa:
-        raise TypeError(f"{library}: argument 'enable_gqa' is needed for {hq} query heads and {hk} key heads, found False")
+        raise TypeError(
+            f"{library}: argument 'enable_gqa' is needed for {hq} query heads and {hk} key heads, found False"
+        )
 
 
 def _bool_mask(library: str, name: str, mask: Any, keys: int) -> npt.NDArray[np.uint8]:
@@ -250,7 +252,9 @@ def cudnn(
         raise TypeError("cudnn: arguments 'sliding_window_length' and 'diagonal_band_left_bound' are one, found both")
     named = str(getattr(diagonal_alignment, "name", diagonal_alignment or "TOP_LEFT")).upper()
     if named not in ("TOP_LEFT", "BOTTOM_RIGHT"):
-        raise TypeError(f"cudnn: argument 'diagonal_alignment' is TOP_LEFT or BOTTOM_RIGHT, found {diagonal_alignment!r}")
+        raise TypeError(
+            f"cudnn: argument 'diagonal_alignment' is TOP_LEFT or BOTTOM_RIGHT, found {diagonal_alignment!r}"
+        )
     if use_causal_mask and (use_causal_mask_bottom_right or named == "BOTTOM_RIGHT"):
         raise TypeError("cudnn: argument 'use_causal_mask' aligns top-left, found a bottom-right alignment beside it")
     bottom_right = use_causal_mask_bottom_right or named == "BOTTOM_RIGHT"
@@ -273,7 +277,9 @@ def cudnn(
     if bias is not None:
         tensors["bias"] = _bias("cudnn", "bias", bias, np.shape(k)[2])
     if use_padding_mask != (seq_len_q is not None or seq_len_kv is not None):
-        raise TypeError("cudnn: arguments 'use_padding_mask', 'seq_len_q' and 'seq_len_kv' belong together, found only a part")
+        raise TypeError(
+            "cudnn: arguments 'use_padding_mask', 'seq_len_q' and 'seq_len_kv' belong together, found only a part"
+        )
     tensors |= {"lengths_q": _vector(seq_len_q), "lengths_k": _vector(seq_len_kv)}
     if sink_token is not None:
         tensors["sink"] = _vector(sink_token)
@@ -352,7 +358,9 @@ def transformer_engine(
     queries = np.shape(query_layer)[0 if qkv_format in ("sbhd", "thd") else 1]
     square = qkv_format != "thd" and keys == queries
     if bottom_right_diagonal is not None and aligned is not None and bottom_right_diagonal != aligned and not square:
-        raise TypeError(f"{name}: argument 'bottom_right_diagonal' contradicts attn_mask_type {attn_mask_type!r}, found {bottom_right_diagonal}")
+        raise TypeError(
+            f"{name}: argument 'bottom_right_diagonal' contradicts attn_mask_type {attn_mask_type!r}, found {bottom_right_diagonal}"
+        )
     bottom_right = aligned if aligned is not None else bottom_right_diagonal is not False
     tensors = {"q": query_layer, "k": key_layer, "v": value_layer, "do": _unmerged(do, query_layer, value_layer)}
     settings: dict[str, Any] = {"scale": softmax_scale, "causal": causal or None}
@@ -383,7 +391,9 @@ def transformer_engine(
             raise TypeError(f"{name}: argument 'alibi_slopes' is needed for the bias type 'alibi', found none")
         tensors["alibi_slopes"] = alibi_slopes
     elif core_attention_bias_type != "no_bias":
-        raise TypeError(f"{name}: argument 'core_attention_bias_type' cannot be carried, found {core_attention_bias_type!r}")
+        raise TypeError(
+            f"{name}: argument 'core_attention_bias_type' cannot be carried, found {core_attention_bias_type!r}"
+        )
     if core_attention_bias_type != "post_scale_bias":
         _refuse(name, core_attention_bias=core_attention_bias)
     if core_attention_bias_type != "alibi":
@@ -405,14 +415,18 @@ def _te_lengths(attention_mask: Any, cu_seqlens_q: Any, cu_seqlens_kv: Any) -> l
         both = [array_of("cu_seqlens", x).data for x in (cu_seqlens_q, cu_seqlens_kv)]
         return [np.diff(x).astype(np.int32) for x in both]
     if attention_mask is None:
-        raise TypeError("transformer_engine: argument 'attention_mask' or 'cu_seqlens_q' and 'cu_seqlens_kv' is needed, found none")
+        raise TypeError(
+            "transformer_engine: argument 'attention_mask' or 'cu_seqlens_q' and 'cu_seqlens_kv' is needed, found none"
+        )
     masks = attention_mask if isinstance(attention_mask, (tuple, list)) else (attention_mask, attention_mask)
     lengths = []
     for mask in masks:
         data = array_of("attention_mask", mask).data.astype(bool)
         hidden = data.reshape(data.shape[0], -1)
         if hidden.shape[1] != data.shape[-1] or (np.diff(hidden.astype(np.int8), axis=1) < 0).any():
-            raise TypeError("transformer_engine: argument 'attention_mask' cannot be carried, found one that hides more than the end")
+            raise TypeError(
+                "transformer_engine: argument 'attention_mask' cannot be carried, found one that hides more than the end"
+            )
         lengths.append((~hidden).sum(axis=1).astype(np.int32))
     return lengths
 
@@ -425,7 +439,9 @@ def _te_sink(softmax_type: str, softmax_offset: Any, heads: int) -> Any:
         return np.zeros(heads, np.float32)
     if softmax_type == "learnable" and softmax_offset is not None:
         return softmax_offset.reshape(-1)
-    raise TypeError(f"transformer_engine: argument 'softmax_type' cannot be carried without its offset, found {softmax_type!r}")
+    raise TypeError(
+        f"transformer_engine: argument 'softmax_type' cannot be carried without its offset, found {softmax_type!r}"
+    )
 
 
 def jax(

@@ -37,13 +37,13 @@ def _host_backward(settings: str, dtype: Any, q: Any, k: Any, v: Any, do: Any) -
     return tuple(arrays[name].data.astype(x.dtype) for name, x in (("dq", q), ("dk", k), ("dv", v)))
 
 
-def _like(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+#: Its stub has no types.
+_shape: Any = jax.ShapeDtypeStruct
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attention(settings: str, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    shape = jax.ShapeDtypeStruct((*q.shape[:-1], v.shape[-1]), q.dtype)
+    shape = _shape((*q.shape[:-1], v.shape[-1]), q.dtype)
     host = partial(_host_forward, settings, q.dtype)
     o: jax.Array = jax.pure_callback(host, shape, q, k, v, vmap_method="sequential")
     return o
@@ -56,7 +56,7 @@ def _forward(settings: str, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[j
 def _backward(settings: str, saved: tuple[jax.Array, ...], do: jax.Array) -> tuple[jax.Array, ...]:
     q, k, v = saved
     host = partial(_host_backward, settings, q.dtype)
-    shapes = (_like(q), _like(k), _like(v))
+    shapes = tuple(_shape(x.shape, x.dtype) for x in saved)
     found: tuple[jax.Array, ...] = jax.pure_callback(host, shapes, q, k, v, do, vmap_method="sequential")
     return found
 
