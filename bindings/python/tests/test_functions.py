@@ -255,6 +255,17 @@ def test_other_threads_run_while_a_call_works():
     assert seconds > 0.02 and len(during) > 3, (seconds, len(during))
 
 
+def test_the_layout_of_the_random_words_is_the_option_words():
+    problem = make_problem()
+    case = so.Problem(problem, {"pass": "sus", "c": 3.0, "layout": "linear4"})
+    found = so.grad(problem, c=3.0, words="linear4")
+    same_bits(found, so.grad(case))
+    assert not np.array_equal(found["dq"], so.grad(problem, c=3.0)["dq"])
+    assert so.check(problem, found, c=3.0, words="linear4", seed=0)
+    with pytest.raises(so.InputError, match="found 'linear4' .*the option 'words'"):
+        so.grad(problem, c=3.0, layout="linear4")
+
+
 def test_paths_may_be_of_any_kind():
     path = ROOT / "fixtures/smoke/one_key.safetensors"
     same_bits(so.grad(path), so.grad(os.fspath(path)))

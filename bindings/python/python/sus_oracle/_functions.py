@@ -63,7 +63,8 @@ def grad(
         dtype: ``f64``, ``f32`` or ``dd``, the arithmetic.
         mode: ``exact``, or ``given`` to take ``o`` and ``lse`` from the problem.
         plain: Use the reference in place of the fast kernels.
-        settings: Any setting of the file format: ``causal``, ``scale``, ``window``, ``rule``, ``sampler``, ...
+        settings: Any setting of the file format: ``causal``, ``scale``, ``window``, ``rule``, ``sampler``, ...; the layout
+            of the random words is ``words``.
 
     Raises:
         InputError: One line that says what was expected and what was found.
@@ -90,7 +91,7 @@ def _again(packed: Packed, candidates: list[bytes | str], options: Mapping[str, 
     if isinstance(packed.source, str) and all(isinstance(one, str) for one in candidates):
         words = ["sus-oracle", "check", packed.source, *map(str, candidates)]
         for key, value in given.items():
-            words.append("--" + key.replace("_", "-"))
+            words.append("--" + {"words": "layout"}.get(key, key.replace("_", "-")))
             if value is not True:
                 text = (
                     ",".join("inf" if x is None else str(x) for x in value)

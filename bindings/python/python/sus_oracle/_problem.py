@@ -18,6 +18,9 @@ from ._core import InputError
 #: The order of results; others follow.
 ORDER = ("o", "lse", "dq", "dk", "dv", "dkv", "dbias", "dsink", "dslopes")
 
+#: The layouts of random words, which have another option.
+WORDS = ("coord4", "linear4", "linear1", "jax-threefry", "arrival")
+
 LAYOUTS = ("bhsd", "bshd", "sbhd", "thd")
 
 #: Tensors with a head, a sequence and a feature axis: these have the axes that a layout names.
@@ -64,7 +67,8 @@ class Packed(NamedTuple):
 
 def expect_layout(layout: str) -> str:
     if layout not in LAYOUTS:
-        raise InputError(f"option 'layout': expected one of {', '.join(LAYOUTS)}, found {layout!r}")
+        hint = " (the layout of random words is the option 'words')" if layout in WORDS else ""
+        raise InputError(f"option 'layout': expected one of {', '.join(LAYOUTS)}, found {layout!r}{hint}")
     return layout
 
 
@@ -162,7 +166,9 @@ def plain_value(key: str, value: Any) -> Any:
 
 
 def settings_json(settings: Mapping[str, Any]) -> str:
-    values = {key: plain_value(key, value) for key, value in settings.items() if value is not None}
+    """Settings as JSON. The layout of the random words is ``words`` here: ``layout`` is that of the tensors."""
+    named = {"layout" if key == "words" else key: value for key, value in settings.items() if value is not None}
+    values = {key: plain_value(key, value) for key, value in named.items()}
     try:
         return json.dumps(values, allow_nan=False)
     except ValueError as error:

@@ -78,7 +78,7 @@ def _with_settings(problem: Any, settings: dict[str, Any], layout: str) -> Any:
 
     own = dict(problem.settings) if isinstance(problem, Problem) else {}
     own_layout = problem.layout if isinstance(problem, Problem) else layout
-    given = {key: value for key, value in settings.items() if value is not None}
+    given = {"layout" if key == "words" else key: value for key, value in settings.items() if value is not None}
     if "c" in given or own.get("pass") == "sus":
         given["pass"] = "sus"
     else:
