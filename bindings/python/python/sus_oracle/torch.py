@@ -14,7 +14,7 @@ from ._core import InputError
 __all__ = ["sus_attention"]
 
 
-class _SusAttention(torch.autograd.Function):
+class _SusAttention(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, settings: str) -> torch.Tensor:
         arrays = {name: array_of(name, x) for name, x in (("q", q), ("k", k), ("v", v))}
