@@ -1,5 +1,6 @@
 """A function that is wrong for some strides of its cotangent alone, and functions that are right."""
 
+import contextlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -133,11 +134,26 @@ def test_a_bias_is_passed_by_its_name_and_its_gradient_is_judged():
     assert so.check_function(lambda *x, bias: biased(*x, bias, factor=1.5), named).outcome == "FAIL"
 
 
-@pytest.mark.parametrize("executor", ["threads", "processes"])
+@contextlib.contextmanager
+def dask_executor():
+    """The executor of a cluster of two workers on this machine."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client.get_executor()
+
+
+EXECUTORS = {
+    "threads": lambda: ThreadPoolExecutor(2),
+    "processes": lambda: ProcessPoolExecutor(2, get_context("spawn")),
+    "dask": dask_executor,
+}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_an_executor_gives_the_same_reports(executor):
     plain = so.check_function(attention, tensors(), causal=True)
-    pool = ThreadPoolExecutor(2) if executor == "threads" else ProcessPoolExecutor(2, get_context("spawn"))
-    with pool:
+    with EXECUTORS[executor]() as pool:
         spread = so.check_function(attention, tensors(), causal=True, executor=pool)
         problem = make_problem()
         found = so.grad(problem)
