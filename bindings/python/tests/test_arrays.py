@@ -160,3 +160,12 @@ def test_the_package_imports_no_library_of_tensors():
     code = "import sys, sus_oracle; print([m for m in ('torch', 'jax', 'ml_dtypes', 'pytest') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_parts_for_pytorch_and_jax_are_imported_when_they_are_named():
+    assert so.__version__
+    for name in ("torch", "jax"):
+        pytest.importorskip(name)
+        assert callable(getattr(so, name).sus_attention)
+    with pytest.raises(AttributeError, match="has no attribute 'numpy'"):
+        so.numpy  # noqa: B018

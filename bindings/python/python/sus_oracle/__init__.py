@@ -10,6 +10,8 @@
 'PASS'
 """
 
+from typing import Any
+
 from . import adapters
 from ._check_function import FunctionReport, check_function
 from ._core import InputError
@@ -37,3 +39,16 @@ __all__ = [
     "grad",
     "power",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports ``sus_oracle.torch`` and ``sus_oracle.jax``, and with them PyTorch and JAX, when they are used."""
+    if name in ("torch", "jax"):
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sus-oracle")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
