@@ -118,13 +118,13 @@ fn read_case(
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     let Arguments { case: path, candidate: paths, dense, only, padding, options, draw, .. } =
-        &arguments;
-    let mut command = draw.clone().add_to(options.clone().settings());
-    if *dense {
+        arguments;
+    let mut command = draw.add_to(options.settings());
+    if dense {
         command.pass = Some(Pass::Dense);
     }
-    let case = read_case(path, command.with_padding(*padding), only.clone())?;
-    let candidate = merge::read_candidate(&case, paths)?;
+    let case = read_case(&path, command.with_padding(padding), only)?;
+    let candidate = merge::read_candidate(&case, &paths)?;
     for path in arguments.junit.iter().chain(&arguments.plot) {
         expect_writable(path).map_err(|e| FileError::new(path, e))?;
     }

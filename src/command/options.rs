@@ -7,7 +7,7 @@ use sus_oracle::mask::{Alignment, Window};
 use sus_oracle::sus::{Budget, Layout, Rule, Sampler, UniformBits};
 
 /// Options of the problem. They may add to what the file says, and never contradict it.
-#[derive(Clone, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Problem")]
 pub(crate) struct ProblemOptions {
     /// Factor of q.k [default: 1/sqrt(D)]
@@ -46,7 +46,7 @@ pub(crate) struct ProblemOptions {
 }
 
 /// Options of the draw of a mask.
-#[derive(Clone, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct DrawOptions {
     /// Expected kept entries per row at most, above 0; inf keeps all [default: 30]
