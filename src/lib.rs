@@ -38,6 +38,7 @@
 //! | [`verdict`] | `sus-verdict` | the verdict on a candidate, for one run and for many |
 //! | [`fixtures`] | `sus-fixtures` | suites of problems with stored answers |
 //! | [`mutants`] | `sus-mutants` | simulated kernels (mutants and controls), the diagnosis and the kill matrix |
+//! | [`mod@explain`] | `sus-explain` | why a candidate fails, and where |
 //!
 //! # Example
 //!
@@ -64,6 +65,7 @@
 pub use sus_analysis as analysis;
 pub use sus_bounds as bounds;
 pub use sus_corpus as corpus;
+pub use sus_explain as explain;
 pub use sus_fast as fast;
 pub use sus_files as files;
 pub use sus_fixtures as fixtures;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// The crates from the bottom up: each may use those before it, in its tests and examples too.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "sus-reference",
     "sus-files",
     "sus-corpus",
@@ -17,6 +17,7 @@ const ORDER: [&str; 13] = [
     "sus-verdict",
     "sus-fixtures",
     "sus-mutants",
+    "sus-explain",
     "sus-properties",
     "sus-bench",
     "sus-charts",

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use sus_oracle::TensorName;
 use sus_oracle::bounds::Mode;
 use sus_oracle::evaluation::visible_count;
+use sus_oracle::explain::{Request, assess};
 use sus_oracle::files::tensor_file::{expect_writable, write_atomically};
 use sus_oracle::files::{FileError, Padding, Pass, Settings};
-use sus_oracle::mutants::{Request, assess};
 use sus_oracle::verdict::report::{json, junit, text};
 use sus_oracle::verdict::{Case, Reference};
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
 use sus_oracle::bounds::Mode;
 use sus_oracle::files::{FileError, TensorFile};
-use sus_oracle::mutants::{Request, assess};
+use sus_oracle::explain::{Request, assess};
 use sus_oracle::verdict::merge::{merge, merge_dense};
 use sus_oracle::verdict::report::{json, text};
 use sus_oracle::verdict::{Case, Reference};

@@ -10,7 +10,7 @@ mod worst_head;
 use super::arithmetic::Arithmetic;
 use super::limits::LARGEST_DIAGNOSIS;
 use super::{BugType, RunConfig, control_kernel, kernels};
-use empty_rows::nan_in_rows_without_keys;
+pub use empty_rows::nan_in_rows_without_keys;
 use rayon::prelude::*;
 use std::fmt;
 use sus_files::TensorFile;
@@ -204,6 +204,7 @@ pub fn diagnose(
         .filter(|kernel| {
             // A rounding bug is no error of a formula; those of a few per cent are.
             kernel.is_mutant
+                && deviates.iter().all(|output| kernel.gets_wrong(*output))
                 && (kernel.bug_type != Some(BugType::Rounding) || kernel.name.contains("percent"))
         })
         .filter_map(|kernel| {

@@ -15,7 +15,6 @@
 //! ```
 
 pub mod arithmetic;
-mod assessment;
 pub use sus_corpus as cases;
 pub mod baseline_tolerances;
 mod controls;
@@ -24,10 +23,8 @@ mod directions;
 mod limits;
 pub mod matrix;
 mod mutations;
-mod other_recipes;
 pub mod simulated_kernel;
 
-pub use assessment::{Assessment, Request, assess};
 pub use directions::{RoundingBugs, control_result, directions, judge};
 pub use sus_corpus::BugType;
 

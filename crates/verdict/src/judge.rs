@@ -18,8 +18,9 @@ use sus_bounds::{Bounds, Progress, Recipe, Silent};
 use sus_files::TensorFile;
 use sus_reference::TensorName;
 use sus_reference::backward::Gradients;
+use sus_reference::forward::Saved;
 use sus_reference::problem::Problem;
-use sus_reference::sus::Draw;
+use sus_reference::sus::{Draw, Sample};
 
 pub use builder::JudgeBuilder;
 pub use reference::Reference;
@@ -91,10 +92,34 @@ impl Judge {
         &self.exact.gradients.values
     }
 
+    /// The exact forward pass of the problem.
+    #[must_use]
+    pub fn saved(&self) -> &Saved<f64> {
+        &self.exact.saved
+    }
+
+    /// The mask that the case's seed draws; `None` for the dense pass.
+    #[must_use]
+    pub fn drawn_mask(&self) -> Option<&Sample> {
+        self.exact.mask.as_ref().map(|mask| &mask.sample)
+    }
+
     /// The bounds of these gradients.
     #[must_use]
     pub fn bounds(&self) -> &Bounds {
         &self.exact.gradients.bounds
+    }
+
+    /// The forward pass that the gradients are judged by.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The draw of the case's mask; `None` for the dense pass.
+    #[must_use]
+    pub fn draw(&self) -> Option<&Draw> {
+        self.draw.as_ref()
     }
 
     /// The results of the run that a verdict shows: all of the candidate, unless it has several runs.

@@ -30,6 +30,10 @@ pub struct Report<'a> {
     pub command: String,
     /// Another built-in recipe at which the candidate passes, if one was looked for and found.
     pub passes_as: Option<String>,
-    /// The known bug that explains the failure, if one was looked for.
+    /// What explains the failure, if that was looked for.
     pub diagnosis: Option<String>,
+    /// Where the results are wrong, and which are right.
+    pub place: Option<String>,
+    /// The explanation with its figures, for machines.
+    pub explanation: Option<serde_json::Value>,
 }

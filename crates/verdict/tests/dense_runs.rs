@@ -216,6 +216,8 @@ fn the_reports_say_how_many_runs_pass_and_how_much_they_differ() {
         command: String::new(),
         passes_as: None,
         diagnosis: None,
+        place: None,
+        explanation: None,
     };
     let said = text(&report);
     for part in [

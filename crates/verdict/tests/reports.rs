@@ -47,6 +47,8 @@ fn reports(case: &Case, recipe: &str, edit: impl Fn(&mut TensorFile)) -> (Outcom
         command: "sus-oracle check case.safetensors mine.safetensors".into(),
         passes_as: None,
         diagnosis: (verdict.outcome == Outcome::Fail).then(|| "no known bug matches".into()),
+        place: None,
+        explanation: None,
     };
     (verdict.outcome, [text(&report), json(&report), junit(&report)].map(|out| masked(&out)))
 }

@@ -10,7 +10,8 @@ use sus_reference::problem::Problem;
 /// A sentence if exactly the rows that see no key are NaN in `dq` and `o`, as far as they failed, and all other numbers are right.
 ///
 /// Several bugs leave this pattern, so it names no known one. A wrong `lse` is another bug: then nothing is said.
-pub(super) fn nan_in_rows_without_keys(
+#[must_use]
+pub fn nan_in_rows_without_keys(
     problem: &Problem<f64>,
     candidate: &TensorFile,
     deviates: &[&str],

@@ -29,6 +29,15 @@ pub fn junit(report: &Report<'_>) -> String {
         "<testsuite name=\"{suite}\" tests=\"{}\" failures=\"{failures}\" skipped=\"{skipped}\">",
         cases.len()
     );
+    let explained = [&report.diagnosis, &report.place];
+    let explained: Vec<&str> = explained.into_iter().filter_map(|of| of.as_deref()).collect();
+    if !explained.is_empty() && verdict.outcome == Outcome::Fail {
+        let value = escape(&explained.join(". "));
+        let _ = writeln!(
+            out,
+            "  <properties><property name=\"diagnosis\" value=\"{value}\"/></properties>"
+        );
+    }
     for case in &cases {
         let findings = of(case);
         let class = escape(&report.candidate);

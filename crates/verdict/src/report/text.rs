@@ -21,7 +21,8 @@ impl Lines {
     }
 }
 
-/// The report for people: the tensors, the findings, where the errors are, and the verdict in the last line.
+/// The report for people: of a failure first the cause and the place; then the tensors, the findings, maps of the errors, and the
+/// verdict in the last line.
 ///
 /// # Examples
 /// ```
@@ -43,6 +44,8 @@ impl Lines {
 ///     command: "sus-oracle check case.safetensors mine.safetensors".into(),
 ///     passes_as: None,
 ///     diagnosis: None,
+///     place: None,
+///     explanation: None,
 /// };
 /// assert!(report::text(&report).contains("FAIL       dq zero: every element is zero"));
 /// ```
@@ -50,6 +53,13 @@ impl Lines {
 pub fn text(report: &Report<'_>) -> String {
     let verdict = report.verdict;
     let mut lines = Lines::default();
+    if verdict.outcome == Outcome::Fail {
+        lines.push("verdict", verdict.outcome.name());
+        lines.push("diagnosis", report.diagnosis.as_deref().unwrap_or("none was looked for"));
+        if let Some(place) = &report.place {
+            lines.push("where", place);
+        }
+    }
     lines.push("case", &report.case);
     lines.push("candidate", &report.candidate);
     lines.push("recipe", &report.recipe);
@@ -62,9 +72,6 @@ pub fn text(report: &Report<'_>) -> String {
     let failed = verdict.tensors.iter().filter(|t| t.outcome == Outcome::Fail);
     for part in failed.flat_map(explain) {
         lines.push("", &part);
-    }
-    if verdict.outcome == Outcome::Fail {
-        lines.push("diagnosis", report.diagnosis.as_deref().unwrap_or("none was looked for"));
     }
     if let Some(name) = &report.passes_as {
         lines.push(

@@ -1,16 +1,13 @@
-//! The whole answer to a candidate: its verdict, another recipe that passes, and the known bug that explains a failure.
+//! The whole answer to a candidate: its verdict, another recipe that passes, and what explains a failure.
 
-use crate::diagnosis;
 use crate::other_recipes::{Judged, passing_recipe};
-use std::borrow::Cow;
+use crate::{Explanation, explain};
 use std::io;
 use std::path::Path;
 use sus_bounds::{Mode, Progress, Recipe};
 use sus_files::{FileError, TensorFile};
 use sus_verdict::report::Report;
-use sus_verdict::{
-    Case, Judge, Outcome, Reference, Verdict, expect_few_runs, is_projected, recipe_of,
-};
+use sus_verdict::{Case, Reference, Verdict, expect_few_runs, is_projected, recipe_of};
 
 /// How a candidate is to be judged.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +50,8 @@ pub struct Assessment {
     pub mode: Mode,
     /// Another built-in recipe at which the candidate passes.
     pub passes_as: Option<&'static str>,
-    /// What explains the outputs that failed: another recipe, or a known bug.
-    pub diagnosis: Option<String>,
+    /// What explains the results that failed, but for a recipe that was not asked for and explains them already.
+    pub explanation: Option<Explanation>,
 }
 
 impl Assessment {
@@ -71,7 +68,24 @@ impl Assessment {
             pass: self.case.describe_pass(),
             command,
             passes_as: self.passes_as.map(str::to_owned),
-            diagnosis: self.diagnosis.clone(),
+            diagnosis: self.diagnosis(),
+            place: self
+                .explanation
+                .as_ref()
+                .map(Explanation::whereabouts)
+                .filter(|it| !it.is_empty()),
+            explanation: self.explanation.as_ref().and_then(|it| serde_json::to_value(it).ok()),
+        }
+    }
+
+    /// What explains the results that failed, in words: another recipe, or the explanation.
+    #[must_use]
+    pub fn diagnosis(&self) -> Option<String> {
+        match self.passes_as.filter(|_| !self.was_asked) {
+            Some(name) => {
+                Some(format!("none: a right kernel of the recipe {name} gives such results"))
+            }
+            None => self.explanation.as_ref().map(Explanation::why),
         }
     }
 }
@@ -86,7 +100,8 @@ impl Assessment {
 /// use std::path::Path;
 /// use sus_bounds::Silent;
 /// use sus_files::Settings;
-/// use sus_mutants::{Request, RunConfig, arithmetic::Arithmetic, assess, named};
+/// use sus_explain::{Request, assess};
+/// use sus_mutants::{RunConfig, arithmetic::Arithmetic, named};
 /// use sus_verdict::{Case, Outcome};
 /// let case = Case::new(sus_corpus::named("primes").unwrap().problem, Settings::default());
 /// let config = RunConfig::new(&case.problem, Arithmetic::named("f32").unwrap(), None);
@@ -94,7 +109,7 @@ impl Assessment {
 /// let request = Request { recipe: Some("f32"), ..Request::new(Path::new("mine")) };
 /// let found = assess(case.clone(), &candidate, &request, &Silent)?;
 /// assert_eq!(found.verdict.outcome, Outcome::Fail);
-/// assert!(found.diagnosis.unwrap().contains("scale"));
+/// assert!(found.diagnosis().unwrap().contains("dk"));
 /// # Ok::<(), sus_files::FileError>(())
 /// ```
 pub fn assess(
@@ -119,7 +134,7 @@ pub fn assess(
         None => recipe_of(candidate),
     };
     let recipe = Recipe::named(name).map_err(|e| invalid(Path::new(name), &e.to_string()))?;
-    let judge = crate::judge(&case, &recipe)
+    let judge = sus_mutants::judge(&case, &recipe)
         .mode(mode)
         .reference(reference)
         .bitwise_repeat(bitwise)
@@ -141,32 +156,10 @@ pub fn assess(
     });
     progress.stage("diagnosis", 0);
     // A default recipe that is not the kernel's explains the failure. One that was asked for is what the kernel has to keep.
-    let diagnosis = match passes_as.filter(|_| !was_asked) {
-        Some(name) => Some(format!("none: a right kernel of the recipe {name} gives such results")),
-        None => known_bug(&case, &judge, candidate, &verdict),
-    };
+    let explained = passes_as.is_some() && !was_asked;
+    let explanation = if explained { None } else { explain(&judge, &verdict, candidate) };
     let recipe = recipe.name;
-    Ok(Assessment { case, verdict, recipe, was_asked, mode, passes_as, diagnosis })
-}
-
-/// The known bug that explains the outputs that failed.
-fn known_bug(
-    case: &Case,
-    judge: &Judge,
-    candidate: &TensorFile,
-    verdict: &Verdict,
-) -> Option<String> {
-    let failed = verdict.tensors.iter().filter(|tensor| tensor.outcome == Outcome::Fail);
-    let failed: Vec<&str> = failed.map(|tensor| tensor.name).collect();
-    let draw = case.draw().ok()?;
-    let line = || {
-        let shown = match &verdict.runs {
-            Some(_) => Cow::Owned(judge.shown_run(candidate, verdict)),
-            None => Cow::Borrowed(candidate),
-        };
-        diagnosis::line(judge.problem(), draw.as_ref(), &shown, &failed)
-    };
-    (!failed.is_empty()).then(line)
+    Ok(Assessment { case, verdict, recipe, was_asked, mode, passes_as, explanation })
 }
 
 fn invalid(path: &Path, said: &str) -> FileError {

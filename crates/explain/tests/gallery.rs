@@ -1,0 +1,39 @@
+//! The kernels of the gallery: a wrong one is explained.
+
+use sus_explain::coverage::{CASES, Coverage};
+use sus_mutants::BugType;
+
+/// Every wrong formula has an explanation. Roundings have one or not: a number that is rounded elsewhere leaves no formula.
+#[test]
+fn the_wrong_kernels_of_the_gallery_are_explained() {
+    let coverage = Coverage::run(&CASES[..2], &["f32", "flash-bf16"]).unwrap();
+    assert!(coverage.failures.len() > 200, "{}", coverage.failures.len());
+    let formula = |of: &&sus_explain::coverage::Failure| {
+        of.kernel.bug_type != Some(BugType::Rounding) && !of.is_explained()
+    };
+    let missed: Vec<String> = coverage
+        .failures
+        .iter()
+        .filter(formula)
+        .map(|of| format!("{} on {} at {}: {}", of.kernel.name, of.case, of.recipe, of.why.why()))
+        .collect();
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+#[ignore = "prints all explanations"]
+fn print_all() {
+    let names = std::env::var("CASES").unwrap_or("primes".into());
+    let recipe: &'static str = if std::env::var("BF16").is_ok() { "flash-bf16" } else { "f32" };
+    for name in names.split(',') {
+        let start = std::time::Instant::now();
+        let case = sus_corpus::all().into_iter().find(|case| case.name == name).unwrap();
+        let all = Coverage::run(&[case.name], &[recipe]).unwrap().failures;
+        let named = all.iter().filter(|of| of.is_explained()).count();
+        println!("{name}: {named} of {} in {:.1?}", all.len(), start.elapsed());
+        for of in all {
+            let mark = if of.is_explained() { "=" } else { "!" };
+            println!("{mark} {} {}: {}", of.case, of.kernel.name, of.why.why());
+        }
+    }
+}

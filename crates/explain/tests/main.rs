@@ -1,0 +1,4 @@
+//! The explanations of failures.
+
+mod gallery;
+mod random;
