@@ -144,12 +144,6 @@ fn passes(evidence: &Evidence<'_>, shown: &TensorFile, causes: &mut Vec<Cause>) 
                 return;
             }
         }
-        if let Some(cause) = search.best(&failed, Tier::Most)
-            && cause.tensors.len() == failed.len()
-        {
-            *causes = vec![cause];
-            return;
-        }
         let mut open = remaining(&failed, causes);
         while let Some(cause) = search.best(&open, Tier::Cause) {
             causes.push(cause);
@@ -160,10 +154,25 @@ fn passes(evidence: &Evidence<'_>, shown: &TensorFile, causes: &mut Vec<Cause>) 
         let output = evidence.output(name).expect("a failed result");
         causes.extend(entries::of_output(evidence, &machine, output));
     }
-    while let Some(cause) = search.best(&remaining(&failed, causes), Tier::Most) {
-        causes.push(cause);
+    if causes.len() == 1 && remaining(&failed, causes).is_empty() {
+        return;
+    }
+    // One known bug says more than several causes, or than one that leaves a part.
+    if !forward_failed && let Some(cause) = gallery::known_bug(evidence, shown, &failed) {
+        *causes = vec![cause];
+        return;
     }
     if let Some(cause) = gallery::known_bug(evidence, shown, &remaining(&failed, causes)) {
+        causes.push(cause);
+    }
+    if let Some(cause) = search.best(&failed, Tier::Most)
+        && cause.tensors.len() == failed.len()
+        && !remaining(&failed, causes).is_empty()
+    {
+        *causes = vec![cause];
+        return;
+    }
+    while let Some(cause) = search.best(&remaining(&failed, causes), Tier::Most) {
         causes.push(cause);
     }
     while let Some(cause) = search.multiple(&remaining(&failed, causes)) {

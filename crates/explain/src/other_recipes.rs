@@ -4,7 +4,7 @@ use sus_bounds::{Format, Mode, Recipe};
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
 use sus_verdict::{
-    Case, Criterion, Judge, JudgeBuilder, Outcome, Reference, TensorResult, Verdict,
+    Case, Criterion, Judge, JudgeBuilder, OneHead, Outcome, Reference, TensorResult, Verdict,
 };
 
 /// The rules whose limits depend on the recipe. A candidate that breaks another one passes at no recipe.
@@ -53,7 +53,32 @@ pub(crate) fn passing_recipe(judged: &Judged<'_>) -> Option<&'static str> {
         .filter(|(_, recipe)| holds(judged.candidate, recipe))
         .collect();
     recipes.sort_by_key(|(_, recipe)| recipe.output.precision());
-    recipes.into_iter().find(|(_, recipe)| passes(judged, recipe)).map(|(name, _)| name)
+    // A recipe at which the head with the worst element fails needs no look at the others.
+    let head = worst_head(judged);
+    let may_pass = |recipe: &Recipe| {
+        head.as_ref().is_none_or(|head| {
+            let builder = Judge::builder(&head.case, recipe).reference(judged.reference);
+            builder.build().is_ok_and(|judge| judge.check(&head.candidate).outcome != Outcome::Fail)
+        })
+    };
+    let found = recipes.into_iter().find(|(_, recipe)| may_pass(recipe) && passes(judged, recipe));
+    found.map(|(name, _)| name)
+}
+
+/// The key head with the worst element of the gradients that depend on one head; `None` if the forward pass is the candidate's own or
+/// the problem is not cut.
+fn worst_head(judged: &Judged<'_>) -> Option<OneHead> {
+    if judged.mode == Mode::Given || judged.verdict.runs.is_some() {
+        return None;
+    }
+    let worst = |tensor: &&TensorResult| tensor.worst.as_ref().map_or(0.0, |worst| worst.ratio);
+    let by_head = judged.verdict.tensors.iter().filter(|tensor| tensor.shape.len() == 4);
+    let by_head = by_head.filter(|tensor| tensor.name != "dbias");
+    let tensor = by_head.max_by(|a, b| worst(a).total_cmp(&worst(b)))?;
+    let index = &tensor.worst.as_ref()?.index;
+    let (problem, heads) = (&judged.case.problem, tensor.shape[1]);
+    let key_head = index[1] * problem.sizes().key_heads / heads;
+    OneHead::cut(judged.case, judged.candidate, index[0], key_head)
 }
 
 /// Whether the errors of a tensor are above [`LARGEST_ERROR`].
