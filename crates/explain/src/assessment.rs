@@ -7,7 +7,9 @@ use std::path::Path;
 use sus_bounds::{Mode, Progress, Recipe};
 use sus_files::{FileError, TensorFile};
 use sus_verdict::report::Report;
-use sus_verdict::{Case, Reference, Verdict, expect_few_runs, is_projected, recipe_of};
+use sus_verdict::{
+    Case, Criterion, Finding, Reference, Verdict, expect_few_runs, is_projected, recipe_of,
+};
 
 /// How a candidate is to be judged.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +87,12 @@ impl Assessment {
             Some(name) => {
                 Some(format!("none: a right kernel of the recipe {name} gives such results"))
             }
-            None => self.explanation.as_ref().map(Explanation::why),
+            None => self.explanation.as_ref().map(Explanation::why).or_else(|| {
+                let said =
+                    "no result is wrong that can be compared; tensors have other names, see below";
+                let names = |finding: &Finding| finding.rule == Criterion::Extra;
+                self.verdict.findings.iter().any(names).then(|| said.to_owned())
+            }),
         }
     }
 }

@@ -179,7 +179,7 @@ pub(crate) fn place(evidence: &Evidence<'_>, output: &Output) -> Option<String> 
     }
     let content = content(output, &wrong).map_or_else(String::new, |text| format!(", {text}"));
     if let Some(rows) = rows_without_keys(evidence, output, &wrong) {
-        return Some(format!("{rows}{content}"));
+        return Some(format!("{rows}{content}; everything else is right"));
     }
     if wrong.len() == 1 && output.wrong.len() > 1 {
         let index = index(output.shape, wrong[0]);
@@ -255,10 +255,6 @@ fn rows_without_keys(evidence: &Evidence<'_>, output: &Output, wrong: &[usize]) 
     let empty: BTreeSet<usize> =
         (0..problem.row_count()).filter(|&at| problem.visible_keys(problem.row(at)) == 0).collect();
     (rows == empty).then(|| {
-        format!(
-            "exactly the rows that see no key, {} of {}; everything else is right",
-            rows.len(),
-            problem.row_count()
-        )
+        format!("exactly the rows that see no key, {} of {}", rows.len(), problem.row_count())
     })
 }

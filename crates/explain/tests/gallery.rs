@@ -1,12 +1,12 @@
 //! The kernels of the gallery: a wrong one is explained.
 
-use sus_explain::coverage::{CASES, Coverage};
+use sus_explain::coverage::{CASES, Coverage, RECIPES};
 use sus_mutants::BugType;
 
 /// Every wrong formula has an explanation. Roundings have one or not: a number that is rounded elsewhere leaves no formula.
 #[test]
 fn the_wrong_kernels_of_the_gallery_are_explained() {
-    let coverage = Coverage::run(&CASES[..2], &["f32", "flash-bf16"]).unwrap();
+    let coverage = Coverage::run(&CASES, &RECIPES).unwrap();
     assert!(coverage.failures.len() > 200, "{}", coverage.failures.len());
     let formula = |of: &&sus_explain::coverage::Failure| {
         of.kernel.bug_type != Some(BugType::Rounding) && !of.is_explained()
@@ -25,6 +25,10 @@ fn the_wrong_kernels_of_the_gallery_are_explained() {
 fn print_all() {
     let names = std::env::var("CASES").unwrap_or("primes".into());
     let recipe: &'static str = if std::env::var("BF16").is_ok() { "flash-bf16" } else { "f32" };
+    if names == "all" {
+        print!("{}", Coverage::run(&CASES, &RECIPES).unwrap().markdown());
+        return;
+    }
     for name in names.split(',') {
         let start = std::time::Instant::now();
         let case = sus_corpus::all().into_iter().find(|case| case.name == name).unwrap();

@@ -45,7 +45,10 @@ impl OneHead {
             .with_dlse(dlse.clone())
             .with_bias(bias.clone())
             .with_sink(sink.clone());
-        if known != *problem.inputs() {
+        let options = problem.options();
+        let cut_by_others =
+            options.lengths.is_some() || options.dropout.is_some() || options.v_of_k;
+        if known != *problem.inputs() || cut_by_others || !options.key_sets.is_empty() {
             return None;
         }
         let cut = |x: &Tensor<f64>| part(x, sizes.key_heads, b, key_head);
