@@ -3,13 +3,17 @@
 use sus_explain::coverage::{CASES, Coverage, RECIPES};
 use sus_mutants::BugType;
 
+/// A rounding that the gallery files under the scale: it leaves no formula at 16 bits, and is not explained there.
+const ROUNDS: &str = "keys_prescaled_and_rounded";
+
 /// Every wrong formula has an explanation. Roundings have one or not: a number that is rounded elsewhere leaves no formula.
 #[test]
 fn the_wrong_kernels_of_the_gallery_are_explained() {
     let coverage = Coverage::run(&CASES, &RECIPES).unwrap();
     assert!(coverage.failures.len() > 200, "{}", coverage.failures.len());
     let formula = |of: &&sus_explain::coverage::Failure| {
-        of.kernel.bug_type != Some(BugType::Rounding) && !of.is_explained()
+        let rounds = of.kernel.bug_type == Some(BugType::Rounding) || of.kernel.name == ROUNDS;
+        !rounds && !of.is_explained()
     };
     let missed: Vec<String> = coverage
         .failures
