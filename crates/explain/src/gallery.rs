@@ -79,7 +79,7 @@ pub(crate) fn known_bug(
 pub(crate) fn name_known_bug(evidence: &Evidence<'_>, shown: &TensorFile, causes: &mut [Cause]) {
     let failed = evidence.failed();
     let [cause] = causes else { return };
-    let is_small = products(evidence) <= LARGEST_TO_NAME;
+    let is_small = products(evidence) <= LARGEST_TO_NAME && !evidence.forward_failed();
     if is_small
         && cause.tensors == failed
         && matches!(cause.kind, Kind::Setting | Kind::Operand | Kind::Weights)
