@@ -22,7 +22,7 @@ def test_a_gpu_mode_task_judges_its_submissions():
     dq, dk, dv = task.ref_kernel(data)
     assert task.check_implementation(data, (dq, dk, dv)) == (True, "")
     good, said = task.check_implementation(data, (dq, dk * 16**0.5, dv))
-    assert not good and "scale is missing from `dk`" in said
+    assert not good and "times the truth" in said
 
 
 def test_a_triton_bench_operator_judges_kernel_and_baseline(capsys):

@@ -28,14 +28,14 @@ def test_a_right_candidate_passes_and_a_wrong_one_fails_with_its_bug():
     assert report and report.outcome == "PASS" and report.exit_code == 0 and "verdict    PASS" in str(report)
     report = so.check(problem, candidate_of(problem, 8**0.5), causal=True)
     assert not report and report.outcome == "FAIL" and report.json["verdict"] == "FAIL"
-    assert "scale is missing from `dk`" in report.diagnosis
+    assert "dk is 2.828427 (1 / scale) times the truth" in report.diagnosis
     assert {t["name"]: t["outcome"] for t in report.json["tensors"]}["dv"] == "PASS"
 
 
 def test_each_outcome_raises_its_own_error():
     problem = make_problem()
     assert so.assert_correct(problem, candidate_of(problem), causal=True).outcome == "PASS"
-    with pytest.raises(so.WrongGradient, match="scale is missing") as caught:
+    with pytest.raises(so.WrongGradient, match="times the truth") as caught:
         so.assert_correct(problem, candidate_of(problem, 8**0.5), causal=True)
     assert isinstance(caught.value, AssertionError) and caught.value.report.outcome == "FAIL"
     # Scores of some hundreds in bfloat16 are wrong by more than 1, so the weights are not known at all.

@@ -112,7 +112,7 @@ impl Assessment {
 /// use sus_verdict::{Case, Outcome};
 /// let case = Case::new(sus_corpus::named("primes").unwrap().problem, Settings::default());
 /// let config = RunConfig::new(&case.problem, Arithmetic::named("f32").unwrap(), None);
-/// let candidate = (named("scale_missing_from_dk").unwrap().run)(&config).unwrap();
+/// let candidate = (named("dk_unscaled").unwrap().run)(&config).unwrap();
 /// let request = Request { recipe: Some("f32"), ..Request::new(Path::new("mine")) };
 /// let found = assess(case.clone(), &candidate, &request, &Silent)?;
 /// assert_eq!(found.verdict.outcome, Outcome::Fail);
