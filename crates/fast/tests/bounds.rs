@@ -192,9 +192,11 @@ impl Bounds<'_> {
                 let argument = lse_error + self.u * (2.0 * (sink.abs() + lse.abs()) + 8.0);
                 let rows = self.u * (p.row_count() + 10) as f64;
                 let terms = delta.abs() + p.dlse(row).abs();
-                errors.dsink[row.h] += SECOND_ORDER
-                    * w
-                    * ((argument + rows) * t.abs() + delta_error + 2.0 * self.u * terms);
+                // A sink's weight below the normal range is flushed to zero, as that of a key is.
+                errors.dsink[row.h] += self.least * (1.0 + t.abs() + delta_error)
+                    + SECOND_ORDER
+                        * w
+                        * ((argument + rows) * t.abs() + delta_error + 2.0 * self.u * terms);
             }
         }
         errors
