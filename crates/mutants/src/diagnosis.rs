@@ -5,10 +5,8 @@
 //! tenth.
 
 mod empty_rows;
-mod worst_head;
 
 use super::arithmetic::Arithmetic;
-use super::limits::LARGEST_DIAGNOSIS;
 use super::{BugType, RunConfig, control_kernel, kernels};
 pub use empty_rows::nan_in_rows_without_keys;
 use rayon::prelude::*;
@@ -18,7 +16,6 @@ use sus_files::tensor_file::Numbers;
 use sus_reference::TensorName;
 use sus_reference::problem::Problem;
 use sus_reference::sus::Draw;
-use worst_head::worst_head;
 
 /// The part of a candidate's deviation from the truth that a mutant may leave unexplained.
 ///
@@ -237,49 +234,6 @@ pub fn diagnose(
         outputs,
         tied,
     })
-}
-
-/// One line for the report of a verdict that failed: the bug that explains the outputs that failed, if one does.
-#[must_use]
-pub fn line(
-    problem: &Problem<f64>,
-    draw: Option<&Draw>,
-    candidate: &TensorFile,
-    deviates: &[&str],
-) -> String {
-    let empty_rows = || nan_in_rows_without_keys(problem, candidate, deviates);
-    if let Some(found) = draw.is_none().then(empty_rows).flatten() {
-        return found;
-    }
-    let found = if size(problem) <= LARGEST_DIAGNOSIS {
-        diagnose(problem, draw, candidate, deviates)
-    } else {
-        let sizes = problem.sizes();
-        let heads = sizes.batch * sizes.key_heads;
-        let cut = draw.is_none() && size(problem) / heads.max(1) <= LARGEST_DIAGNOSIS;
-        match cut.then(|| worst_head(problem, candidate)).flatten() {
-            Some(head) => diagnose(&head.problem, None, &head.candidate, deviates),
-            None => {
-                return "not looked for: the problem is too large; cut it to fewer queries or keys"
-                    .into();
-            }
-        }
-    };
-    match found {
-        Some(diagnosis) => diagnosis.to_string(),
-        None if ["o", "lse"].iter().any(|forward| deviates.contains(forward)) => {
-            "none of the known bugs explains this. The forward pass is wrong too: look at the scale, the mask, the \
-             window, the softcap and the heads first; --mode given judges the backward pass alone"
-                .into()
-        }
-        None => "none of the known bugs explains this".into(),
-    }
-}
-
-/// The products of one pass over the matrix.
-fn size(problem: &Problem<f64>) -> usize {
-    let sizes = problem.sizes();
-    problem.row_count() * sizes.keys * (sizes.features + sizes.value_features)
 }
 
 #[cfg(test)]
