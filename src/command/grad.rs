@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         })?),
     };
     let arithmetic = dtype.unwrap_or_else(|| default_arithmetic(&input.problem));
-    let settings = resolved(&input.settings, draw.as_ref());
+    let settings = input.settings.with_draw(draw.as_ref());
     let (problem, draw_ref) = (&input.problem, draw.as_ref());
     let run = match arithmetic {
         Arithmetic::F64 => {
@@ -157,23 +157,6 @@ fn default_arithmetic(problem: &Problem<f64>) -> Arithmetic {
 /// The fast kernels, or the reference where it is requested.
 fn passes<T: Real>(reference_requested: bool) -> Passes<T> {
     if reference_requested { Passes::reference_requested() } else { Passes::fast() }
-}
-
-/// The settings with every default of the draw spelled out.
-fn resolved(settings: &Settings, draw: Option<&Draw>) -> Settings {
-    let settings = settings.clone();
-    match draw {
-        None => settings.without_draw().with_pass(Pass::Dense),
-        Some(draw) => settings
-            .with_pass(Pass::Sus)
-            .with_c(draw.c)
-            .with_rule(draw.rule)
-            .with_sampler(draw.sampler)
-            .with_seed(draw.seed)
-            .with_stream(draw.stream)
-            .with_layout(draw.layout)
-            .with_uniform_bits(draw.bits),
-    }
 }
 
 fn compute<T: Scalar>(

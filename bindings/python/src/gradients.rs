@@ -8,7 +8,7 @@ use std::path::Path;
 use sus_oracle::Error;
 use sus_oracle::fast::{Passes, Real};
 use sus_oracle::files::gradient_file::{Stored, to_tensors};
-use sus_oracle::files::{FileError, Pass, ProblemFile, Settings, TensorFile};
+use sus_oracle::files::{FileError, ProblemFile, Settings, TensorFile};
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::Draw;
 
@@ -67,7 +67,7 @@ fn results(
         (true, None) => return Err(wrong(saved_missing())),
     };
     let draw = input.settings.draw().map_err(wrong)?;
-    let settings = resolved(&input.settings, draw.as_ref());
+    let settings = input.settings.with_draw(draw.as_ref());
     let (double, single) = (passes::<f64>(plain), passes::<f32>(plain));
     match arithmetic {
         Arithmetic::F64 => compute(&double, input, given, draw.as_ref(), &settings, Stored::F64),
@@ -94,21 +94,4 @@ fn compute<T: Scalar>(
 
 fn passes<T: Real>(plain: bool) -> Passes<T> {
     if plain { Passes::reference_requested() } else { Passes::fast() }
-}
-
-/// The settings with every default of the draw written out.
-fn resolved(settings: &Settings, draw: Option<&Draw>) -> Settings {
-    let settings = settings.clone();
-    match draw {
-        None => settings.without_draw().with_pass(Pass::Dense),
-        Some(draw) => settings
-            .with_pass(Pass::Sus)
-            .with_c(draw.c)
-            .with_rule(draw.rule)
-            .with_sampler(draw.sampler)
-            .with_seed(draw.seed)
-            .with_stream(draw.stream)
-            .with_layout(draw.layout)
-            .with_uniform_bits(draw.bits),
-    }
 }

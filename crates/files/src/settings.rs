@@ -187,4 +187,33 @@ impl Settings {
             .with_bits(self.uniform_bits.unwrap_or_default());
         Ok(Some(draw))
     }
+
+    /// The same settings with every key of the draw written out; of the dense pass none is left.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_files::{Pass, Settings};
+    /// let settings = Settings::default().with_seed(7);
+    /// let written_out = settings.with_draw(settings.draw()?.as_ref());
+    /// assert_eq!(written_out.draw()?, settings.draw()?);
+    /// assert!(written_out.c.is_some() && written_out.layout.is_some());
+    /// assert_eq!(settings.with_draw(None), Settings::default().with_pass(Pass::Dense));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_draw(&self, draw: Option<&Draw>) -> Self {
+        let settings = self.clone();
+        match draw {
+            None => settings.without_draw().with_pass(Pass::Dense),
+            Some(draw) => settings
+                .with_pass(Pass::Sus)
+                .with_c(draw.c)
+                .with_rule(draw.rule)
+                .with_sampler(draw.sampler)
+                .with_seed(draw.seed)
+                .with_stream(draw.stream)
+                .with_layout(draw.layout)
+                .with_uniform_bits(draw.bits),
+        }
+    }
 }
