@@ -17,7 +17,7 @@ use sus_oracle::verdict::{Case, Reference};
 /// Judge a kernel's results: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
 /// CASE is a fixture or any problem file; expected values that it lacks are computed. CANDIDATE is a safetensors file with
-/// dq, dk, dv and, if the kernel has them, o, lse, dbias, dsink, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or
+/// dq, dk, dv and, if the kernel has them, o, lse, dbias, dsink, dslopes, dkv, in F16, BF16, F32 or F64; for SUS also its mask, as CSR or
 /// dense, and nnz. One more leading axis means many runs: each is judged by itself if the pass is dense, or by its seed if
 /// the case names one, else all are judged by the distribution of the mask. Runs may hold projections in place of gradients (see `projections`).
 #[derive(Args)]

@@ -18,11 +18,11 @@ use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::Draw;
 use sus_oracle::{Error, TensorName, error};
 
-/// Compute the gradients of a problem: o, lse, dq, dk, dv (dbias, dsink) and, for SUS, the mask
+/// Compute the gradients of a problem: o, lse, dq, dk, dv (dbias, dsink, dslopes, dkv) and, for SUS, the mask
 ///
 /// Reads q [B,Hq,Nq,D], k [B,Hk,Nk,D], v [B,Hk,Nk,E] and do [B,Hq,Nq,E] (optional: dlse [B,Hq,Nq], bias
 /// [B|1,Hq|1,Nq|1,Nk], sink [Hq]) from a safetensors file, in F64, F32, F16 or BF16, and writes the results in F64. A bias
-/// of -inf hides its key.
+/// of -inf hides its key. docs/operands.md names the masks, lists of keys, lengths, dropout masks and slopes that may stand beside them.
 /// Options may also stand in the file, as JSON in the metadata entry `sus_oracle`.
 #[derive(Args)]
 #[command(after_help = "\
