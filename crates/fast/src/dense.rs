@@ -12,7 +12,7 @@ use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::scores::{RowTerms, Scoring, weights_and_slopes};
 use super::simd::{Dispatch, Real};
 use super::tiles::{head, tile};
-use super::visible::{HeadRows, Share, Visible};
+use super::visible::{HeadRows, Part, Visible};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -148,8 +148,7 @@ fn head_gradients<T: Real>(
                     h: rows.head % heads,
                     rows: rows.rows.clone(),
                 };
-                let share = shared.visible.share(here, &keys.keys);
-                (share != Share::Nothing).then_some((rows, keys))
+                shared.visible.any(here, &keys.keys).then_some((rows, keys))
             })
             .collect();
         pairs.into_par_iter().for_each_init(Scratch::default, |scratch, (rows, keys)| {
@@ -205,51 +204,53 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
         let row_tiles = row_block.rows.clone().step_by(ROWS);
         for (rows, dq) in row_tiles.zip(row_block.dq.chunks_mut(ROWS * d)) {
             let rows = rows..(rows + ROWS).min(row_block.rows.end);
+            let here = HeadRows { b, h, rows: rows.clone() };
+            let cover = shared.visible.cover(&here, &key_block.keys, T::PANEL);
+            let tiles = key_block.keys.clone().step_by(width);
+            let tiles = tiles.map(|first| first..(first + width).min(key_block.keys.end));
+            let mut parts = tiles.filter_map(|tile| cover.part(&tile)).peekable();
+            if parts.peek().is_none() {
+                continue;
+            }
             let q = &q[rows.start * d..rows.end * d];
             let g = &g[rows.start * e..rows.end * e];
-            let count = rows.len();
             pack_left(q, d, &mut scratch.q);
             pack_left(g, e, &mut scratch.g);
-            let dk_and_dv =
-                key_block.dk.chunks_mut(width * d).zip(key_block.dv.chunks_mut(width * e));
-            for (first, (dk, dv)) in key_block.keys.clone().step_by(width).zip(dk_and_dv) {
-                let keys = first..(first + width).min(key_block.keys.end);
-                let here = HeadRows { b, h, rows: rows.clone() };
-                let share = shared.visible.share(here, &keys);
-                if share == Share::Nothing {
-                    continue;
-                }
+            for Part { rows: seeing, keys, whole } in parts {
+                let count = seeing.len();
+                let filled = keys.len().next_multiple_of(T::PANEL);
+                let (q, g) = (&q[seeing.start * d..], &g[seeing.start * e..]);
                 let Scratch { q: packed_q, g: packed_g, w, ds } = &mut *scratch;
+                let first = seeing.start / BLOCK;
                 for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
                     let panel = key / T::PANEL;
                     let products = [
-                        (&*packed_q, d, shared.keys, &mut *w),
-                        (&*packed_g, e, shared.values, &mut *ds),
+                        (&packed_q[first * d..], d, shared.keys, &mut *w),
+                        (&packed_g[first * e..], e, shared.values, &mut *ds),
                     ];
                     for (left, depth, panels, c) in products {
                         let right = (panels[number].panel(panel), T::PANEL);
                         let c = (&mut T::flat(c)[at * T::PANEL..], width);
-                        multiply(
-                            simd,
-                            Store::Replace,
-                            (Left::Packed(left), count),
-                            right,
-                            depth,
-                            c,
-                        );
+                        let left = (Left::Packed(left), count);
+                        multiply(simd, Store::Replace, left, right, depth, c);
                     }
                 }
-                let tile_rows = w.iter_mut().zip(ds.iter_mut());
-                for (i, (w, ds)) in rows.clone().zip(tile_rows) {
-                    let (w, ds) = (w.as_mut(), ds.as_mut());
+                let tile_rows = w.iter_mut().zip(ds.iter_mut()).take(count);
+                for (r, (w, ds)) in seeing.clone().zip(tile_rows) {
+                    let i = rows.start + r;
+                    let (w, ds) = (&mut w.as_mut()[..filled], &mut ds.as_mut()[..filled]);
                     weights_and_slopes::<S, T>(&shared.scoring, terms[i], w, ds);
-                    if share == Share::Part {
+                    if !whole {
                         for x in [w, ds] {
                             shared.visible.hide(Row { b, h, i }, &keys, x, T::zero());
                         }
                     }
                 }
                 let k = &k[keys.start * d..keys.end * d];
+                let own = keys.start - key_block.keys.start..keys.end - key_block.keys.start;
+                let dk = &mut key_block.dk[own.start * d..own.end * d];
+                let dv = &mut key_block.dv[own.start * e..own.end * e];
+                let dq = &mut dq[seeing.start * d..seeing.end * d];
                 add(simd, (Left::Columns(w), keys.len()), (g, e), count, dv);
                 add(simd, (Left::Columns(ds), keys.len()), (q, d), count, dk);
                 add(simd, (Left::Rows(ds), count), (k, d), keys.len(), dq);

@@ -15,7 +15,7 @@ use super::scores::{Addends, Scoring};
 use super::search::{GROUP, Memory, TileSearch};
 use super::simd::{Dispatch, Real};
 use super::tiles::{ROWS, head, tile};
-use super::visible::{HeadRows, Share, Visible, within};
+use super::visible::{HeadRows, Part, Visible, within};
 use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -136,39 +136,43 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
         let mut search =
             drawing.map(|drawing| TileSearch::new(drawing, (b, h, rows.clone()), memory));
         let hull = visible.hull(b, &rows);
-        let tiles = (hull.start / width * width..hull.end).step_by(width);
+        let hull = hull.start / width * width..hull.end;
+        let here = HeadRows { b, h, rows: rows.clone() };
+        let cover = visible.cover(&here, &hull, T::PANEL);
+        let tiles = hull.clone().step_by(width);
         let count = tiles.len();
         for (at, first) in tiles.enumerate() {
             if let Some(search) = &mut search {
                 search.look_ahead((at, count), (first, width), visible, &running);
             }
-            let keys = first..(first + width).min(sizes.keys);
-            let here = HeadRows { b, h, rows: rows.clone() };
-            if visible.share(here, &keys) == Share::Nothing {
-                continue;
-            }
+            let part = cover.part(&(first..(first + width).min(hull.end)));
+            let Some(Part { rows: seeing, keys, whole }) = part else { continue };
+            let filled = keys.len().next_multiple_of(T::PANEL);
+            let packed = &packed[seeing.start / BLOCK * features..];
             for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
                 multiply(
                     simd,
                     Store::Replace,
-                    (Left::Packed(packed), rows.len()),
+                    (Left::Packed(packed), seeing.len()),
                     (panels.panel(key / T::PANEL), T::PANEL),
                     features,
-                    (&mut T::flat(s)[at * T::PANEL..], width),
+                    (&mut T::flat(&mut s[seeing.start..])[at * T::PANEL..], width),
                 );
             }
-            for group in (0..rows.len()).step_by(GROUP) {
-                let group = group..(group + GROUP).min(rows.len());
+            for group in seeing.clone().step_by(GROUP) {
+                let group = group..(group + GROUP).min(seeing.end);
                 for r in group.clone() {
                     let row = Row { b, h, i: rows.start + r };
-                    let s = s[r].as_mut();
+                    let s = &mut s[r].as_mut()[..filled];
                     let seen = within(&visible.row(b, row.i), &keys);
                     if seen.is_empty() {
                         s.fill(T::zero());
                         continue;
                     }
                     Addends::of(problem, row, keys.clone()).apply::<S>(&scoring, s);
-                    visible.hide(row, &keys, s, T::from_f64(f64::NEG_INFINITY));
+                    if !whole || keys.len() < filled {
+                        visible.hide(row, &keys, s, T::from_f64(f64::NEG_INFINITY));
+                    }
                     let o = &mut o[r * value_features..][..value_features];
                     let before = running[r].m;
                     running[r].add(simd, s, o);
@@ -181,16 +185,17 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 }
             }
             if problem.options().dropout.is_some() {
-                for (s, i) in s.iter_mut().zip(rows.clone()) {
-                    for (x, j) in s.as_mut().iter_mut().zip(keys.clone()) {
-                        *x *= problem.dropout(Row { b, h, i }, j).unwrap_or(T::one());
+                for r in seeing.clone() {
+                    let row = Row { b, h, i: rows.start + r };
+                    for (x, j) in s[r].as_mut().iter_mut().zip(keys.clone()) {
+                        *x *= problem.dropout(row, j).unwrap_or(T::one());
                     }
                 }
             }
             multiply(
                 simd,
                 Store::Add,
-                (Left::Rows(s), rows.len()),
+                (Left::Rows(&s[seeing.start..]), seeing.len()),
                 (
                     Right {
                         data: &v[keys.start * value_features..keys.end * value_features],
@@ -199,7 +204,7 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                     value_features,
                 ),
                 keys.len(),
-                (o, value_features),
+                (&mut o[seeing.start * value_features..], value_features),
             );
         }
         finish(&running, o, lse, value_features);

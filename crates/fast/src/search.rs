@@ -129,14 +129,14 @@ impl<'a> TileSearch<'a> {
     ) {
         let TileSearch { drawing, rows, words, rest, memory, .. } = self;
         let Memory { searches, candidates } = &mut **memory;
-        let width = T::BLANK.as_ref().len();
+        let width = keys.len().next_multiple_of(T::PANEL);
         draw_words(drawing, (keys.start, width), &words[group.clone()], searches);
         for (r, search) in group.clone().zip(&mut *searches) {
-            search.mark(simd, drawing, tile[r].as_ref(), running[r].l + rest[r]);
+            search.mark(simd, drawing, &tile[r].as_ref()[..width], running[r].l + rest[r]);
         }
         for (r, search) in group.zip(&*searches) {
             let seen = within(&visible.row(rows.0, rows.2.start + r), keys);
-            let tile = (tile[r].as_ref(), keys.start, &seen);
+            let tile = (&tile[r].as_ref()[..width], keys.start, &seen);
             search.take::<S, T>(tile, running[r].m, &mut candidates[r]);
         }
     }

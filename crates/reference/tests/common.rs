@@ -126,7 +126,10 @@ pub(crate) fn with_operands(p: &Problem<f64>, seed: u64) -> Problem<f64> {
         sets.push(KeySet::AttnMask(AttnMask { shape, seen: flags(shape, 6) }));
     }
     if has(1) {
-        let block = [1 + (chosen >> 11 & 7) as usize, 1 + (chosen >> 14 & 3) as usize];
+        // Blocks within a tile of the fast kernels or, of large problems, beside one.
+        let step = if queries > 64 && has(26) { [29, 47] } else { [1, 1] };
+        let block = [(chosen >> 11 & 7) as usize, (chosen >> 14 & 3) as usize];
+        let block = [(1 + block[0]) * step[0], (1 + block[1]) * step[1]];
         let (rows, columns) = (queries.div_ceil(block[0]), keys.div_ceil(block[1]));
         let shape = [axis(16, batch), axis(17, query_heads), rows, columns];
         sets.push(KeySet::BlockMask(BlockMask { shape, block, seen: flags(shape, 5) }));
