@@ -12,6 +12,7 @@ mod fuzz;
 mod gpu_kernels;
 mod grad_command;
 mod help;
+mod html_report;
 mod kill_matrix;
 mod pictures;
 mod selftest;

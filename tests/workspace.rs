@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// The crates from the bottom up: each may use those before it, in its tests and examples too.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "sus-reference",
     "sus-files",
     "sus-corpus",
@@ -18,6 +18,7 @@ const ORDER: [&str; 14] = [
     "sus-fixtures",
     "sus-mutants",
     "sus-explain",
+    "sus-report",
     "sus-properties",
     "sus-bench",
     "sus-charts",

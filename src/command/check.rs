@@ -26,7 +26,8 @@ A first example, a wrong kernel that comes with the source. It prints a diagnosi
   sus-oracle check fixtures/broken/case.safetensors fixtures/broken/candidate.safetensors
 
 Examples:
-  sus-oracle check problem.safetensors mine.safetensors --recipe flash-bf16 --plot errors.svg
+  sus-oracle check problem.safetensors mine.safetensors --recipe flash-bf16 --html report.html
+  sus-oracle check problem.safetensors mine.safetensors --plot errors.svg
   sus-oracle check problem.safetensors mine.safetensors --c 30 --seed 7 --mode given
   sus-oracle check problem.safetensors mine.safetensors --recipe mine.toml --json
   sus-oracle check problem.safetensors runs-0.safetensors runs-1.safetensors --c 30
@@ -78,6 +79,9 @@ pub(crate) struct Arguments {
     /// Also write an SVG chart of the errors, by query and by key
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Also write the report as one page of HTML, with maps of the errors; it needs no network and no script
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     options: ProblemOptions,
     #[command(flatten)]
@@ -125,7 +129,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     }
     let case = read_case(&path, command.with_padding(padding), only)?;
     let candidate = merge::read_candidate(&case, &paths)?;
-    for path in arguments.junit.iter().chain(&arguments.plot) {
+    for path in arguments.junit.iter().chain(&arguments.plot).chain(&arguments.html) {
         expect_writable(path).map_err(|e| FileError::new(path, e))?;
     }
     let entries = visible_count(&case.problem) as f64;
@@ -155,6 +159,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
     if let Some(path) = &arguments.plot {
         write_atomically(path, sus_charts::errors(verdict).as_bytes())
             .map_err(|e| FileError::new(path, e))?;
+    }
+    if let Some(path) = &arguments.html {
+        let page = sus_report::page(&report, &assessment.case, &assessment.recipe);
+        write_atomically(path, page.as_bytes()).map_err(|e| FileError::new(path, e))?;
     }
     let said = if arguments.json { json(&report) } else { text(&report) };
     Ok((said, verdict.outcome.exit_code()))

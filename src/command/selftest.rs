@@ -5,6 +5,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use sus_oracle::explain::coverage::{self, Coverage};
 use sus_oracle::files::FileError;
 use sus_oracle::files::tensor_file::write_atomically;
 use sus_oracle::mutants::matrix::{Matrix, QUICK, RECIPES};
@@ -51,7 +52,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
             .map_err(|e| FileError::new(path, e))?;
     }
     if arguments.matrix {
-        return Ok((matrix.markdown(), code(matrix.mistakes().is_empty())));
+        let explained = Coverage::run(&coverage::CASES, &coverage::RECIPES)
+            .map_err(|e| FileError::new(Path::new("gallery"), e))?;
+        let text = matrix.markdown() + &explained.markdown();
+        return Ok((text, code(matrix.mistakes().is_empty())));
     }
     if arguments.gallery {
         return Ok((matrix.gallery_markdown(), code(matrix.mistakes().is_empty())));

@@ -1,7 +1,7 @@
 //! The number formats of kernels: roundoff, smallest numbers, largest numbers, rounding.
 
 use half::{bf16, f16};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sus_reference::scalar::Scalar;
 
 /// A binary floating-point format.
@@ -15,7 +15,7 @@ use sus_reference::scalar::Scalar;
 /// assert!(error(Format::F32) < error(Format::F16) && error(Format::F16) < error(Format::Bf16));
 /// assert_eq!(Format::Tf32.precision(), Format::F16.precision());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// IEEE binary64.

@@ -1,13 +1,13 @@
 //! Recipes: the formats and the freedoms of a kernel. Section 1 of `docs/bounds.md`.
 
 use super::format::Format;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
 use sus_reference::{quote, setters};
 
 /// How `dk` and `dv` of a key head are reduced over the query heads that read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gqa {
     /// One sum in the accumulator, rounded once.
@@ -17,7 +17,7 @@ pub enum Gqa {
 }
 
 /// The operands that `delta` is computed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Delta {
     /// `G . o` with `o` as stored.
@@ -38,7 +38,7 @@ impl Delta {
 }
 
 /// How hardware or a kernel converts an operand of a matrix product to a narrower format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Conversion {
     /// The bits that do not fit are dropped: a tensor core reads 19 bits of an `f32`.
@@ -50,7 +50,7 @@ pub enum Conversion {
 }
 
 /// A matrix product, by the name of its result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Product {
     /// `q k^T`.
@@ -86,7 +86,7 @@ impl Product {
 /// let mine = Recipe::built_in("flash-bf16").unwrap().with_exp_ulp(8.0);
 /// assert_eq!((mine.accumulator, mine.p), (Format::F32, Format::Bf16));
 /// ```
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact about a kernel of its own")]

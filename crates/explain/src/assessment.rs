@@ -44,8 +44,8 @@ pub struct Assessment {
     pub case: Case,
     /// The verdict.
     pub verdict: Verdict,
-    /// The recipe's name.
-    pub recipe: String,
+    /// The recipe.
+    pub recipe: Recipe,
     /// Whether the recipe was asked for.
     pub was_asked: bool,
     /// The mode.
@@ -65,7 +65,7 @@ impl Assessment {
             verdict: &self.verdict,
             case: self.case.label.clone(),
             candidate,
-            recipe: format!("{} ({chosen})", self.recipe),
+            recipe: format!("{} ({chosen})", self.recipe.name),
             mode: self.mode.name(),
             pass: self.case.describe_pass(),
             command,
@@ -165,7 +165,6 @@ pub fn assess(
     // A default recipe that is not the kernel's explains the failure. One that was asked for is what the kernel has to keep.
     let explained = passes_as.is_some() && !was_asked;
     let explanation = if explained { None } else { explain(&judge, &verdict, candidate) };
-    let recipe = recipe.name;
     Ok(Assessment { case, verdict, recipe, was_asked, mode, passes_as, explanation })
 }
 

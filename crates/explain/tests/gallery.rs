@@ -1,7 +1,12 @@
 //! The kernels of the gallery: a wrong one is explained.
 
+use std::sync::LazyLock;
 use sus_explain::coverage::{CASES, Coverage, RECIPES};
 use sus_mutants::BugType;
+
+/// Every wrong kernel on the cases of the table.
+static COVERAGE: LazyLock<Coverage> =
+    LazyLock::new(|| Coverage::run(&CASES, &RECIPES).expect("cases that can be judged"));
 
 /// A rounding that the gallery files under the scale: it leaves no formula at 16 bits, and is not explained there.
 const ROUNDS: &str = "keys_prescaled_and_rounded";
@@ -9,7 +14,7 @@ const ROUNDS: &str = "keys_prescaled_and_rounded";
 /// Every wrong formula has an explanation. Roundings have one or not: a number that is rounded elsewhere leaves no formula.
 #[test]
 fn the_wrong_kernels_of_the_gallery_are_explained() {
-    let coverage = Coverage::run(&CASES, &RECIPES).unwrap();
+    let coverage = &*COVERAGE;
     assert!(coverage.failures.len() > 200, "{}", coverage.failures.len());
     let formula = |of: &&sus_explain::coverage::Failure| {
         let rounds = of.kernel.bug_type == Some(BugType::Rounding) || of.kernel.name == ROUNDS;
@@ -22,6 +27,13 @@ fn the_wrong_kernels_of_the_gallery_are_explained() {
         .map(|of| format!("{} on {} at {}: {}", of.kernel.name, of.case, of.recipe, of.why.why()))
         .collect();
     assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn the_committed_table_of_explanations_is_this_one() {
+    let page = std::fs::read_to_string("../../docs/kill-matrix.md").unwrap();
+    let at = page.find("\n## Failures that explain themselves").expect("the table is in the book");
+    assert_eq!(COVERAGE.markdown(), page[at..], "`sus-oracle selftest --matrix` makes it");
 }
 
 #[test]

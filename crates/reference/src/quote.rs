@@ -47,6 +47,19 @@ pub fn message(text: &str) -> Quoted<'_> {
     Quoted { text, most: MAX_MESSAGE }
 }
 
+/// A whole text of any length, for where nothing may be cut.
+///
+/// # Examples
+/// ```
+/// use sus_reference::quote;
+/// assert_eq!(quote::all("a\u{202e}b").to_string(), r"a\u{202e}b");
+/// assert_eq!(quote::all(&"x".repeat(2000)).to_string().len(), 2000);
+/// ```
+#[must_use]
+pub fn all(text: &str) -> Quoted<'_> {
+    Quoted { text, most: usize::MAX }
+}
+
 /// A path: its last [`MAX_PATH`] characters, as the end names the file.
 ///
 /// # Examples

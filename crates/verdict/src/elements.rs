@@ -1,6 +1,7 @@
 //! One tensor, element by element.
 
 use crate::expected::Expected;
+use crate::map::ErrorMap;
 use crate::statistics::{self, StatisticResult, by_name};
 use crate::{Criterion, Outcome, Verdict};
 use serde::{Serialize, Serializer};
@@ -41,6 +42,9 @@ pub struct TensorResult {
     /// `error / bound` of each element; infinite where either is no number.
     #[serde(skip)]
     pub ratios: Vec<f64>,
+    /// The errors as a map that a page can show.
+    #[serde(skip)]
+    pub map: ErrorMap,
 }
 
 /// One element against its bound.
@@ -124,6 +128,7 @@ pub(crate) fn compare(
             Some(_) => Vec::new(),
             None => statistics::judge(&expected, found, verdict),
         },
+        map: ErrorMap::new(&expected, found, &ratios),
         ratios,
     };
     not_computed(&expected, found, &result, verdict);

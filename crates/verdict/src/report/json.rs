@@ -17,6 +17,9 @@ struct Document<'a> {
     pass: &'a str,
     command: &'a str,
     diagnosis: Option<&'a str>,
+    /// Where the results are wrong, and which are right, in words. Absent unless something failed and was explained.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    place: Option<&'a str>,
     /// Absent unless something failed and was explained.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<&'a serde_json::Value>,
@@ -58,6 +61,7 @@ pub fn json(report: &Report<'_>) -> String {
         pass: &report.pass,
         command: &report.command,
         diagnosis: report.diagnosis.as_deref(),
+        place: report.place.as_deref(),
         explanation: report.explanation.as_ref(),
         passes_as: report.passes_as.as_deref(),
         ambiguous: verdict.ambiguous,

@@ -29,14 +29,16 @@ pub fn junit(report: &Report<'_>) -> String {
         "<testsuite name=\"{suite}\" tests=\"{}\" failures=\"{failures}\" skipped=\"{skipped}\">",
         cases.len()
     );
-    let explained = [&report.diagnosis, &report.place];
-    let explained: Vec<&str> = explained.into_iter().filter_map(|of| of.as_deref()).collect();
+    let explained = [("diagnosis", &report.diagnosis), ("where", &report.place)];
+    let explained: Vec<(&str, &str)> =
+        explained.into_iter().filter_map(|(name, of)| Some((name, of.as_deref()?))).collect();
     if !explained.is_empty() && verdict.outcome == Outcome::Fail {
-        let value = escape(&explained.join(". "));
-        let _ = writeln!(
-            out,
-            "  <properties><property name=\"diagnosis\" value=\"{value}\"/></properties>"
-        );
+        out.push_str("  <properties>\n");
+        for (name, value) in explained {
+            let value = escape(value);
+            let _ = writeln!(out, "    <property name=\"{name}\" value=\"{value}\"/>");
+        }
+        out.push_str("  </properties>\n");
     }
     for case in &cases {
         let findings = of(case);
