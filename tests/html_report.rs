@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 use sus_oracle::bounds::Recipe;
-use sus_oracle::files::Settings;
 use sus_oracle::files::gradient_file::{Stored, to_tensors};
 use sus_oracle::files::tensor_file::Numbers;
+use sus_oracle::files::{Settings, TensorFile};
 use sus_oracle::verdict::report::Report;
 use sus_oracle::verdict::{Case, Judge, Outcome, Verdict};
 use sus_report::MAX_CELLS;
@@ -130,6 +130,9 @@ fn every_verdict_has_a_page() {
     let runs = [path("run-0"), path("run-1")];
     for (seed, run) in ["0", "1"].iter().zip(&runs) {
         grad(run, &["--c", "4", "--seed", seed, "--dtype", "f32"]);
+        let mut file = TensorFile::read(Path::new(run)).unwrap();
+        file.arrays.retain(|name, _| !name.starts_with("mask/"));
+        file.write(Path::new(run)).unwrap();
     }
     let sampled = page(&[CASE, &runs[0], &runs[1], "--c", "4", "--law", "--recipe", "f32"], 4);
     is_whole(&sampled);
@@ -138,7 +141,7 @@ fn every_verdict_has_a_page() {
         "{sampled}"
     );
 
-    let several = page(&[CASE, &right, CANDIDATE, "--dense"], 1);
+    let several = page(&[CASE, CANDIDATE, CANDIDATE], 1);
     is_whole(&several);
     assert!(several.contains("2 runs: "), "{several}");
 }
@@ -148,10 +151,8 @@ fn names_from_outside_are_text_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let name = "<script>alert(1)<'&\" onload=x \u{202e}.safetensors";
     let hostile = folder.path().join(name.replace('/', ""));
-    let mut file = sus_oracle::files::TensorFile::read(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(CANDIDATE).as_path(),
-    )
-    .unwrap();
+    let mut file =
+        TensorFile::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(CANDIDATE).as_path()).unwrap();
     let copy = file.arrays["dv"].clone();
     file.arrays.insert("</td><script>dv".into(), copy);
     file.write(&hostile).unwrap();

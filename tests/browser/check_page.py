@@ -147,8 +147,25 @@ def pages(command, folder):
     for seed, run in enumerate(runs):
         draw = ["--c", "4", "--seed", str(seed)]
         subprocess.run([command, "grad", case, *draw, "--dtype", "f32", "--out", run], check=True, capture_output=True)
+        without_mask(run)
     yield "statistical", *page(command, folder, "statistical", case, runs, 4, ["--c", "4", "--law", "--recipe", "f32"])
-    yield "runs", *page(command, folder, "runs", case, [right, hostile], 1, ["--dense"])
+    yield "runs", *page(command, folder, "runs", case, [hostile, hostile], 1, ["--dense"])
+
+
+def without_mask(path):
+    """Takes the mask out of a safetensors file: several runs have none, or a dense one."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header, numbers, out = json.loads(data[8:end]), data[end:], b""
+    for name in [name for name in header if name.startswith("mask/")]:
+        del header[name]
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            first, last = tensor["data_offsets"]
+            tensor["data_offsets"] = [len(out), len(out) + last - first]
+            out += numbers[first:last]
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + out)
 
 
 def vague(folder):

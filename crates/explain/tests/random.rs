@@ -199,9 +199,20 @@ fn explained(problem: &Problem<f64>, candidate: &TensorFile) -> Option<Explanati
     (verdict.outcome == Outcome::Fail).then(|| explain(&judge, &verdict, candidate)).flatten()
 }
 
+/// A number from the environment, to try other cases by hand.
+fn number(name: &str, otherwise: u32) -> u32 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// The same cases in each run; `SUS_EXPLAIN_SEED` and `SUS_EXPLAIN_CASES` ask for others.
+fn config() -> ProptestConfig {
+    let rng_seed = RngSeed::Fixed(u64::from(number("SUS_EXPLAIN_SEED", 19)));
+    let cases = number("SUS_EXPLAIN_CASES", 64);
+    ProptestConfig { cases, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    // The same cases in each run: of others, one in a hundred or so leaves one result without its cause.
-    #![proptest_config(ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(19), ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_random_wrong_kernel_is_explained(problem in problem(), mutation in mutation()) {

@@ -93,7 +93,7 @@ impl Tile<'_> {
                 (self.neighbours())
                 div class="wide" {
                     table class="cells" {
-                        tr { th { (row) " \\ " (column) } @for at in self.bins(1) { th scope="col" { (short(range(1, at))) } } }
+                        tr { td class="corner" {} @for at in self.bins(1) { th scope="col" { (short(range(1, at))) } } }
                         @for at in self.bins(0) {
                             tr {
                                 th scope="row" { (short(range(0, at))) }
