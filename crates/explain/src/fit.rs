@@ -87,6 +87,7 @@ pub(crate) fn fit_within(
     let mut largest_effect: f64 = 0.0;
     let mut compared = 0_usize;
     let width = output.shape[3].max(1);
+    let widest = widest_bound(output, elements);
     let ratio = output.width.min(0.1);
     for (elements, supposed) in elements.chunks(width).zip(supposed.chunks(width)) {
         let effects =
@@ -99,7 +100,10 @@ pub(crate) fn fit_within(
                 continue;
             }
             compared += 1;
-            let b = output.bound[at].max(bound_of(at)).max(f64::MIN_POSITIVE);
+            // The `lse` of a row that sees no key is infinite and has no rounding: what a kernel has there that sees some is
+            // rounded like the rest.
+            let own = if t.is_infinite() { widest } else { output.bound[at] };
+            let b = own.max(bound_of(at)).max(f64::MIN_POSITIVE);
             let w = difference(h, t);
             let left = difference(x, h);
             let allowed = if w.is_finite() { b + ratio * w.abs().max(of_row) } else { b };
@@ -131,6 +135,15 @@ pub(crate) fn fit_within(
             && (gain - 1.0).abs() <= (4.0 * sigma).max(0.02),
         shows: largest_effect > 1.0,
     }
+}
+
+/// The largest bound of the elements whose truth is a number; needed, and computed, only where some truth is none.
+fn widest_bound(output: &Output, elements: &[usize]) -> f64 {
+    if elements.iter().all(|&at| output.truth[at].is_finite()) {
+        return 0.0;
+    }
+    let numbers = (0..output.truth.len()).filter(|&at| output.truth[at].is_finite());
+    numbers.map(|at| output.bound[at]).filter(|bound| bound.is_finite()).fold(0.0, f64::max)
 }
 
 /// A ratio that squares can be summed of.

@@ -34,7 +34,7 @@ fn cell_size(rows: usize, columns: usize) -> f64 {
 }
 
 /// Widths of the words beside and above the grid, in pixels.
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 76.0;
 const TOP: f64 = 18.0;
 
 /// The picture.

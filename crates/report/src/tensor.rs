@@ -7,15 +7,14 @@ use crate::picture::{Link, Picture, draw};
 use crate::tile::{Tile, map_id, tiles};
 use maud::{Markup, html};
 use sus_verdict::map::{Grid, MAX_BINS, bin};
-use sus_verdict::{Outcome, StageShare, TensorResult, Worst};
+use sus_verdict::{StageShare, TensorResult, Worst};
 
-/// Maps of a tensor that passes: its worst head shows how near it came.
-const GRIDS_OF_A_PASS: usize = 1;
-
-/// How many heads of a tensor are drawn.
+/// How many heads of a tensor are drawn: those with an element outside its bound, and where there is none the worst one, which shows
+/// how near it came.
 pub(crate) fn heads_drawn(tensor: &TensorResult) -> usize {
-    let all = tensor.map.grids.len();
-    if tensor.outcome == Outcome::Fail { all } else { all.min(GRIDS_OF_A_PASS) }
+    let map = &tensor.map;
+    let wrong = map.grids.iter().filter(|grid| map.heads[grid.head].outside > 0).count();
+    wrong.max(1).min(map.grids.len())
 }
 
 /// The section of a tensor. `with_numbers` says of each drawn head whether its numbers are on the page.
@@ -137,7 +136,8 @@ fn overview(tensor: &TensorResult, axes: Axes, drawn: &[Grid]) -> Markup {
                 b { "All heads. " }
                 @if wrong == 0 { "In none is an element outside its bound. " }
                 @else { "In " (wrong) " of " (map.heads.len()) " an element is outside its bound. " }
-                @if drawn.len() < map.heads.len() { "The worst " (drawn.len()) " of them " (if drawn.len() == 1 { "is" } else { "are" }) " drawn below." }
+                @if drawn.len() == 1 { "The worst head is drawn below." }
+                @else if drawn.len() < map.heads.len() { "The worst " (drawn.len()) " of them are drawn below." }
                 @if bins_down * bins_across < map.heads.len() { " A cell here holds several heads and shows the worst." }
             }
             (draw(&picture))
