@@ -1,7 +1,7 @@
 //! Kernels that keep intermediate results with fewer bits than their recipe says.
 
 use crate::cause::Kind;
-use crate::kernel::{Entry, Kernel, Machine, Rule};
+use crate::kernel::{Entry, Kernel, Machine, Parts, Rule};
 use crate::supposition::{Build, Supposition, with_inputs};
 use std::sync::Arc;
 use sus_reference::tensor::Tensor;
@@ -17,6 +17,12 @@ fn round(x: f64, bits: i32) -> f64 {
     }
     let (_, exponent) = libm::frexp(x);
     libm::ldexp(libm::rint(libm::ldexp(x, bits - exponent)), exponent - bits)
+}
+
+/// The parts of an entry with another dense weight. Of a sampled pass a kept weight counts as `max(W, 1 / lambda)`: one that differs from
+/// the dense weight is `1 / lambda`.
+fn with_dense(e: &Entry, dense: f64) -> Parts {
+    e.parts_with(if e.w == e.dense { dense } else { dense.max(e.w) })
 }
 
 /// Every intermediate result in every format.
@@ -54,7 +60,7 @@ pub(crate) fn roundings<'a>(machine: &'a Machine<'_>) -> Vec<Supposition<'a>> {
             "the scores",
             by_rule(move |e| {
                 let factor = libm::exp(round(e.s, bits) - e.s);
-                Entry { w: e.w * factor, ..*e }.parts()
+                with_dense(e, e.dense * factor)
             }),
         );
         let operands: [(&str, [bool; 4]); 6] = [
@@ -92,14 +98,25 @@ pub(crate) fn roundings<'a>(machine: &'a Machine<'_>) -> Vec<Supposition<'a>> {
         "log2 e rounded to bf16",
         by_rule(move |e| {
             // exp(log2 e (s - lse) ln 2), with an inexact log2 e.
-            let w = if e.dense > 0.0 { libm::pow(e.dense, log2_e - 1.0) * e.w } else { e.w };
-            Entry { w, ..*e }.parts()
+            with_dense(e, if e.dense > 0.0 { libm::pow(e.dense, log2_e) } else { 0.0 })
+        }),
+    ));
+    all.push(Supposition::new(
+        Kind::Rounding,
+        "exp2 by a polynomial of three digits, 2^n (1 + f (0.657 + 0.343 f))",
+        by_rule(|e| {
+            let x = libm::log2(e.dense);
+            if !x.is_finite() {
+                return e.parts();
+            }
+            let f = x - libm::floor(x);
+            with_dense(e, (1.0 + f * (0.657 + 0.343 * f)) * libm::exp2(libm::floor(x)))
         }),
     ));
     all
 }
 
-fn by_rule<'a>(rule: impl Fn(&Entry) -> crate::kernel::Parts + Send + Sync + 'static) -> Build<'a> {
+fn by_rule<'a>(rule: impl Fn(&Entry) -> Parts + Send + Sync + 'static) -> Build<'a> {
     let rule: Rule = Arc::new(rule);
     Arc::new(move || Some(Kernel { rule: Some(Arc::clone(&rule)), ..Kernel::default() }))
 }

@@ -76,6 +76,20 @@ fn deltas(machine: &Machine<'_>) -> Vec<Supposition<'static>> {
         "weights that are not divided by their sum: exp(s - max)",
         Kernel { lse: Some(Arc::new(largest)), ..Kernel::default() },
     ));
+    // The sum of the exponentials lacks a key: its logarithm is `lse + ln(1 - W)`.
+    for (text, is_last) in [("last", true), ("first", false)] {
+        let short = (0..lse.len()).map(|at| {
+            let row = p.row(at);
+            let mut seen = p.visible(row);
+            let key = if is_last { seen.last() } else { seen.next() };
+            let weight = |j| libm::exp(sus_reference::forward::score(p, row, j).s - lse[at]);
+            let rest = 1.0 - key.map_or(0.0, weight);
+            if rest > 0.0 { lse[at] + libm::log(rest) } else { lse[at] }
+        });
+        let lse = Some(Arc::new(short.collect()));
+        let text = format!("weights over a sum of exponentials without the {text} key");
+        all.push(supposition(text, Kernel { lse, ..Kernel::default() }));
+    }
     all
 }
 
