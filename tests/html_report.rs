@@ -1,4 +1,4 @@
-//! The page of `check --html`, and the explanation in JSON and JUnit. `tests/browser/check_page.py` opens it in a browser.
+//! The page of `check --html`, and the explanation in JSON and `JUnit`. `tests/browser/check_page.py` opens it in a browser.
 
 use crate::common::Shape;
 use std::collections::BTreeSet;
