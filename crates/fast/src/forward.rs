@@ -185,11 +185,8 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                 }
             }
             if problem.options().dropout.is_some() {
-                for r in seeing.clone() {
-                    let row = Row { b, h, i: rows.start + r };
-                    for (x, j) in s[r].as_mut().iter_mut().zip(keys.clone()) {
-                        *x *= problem.dropout(row, j).unwrap_or(T::one());
-                    }
+                for (s, r) in s[seeing.clone()].iter_mut().zip(seeing.clone()) {
+                    drop_entries(problem, Row { b, h, i: rows.start + r }, &keys, s.as_mut());
                 }
             }
             multiply(
@@ -209,6 +206,13 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
         }
         finish(&running, o, lse, value_features);
         search.map_or_else(TileDraw::default, |search| search.decide::<T>(&running))
+    }
+}
+
+/// The exponentials of a row times the factors of the dropout.
+fn drop_entries<T: Real>(problem: &Problem<T>, row: Row, keys: &Range<usize>, p: &mut [T]) {
+    for (p, j) in p.iter_mut().zip(keys.clone()) {
+        *p *= problem.dropout(row, j).unwrap_or(T::one());
     }
 }
 
