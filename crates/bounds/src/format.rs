@@ -28,6 +28,10 @@ pub enum Format {
     F16,
     /// The upper half of a binary32.
     Bf16,
+    /// OCP E4M3, "fn": 4 significant bits, up to 448, no infinity.
+    E4m3,
+    /// OCP E5M2: 3 significant bits, up to 57344.
+    E5m2,
 }
 
 impl Format {
@@ -39,6 +43,8 @@ impl Format {
             Format::F32 => 24,
             Format::Tf32 | Format::F16 => 11,
             Format::Bf16 => 8,
+            Format::E4m3 => 4,
+            Format::E5m2 => 3,
         }
     }
 
@@ -60,6 +66,8 @@ impl Format {
             Format::Tf32 => libm::ldexp(1.0, -136),
             Format::F16 => libm::ldexp(1.0, -24),
             Format::Bf16 => libm::ldexp(1.0, -133),
+            Format::E4m3 => libm::ldexp(1.0, -9),
+            Format::E5m2 => libm::ldexp(1.0, -16),
         }
     }
 
@@ -68,16 +76,19 @@ impl Format {
     pub fn smallest_normal(self) -> f64 {
         match self {
             Format::F64 => f64::MIN_POSITIVE,
-            Format::F16 => libm::ldexp(1.0, -14),
+            Format::F16 | Format::E5m2 => libm::ldexp(1.0, -14),
+            Format::E4m3 => libm::ldexp(1.0, -6),
             Format::F32 | Format::Tf32 | Format::Bf16 => libm::ldexp(1.0, -126),
         }
     }
 
-    /// The smallest magnitude that rounds to infinity.
+    /// The smallest magnitude that rounds to infinity; of 8 bits, above which numbers are saturated by more than a rounding.
     #[must_use]
     pub fn overflow(self) -> f64 {
         let (top, half_a_step) = match self {
             Format::F64 => return f64::INFINITY,
+            // Half a step above the largest number: 464 and 61440.
+            Format::E4m3 | Format::E5m2 => return self.largest_of_8_bits() + self.last_half_step(),
             Format::F16 => (libm::ldexp(1.0, 16), libm::ldexp(1.0, 4)),
             Format::F32 => (libm::ldexp(1.0, 128), libm::ldexp(1.0, 103)),
             Format::Tf32 => (libm::ldexp(1.0, 128), libm::ldexp(1.0, 116)),
@@ -86,7 +97,7 @@ impl Format {
         top - half_a_step
     }
 
-    /// `x` rounded to the format, to nearest, ties to even.
+    /// `x` rounded to the format, to nearest, ties to even; to 8 bits saturated, as kernels convert to them.
     #[must_use]
     pub fn round(self, x: f64) -> f64 {
         match self {
@@ -95,6 +106,7 @@ impl Format {
             Format::Tf32 => round_to_tf32(x),
             Format::F16 => <f16 as Scalar>::from_f64(x).to_f64(),
             Format::Bf16 => <bf16 as Scalar>::from_f64(x).to_f64(),
+            Format::E4m3 | Format::E5m2 => self.round_to_8_bits(x),
         }
     }
 
@@ -145,7 +157,37 @@ impl Format {
             Format::Tf32 => "tf32",
             Format::F16 => "f16",
             Format::Bf16 => "bf16",
+            Format::E4m3 => "e4m3",
+            Format::E5m2 => "e5m2",
         }
+    }
+
+    /// Whether it has 8 bits, so that numbers are scaled before they are rounded to it.
+    #[must_use]
+    pub const fn has_8_bits(self) -> bool {
+        matches!(self, Format::E4m3 | Format::E5m2)
+    }
+
+    /// `1.75 2^8` and `1.75 2^15`: of E4M3 the code above would be 480, which is NaN.
+    fn largest_of_8_bits(self) -> f64 {
+        if self == Format::E4m3 { 448.0 } else { 57344.0 }
+    }
+
+    /// Half of the distance between the two largest numbers.
+    fn last_half_step(self) -> f64 {
+        if self == Format::E4m3 { 16.0 } else { 4096.0 }
+    }
+
+    /// To nearest, ties to even, in units of the last bit; the smallest unit is the smallest number.
+    fn round_to_8_bits(self, x: f64) -> f64 {
+        if x.is_nan() {
+            return x;
+        }
+        let largest = self.largest_of_8_bits();
+        let x = x.clamp(-largest, largest);
+        let unit = power_below(x.abs()) * libm::ldexp(1.0, 1 - self.precision());
+        let unit = unit.max(self.smallest_subnormal());
+        (x / unit).round_ties_even() * unit
     }
 }
 
@@ -163,4 +205,49 @@ fn round_to_tf32(x: f64) -> f64 {
     // Half of the dropped bits less one, and one more if the last kept bit is odd: to nearest, ties to even.
     let tie = (bits >> 13) & 1;
     f64::from(f32::from_bits((bits + 0xfff + tie) & !0x1fff))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of a format of 8 bits by its definition: `(-1)^s 2^(e - bias) 1.m`, and `2^(1 - bias) 0.m` for `e = 0`.
+    fn numbers(exponent_bits: u32, last: u32) -> Vec<f64> {
+        let fraction_bits = 7 - exponent_bits;
+        let bias = (1 << (exponent_bits - 1)) - 1;
+        let number = |code: u32| {
+            let (e, m) = (code >> fraction_bits, code & ((1 << fraction_bits) - 1));
+            let (whole, power) =
+                if e == 0 { (0, 1 - bias) } else { (1 << fraction_bits, e as i32 - bias) };
+            libm::ldexp(f64::from(whole + m), power - fraction_bits as i32)
+        };
+        (0..=last).map(number).collect()
+    }
+
+    /// Every number, every midpoint of two, and both sides of each; beyond the last one, and of either sign.
+    #[test]
+    fn rounding_to_8_bits_is_to_the_nearest_number_ties_to_even_and_saturates() {
+        for (format, numbers) in
+            [(Format::E4m3, numbers(4, 0x7e)), (Format::E5m2, numbers(5, 0x7b))]
+        {
+            let largest = *numbers.last().unwrap();
+            assert_eq!(largest, if format == Format::E4m3 { 448.0 } else { 57344.0 });
+            assert_eq!(numbers[1], format.smallest_subnormal());
+            for sign in [1.0, -1.0] {
+                let round = |x: f64| sign * format.round(sign * x);
+                for (code, pair) in numbers.windows(2).enumerate() {
+                    let (least, most) = (pair[0], pair[1]);
+                    let middle = f64::midpoint(least, most);
+                    let even = if code % 2 == 0 { least } else { most };
+                    assert_eq!([round(least), round(most), round(middle)], [least, most, even]);
+                    let near = middle * f64::EPSILON;
+                    assert_eq!([round(middle - near), round(middle + near)], [least, most]);
+                }
+                for beyond in [format.overflow(), 2.0 * largest, f64::MAX, f64::INFINITY] {
+                    assert_eq!(round(beyond), largest);
+                }
+            }
+        }
+        assert!(Format::E4m3.round(f64::NAN).is_nan());
+    }
 }

@@ -4,8 +4,10 @@
 //! number for nearly every entry. What is left are the sum and the rounding of the result.
 
 use super::context::BoundContext;
+use super::ds_interval::with_own;
 use super::format::Format;
 use super::input::BoundsInput;
+use super::interval::Interval;
 use super::known_o::{KnownDelta, U64, has_known_delta};
 use super::operands::converts;
 use super::range::RoundingRange;
@@ -114,53 +116,6 @@ pub fn known_o_dq_ranges(
     rows.par_iter().map(row).collect::<Vec<_>>().concat()
 }
 
-/// The numbers between two.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Interval {
-    least: f64,
-    most: f64,
-}
-
-impl Interval {
-    fn about(x: f64, error: f64) -> Self {
-        Interval { least: x - error, most: x + error }
-    }
-
-    fn size(self) -> f64 {
-        self.least.abs().max(self.most.abs())
-    }
-
-    fn widened(self, by: f64) -> Self {
-        Interval { least: self.least - by, most: self.most + by }
-    }
-
-    fn times(self, other: Interval) -> Self {
-        let ends = [
-            self.least * other.least,
-            self.least * other.most,
-            self.most * other.least,
-            self.most * other.most,
-        ];
-        Interval {
-            least: ends.into_iter().fold(f64::INFINITY, f64::min),
-            most: ends.into_iter().fold(f64::NEG_INFINITY, f64::max),
-        }
-    }
-
-    /// Their roundings. A number that may be below the normal range may be flushed to zero, or scaled before it is rounded.
-    fn rounded(self, format: Format, flush_to_zero: bool) -> Self {
-        let nearest = if self.least <= 0.0 && 0.0 <= self.most {
-            0.0
-        } else {
-            self.least.abs().min(self.most.abs())
-        };
-        if nearest < format.smallest_normal() {
-            return self.widened(format.relative_error(self.size(), flush_to_zero));
-        }
-        Interval { least: format.round(self.least), most: format.round(self.most) }
-    }
-}
-
 /// One row of `dq`.
 struct DqRow<'a> {
     context: &'a BoundContext<'a>,
@@ -213,29 +168,14 @@ impl DqRow<'_> {
     /// What the product with `k` reads of one entry.
     fn dz(&self, e: &EntryError, kept: &KeptWeight, of_lse: f64) -> Interval {
         let DqRow { context, rounding, row, errors } = *self;
-        let (p, a, recipe) = (context.input.problem, &context.roundoff, context.input.recipe);
+        let (a, recipe) = (&context.roundoff, context.input.recipe);
         let flush = recipe.flush_to_zero;
-        // The numbers here are of f64, by the steps that the recipe's errors were counted for, and 8 2^-53 for its functions.
-        let with_own = |error: f64, size: f64| error * (1.0 + U64 / a.u) + 8.0 * U64 * size;
-        let of_w = context.relative_error_of_weight(errors, e, kept) + of_lse;
-        let mut w = Interval::about(kept.w, with_own(of_w, 1.0) * kept.w);
+        let mut w = context.weight_interval(errors, e, kept, of_lse);
         if rounding.p {
             w = w.rounded(recipe.p_in_ds, flush);
         }
-        // Section 5.3: dP, delta, two subtractions, and a delta that is stored between two kernels.
-        let dlse = p.dlse(row);
-        let size = e.dp.abs() + errors.delta.abs() + dlse.abs();
-        let of_t =
-            e.dp_sum.worst_case + e.dp_stored + errors.delta_error.worst_case + 3.0 * a.u * size;
-        let t = Interval::about(e.dp - errors.delta + dlse, with_own(of_t, size));
-        // Section 5.5: the slope of the softcap, and the scale. 2 u: P t, and the product with the slope or the scale.
-        let scale = p.scale();
-        let of_cap = if scale == 0.0 { 0.0 } else { e.slope_error / scale.abs() };
-        let capped = p.options().softcap.is_some() && scale != 0.0;
-        let slope = if capped { e.slope / scale } else { 1.0 };
-        let slope = Interval::about(slope, if capped { with_own(of_cap, 1.0) } else { 0.0 });
-        let ds = w.times(t).times(slope);
-        let ds = ds.widened(with_own(2.0 * a.u, 1.0) * ds.size());
+        let ds = context.ds_interval(row, errors, e, w);
+        let scale = context.input.problem.scale();
         let scaled = |x: Interval| x.times(Interval::about(scale, 0.0));
         match rounding.ds {
             DsRoundingPoint::Nowhere => scaled(ds),
@@ -243,41 +183,8 @@ impl DqRow<'_> {
             DsRoundingPoint::AfterScale => {
                 // 2 u: the scale, and its product.
                 let x = scaled(ds);
-                x.widened(with_own(2.0 * a.u, 1.0) * x.size()).rounded(recipe.ds, flush)
+                x.widened(with_own(a.u, 2.0 * a.u, 1.0) * x.size()).rounded(recipe.ds, flush)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// Whatever lies within the operands lies within the product, and its rounding within the rounding.
-        #[test]
-        fn a_product_of_intervals_holds_every_product(
-            x in -2.0..2.0_f64, y in -2.0..2.0_f64, exponent in -12..1_i32, at in [-1.0..=1.0_f64, -1.0..=1.0_f64],
-        ) {
-            let half = libm::ldexp(1.0, exponent);
-            let product = Interval::about(x, half).times(Interval::about(y, half));
-            let z = (x + at[0] * half) * (y + at[1] * half);
-            // Four roundings of f64.
-            let slack = 8.0 * U64 * product.size();
-            prop_assert!(product.least - slack <= z && z <= product.most + slack);
-            let rounded = product.widened(slack).rounded(Format::Bf16, false);
-            prop_assert!(rounded.least <= Format::Bf16.round(z) && Format::Bf16.round(z) <= rounded.most);
-        }
-    }
-
-    #[test]
-    fn a_number_known_to_a_part_of_a_spacing_has_one_rounding_and_near_zero_it_has_none() {
-        let known = Interval::about(1.001, 1e-4).rounded(Format::Bf16, false);
-        assert_eq!(known, Interval { least: 1.0, most: 1.0 });
-        let tie = Interval::about(1.0 + 1.0 / 256.0, 1e-6).rounded(Format::Bf16, false);
-        assert_eq!(tie, Interval { least: 1.0, most: 1.0 + 1.0 / 128.0 });
-        let zero = Interval::about(0.0, 1e-6).rounded(Format::F16, true);
-        assert!(zero.least < -1e-6 - 6e-5 && zero.most > 1e-6 + 6e-5, "{zero:?}");
     }
 }

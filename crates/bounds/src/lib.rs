@@ -13,12 +13,15 @@ mod direction_dbias;
 mod direction_weights;
 mod dq;
 mod ds;
+mod ds_interval;
 mod error_statistics;
 mod false_alarm;
 mod format;
 mod forward;
+mod fp8;
 mod gradient_values;
 mod input;
+mod interval;
 mod key_block;
 mod known_o;
 mod known_o_dq;
@@ -57,6 +60,7 @@ pub use error_statistics::{
 };
 pub use false_alarm::{ELEMENTWISE_FALSE_ALARM, STATISTICAL_FALSE_ALARM};
 pub use format::Format;
+pub use fp8::{ForwardWay, Fp8, StoredRows};
 pub use gradient_values::GradientValues;
 pub use input::BoundsInput;
 pub use known_o::{

@@ -19,6 +19,8 @@ use sus_reference::TensorName;
 /// The ranges of all gradients, element by element.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RoundingRanges {
+    /// Of `o`; empty but for a recipe of 8 bits.
+    pub o: Vec<RoundingRange>,
     /// Of `dq`.
     pub dq: Vec<RoundingRange>,
     /// Of `dk`.
@@ -38,6 +40,7 @@ impl RoundingRanges {
     #[must_use]
     pub fn of(&self, tensor: TensorName) -> Vec<&[RoundingRange]> {
         let all: &[&Vec<RoundingRange>] = match tensor {
+            TensorName::O => &[&self.o],
             TensorName::Dq => &[&self.dq],
             TensorName::Dk => &[&self.dk],
             TensorName::Dv => &[&self.dv_rounded, &self.dv],
@@ -96,6 +99,7 @@ pub fn ranges(input: &BoundsInput<'_>) -> Option<RoundingRanges> {
         all.unwrap_or_default().into_iter().map(|(x, error)| context.range(x, &error)).collect()
     };
     Some(RoundingRanges {
+        o: Vec::new(),
         dq: context.stored(g.dq.as_slice(), &dq.concat()),
         dk: context.stored(g.dk.as_slice(), &dk),
         dv: context.stored(g.dv.as_slice(), &dv),

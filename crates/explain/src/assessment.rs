@@ -138,6 +138,7 @@ pub fn assess(
             let said = "projected values do not show how their kernel rounds: expected --recipe, found none";
             return Err(invalid(label, said));
         }
+        None if case.has_fp8 => "flash-fp8",
         None => recipe_of(candidate),
     };
     let recipe = Recipe::named(name).map_err(|e| invalid(Path::new(name), &e.to_string()))?;

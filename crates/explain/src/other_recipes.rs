@@ -48,7 +48,7 @@ pub(crate) fn passing_recipe(judged: &Judged<'_>) -> Option<&'static str> {
     let mut recipes: Vec<(&str, Recipe)> = Recipe::NAMES
         .into_iter()
         .filter_map(|name| Some((name, Recipe::built_in(name)?)))
-        .filter(|(_, recipe)| recipe != tried)
+        .filter(|(_, recipe)| recipe != tried && !recipe.has_8_bits())
         .filter(|(_, recipe)| !judged.was_asked || recipe.output == tried.output)
         .filter(|(_, recipe)| holds(judged.candidate, recipe))
         .collect();

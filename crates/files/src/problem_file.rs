@@ -1,5 +1,6 @@
 //! A problem file: `q`, `k`, `v`, `do`, the optional inputs, and the settings.
 
+mod fp8;
 mod operands;
 mod write;
 
@@ -21,6 +22,10 @@ const NAMES: &[&str] = &[
     "k",
     "v",
     "do",
+    "q_scale",
+    "k_scale",
+    "v_scale",
+    "do_scale",
     "dlse",
     "bias",
     "sink",
@@ -41,7 +46,7 @@ const NAMES: &[&str] = &[
     "expected_nnz",
 ];
 const PREFIXES: &[&str] = &["expected/", "bound/", "mask/", "variance/", "proj/"];
-const KNOWN: &str = "q, k, v, do, dlse, bias, sink, alibi_slopes, attn_mask, block_mask, indices, lengths_q, lengths_k, cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, dropout_mask, x, o, lse, expected_nnz, expected/..., bound/..., mask/..., variance/..., proj/...";
+const KNOWN: &str = "q, k, v, do, q_scale, k_scale, v_scale, do_scale, dlse, bias, sink, alibi_slopes, attn_mask, block_mask, indices, lengths_q, lengths_k, cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, dropout_mask, x, o, lse, expected_nnz, expected/..., bound/..., mask/..., variance/..., proj/...";
 
 /// A problem read from a file, every number exact in `f64`.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +57,8 @@ pub struct ProblemFile {
     pub settings: Settings,
     /// The type that `q` is stored in.
     pub dtype: String,
+    /// Whether an operand has 8 bits and a scale.
+    pub has_fp8: bool,
     /// The layer's input `[B,1,Nq,M]`, for the gradients by the projections, `x^T dq` and so on.
     pub x: Option<Tensor<f64>>,
     /// `o` and `lse` as a kernel stored them, for the evaluation mode "given".
@@ -103,12 +110,12 @@ impl ProblemFile {
             None => Settings::default(),
         };
         let settings = settings.merge(command)?;
+        let dtype = file.arrays.get("q").map_or_else(String::new, |q| format!("{:?}", q.dtype));
+        let has_fp8 = fp8::dequantise(&mut file)?;
         let mut take = |name: &'static str| file.arrays.remove(name);
         let mut required =
             |name, expected| take(name).ok_or(Reason::Missing { tensor: name, expected });
-        let q = required("q", "[B,Hq,Nq,D]")?;
-        let dtype = format!("{:?}", q.dtype);
-        let q = tensor("q", q)?;
+        let q = tensor("q", required("q", "[B,Hq,Nq,D]")?)?;
         let k = tensor("k", required("k", "[B,Hk,Nk,D]")?)?;
         let v = match settings.v_of_k {
             None => tensor("v", required("v", "[B,Hk,Nk,E]")?)?,
@@ -149,7 +156,7 @@ impl ProblemFile {
                 return Err(Error::Shape { tensor: "x", expected, found: vec![b, n, m] }.into());
             }
         }
-        Ok(ProblemFile { problem, settings, dtype, x, saved })
+        Ok(ProblemFile { problem, settings, dtype, has_fp8, x, saved })
     }
 }
 

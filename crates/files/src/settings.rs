@@ -109,6 +109,10 @@ settings_table! {
         v_of_k: usize, with_v_of_k, "a number of features, above 0", values::count, values::json;
         /// The bias is added before the softcap.
         bias_first: bool, with_bias_first, "true or false", values::boolean, values::json;
+        /// The factor of `P` before it is rounded to 8 bits.
+        p_scale: f64, with_p_scale, "a finite number above 0", values::finite_positive, values::json;
+        /// The factor of `dS` before it is rounded to 8 bits.
+        ds_scale: f64, with_ds_scale, "a finite number above 0", values::finite_positive, values::json;
         /// The results that the kernel computes; without it, all.
         gradients: Vec<TensorName>, with_gradients, "a list of results, such as [\"dq\", \"dk\"]", values::results, values::result_names;
     }

@@ -20,6 +20,7 @@ pub mod baseline_tolerances;
 mod controls;
 pub mod diagnosis;
 mod directions;
+pub mod fp8;
 mod limits;
 pub mod matrix;
 mod mutations;

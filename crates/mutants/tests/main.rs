@@ -4,6 +4,7 @@
 mod common;
 mod diagnosis;
 mod emulate;
+mod fp8;
 mod gallery;
 mod precision;
 mod verdict;

@@ -27,6 +27,8 @@ pub struct Case {
     pub settings: Settings,
     /// The file that it comes from, for reports.
     pub label: String,
+    /// Whether an operand of the file has 8 bits and a scale.
+    pub has_fp8: bool,
 }
 
 impl Case {
@@ -35,8 +37,8 @@ impl Case {
     /// # Errors
     /// One line that names the file and its defect.
     pub fn read(path: &Path, command: Settings) -> Result<Self, FileError> {
-        let ProblemFile { problem, settings, .. } = ProblemFile::read(path, command)?;
-        Ok(Case { problem, settings, label: path.display().to_string() })
+        let ProblemFile { problem, settings, has_fp8, .. } = ProblemFile::read(path, command)?;
+        Ok(Case { problem, settings, label: path.display().to_string(), has_fp8 })
     }
 
     /// As [`Case::read`], from tensors in memory; `label` names them in reports.
@@ -44,14 +46,15 @@ impl Case {
     /// # Errors
     /// What is wrong with them.
     pub fn from_tensors(file: TensorFile, command: Settings, label: &str) -> Result<Self, Reason> {
-        let ProblemFile { problem, settings, .. } = ProblemFile::from_tensors(file, command)?;
-        Ok(Case { problem, settings, label: label.to_owned() })
+        let ProblemFile { problem, settings, has_fp8, .. } =
+            ProblemFile::from_tensors(file, command)?;
+        Ok(Case { problem, settings, label: label.to_owned(), has_fp8 })
     }
 
     /// A case from a problem in memory.
     #[must_use]
     pub fn new(problem: Problem<f64>, settings: Settings) -> Self {
-        Case { problem, settings, label: "case".into() }
+        Case { problem, settings, label: "case".into(), has_fp8: false }
     }
 
     /// Fills in the settings of the pass and of the draw that the case lacks from the candidate's own metadata.

@@ -3,6 +3,7 @@
 mod builder;
 mod dense_runs;
 mod expectation;
+mod fp8;
 mod given;
 mod own_mask;
 mod reference;

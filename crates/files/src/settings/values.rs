@@ -110,6 +110,11 @@ pub(super) fn positive(value: &Value) -> Option<f64> {
     value.as_f64().filter(|&x| x > 0.0)
 }
 
+/// In range of `f32` as well, where a kernel has it.
+pub(super) fn finite_positive(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|&x| x > 0.0 && (x as f32).is_normal())
+}
+
 pub(super) fn boolean(value: &Value) -> Option<bool> {
     value.as_bool()
 }

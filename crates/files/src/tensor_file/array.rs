@@ -1,13 +1,14 @@
 //! One tensor of a file, and the bytes that it is stored in.
 
 use crate::error::Reason;
+use float8::{F8E4M3, F8E5M2};
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 
 /// The numbers of one tensor, every element exact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Numbers {
-    /// F16, BF16, F32 or F64.
+    /// F8_E4M3, F8_E5M2, F16, BF16, F32 or F64; of the first two the stored numbers, without their scales.
     Float(Vec<f64>),
     /// I64, I32, U32, U8 or BOOL.
     Integer(Vec<i64>),
@@ -76,6 +77,25 @@ impl Array {
         Array { dtype: Dtype::I32, shape: shape.to_vec(), numbers: Numbers::Integer(data) }
     }
 
+    /// An F8_E4M3 array; elements are rounded to it.
+    #[must_use]
+    pub fn e4m3(shape: &[usize], data: Vec<f64>) -> Self {
+        Array { dtype: Dtype::F8_E4M3, shape: shape.to_vec(), numbers: Numbers::Float(data) }
+    }
+
+    /// A BF16 array; elements are rounded to it.
+    #[must_use]
+    pub fn bf16(shape: &[usize], data: Vec<f64>) -> Self {
+        Array { dtype: Dtype::BF16, shape: shape.to_vec(), numbers: Numbers::Float(data) }
+    }
+
+    /// A U8 array of truth values.
+    #[must_use]
+    pub fn flags(shape: &[usize], data: &[bool]) -> Self {
+        let numbers = Numbers::Integer(data.iter().map(|&x| i64::from(x)).collect());
+        Array { dtype: Dtype::U8, shape: shape.to_vec(), numbers }
+    }
+
     pub(super) fn decode(
         name: &str,
         dtype: Dtype,
@@ -87,19 +107,28 @@ impl Array {
             Dtype::F32 => Numbers::Float(decode(data, |b| f64::from(f32::from_le_bytes(b)))?),
             Dtype::F16 => Numbers::Float(decode(data, |b| f16::from_le_bytes(b).to_f64())?),
             Dtype::BF16 => Numbers::Float(decode(data, |b| bf16::from_le_bytes(b).to_f64())?),
+            // A code that is no number stays none: NaN, and of E5M2 an infinity.
+            Dtype::F8_E4M3 => Numbers::Float(decode(data, |[b]| F8E4M3::from_bits(b).to_f64())?),
+            Dtype::F8_E5M2 => Numbers::Float(decode(data, |[b]| F8E5M2::from_bits(b).to_f64())?),
             Dtype::I64 => Numbers::Integer(decode(data, i64::from_le_bytes)?),
             Dtype::I32 => Numbers::Integer(decode(data, |b| i64::from(i32::from_le_bytes(b)))?),
             Dtype::U32 => Numbers::Integer(decode(data, |b| i64::from(u32::from_le_bytes(b)))?),
             Dtype::U8 | Dtype::BOOL => Numbers::Integer(decode(data, |[b]| i64::from(b))?),
             Dtype::U64 => Numbers::Unsigned(decode(data, u64::from_le_bytes)?),
             other => {
+                let unsigned_zero = matches!(other, Dtype::F8_E4M3FNUZ | Dtype::F8_E5M2FNUZ);
+                let blocks = matches!(other, Dtype::F4 | Dtype::F8_E8M0);
                 let integers_of_16_bits = matches!(other, Dtype::I16 | Dtype::U16);
                 return Err(Reason::Dtype {
                     tensor: name.to_owned(),
                     expected: if integers_of_16_bits {
                         "BF16 or F16, the type whose bits these 16-bit integers hold"
+                    } else if unsigned_zero {
+                        "F8_E4M3 or F8_E5M2, which have a negative zero and another exponent"
+                    } else if blocks {
+                        "F8_E4M3 or F8_E5M2 with scales of F32: mxfp8 and nvfp4 cannot be read yet"
                     } else {
-                        "F64, F32, F16, BF16, I64, I32, U64, U32, U8 or BOOL"
+                        "F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, U64, U32, U8 or BOOL"
                     },
                     found: format!("{other:?}"),
                 });
@@ -124,6 +153,12 @@ impl Array {
             }
             (Numbers::Float(x), Dtype::BF16) => {
                 x.iter().flat_map(|&x| bf16::from_f64(x).to_le_bytes()).collect()
+            }
+            (Numbers::Float(x), Dtype::F8_E4M3) => {
+                x.iter().map(|&x| F8E4M3::from_f64(x).to_bits()).collect()
+            }
+            (Numbers::Float(x), Dtype::F8_E5M2) => {
+                x.iter().map(|&x| F8E5M2::from_f64(x).to_bits()).collect()
             }
             (Numbers::Integer(x), Dtype::I64) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
             (Numbers::Integer(x), Dtype::I32) => x

@@ -86,8 +86,13 @@ impl<'a> JudgeBuilder<'a> {
     /// [`Error::Overflow`] if the reference leaves the range of `f64`; those of the settings and of the draw.
     pub fn build(self) -> Result<Judge, Error> {
         let JudgeBuilder { case, recipe, mode, reference, known_bugs, bitwise, progress } = self;
+        let recipe = &with_scales_of(case, recipe)?;
         let problem = round_inputs(&case.problem, recipe)?;
         let draw = case.draw()?;
+        if recipe.has_8_bits() && draw.is_some() {
+            let expected = "a dense pass where P or dS has 8 bits";
+            return Err(Error::option("pass", expected, "SUS"));
+        }
         progress.stage(reference.describe(&problem, recipe), 0);
         let (truth, drawn) = reference.exact(&problem, recipe, draw.as_ref())?;
         let input = ExpectationInput {
@@ -99,7 +104,7 @@ impl<'a> JudgeBuilder<'a> {
         };
         let exact = Expectation::new(input, truth, drawn, progress)?;
         exact.check_finite()?;
-        Ok(Judge {
+        let mut judge = Judge {
             stored: (problem != case.problem).then(|| case.problem.clone()),
             recipe: recipe.clone(),
             mode,
@@ -112,8 +117,32 @@ impl<'a> JudgeBuilder<'a> {
             any_padding: case.settings.padding == Some(Padding::Any),
             exact,
             problem,
-        })
+        };
+        if judge.recipe.has_8_bits() {
+            progress.stage("codes of P and dS", 0);
+            judge.exact.gradients = judge.of_8_bits(&judge.exact, &[]);
+        }
+        Ok(judge)
     }
+}
+
+/// The recipe with the scales that the case has for `P` and `dS`.
+fn with_scales_of(case: &Case, recipe: &Recipe) -> Result<Recipe, Error> {
+    if !recipe.has_8_bits() {
+        return Ok(recipe.clone());
+    }
+    let agree = |key, file: Option<f64>, recipe: f64| match file {
+        // 1 is the default of a recipe that says nothing.
+        Some(file) if recipe != 1.0 && recipe != file => Err(Error::option(
+            key,
+            format!("{file}, as the case says"),
+            format!("{recipe} in the recipe"),
+        )),
+        file => Ok(file.unwrap_or(recipe)),
+    };
+    let p_scale = agree("p_scale", case.settings.p_scale, recipe.p_scale)?;
+    let ds_scale = agree("ds_scale", case.settings.ds_scale, recipe.ds_scale)?;
+    Ok(recipe.clone().with_p_scale(p_scale).with_ds_scale(ds_scale))
 }
 
 /// The problem as a kernel of this recipe reads it.

@@ -42,6 +42,17 @@ pub(super) struct ExpectedGradients {
     without_ranges: bool,
     /// Whether the problem is judged by the bounds of its elements alone.
     by_elements: bool,
+    /// What is expected where `P` or `dS` has 8 bits.
+    pub(super) of_8_bits: Option<OfEightBits>,
+}
+
+/// What is expected of a kernel whose `P` or `dS` has 8 bits, beside its gradients.
+#[derive(Debug, Clone)]
+pub(super) struct OfEightBits {
+    /// The middles of what the stored `o` may be, and the bounds about them.
+    pub(super) o: (Vec<f64>, Bound),
+    /// How `P` of the forward pass is rounded, and what `delta` is made of.
+    pub(super) notes: Vec<String>,
 }
 
 /// Whether a problem has an operand that only the bounds of elements know: dropout, slopes, a bias before the softcap, or values
@@ -88,12 +99,14 @@ impl ExpectedGradients {
         (rows, of_rows): (&[RowErrors], RowBounds),
         reference_errors: Option<&ReferenceErrorBounds>,
         directions: &[ErrorDirection],
+        has_8_bits: bool,
         progress: &dyn Progress,
     ) -> Self {
         let mut bounds = bounds_of(input, progress, rows, of_rows);
         let reference_error_share = reference_errors.map(|errors| bounds.widen(errors));
         progress.stage("limits of the statistics", 0);
-        let by_elements = judged_by_elements(input.problem);
+        // Of 8 bits the codes are followed instead, and these are the bounds of a kernel without.
+        let by_elements = judged_by_elements(input.problem) || has_8_bits;
         let limits =
             if by_elements { None } else { statistical_limits(input, &bounds, directions) };
         // Ranges are those of an exact reference.
@@ -117,6 +130,7 @@ impl ExpectedGradients {
             known_o,
             without_ranges,
             by_elements,
+            of_8_bits: None,
         }
     }
 
@@ -135,6 +149,9 @@ impl ExpectedGradients {
 
     /// How the reference was computed, and which rules a problem of this size is judged without.
     pub(super) fn notes(&self) -> Vec<String> {
+        if let Some(of) = &self.of_8_bits {
+            return of.notes.clone();
+        }
         let mut notes = Vec::new();
         if let Some(share) = self.reference_error_share {
             notes.push(format!(
@@ -189,6 +206,10 @@ impl Expectation {
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let ExpectationInput { problem, recipe, mode, draw, known_bugs } = input;
+        // Codes of 8 bits are followed one by one, in their own module; here the kernel is one without.
+        let has_8_bits = recipe.has_8_bits();
+        let recipe = &recipe.without_8_bits();
+        let known_bugs = known_bugs.filter(|_| !has_8_bits);
         progress.stage("truth of the gradients", 0);
         let saved = truth.saved();
         let drawn = match (draw, drawn) {
@@ -224,6 +245,7 @@ impl Expectation {
             (&rows, of_rows),
             reference_errors.as_ref(),
             &directions.unwrap_or_default(),
+            has_8_bits,
             progress,
         );
         if expected.limits.is_some()

@@ -88,6 +88,6 @@ impl Judge {
         // The directions of known bugs belong to the mask of the seed: with another mask none is followed.
         let rows = (drawn.rows.as_slice(), RowBounds::default());
         let errors = expectation.truth.reference_error_bounds(Some(sample));
-        Cow::Owned(ExpectedGradients::new(&input, rows, errors.as_ref(), &[], progress))
+        Cow::Owned(ExpectedGradients::new(&input, rows, errors.as_ref(), &[], false, progress))
     }
 }

@@ -2,12 +2,13 @@
 
 use super::Judge;
 use super::expectation::{Expectation, ExpectedGradients};
+use super::fp8::FOLLOWED;
 use crate::candidate::{DRAWN, read_results, shape_of};
 use crate::elements::compare;
 use crate::expected::Expected;
 use crate::statistics::{Compared, judge_directions};
 use crate::{Criterion, Finding, Mode, Verdict};
-use sus_bounds::Progress;
+use sus_bounds::{Bound, Progress};
 use sus_files::TensorFile;
 use sus_reference::TensorName;
 
@@ -50,8 +51,9 @@ impl Judge {
                 .ok(),
         };
         let expectation = given.as_ref().or(shared).unwrap_or(&self.exact);
+        let followed = self.recipe.has_8_bits().then(|| self.of_8_bits(expectation, &results));
         let own = self.own_mask(expectation, candidate, verdict, progress);
-        let expected = own.as_deref().unwrap_or(&expectation.gradients);
+        let expected = followed.as_ref().or(own.as_deref()).unwrap_or(&expectation.gradients);
         verdict.notes.extend(expected.notes());
         let mask_unknown = self.draw.is_some() && !self.seed_known && own.is_none();
         if mask_unknown {
@@ -77,10 +79,14 @@ impl Judge {
         verdict: &mut Verdict,
     ) {
         let shape = shape_of(&self.problem, name).expect("a result of this problem");
-        let (reference, bound) = match name {
-            "o" => (self.exact.saved.o.as_slice(), &self.exact.gradients.bounds.o),
-            "lse" => (self.exact.saved.lse.as_slice(), &self.exact.gradients.bounds.lse),
-            _ => expected.of(name),
+        let of_8_bits = expected.of_8_bits.as_ref();
+        if of_8_bits.is_some() && !FOLLOWED.contains(&name) {
+            let message = "not judged where P or dS has 8 bits";
+            return verdict.refuse(name, Criterion::Unjudged, message);
+        }
+        let (reference, bound) = match (name, of_8_bits) {
+            ("o", Some(of)) => (of.o.0.as_slice(), &of.o.1),
+            _ => self.reference_of(expected, name),
         };
         let limits = expected.limits.as_ref().and_then(|limits| match name {
             "dq" => Some(&limits.dq),
@@ -92,7 +98,8 @@ impl Judge {
         let head_rows =
             if name == "dq" { self.problem.group() * sizes.queries } else { sizes.keys };
         // A value with more bits than the recipe stores was not rounded to its format.
-        let is_rounded = || found.iter().all(|&x| self.recipe.output.round(x) == x);
+        let format = if name == "o" { self.recipe.o } else { self.recipe.output };
+        let is_rounded = || found.iter().all(|&x| format.round(x) == x);
         let ranges = expected.ranges.as_ref().filter(|_| is_rounded());
         let tensor: Option<TensorName> = name.parse().ok();
         let ranges = ranges.zip(tensor).map_or_else(Vec::new, |(ranges, name)| ranges.of(name));
@@ -100,6 +107,19 @@ impl Judge {
             Expected { name, shape: &shape, reference, bound, limits, ranges: &ranges, head_rows };
         let result = compare(expected, found, verdict);
         verdict.tensors.push(result);
+    }
+
+    /// The reference and the bounds of a result.
+    fn reference_of<'a>(
+        &'a self,
+        expected: &'a ExpectedGradients,
+        name: &str,
+    ) -> (&'a [f64], &'a Bound) {
+        match name {
+            "o" => (self.exact.saved.o.as_slice(), &self.exact.gradients.bounds.o),
+            "lse" => (self.exact.saved.lse.as_slice(), &self.exact.gradients.bounds.lse),
+            _ => expected.of(name),
+        }
     }
 
     /// Compares the errors of all gradients together with the errors of known bugs. Errors above a bound hide the small ones that
