@@ -153,6 +153,8 @@ pub struct Recipe {
     pub ds_scale: f64,
     /// `dS` is multiplied by the scale of the scores before it is rounded to 8 bits, not after it.
     pub scaled_ds: bool,
+    /// `P` of the forward pass may be relative to anything when it is rounded to 8 bits: then `o` is judged by half a step for each `P`.
+    pub any_forward: bool,
 }
 
 setters! { Recipe, [];
@@ -186,6 +188,7 @@ setters! { Recipe, [];
     with_p_scale(p_scale: f64);
     with_ds_scale(ds_scale: f64);
     with_scaled_ds(scaled_ds: bool);
+    with_any_forward(any_forward: bool);
 }
 
 /// A recipe that does not exist or cannot be read.
@@ -263,6 +266,7 @@ impl Recipe {
             p_scale: 1.0,
             ds_scale: 1.0,
             scaled_ds: false,
+            any_forward: false,
         };
         let flash = |format: Format| Recipe {
             input: format,
@@ -478,6 +482,7 @@ struct Overlay {
     p_scale: Option<f64>,
     ds_scale: Option<f64>,
     scaled_ds: Option<bool>,
+    any_forward: Option<bool>,
 }
 
 impl Overlay {
@@ -513,6 +518,7 @@ impl Overlay {
             p_scale: self.p_scale.unwrap_or(base.p_scale),
             ds_scale: self.ds_scale.unwrap_or(base.ds_scale),
             scaled_ds: self.scaled_ds.unwrap_or(base.scaled_ds),
+            any_forward: self.any_forward.unwrap_or(base.any_forward),
         };
         for (key, ulp) in [("exp_ulp", recipe.exp_ulp), ("tanh_ulp", recipe.tanh_ulp)] {
             if !(ulp.is_finite() && ulp >= 0.0) {

@@ -3,5 +3,6 @@
 #[path = "../../reference/tests/common.rs"]
 mod common;
 mod files;
+mod fp8;
 mod hostile;
 mod known_answers;

@@ -17,4 +17,4 @@ mod problem;
 
 pub use bugs::{Bug, bugs, controls};
 pub use kernel::{Descale, Forward, Fp8Kernel, Overflow, Use};
-pub use problem::{Fp8Problem, ScaleBy};
+pub use problem::{Fp8Problem, ScaleBy, problems};

@@ -24,12 +24,22 @@ pub enum ForwardWay {
         /// From the last key.
         reversed: bool,
     },
+    /// The same with the largest score of the tile itself: parts that are computed apart and merged.
+    OwnMaximum {
+        /// Keys of a part.
+        tile: usize,
+    },
     /// Any number between the two: a kernel that rescales as it likes. Then the codes are not known.
     Any,
 }
 
-/// The tiles that are tried.
-const TILES: [usize; 10] = [16, 32, 48, 64, 80, 96, 128, 160, 192, 256];
+/// The tiles that are tried, the usual ones first: what kernels have, in steps of the 16 keys of a matrix instruction, and short ones.
+const TILES: [usize; 23] = [
+    64, 128, 32, 16, 256, 48, 80, 96, 112, 144, 160, 176, 192, 208, 224, 240, 320, 384, 512, 8, 4, 2, 1,
+];
+
+/// The numbers of parts that are tried, whose keys are tiles.
+const PARTS: [usize; 4] = [2, 3, 4, 8];
 
 /// A uniform variable in `[-a, a]` is sub-Gaussian with the squared parameter `a^2 / 3`: see `rounding_model`.
 const UNIFORM: f64 = 1.0 / 3.0;
@@ -39,9 +49,17 @@ impl ForwardWay {
     #[must_use]
     pub fn known(keys: usize) -> Vec<Self> {
         let whole = [ForwardWay::Normalised, ForwardWay::Maximum { tile: 0, reversed: false }];
-        let tiles = TILES.into_iter().filter(|&tile| tile < keys);
-        let both = |tile| [false, true].map(|reversed| ForwardWay::Maximum { tile, reversed });
-        whole.into_iter().chain(tiles.flat_map(both)).collect()
+        let parts = PARTS.into_iter().map(|parts| keys.div_ceil(parts));
+        let mut tiles: Vec<usize> = Vec::new();
+        for tile in TILES.into_iter().chain(parts).filter(|&tile| 0 < tile && tile < keys) {
+            if !tiles.contains(&tile) {
+                tiles.push(tile);
+            }
+        }
+        let running = |reversed| move |&tile: &usize| ForwardWay::Maximum { tile, reversed };
+        let own = tiles.iter().map(|&tile| ForwardWay::OwnMaximum { tile });
+        let running = tiles.iter().map(running(false)).chain(tiles.iter().map(running(true)));
+        whole.into_iter().chain(running).chain(own).collect()
     }
 
     /// In words.
@@ -58,6 +76,9 @@ impl ForwardWay {
                     "P of the forward pass is relative to a running maximum when it is rounded, in tiles of {tile} keys from the {from}"
                 )
             }
+            ForwardWay::OwnMaximum { tile } => format!(
+                "P of the forward pass is relative to the maximum of its part when it is rounded, in parts of {tile} keys"
+            ),
             ForwardWay::Any => {
                 "it is not known what P of the forward pass is relative to when it is rounded: o has half a step of E4M3 for each P"
                     .into()
@@ -78,7 +99,10 @@ impl Fp8<'_> {
             match way {
                 ForwardWay::Normalised => self.normalised(row, &errors),
                 ForwardWay::Maximum { tile, reversed } => {
-                    self.by_maximum(row, &errors, tile, reversed)
+                    self.by_maximum(row, &errors, tile, (reversed, true))
+                }
+                ForwardWay::OwnMaximum { tile } => {
+                    self.by_maximum(row, &errors, tile, (false, false))
                 }
                 ForwardWay::Any => self.by_any(row, &errors),
             }
@@ -97,7 +121,13 @@ impl Fp8<'_> {
     }
 
     /// `sum_t e^{m_t - lse} sum_{j in t} P^_j v_j`.
-    fn by_maximum(&self, row: Row, errors: &RowErrors, tile: usize, reversed: bool) -> StoredRows {
+    fn by_maximum(
+        &self,
+        row: Row,
+        errors: &RowErrors,
+        tile: usize,
+        (reversed, running): (bool, bool),
+    ) -> StoredRows {
         let (p, recipe) = (self.context.input.problem, self.context.input.recipe);
         let u = self.context.roundoff.u;
         let mut sums = IntervalSums::new(p.sizes().value_features);
@@ -109,10 +139,14 @@ impl Fp8<'_> {
         let mut most = f64::NEG_INFINITY;
         // The kernel's maximum is one of its scores, with the error of that.
         let of_most = errors.largest_entry;
+        // The rescalings, each an exp and a product, are counted for the recipe's smallest tile.
+        let more = recipe.tile.checked_div(tile).unwrap_or(1).max(1);
+        let rescale = more as f64 * errors.rescale.worst_case;
         for of_tile in
             order.chunk_by(|&a, &b| tile_of(errors.entries[a].j) == tile_of(errors.entries[b].j))
         {
-            most = of_tile.iter().fold(most, |most, &at| most.max(errors.entries[at].s));
+            let before = if running { most } else { f64::NEG_INFINITY };
+            most = of_tile.iter().fold(before, |most, &at| most.max(errors.entries[at].s));
             let factor = libm::exp(most - errors.lse);
             for &at in of_tile {
                 let e = &errors.entries[at];
@@ -120,8 +154,7 @@ impl Fp8<'_> {
                 let relative = libm::expm1(e.log.worst_case + e.log_stored + of_most) + 8.0 * u;
                 let code = quantised(Interval::about(w, relative * w), recipe.p, recipe.p_scale, u);
                 let scaled = code.times(Interval::about(factor, 0.0));
-                // The rescalings: each an exp and a product.
-                let scaled = scaled.widened(errors.rescale.worst_case * scaled.size());
+                let scaled = scaled.widened(rescale * scaled.size());
                 sums.add(self.dropped(scaled, e), p.v(row, e.j));
             }
         }

@@ -27,7 +27,7 @@ pub fn controls() -> Vec<(&'static str, Fp8Kernel)> {
         ("without_o", Fp8Kernel { tile: 32, without_o: true, ..RIGHT() }),
         ("online_softmax", Fp8Kernel { tile: 32, ..online }),
         ("online_softmax_reversed", Fp8Kernel { tile: 64, reversed: true, ..online }),
-        ("online_softmax_in_odd_tiles", Fp8Kernel { tile: 13, ..online }),
+        ("online_softmax_in_tiles_of_48", Fp8Kernel { tile: 48, ..online }),
         ("online_softmax_without_o", Fp8Kernel { tile: 64, without_o: true, ..online }),
     ]
 }

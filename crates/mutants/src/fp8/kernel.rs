@@ -214,8 +214,11 @@ fn truncated(format: Format, x: f64) -> f64 {
     if nearest.abs() <= x.abs() {
         return nearest;
     }
-    // The neighbour below: a little less than half a step lower it rounds to it.
-    format.round(nearest - x.signum() * (nearest.abs() * 0.06 + format.smallest_subnormal() * 0.4))
+    // The neighbour below is half a step lower if the number is a power of two, else a step.
+    let step = format.unit_roundoff() * 2.0 * libm::exp2(libm::floor(libm::log2(nearest.abs())));
+    let step = step.max(format.smallest_subnormal());
+    let below = |by: f64| format.round(nearest - x.signum() * by * step);
+    if below(0.3) == nearest { below(0.7) } else { below(0.3) }
 }
 
 struct Results {

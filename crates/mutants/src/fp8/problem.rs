@@ -97,6 +97,26 @@ impl Fp8Problem {
     }
 }
 
+/// Problems that tell the bugs apart, by name.
+#[must_use]
+pub fn problems() -> Vec<(&'static str, Fp8Problem)> {
+    let with = |problem: Fp8Problem, change: fn(Settings) -> Settings| {
+        let settings = change(problem.settings.clone());
+        problem.with_settings(settings)
+    };
+    let by_rows = Fp8Problem::drawn([1, 2, 64, 64, 64], ScaleBy::Rows(16), 1.0, 1);
+    let causal = Fp8Problem::drawn([1, 2, 96, 96, 64], ScaleBy::Tensor, 1.0, 2);
+    let peaked = Fp8Problem::drawn([1, 2, 64, 96, 64], ScaleBy::Head, 3.0, 3);
+    let small = Fp8Problem::drawn([1, 2, 64, 64, 32], ScaleBy::Head, 2.0, 4);
+    vec![
+        ("by_rows", by_rows.clone()),
+        ("causal", with(causal, |s| s.with_causal(true))),
+        ("saturated", with(peaked, |s| s.with_p_scale(1024.0).with_ds_scale(40000.0))),
+        ("unscaled", with(small, |s| s.with_p_scale(1.0).with_ds_scale(1.0))),
+        ("dropout", by_rows.with_dropout(0.25)),
+    ]
+}
+
 impl Operand {
     /// The codes of numbers whose largest is stored as 448.
     fn quantised(shape: [usize; 4], numbers: &[f64], by: ScaleBy) -> Self {

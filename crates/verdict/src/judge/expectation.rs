@@ -51,6 +51,8 @@ pub(super) struct ExpectedGradients {
 pub(super) struct OfEightBits {
     /// The middles of what the stored `o` may be, and the bounds about them.
     pub(super) o: (Vec<f64>, Bound),
+    /// Whether no way to round `P` that is known explains the candidate's `o`, and the recipe allows no other.
+    pub(super) unexplained: bool,
     /// How `P` of the forward pass is rounded, and what `delta` is made of.
     pub(super) notes: Vec<String>,
 }

@@ -13,6 +13,9 @@ pub(super) const FOLLOWED: [&str; 5] = ["o", "lse", "dq", "dk", "dv"];
 /// Rows that tell how `P` of the forward pass is rounded; all rows are compared with that.
 const FIRST_ROWS: usize = 32;
 
+/// Why an `o` is refused.
+pub(super) const UNEXPLAINED: &str = "it is within half a step of E4M3 for each P, but no maximum that is tried explains how P is rounded in the forward pass; the recipe key any_forward judges it by that bound";
+
 const WHAT: &str =
     "the truth is that of the rounded P and dS; no mean, slope or root mean square is judged";
 const OWN_O: &str = "delta is that of the candidate's own o";
@@ -61,7 +64,8 @@ impl Judge {
         gradients.ranges =
             Some(RoundingRanges { o: o.ranges, dq, dk, dv, ..RoundingRanges::default() });
         (gradients.limits, gradients.known_o) = (None, None);
-        gradients.of_8_bits = Some(OfEightBits { o: (o.reference, o.bound), notes });
+        let unexplained = way == ForwardWay::Any && !self.recipe.any_forward;
+        gradients.of_8_bits = Some(OfEightBits { o: (o.reference, o.bound), unexplained, notes });
         gradients
     }
 
@@ -101,7 +105,8 @@ impl Judge {
             rows.iter().copied().step_by(rows.len().div_ceil(FIRST_ROWS).max(1)).collect();
         let mut ways = ForwardWay::known(sizes.keys).into_iter();
         let first = ways.find(|&way| explains(way, &few) && explains(way, &rows));
-        let none = if o.is_some() { ForwardWay::Any } else { ForwardWay::Normalised };
+        let is_any = o.is_some() || self.recipe.any_forward;
+        let none = if is_any { ForwardWay::Any } else { ForwardWay::Normalised };
         first.unwrap_or(none)
     }
 
