@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use sus_oracle::explain::coverage::{self, Coverage};
 use sus_oracle::files::FileError;
 use sus_oracle::files::tensor_file::write_atomically;
+use sus_oracle::mutants::fp8::matrix as fp8;
 use sus_oracle::mutants::matrix::{Matrix, QUICK, RECIPES};
 use sus_oracle::mutants::{cases, kernels};
 use sus_properties::PROPERTIES;
@@ -32,6 +33,9 @@ pub(crate) struct Arguments {
     /// Print the list of mutants and controls, as in docs/gallery.md
     #[arg(long, conflicts_with = "quick")]
     gallery: bool,
+    /// Print the kill matrix of kernels of 8 bits and the widths of their bounds, as in docs/fp8.md
+    #[arg(long, conflicts_with_all = ["quick", "matrix", "gallery", "json"])]
+    fp8: bool,
     /// Print JSON
     #[arg(long, conflicts_with_all = ["matrix", "gallery"])]
     json: bool,
@@ -43,6 +47,9 @@ pub(crate) struct Arguments {
 /// Runs the command: the text to print and the exit code.
 pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
     let _spinner = terminal::spinner("kill matrix");
+    if arguments.fp8 {
+        return fp8_tables();
+    }
     let mut cases = cases::all();
     cases.retain(|case| !arguments.quick || QUICK.contains(&case.name));
     let matrix = Matrix::run(kernels(), &cases, &RECIPES)
@@ -95,6 +102,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(String, u8), FileError> {
         let _ = writeln!(text, "      {mistake}");
     }
     Ok((text, code(good)))
+}
+
+/// The kill matrix of kernels of 8 bits, and the widths of their bounds.
+fn fp8_tables() -> Result<(String, u8), FileError> {
+    let failed = |e| FileError::new(Path::new("gallery"), e);
+    let rows = fp8::matrix().map_err(failed)?;
+    let good = rows.iter().all(|row| (row.ours[0] > 0) == row.is_wrong);
+    let widths = fp8::widths().map_err(failed)?;
+    Ok((format!("{}\n{widths}", fp8::markdown(&rows)), code(good)))
 }
 
 /// The exit code.

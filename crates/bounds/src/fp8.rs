@@ -16,7 +16,10 @@ use super::bound::Bound;
 use super::context::BoundContext;
 use super::input::BoundsInput;
 use super::range::RoundingRange;
+use super::row::RowErrors;
 use super::sums::ElementError;
+use rayon::prelude::*;
+use sus_reference::problem::Row;
 
 /// A problem and a recipe with a `P` or a `dS` of 8 bits, ready to compute what right kernels may have.
 ///
@@ -30,10 +33,9 @@ use super::sums::ElementError;
 /// let (mode, sample, ambiguous) = (Mode::Exact, None, None);
 /// let input = BoundsInput { problem: &problem, recipe: &recipe, mode, saved: &saved, sample, ambiguous, gradients: &gradients };
 /// let fp8 = Fp8::new(&input, 0.0);
-/// let rows: Vec<usize> = (0..problem.row_count()).collect();
-/// let o = fp8.o(ForwardWay::Normalised, &rows);
-/// let dq = fp8.dq(&o.ranges, &rows);
-/// // Nearly every element is one number of bf16, and none of them that of the unrounded gradient's neighbourhood alone.
+/// let o = fp8.whole_o(ForwardWay::Normalised);
+/// let [dq, ..] = fp8.gradients(&o.ranges);
+/// // Most elements are one number of bf16.
 /// let known = dq.ranges.iter().filter(|range| range.least == range.most).count();
 /// assert!(known > dq.ranges.len() / 2);
 /// # Ok::<(), sus_reference::Error>(())
@@ -42,6 +44,11 @@ pub struct Fp8<'a> {
     context: BoundContext<'a>,
     /// The largest relative error of a weight that comes from the truth's own error of `lse`.
     of_lse: f64,
+}
+
+/// Some rows and their errors, computed once.
+pub struct PreparedRows {
+    rows: Vec<(Row, RowErrors)>,
 }
 
 /// The elements of a result: the truth of the rounded `P` and `dS`, the bounds about it, and the numbers it can be stored as.
@@ -61,6 +68,16 @@ impl<'a> Fp8<'a> {
     pub fn new(input: &'a BoundsInput<'a>, of_lse: f64) -> Self {
         let context = BoundContext { follows_known: true, ..BoundContext::new(input) };
         Fp8 { context, of_lse: libm::expm1(of_lse) }
+    }
+
+    /// Some rows, by their numbers.
+    #[must_use]
+    pub fn prepare(&self, rows: &[usize]) -> PreparedRows {
+        let of_row = |&number: &usize| {
+            let row = self.context.input.problem.row(number);
+            (row, self.context.row_errors(row, self.context.input.mode))
+        };
+        PreparedRows { rows: rows.par_iter().map(of_row).collect() }
     }
 }
 

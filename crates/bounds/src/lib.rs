@@ -60,7 +60,7 @@ pub use error_statistics::{
 };
 pub use false_alarm::{ELEMENTWISE_FALSE_ALARM, STATISTICAL_FALSE_ALARM};
 pub use format::Format;
-pub use fp8::{ForwardWay, Fp8, StoredRows};
+pub use fp8::{ForwardWay, Fp8, PreparedRows, StoredRows};
 pub use gradient_values::GradientValues;
 pub use input::BoundsInput;
 pub use known_o::{

@@ -36,7 +36,10 @@ fn all_codes_are_the_numbers_of_the_definition_and_are_written_as_they_were_read
     for dtype in [Dtype::F8_E4M3, Dtype::F8_E5M2] {
         for (code, found) in (0..=255_u8).zip(codes(dtype, "x")) {
             let expected = by_definition(code, dtype);
-            assert!(found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()), "{dtype:?} {code:#x}");
+            assert!(
+                found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()),
+                "{dtype:?} {code:#x}"
+            );
             if found.is_finite() {
                 let array = Array { dtype, shape: vec![1], numbers: Numbers::Float(vec![found]) };
                 assert_eq!(array.to_bytes(), [code]);
@@ -110,7 +113,11 @@ fn a_wrong_scale_or_code_is_one_line_that_names_it() {
     of_none.arrays.remove("k");
     let mut nan = vec![1.0; 24];
     nan[3] = f64::NAN;
-    let e5m2 = |numbers| Array { dtype: Dtype::F8_E5M2, shape: vec![1, 2, 6, 2], numbers: Numbers::Float(numbers) };
+    let e5m2 = |numbers| Array {
+        dtype: Dtype::F8_E5M2,
+        shape: vec![1, 2, 6, 2],
+        numbers: Numbers::Float(numbers),
+    };
     let mut infinite = vec![1.0; 24];
     infinite[4] = f64::INFINITY;
     let found = [
@@ -152,6 +159,9 @@ fn scales_of_p_and_ds_are_finite_and_above_0() {
     assert_eq!(read(r#"{"p_scale":448,"ds_scale":0.5}"#).unwrap().ds_scale, Some(0.5));
     for wrong in ["0", "-1", "1e300", "\"1\"", "true"] {
         let error = read(&format!(r#"{{"p_scale":{wrong}}}"#)).unwrap_err();
-        assert!(error.starts_with("metadata key 'p_scale': expected a finite number above 0"), "{error}");
+        assert!(
+            error.starts_with("metadata key 'p_scale': expected a finite number above 0"),
+            "{error}"
+        );
     }
 }

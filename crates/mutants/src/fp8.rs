@@ -13,6 +13,7 @@
 
 mod bugs;
 mod kernel;
+pub mod matrix;
 mod problem;
 
 pub use bugs::{Bug, bugs, controls};

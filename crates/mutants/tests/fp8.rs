@@ -15,7 +15,8 @@ fn judge(problem: &Fp8Problem) -> Judge {
 }
 
 fn lines(verdict: &Verdict) -> String {
-    let line = |f: &sus_verdict::Finding| format!("  {} {}: {}\n", f.tensor, f.rule.name(), f.message);
+    let line =
+        |f: &sus_verdict::Finding| format!("  {} {}: {}\n", f.tensor, f.rule.name(), f.message);
     verdict.findings.iter().map(line).collect()
 }
 
@@ -57,7 +58,15 @@ fn every_wrong_kernel_fails_somewhere() {
 fn the_usual_wrong_kernels_fail_on_ordinary_problems() {
     // These need blocks of scales, numbers out of range, a scale of scores that is no power of two, or dropout.
     let special = |name: &str| {
-        let parts = ["block", "first_head", "overflow", "subnormals", "after_the_scale", "dropout", "o_in_e4m3"];
+        let parts = [
+            "block",
+            "first_head",
+            "overflow",
+            "subnormals",
+            "after_the_scale",
+            "dropout",
+            "o_in_e4m3",
+        ];
         parts.iter().any(|part| name.contains(part))
     };
     for (by, n, seed) in [(ScaleBy::Tensor, 64, 5), (ScaleBy::Head, 96, 6)] {
@@ -71,7 +80,13 @@ fn the_usual_wrong_kernels_fail_on_ordinary_problems() {
                     continue;
                 }
                 let verdict = judge.check(&kernel.run(&problem));
-                assert_eq!(verdict.outcome, Outcome::Fail, "{by:?}, {}: {}", bug.name, lines(&verdict));
+                assert_eq!(
+                    verdict.outcome,
+                    Outcome::Fail,
+                    "{by:?}, {}: {}",
+                    bug.name,
+                    lines(&verdict)
+                );
             }
         }
     }
@@ -83,10 +98,11 @@ fn one_flipped_code_fails_unless_it_is_at_a_midpoint() {
     let problem = Fp8Problem::drawn([1, 1, 64, 64, 64], ScaleBy::Tensor, 1.0, 9);
     let judge = judge(&problem);
     let (mut right, mut failed) = (Fp8Kernel::default().run(&problem), 0);
-    let dv = |file: &mut sus_files::TensorFile| match &mut file.arrays.get_mut("dv").unwrap().numbers {
-        sus_files::tensor_file::Numbers::Float(x) => std::mem::take(x),
-        _ => unreachable!(),
-    };
+    let dv =
+        |file: &mut sus_files::TensorFile| match &mut file.arrays.get_mut("dv").unwrap().numbers {
+            sus_files::tensor_file::Numbers::Float(x) => std::mem::take(x),
+            _ => unreachable!(),
+        };
     let before = dv(&mut right);
     let g = case(&problem).problem.inputs().g.clone();
     for key in 0..64 {
@@ -106,7 +122,8 @@ fn one_flipped_code_fails_unless_it_is_at_a_midpoint() {
 #[test]
 fn a_forward_pass_that_no_maximum_explains_is_refused_and_judged_where_the_recipe_allows_it() {
     let problem = Fp8Problem::drawn([1, 2, 64, 64, 64], ScaleBy::Tensor, 1.0, 10);
-    let online = Fp8Kernel { forward: sus_mutants::fp8::Forward::Online, tile: 13, ..Fp8Kernel::default() };
+    let online =
+        Fp8Kernel { forward: sus_mutants::fp8::Forward::Online, tile: 13, ..Fp8Kernel::default() };
     let candidate = online.run(&problem);
     let recipe = Recipe::built_in("flash-fp8").unwrap();
     let outcome = |recipe: &Recipe| {

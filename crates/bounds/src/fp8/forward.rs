@@ -2,13 +2,14 @@
 
 use super::super::interval::Interval;
 use super::super::range::RoundingRange;
-use super::super::row::{Mode, RowErrors};
+use super::super::row::RowErrors;
 use super::super::stage::Stage;
 use super::super::sums::ElementError;
 use super::quantise::quantised;
 use super::sums::{IntervalSums, Stored};
-use super::{Fp8, StoredRows};
+use super::{Fp8, PreparedRows, StoredRows};
 use rayon::prelude::*;
+use std::f64::consts::LN_2;
 use sus_reference::problem::Row;
 
 /// What the `P` of the forward pass is relative to when it is rounded.
@@ -23,6 +24,8 @@ pub enum ForwardWay {
         tile: usize,
         /// From the last key.
         reversed: bool,
+        /// The maximum is changed where a tile's is above it by more than a factor `2^lazy` of `exp`.
+        lazy: u8,
     },
     /// The same with the largest score of the tile itself: parts that are computed apart and merged.
     OwnMaximum {
@@ -35,8 +38,12 @@ pub enum ForwardWay {
 
 /// The tiles that are tried, the usual ones first: what kernels have, in steps of the 16 keys of a matrix instruction, and short ones.
 const TILES: [usize; 23] = [
-    64, 128, 32, 16, 256, 48, 80, 96, 112, 144, 160, 176, 192, 208, 224, 240, 320, 384, 512, 8, 4, 2, 1,
+    64, 128, 32, 16, 256, 48, 80, 96, 112, 144, 160, 176, 192, 208, 224, 240, 320, 384, 512, 8, 4,
+    2, 1,
 ];
+
+/// The thresholds of a maximum that is not changed for a little: 8 in FlashAttention 4, 2 and 4 in cudnn-frontend's tests of 8 bits.
+const LAZY: [u8; 3] = [2, 4, 8];
 
 /// The numbers of parts that are tried, whose keys are tiles.
 const PARTS: [usize; 4] = [2, 3, 4, 8];
@@ -48,7 +55,8 @@ impl ForwardWay {
     /// The ways in which the codes are known, for this many keys: the usual ones first.
     #[must_use]
     pub fn known(keys: usize) -> Vec<Self> {
-        let whole = [ForwardWay::Normalised, ForwardWay::Maximum { tile: 0, reversed: false }];
+        let whole =
+            [ForwardWay::Normalised, ForwardWay::Maximum { tile: 0, reversed: false, lazy: 0 }];
         let parts = PARTS.into_iter().map(|parts| keys.div_ceil(parts));
         let mut tiles: Vec<usize> = Vec::new();
         for tile in TILES.into_iter().chain(parts).filter(|&tile| 0 < tile && tile < keys) {
@@ -56,10 +64,17 @@ impl ForwardWay {
                 tiles.push(tile);
             }
         }
-        let running = |reversed| move |&tile: &usize| ForwardWay::Maximum { tile, reversed };
+        let running =
+            |reversed| move |&tile: &usize| ForwardWay::Maximum { tile, reversed, lazy: 0 };
+        let lazy = LAZY.into_iter().flat_map(|lazy| {
+            let tiles = [64, 128].into_iter().filter(|&tile| tile < keys);
+            tiles.flat_map(move |tile| {
+                [false, true].map(|reversed| ForwardWay::Maximum { tile, reversed, lazy })
+            })
+        });
         let own = tiles.iter().map(|&tile| ForwardWay::OwnMaximum { tile });
         let running = tiles.iter().map(running(false)).chain(tiles.iter().map(running(true)));
-        whole.into_iter().chain(running).chain(own).collect()
+        whole.into_iter().chain(running).chain(lazy).chain(own).collect()
     }
 
     /// In words.
@@ -70,10 +85,14 @@ impl ForwardWay {
             ForwardWay::Maximum { tile: 0, .. } => {
                 "P of the forward pass is relative to the row's maximum when it is rounded".into()
             }
-            ForwardWay::Maximum { tile, reversed } => {
+            ForwardWay::Maximum { tile, reversed, lazy } => {
+                let lazy = match lazy {
+                    0 => String::new(),
+                    lazy => format!(", changed where exp would be above 2^{lazy}"),
+                };
                 let from = if reversed { "last" } else { "first" };
                 format!(
-                    "P of the forward pass is relative to a running maximum when it is rounded, in tiles of {tile} keys from the {from}"
+                    "P of the forward pass is relative to a running maximum when it is rounded, in tiles of {tile} keys from the {from}{lazy}"
                 )
             }
             ForwardWay::OwnMaximum { tile } => format!(
@@ -90,24 +109,30 @@ impl ForwardWay {
 impl Fp8<'_> {
     /// `o` of some rows, one after the other.
     #[must_use]
-    pub fn o(&self, way: ForwardWay, rows: &[usize]) -> StoredRows {
+    pub fn o(&self, way: ForwardWay, rows: &PreparedRows) -> StoredRows {
+        let one = |(row, errors): &(Row, RowErrors)| self.o_row(way, *row, errors);
+        StoredRows::concat(rows.rows.par_iter().map(one).collect())
+    }
+
+    /// The whole `o`.
+    #[must_use]
+    pub fn whole_o(&self, way: ForwardWay) -> StoredRows {
         let p = self.context.input.problem;
-        let one = |&number: &usize| {
+        let one = |number: usize| {
             let row = p.row(number);
-            // o is that of the kernel's own forward pass, in every mode.
-            let errors = self.context.row_errors(row, Mode::Exact);
-            match way {
-                ForwardWay::Normalised => self.normalised(row, &errors),
-                ForwardWay::Maximum { tile, reversed } => {
-                    self.by_maximum(row, &errors, tile, (reversed, true))
-                }
-                ForwardWay::OwnMaximum { tile } => {
-                    self.by_maximum(row, &errors, tile, (false, false))
-                }
-                ForwardWay::Any => self.by_any(row, &errors),
-            }
+            self.o_row(way, row, &self.context.row_errors(row, self.context.input.mode))
         };
-        StoredRows::concat(rows.par_iter().map(one).collect())
+        StoredRows::concat((0..p.row_count()).into_par_iter().map(one).collect())
+    }
+
+    fn o_row(&self, way: ForwardWay, row: Row, errors: &RowErrors) -> StoredRows {
+        match way {
+            ForwardWay::Normalised => self.normalised(row, errors),
+            ForwardWay::Maximum { .. } | ForwardWay::OwnMaximum { .. } => {
+                self.by_maximum(row, errors, way)
+            }
+            ForwardWay::Any => self.by_any(row, errors),
+        }
     }
 
     fn normalised(&self, row: Row, errors: &RowErrors) -> StoredRows {
@@ -121,13 +146,12 @@ impl Fp8<'_> {
     }
 
     /// `sum_t e^{m_t - lse} sum_{j in t} P^_j v_j`.
-    fn by_maximum(
-        &self,
-        row: Row,
-        errors: &RowErrors,
-        tile: usize,
-        (reversed, running): (bool, bool),
-    ) -> StoredRows {
+    fn by_maximum(&self, row: Row, errors: &RowErrors, way: ForwardWay) -> StoredRows {
+        let (tile, reversed, running, lazy) = match way {
+            ForwardWay::Maximum { tile, reversed, lazy } => (tile, reversed, true, lazy),
+            ForwardWay::OwnMaximum { tile } => (tile, false, false, 0),
+            ForwardWay::Normalised | ForwardWay::Any => (0, false, true, 0),
+        };
         let (p, recipe) = (self.context.input.problem, self.context.input.recipe);
         let u = self.context.roundoff.u;
         let mut sums = IntervalSums::new(p.sizes().value_features);
@@ -146,7 +170,10 @@ impl Fp8<'_> {
             order.chunk_by(|&a, &b| tile_of(errors.entries[a].j) == tile_of(errors.entries[b].j))
         {
             let before = if running { most } else { f64::NEG_INFINITY };
-            most = of_tile.iter().fold(before, |most, &at| most.max(errors.entries[at].s));
+            let next = of_tile.iter().fold(before, |most, &at| most.max(errors.entries[at].s));
+            if next - before > f64::from(lazy) * LN_2 || before == f64::NEG_INFINITY {
+                most = next;
+            }
             let factor = libm::exp(most - errors.lse);
             for &at in of_tile {
                 let e = &errors.entries[at];

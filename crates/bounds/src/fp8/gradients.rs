@@ -11,7 +11,7 @@ use super::super::store::GRADIENT_ROUNDINGS;
 use super::super::term::Term;
 use super::quantise::quantised;
 use super::sums::{IntervalSums, Stored};
-use super::{Fp8, StoredRows};
+use super::{Fp8, PreparedRows, StoredRows};
 use rayon::prelude::*;
 use sus_reference::problem::Row;
 
@@ -22,60 +22,65 @@ const ROUNDINGS_OF_SCALES: usize = 3;
 impl Fp8<'_> {
     /// `dq` of some rows, one after the other; `o` are the numbers that the stored `o` of these rows may be.
     #[must_use]
-    pub fn dq(&self, o: &[RoundingRange], rows: &[usize]) -> StoredRows {
+    pub fn dq(&self, o: &[RoundingRange], rows: &PreparedRows) -> StoredRows {
         let p = self.context.input.problem;
         let width = p.sizes().value_features;
-        let one = |(at, &number): (usize, &usize)| {
-            let row = p.row(number);
-            let errors = self.row(row, &o[at * width..(at + 1) * width]);
+        let one = |(at, (row, errors)): (usize, &(Row, RowErrors))| {
+            let errors = self.with_delta(*row, errors.clone(), &o[at * width..(at + 1) * width]);
             let mut sums = IntervalSums::new(p.sizes().features);
             for e in &errors.entries {
-                let w = self.weight(&errors, e);
-                sums.add(self.dz(row, &errors, e, w), p.k(row, e.j));
+                sums.add(self.dz(*row, &errors, e, self.weight(&errors, e)), p.k(*row, e.j));
             }
             let mut stored = StoredRows::default();
             sums.stored(&self.context, &self.as_gradient(Stage::Ds, self.factor()), &mut stored);
             stored
         };
-        StoredRows::concat(rows.par_iter().enumerate().map(one).collect())
+        StoredRows::concat(rows.rows.par_iter().enumerate().map(one).collect())
     }
 
-    /// `dk` and `dv`; `o` are the numbers that each element of the stored `o` may be.
+    /// `dq`, `dk` and `dv`; `o` are the numbers that each element of the stored `o` may be.
     #[must_use]
-    pub fn dk_dv(&self, o: &[RoundingRange]) -> [StoredRows; 2] {
+    pub fn gradients(&self, o: &[RoundingRange]) -> [StoredRows; 3] {
         let p = self.context.input.problem;
         let s = p.sizes();
+        let by = self.as_gradient(Stage::Ds, self.factor());
         let one = |head: usize| {
+            let mut stored = [(); 3].map(|()| StoredRows::default());
             let mut dk = vec![IntervalSums::new(s.features); s.keys];
             let mut dv = vec![IntervalSums::new(s.value_features); s.keys];
             let of_head = p.group() * s.queries;
             for number in head * of_head..(head + 1) * of_head {
                 let row = p.row(number);
                 let at = number * s.value_features;
-                let errors = self.row(row, &o[at..at + s.value_features]);
+                let errors = self.context.row_errors(row, self.context.input.mode);
+                let errors = self.with_delta(row, errors, &o[at..at + s.value_features]);
+                let mut dq = IntervalSums::new(s.features);
                 for e in &errors.entries {
                     let w = self.weight(&errors, e);
-                    dk[e.j].add(self.dz(row, &errors, e, w), p.q(row));
+                    let dz = self.dz(row, &errors, e, w);
+                    dq.add(dz, p.k(row, e.j));
+                    dk[e.j].add(dz, p.q(row));
                     dv[e.j].add(self.dropped(self.code(w), e), p.g(row));
                 }
+                dq.stored(&self.context, &by, &mut stored[0]);
             }
-            let mut stored = [StoredRows::default(), StoredRows::default()];
             for (dk, dv) in dk.iter().zip(&dv) {
-                let by = self.as_gradient(Stage::Ds, self.factor());
-                dk.stored(&self.context, &by, &mut stored[0]);
-                dv.stored(&self.context, &self.as_gradient(Stage::P, 1.0), &mut stored[1]);
+                dk.stored(&self.context, &by, &mut stored[1]);
+                dv.stored(&self.context, &self.as_gradient(Stage::P, 1.0), &mut stored[2]);
             }
             stored
         };
-        let heads: Vec<[StoredRows; 2]> =
+        let heads: Vec<[StoredRows; 3]> =
             (0..s.batch * s.key_heads).into_par_iter().map(one).collect();
-        let (dk, dv) = heads.into_iter().map(|[dk, dv]| (dk, dv)).unzip();
-        [StoredRows::concat(dk), StoredRows::concat(dv)]
+        let mut all = [(); 3].map(|()| Vec::new());
+        for head in heads {
+            all.iter_mut().zip(head).for_each(|(all, of_head)| all.push(of_head));
+        }
+        all.map(StoredRows::concat)
     }
 
     /// The errors of a row whose `delta` is `G . o` with an `o` in these ranges.
-    fn row(&self, row: Row, o: &[RoundingRange]) -> RowErrors {
-        let mut errors = self.context.row_errors(row, self.context.input.mode);
+    fn with_delta(&self, row: Row, mut errors: RowErrors, o: &[RoundingRange]) -> RowErrors {
         let g = self.context.input.problem.g(row);
         let middle: Vec<f64> = o.iter().map(|o| f64::midpoint(o.least, o.most)).collect();
         let products = Products::of(g, &middle);

@@ -5,7 +5,7 @@ use super::super::format::Format;
 use super::super::interval::Interval;
 use super::super::known_o::U64;
 use super::super::range::RoundingRange;
-use super::super::simd::RunningSums;
+use super::super::roundoff::partial_bound;
 use super::super::stage::Stage;
 use super::super::sums::ElementError;
 use super::StoredRows;
@@ -13,11 +13,43 @@ use super::StoredRows;
 /// Running sums of intervals times vectors.
 #[derive(Clone)]
 pub(super) struct IntervalSums {
+    width: usize,
     terms: usize,
-    least: Vec<f64>,
-    most: Vec<f64>,
-    abs: Vec<f64>,
-    middle: RunningSums,
+    blocks: Vec<Block>,
+}
+
+/// Elements that are added at once.
+const LANES: usize = 8;
+
+/// The sums of some elements: of the least and the largest terms and of the largest sizes, and for the partial sums (section 3.2) the
+/// running sum of the middles, its range and their squares.
+#[derive(Clone, Copy, Default)]
+struct Block {
+    least: [f64; LANES],
+    most: [f64; LANES],
+    abs: [f64; LANES],
+    sum: [f64; LANES],
+    lowest: [f64; LANES],
+    highest: [f64; LANES],
+    squares: [f64; LANES],
+}
+
+impl Block {
+    fn add(&mut self, low: f64, high: f64, x: &[f64; LANES]) {
+        let (middle, size) = (f64::midpoint(low, high), low.abs().max(high.abs()));
+        for (d, &x) in x.iter().enumerate() {
+            let (a, b) = (low * x, high * x);
+            self.least[d] += if a < b { a } else { b };
+            self.most[d] += if a < b { b } else { a };
+            self.abs[d] += size * x.abs();
+            let term = middle * x;
+            let sum = self.sum[d] + term;
+            self.sum[d] = sum;
+            self.squares[d] += term * term;
+            self.lowest[d] = if sum < self.lowest[d] { sum } else { self.lowest[d] };
+            self.highest[d] = if sum > self.highest[d] { sum } else { self.highest[d] };
+        }
+    }
 }
 
 /// How a sum becomes a stored result.
@@ -36,29 +68,27 @@ pub(super) struct Stored {
 
 impl IntervalSums {
     pub(super) fn new(width: usize) -> Self {
-        let zeros = || vec![0.0; width];
-        let middle = RunningSums::new(width);
-        IntervalSums { terms: 0, least: zeros(), most: zeros(), abs: zeros(), middle }
+        let blocks = vec![Block::default(); width.div_ceil(LANES)];
+        IntervalSums { width, terms: 0, blocks }
     }
 
     /// Adds `value x`.
     pub(super) fn add(&mut self, value: Interval, x: &[f64]) {
         self.terms += 1;
-        let Interval { least: low, most: high } = value;
-        self.middle.add(&[f64::midpoint(low, high)], &[x]);
-        let size = value.size();
-        let sums = self.least.iter_mut().zip(&mut self.most).zip(&mut self.abs);
-        for (((least, most), abs), x) in sums.zip(x) {
-            let (a, b) = (low * x, high * x);
-            *least += a.min(b);
-            *most += a.max(b);
-            *abs += size * x.abs();
+        let (whole, rest) = x.as_chunks::<LANES>();
+        for (block, x) in self.blocks.iter_mut().zip(whole) {
+            block.add(value.least, value.most, x);
+        }
+        if !rest.is_empty() {
+            let mut padded = [0.0; LANES];
+            padded[..rest.len()].copy_from_slice(rest);
+            self.blocks[whole.len()].add(value.least, value.most, &padded);
         }
     }
 
     /// The elements as a kernel may store them.
     pub(super) fn stored(&self, context: &BoundContext<'_>, by: &Stored, rows: &mut StoredRows) {
-        for d in 0..self.least.len() {
+        for d in 0..self.width {
             let (middle, element, before) = self.element(context, by, d);
             let range = RoundingRange::stored(middle, before, by.format, false);
             rows.push(middle, element, range);
@@ -73,18 +103,22 @@ impl IntervalSums {
         d: usize,
     ) -> (f64, ElementError, f64) {
         let a = &context.roundoff;
+        let (sums, d) = (&self.blocks[d / LANES], d % LANES);
         let scale = by.scale.abs();
-        let middle = f64::midpoint(self.least[d], self.most[d]);
-        let half = (self.most[d] - self.least[d]) / 2.0;
+        let middle = f64::midpoint(sums.least[d], sums.most[d]);
+        let half = (sums.most[d] - sums.least[d]) / 2.0;
         // Section 6.3, from the sizes that the terms may have: their intervals are counted in them.
         let n = self.terms + by.more;
         let eta = self.terms as f64 * a.eta;
-        let worst_case = a.gamma(n) * self.abs[d] + eta;
-        let random = a.partial_sums(n, self.middle.partial(d));
+        let worst_case = a.gamma(n) * sums.abs[d] + eta;
+        let random = a.partial_sums(
+            n,
+            partial_bound(sums.abs[d], sums.highest[d] - sums.lowest[d], sums.squares[d]),
+        );
         let threshold =
             context.lambda * random.sub_gaussian + random.deterministic + a.gamma(n) * half + eta;
         // The sums here are of f64: a product and an addition for each term, and a few operations after them.
-        let own = (self.terms + 8) as f64 * U64 * self.abs[d];
+        let own = (self.terms + 8) as f64 * U64 * sums.abs[d];
         let shared = (by.shared + 2.0 * a.u) * (middle.abs() + half);
         let sum = |error: f64| scale * (error + own + shared);
         let (middle, half) = (by.scale * middle, scale * half);

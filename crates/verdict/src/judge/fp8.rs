@@ -39,8 +39,7 @@ impl Judge {
         let input = self.input_of_8_bits(expectation, mode);
         let backward = Fp8::new(&input, error_of_lse(expectation));
         let way = self.forward_way((&forward, &backward), finite("o"), finite("dq"));
-        let rows = self.rows();
-        let o = forward.o(way, &rows);
+        let o = forward.whole_o(way);
         let stored = match mode {
             Mode::Given => Some(expectation.saved.o.as_slice()),
             Mode::Exact => finite("o"),
@@ -51,8 +50,7 @@ impl Judge {
         };
         let delta = if stored.is_some() { OWN_O } else { NO_O };
         let notes = vec![WHAT.to_owned(), way.describe(), delta.to_owned()];
-        let dq = backward.dq(&of_delta, &rows);
-        let [dk, dv] = backward.dk_dv(&of_delta);
+        let [dq, dk, dv] = backward.gradients(&of_delta);
         let mut gradients = expectation.gradients.clone();
         let values = &mut gradients.values;
         values.dq.as_mut_slice().copy_from_slice(&dq.reference);
@@ -89,29 +87,33 @@ impl Judge {
         o: Option<&[f64]>,
         dq: Option<&[f64]>,
     ) -> ForwardWay {
-        let (sizes, rows) = (self.problem.sizes(), self.rows());
-        let explains = |way: ForwardWay, rows: &[usize]| match (o, dq) {
+        let (sizes, count) = (self.problem.sizes(), self.problem.row_count());
+        let few: Vec<usize> = (0..count).step_by(count.div_ceil(FIRST_ROWS).max(1)).collect();
+        let (of_o, of_dq) = (forward.prepare(&few), backward.prepare(&few));
+        let may = |way: ForwardWay| match (o, dq) {
             (Some(o), _) => {
-                let o = of_rows(o, sizes.value_features, rows);
-                is_within(&o, &forward.o(way, rows), self.recipe.o)
+                let o = of_rows(o, sizes.value_features, &few);
+                is_within(&o, &forward.o(way, &of_o), self.recipe.o)
             }
             (None, Some(dq)) => {
-                let by_way = backward.dq(&forward.o(way, rows).ranges, rows);
-                is_within(&of_rows(dq, sizes.features, rows), &by_way, self.recipe.output)
+                let by_way = backward.dq(&forward.o(way, &of_o).ranges, &of_dq);
+                is_within(&of_rows(dq, sizes.features, &few), &by_way, self.recipe.output)
             }
             (None, None) => true,
         };
-        let few: Vec<usize> =
-            rows.iter().copied().step_by(rows.len().div_ceil(FIRST_ROWS).max(1)).collect();
+        let explains = |way: ForwardWay| match (o, dq) {
+            (Some(o), _) => is_within(o, &forward.whole_o(way), self.recipe.o),
+            (None, Some(dq)) => {
+                let [by_way, ..] = backward.gradients(&forward.whole_o(way).ranges);
+                is_within(dq, &by_way, self.recipe.output)
+            }
+            (None, None) => true,
+        };
         let mut ways = ForwardWay::known(sizes.keys).into_iter();
-        let first = ways.find(|&way| explains(way, &few) && explains(way, &rows));
+        let first = ways.find(|&way| may(way) && explains(way));
         let is_any = o.is_some() || self.recipe.any_forward;
         let none = if is_any { ForwardWay::Any } else { ForwardWay::Normalised };
         first.unwrap_or(none)
-    }
-
-    fn rows(&self) -> Vec<usize> {
-        (0..self.problem.row_count()).collect()
     }
 }
 

@@ -106,7 +106,10 @@ impl Judge {
         let expected =
             Expected { name, shape: &shape, reference, bound, limits, ranges: &ranges, head_rows };
         let mut result = compare(expected, found, verdict);
-        if name == "o" && of_8_bits.is_some_and(|of| of.unexplained) && result.outcome == Outcome::Pass {
+        if name == "o"
+            && of_8_bits.is_some_and(|of| of.unexplained)
+            && result.outcome == Outcome::Pass
+        {
             verdict.refuse(name, Criterion::Vacuous, UNEXPLAINED);
             result.outcome = Outcome::Refused;
         }
