@@ -76,7 +76,10 @@ fn every_mutant_fails_on_some_case_unless_it_is_indistinguishable() {
 #[test]
 fn controls_do_not_fail_at_any_other_recipe() {
     let right = kernels().into_iter().filter(|kernel| !kernel.is_mutant).collect();
-    let others: Vec<_> = Recipe::NAMES.into_iter().filter(|name| !RECIPES.contains(name)).collect();
+    // The simulated kernels of these recipes have no scales; those of 8 bits are `fp8::controls`.
+    let plain = |name: &&str| Recipe::built_in(name).is_some_and(|recipe| !recipe.has_8_bits());
+    let others: Vec<_> =
+        Recipe::NAMES.into_iter().filter(plain).filter(|name| !RECIPES.contains(name)).collect();
     let matrix = Matrix::run(right, &corpus::all(), &others).expect("cases that can be judged");
     let mistakes = matrix.mistakes();
     assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes.join("\n"));

@@ -33,7 +33,7 @@ Examples:
   sus-oracle check problem.safetensors runs-0.safetensors runs-1.safetensors --c 30
 
 Recipes (how a kernel rounds): f64, f32, tf32, flash-bf16, flash-f16, eager-bf16, eager-f16,
-flash-bf16-repeated, flash-f16-repeated, f32-repeated; or a TOML file with base = \"flash-bf16\"
+flash-bf16-repeated, flash-f16-repeated, f32-repeated, flash-fp8; or a TOML file with base = \"flash-bf16\"
 and the keys in which the kernel differs.
 Exit codes: 0 PASS, 1 FAIL, 2 bad input or usage, 3 REFUSED, 4 INCONCLUSIVE.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// The kernel's results, a safetensors file; several files are runs, or the shards of many runs, in their order
     #[arg(required = true)]
     candidate: Vec<PathBuf>,
-    /// A recipe, which says how the kernel rounds [default: by the candidate's dtype]
+    /// A recipe, which says how the kernel rounds [default: by the candidate's dtype; flash-fp8 where an operand has 8 bits]
     #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<String>,
     /// The o and lse that the gradients are judged by: exact computes them, given takes the candidate's

@@ -33,6 +33,7 @@ mod progress;
 mod range;
 mod ranges;
 mod recipe;
+mod recipe_fp8;
 mod reference_error;
 mod rounded_dv;
 mod rounding_model;

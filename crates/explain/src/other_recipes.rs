@@ -41,7 +41,8 @@ pub(crate) fn passing_recipe(judged: &Judged<'_>) -> Option<&'static str> {
     let Judged { verdict, judge, .. } = judged;
     let wrong = matches!(verdict.outcome, Outcome::Fail | Outcome::Refused);
     let by_recipe = verdict.findings.iter().all(|finding| BY_RECIPE.contains(&finding.rule));
-    if !wrong || !by_recipe || verdict.tensors.iter().any(is_far_off) {
+    if !wrong || !by_recipe || judge.recipe().has_8_bits() || verdict.tensors.iter().any(is_far_off)
+    {
         return None;
     }
     let tried = judge.recipe();

@@ -79,7 +79,10 @@ fn scale_rows(
         unreachable!("a tensor of 8-bit floating-point numbers")
     };
     for (row, numbers) in numbers.chunks_mut(width.max(1)).enumerate() {
-        numbers.iter_mut().for_each(|x| *x *= of_row(row));
+        let scale = of_row(row);
+        for x in numbers {
+            *x *= scale;
+        }
     }
     Ok(())
 }

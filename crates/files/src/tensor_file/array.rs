@@ -8,7 +8,7 @@ use safetensors::tensor::Dtype;
 /// The numbers of one tensor, every element exact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Numbers {
-    /// F8_E4M3, F8_E5M2, F16, BF16, F32 or F64; of the first two the stored numbers, without their scales.
+    /// `F8_E4M3`, `F8_E5M2`, F16, BF16, F32 or F64; of the first two the stored numbers, without their scales.
     Float(Vec<f64>),
     /// I64, I32, U32, U8 or BOOL.
     Integer(Vec<i64>),
@@ -77,7 +77,7 @@ impl Array {
         Array { dtype: Dtype::I32, shape: shape.to_vec(), numbers: Numbers::Integer(data) }
     }
 
-    /// An F8_E4M3 array; elements are rounded to it.
+    /// An `F8_E4M3` array; elements are rounded to it.
     #[must_use]
     pub fn e4m3(shape: &[usize], data: Vec<f64>) -> Self {
         Array { dtype: Dtype::F8_E4M3, shape: shape.to_vec(), numbers: Numbers::Float(data) }

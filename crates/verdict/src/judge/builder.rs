@@ -120,7 +120,7 @@ impl<'a> JudgeBuilder<'a> {
         };
         if judge.recipe.has_8_bits() {
             progress.stage("codes of P and dS", 0);
-            judge.exact.gradients = judge.of_8_bits(&judge.exact, &[]);
+            judge.exact.gradients = judge.of_8_bits((&judge.exact, Mode::Exact), &[]);
         }
         Ok(judge)
     }

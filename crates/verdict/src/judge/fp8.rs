@@ -26,14 +26,13 @@ impl Judge {
     /// What these results may be; without any, what those of a kernel may be whose forward pass rounds as its backward pass does.
     pub(super) fn of_8_bits(
         &self,
-        expectation: &Expectation,
+        (expectation, mode): (&Expectation, Mode),
         results: &[CandidateResult<'_>],
     ) -> ExpectedGradients {
         let finite = |name: &str| {
             let found = results.iter().find(|of| of.0 == name).map(|of| of.1);
             found.filter(|found| found.iter().all(|x| x.is_finite()))
         };
-        let mode = if std::ptr::eq(expectation, &self.exact) { Mode::Exact } else { self.mode };
         let exact = self.input_of_8_bits(&self.exact, Mode::Exact);
         let forward = Fp8::new(&exact, error_of_lse(&self.exact));
         let input = self.input_of_8_bits(expectation, mode);

@@ -51,7 +51,8 @@ impl Judge {
                 .ok(),
         };
         let expectation = given.as_ref().or(shared).unwrap_or(&self.exact);
-        let followed = self.recipe.has_8_bits().then(|| self.of_8_bits(expectation, &results));
+        let followed =
+            self.recipe.has_8_bits().then(|| self.of_8_bits((expectation, self.mode), &results));
         let own = self.own_mask(expectation, candidate, verdict, progress);
         let expected = followed.as_ref().or(own.as_deref()).unwrap_or(&expectation.gradients);
         verdict.notes.extend(expected.notes());
