@@ -128,7 +128,7 @@ pub fn markdown(rows: &[Row]) -> String {
         let kind = if row.is_wrong { "" } else { " (right)" };
         let numbers: Vec<String> =
             row.ours.iter().chain(&row.rules).map(ToString::to_string).collect();
-        let _ = writeln!(text, "| `{}`{kind} | {} |", row.name, numbers.join(" | "));
+        let _ = writeln!(text, "| {}{kind} | {} |", row.name, numbers.join(" | "));
     }
     text
 }
