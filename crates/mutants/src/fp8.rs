@@ -12,6 +12,7 @@
 //! ```
 
 mod bugs;
+mod head;
 mod kernel;
 pub mod matrix;
 mod problem;

@@ -34,6 +34,7 @@ pub fn controls() -> Vec<(&'static str, Fp8Kernel)> {
 
 /// Wrong kernels.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "a list")]
 pub fn bugs() -> Vec<Bug> {
     use Descale::{Never, Of, OfBlockBefore, OfFirstRow, Twice};
     use Use::{DeltaG, DkQ, DpG, DpV, DqK, DvG, Ov, Sk, Sq};
