@@ -13,9 +13,8 @@ fn by_definition(code: u8, dtype: Dtype) -> f64 {
     let exponent = i32::from((code & 0x7f) >> fraction_bits);
     let one = 1 << fraction_bits;
     match (dtype, exponent, fraction) {
-        (Dtype::F8_E4M3, 15, 7) => f64::NAN,
         (Dtype::F8_E5M2, 31, 0) => sign * f64::INFINITY,
-        (Dtype::F8_E5M2, 31, _) => f64::NAN,
+        (Dtype::F8_E4M3, 15, 7) | (Dtype::F8_E5M2, 31, _) => f64::NAN,
         (_, 0, _) => sign * f64::from(fraction) * 2.0_f64.powi(1 - bias - fraction_bits),
         _ => sign * f64::from(one + fraction) * 2.0_f64.powi(exponent - bias - fraction_bits),
     }
