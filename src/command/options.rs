@@ -64,7 +64,7 @@ pub(crate) struct DrawOptions {
     /// Layer or step, below 2^31 [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..1 << 31))]
     stream: Option<u32>,
-    /// Which random word decides which weight: coord4 (default), linear4, linear1 or jax-threefry
+    /// Which random word decides which weight: coord4 (default), linear4, linear1, jax-threefry or arrival
     #[arg(long, value_name = "NAME")]
     layout: Option<Layout>,
     /// Random bits that decide an entry: 32 (default) or 64

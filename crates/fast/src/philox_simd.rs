@@ -52,7 +52,7 @@ pub(super) fn fill<const ROWS: usize>(
             });
             write(uniforms.seed(), words, &counters, out)
         }
-        Layout::Linear1 | Layout::JaxThreefry => {
+        Layout::Linear1 | Layout::JaxThreefry | Layout::Arrival => {
             for (RowBits { row: [b, h, i], first, count }, out) in words.into_iter().zip(&mut out) {
                 // The keys that there are.
                 let keys = first.max(0)..(first + count as i64).min(grid.keys as i64);

@@ -128,7 +128,7 @@ settings_table! {
         /// Layer or step.
         stream: u32, with_stream, "an integer from 0 to 2^31 - 1", values::stream, values::json;
         /// Which word serves which weight.
-        layout: Layout, with_layout, "\"coord4\", \"linear4\", \"linear1\" or \"jax-threefry\"", values::named, values::name;
+        layout: Layout, with_layout, "\"coord4\", \"linear4\", \"linear1\", \"jax-threefry\" or \"arrival\"", values::named, values::name;
         /// 32 or 64.
         uniform_bits: UniformBits, with_uniform_bits, "32 or 64", values::uniform_bits, values::uniform_bits_json;
     }

@@ -332,7 +332,7 @@ fn metadata_that_means_nothing_is_refused_by_key() {
         ),
         (
             r#"{"layout":"x"}"#,
-            r#"metadata key 'layout': expected "coord4", "linear4", "linear1" or "jax-threefry", found "x""#,
+            r#"metadata key 'layout': expected "coord4", "linear4", "linear1", "jax-threefry" or "arrival", found "x""#,
         ),
         (r#"{"uniform_bits":16}"#, "metadata key 'uniform_bits': expected 32 or 64, found 16"),
     ];

@@ -33,7 +33,7 @@ pub(super) fn words_of_rows() -> Result<String, String> {
             }
         }
     }
-    Ok("4 layouts, from every key on".into())
+    Ok(format!("{} layouts, from every key on", Layout::ALL.len()))
 }
 
 /// The number of words that keep is `ceil(q 2^32)`: checked at the last word that keeps and the first that does not.

@@ -110,7 +110,7 @@ impl Error {
 pub enum UniformError {
     /// No layout has this name.
     #[error(
-        "layout: expected coord4, linear4, linear1 or jax-threefry, found \"{}\"",
+        "layout: expected coord4, linear4, linear1, jax-threefry or arrival, found \"{}\"",
         quote::text(found)
     )]
     Layout {
@@ -123,21 +123,29 @@ pub enum UniformError {
         /// The stream.
         found: u32,
     },
-    /// `coord4` has 32 bits for `b Hq + h`.
-    #[error("batch * heads: expected at most 2^32 in layout coord4, found {found}")]
+    /// `coord4` and `arrival` have 32 bits for `b Hq + h`.
+    #[error("batch * heads: expected at most 2^32 in layout {layout}, found {found}")]
     Heads {
+        /// The layout's name.
+        layout: &'static str,
         /// `B Hq`.
         found: u128,
     },
-    /// `coord4` has 32 bits for `i`.
-    #[error("queries: expected at most 2^32 in layout coord4, found {found}")]
+    /// `coord4` and `arrival` have 32 bits for `i`.
+    #[error("queries: expected at most 2^32 in layout {layout}, found {found}")]
     Queries {
+        /// The layout's name.
+        layout: &'static str,
         /// `Nq`.
         found: u128,
     },
-    /// `coord4` has 32 bits for `j >> 2`.
-    #[error("keys: expected at most 2^34 in layout coord4, found {found}")]
+    /// `coord4` has 32 bits for `j >> 2`, `arrival` 30.
+    #[error("keys: expected at most 2^{log2} in layout {layout}, found {found}")]
     Keys {
+        /// The layout's name.
+        layout: &'static str,
+        /// The logarithm of the limit.
+        log2: u32,
         /// `Nk`.
         found: u128,
     },

@@ -25,7 +25,8 @@ fn draws() -> impl Strategy<Value = Draw> {
         Just(Layout::Coord4),
         Just(Layout::Linear4),
         Just(Layout::Linear1),
-        Just(Layout::JaxThreefry)
+        Just(Layout::JaxThreefry),
+        Just(Layout::Arrival)
     ];
     let rules = prop_oneof![Just(Rule::Paper), Just(Rule::Calibrated)];
     let samplers = prop_oneof![
@@ -35,6 +36,7 @@ fn draws() -> impl Strategy<Value = Draw> {
     ];
     (budgets(), rules, samplers, any::<u64>(), 0..1_u32 << 31, layouts).prop_map(
         |(c, rule, (sampler, bits), seed, stream, layout)| {
+            let bits = if layout == Layout::Arrival { UniformBits::Bits32 } else { bits };
             Draw::paper(Budget::new(c).unwrap(), seed)
                 .with_rule(rule)
                 .with_sampler(sampler)

@@ -1,5 +1,6 @@
 //! `sus-u/1`: the words, the sizes they exist for, and the decisions made from them.
 
+mod arrival;
 mod decisions;
 mod sizes;
 mod vectors;

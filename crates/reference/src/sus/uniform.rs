@@ -20,6 +20,7 @@
 //! A `stream` below `2^31` numbers the draws that share a seed, such as layers or steps. The other half of the 32-bit
 //! range, `stream | 2^31`, is that of the second words.
 
+mod arrival;
 mod decision;
 mod layout;
 mod philox;
@@ -167,6 +168,38 @@ impl Uniforms {
         self.row(self.stream, b, h, i).fill(first, out);
     }
 
+    /// As [`row_words`](Self::row_words), but only the words up to `limit` are right: another one may be any number above `limit`.
+    /// In the layout `arrival` this draws few words of the generator where the limit is small.
+    ///
+    /// # Panics
+    ///
+    /// As [`row_words`](Self::row_words).
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::sus::{Layout, Uniforms, uniform::Grid};
+    /// let grid = Grid { batch: 1, heads: 1, queries: 1, keys: 4096 };
+    /// let uniforms = Uniforms::new(42, 0, Layout::Arrival, grid)?;
+    /// let (mut all, mut small) = (vec![0; 4096], vec![0; 4096]);
+    /// uniforms.row_words(0, 0, 0, 0, &mut all);
+    /// uniforms.row_words_up_to(0, 0, 0, 0, 1 << 24, &mut small); // keep probabilities up to 1/256
+    /// let agree = |(all, small): (&u32, &u32)| all == small || *all.min(small) > 1 << 24;
+    /// assert!(all.iter().zip(&small).all(agree));
+    /// # Ok::<(), sus_reference::sus::uniform::UniformError>(())
+    /// ```
+    pub fn row_words_up_to(
+        &self,
+        b: usize,
+        h: usize,
+        i: usize,
+        first: usize,
+        limit: u32,
+        out: &mut [u32],
+    ) {
+        self.assert_keys(first, out.len());
+        self.row(self.stream, b, h, i).fill_up_to(first, out, limit);
+    }
+
     /// Panics unless the keys `first .. first + count` exist. In a linear layout, further keys would have the words of
     /// the next row.
     fn assert_keys(&self, first: usize, count: usize) {
@@ -189,9 +222,14 @@ impl Uniforms {
         };
         let blocks = self.grid.keys.div_ceil(self.layout.words_per_block()) as u64;
         let offset = match self.layout {
-            Layout::Coord4 => 0,
+            Layout::Coord4 | Layout::Arrival => 0,
             _ => (bh * self.grid.queries as u64 + i) * blocks,
         };
-        RowCounters { layout: self.layout, key, stream, coordinates: [i as u32, bh as u32], offset }
+        let layout = match self.layout {
+            // Its second words, of which only a row's own is used, are those of `coord4`.
+            Layout::Arrival if stream & SECOND != 0 => Layout::Coord4,
+            layout => layout,
+        };
+        RowCounters { layout, key, stream, coordinates: [i as u32, bh as u32], offset }
     }
 }

@@ -15,7 +15,8 @@ fn error(stream: u32, layout: Layout, grid: Grid) -> UniformError {
 
 #[test]
 fn a_layout_is_read_back_from_its_name() {
-    for (layout, name) in Layout::ALL.iter().zip(["coord4", "linear4", "linear1", "jax-threefry"]) {
+    let names = ["coord4", "linear4", "linear1", "jax-threefry", "arrival"];
+    for (layout, name) in Layout::ALL.iter().zip(names) {
         assert_eq!(layout.to_string(), name);
         assert_eq!(name.parse(), Ok(*layout));
     }
@@ -27,7 +28,7 @@ fn an_unknown_layout_is_an_error_that_lists_the_known_ones() {
     for name in ["", "Coord4", "coord4 ", "jax"] {
         let error = name.parse::<Layout>().expect_err("unknown");
         assert_eq!(error, UniformError::Layout { found: name.to_owned() });
-        let expected = "layout: expected coord4, linear4, linear1 or jax-threefry, found ";
+        let expected = "layout: expected coord4, linear4, linear1, jax-threefry or arrival, found ";
         assert_eq!(error.to_string(), format!("{expected}{name:?}"));
     }
 }
@@ -46,7 +47,7 @@ fn a_stream_has_31_bits() {
 /// The largest grids of each layout, and why one more of something is an error.
 #[test]
 fn the_largest_grids_are_accepted_and_anything_larger_is_not() {
-    use Layout::{Coord4, JaxThreefry, Linear1, Linear4};
+    use Layout::{Arrival, Coord4, JaxThreefry, Linear1, Linear4};
     let (heads, queries) = ((1 << 16) + 1, (1 << 32) + 1);
     let over = |layout: Layout, factors| UniformError::Offsets { layout: layout.name(), factors };
     let cases = [
@@ -54,15 +55,29 @@ fn the_largest_grids_are_accepted_and_anything_larger_is_not() {
         (
             Coord4,
             grid(1 << 16, heads, 1, 1),
-            Some(UniformError::Heads { found: (1 << 32) + (1 << 16) }),
+            Some(UniformError::Heads { layout: "coord4", found: (1 << 32) + (1 << 16) }),
         ),
         (
             Coord4,
             grid(1, usize::MAX, 1, 1),
-            Some(UniformError::Heads { found: u128::from(u64::MAX) }),
+            Some(UniformError::Heads { layout: "coord4", found: u128::from(u64::MAX) }),
         ),
-        (Coord4, grid(1, 1, queries, 1), Some(UniformError::Queries { found: (1 << 32) + 1 })),
-        (Coord4, grid(1, 1, 1, (1 << 34) + 1), Some(UniformError::Keys { found: (1 << 34) + 1 })),
+        (
+            Coord4,
+            grid(1, 1, queries, 1),
+            Some(UniformError::Queries { layout: "coord4", found: (1 << 32) + 1 }),
+        ),
+        (
+            Coord4,
+            grid(1, 1, 1, (1 << 34) + 1),
+            Some(UniformError::Keys { layout: "coord4", log2: 34, found: (1 << 34) + 1 }),
+        ),
+        (Arrival, grid(1 << 16, 1 << 16, 1 << 32, 1 << 32), None),
+        (
+            Arrival,
+            grid(1, 1, 1, (1 << 32) + 1),
+            Some(UniformError::Keys { layout: "arrival", log2: 32, found: (1 << 32) + 1 }),
+        ),
         (Linear4, grid(1 << 5, 1 << 9, 1 << 25, 1 << 27), None),
         (Linear4, grid(1, 1, 1 << 32, (1 << 34) - 3), None),
         (
@@ -132,6 +147,11 @@ fn the_last_weight_of_the_largest_grid_has_the_last_counter() {
     assert_eq!(words(Layout::JaxThreefry).word(0, 0, last, last), x0 ^ x1);
     let [first, ..] = philox4x32_10([u32::MAX, u32::MAX, 0, 0], [5, 0]);
     assert_eq!(words(Layout::Linear1).word(0, 0, last, last), first);
+    // The last block of the high strip has 30 bits, and no tag.
+    let [.., word] = philox4x32_10([u32::MAX >> 2, u32::MAX, 0, 0], [5, 0]);
+    let high = 1.0 - 0.933_285_654_329_679_6 * (f64::from(word) + 0.5) / 4_294_967_296.0;
+    let low = words(Layout::Arrival).word(0, 0, last, last);
+    assert!(low == (high * 4_294_967_296.0) as u32 || low < 0x1114_30fe, "{low:x}");
     let mut row = [0; 2];
     words(Layout::Linear1).row_words(0, 0, last, last - 1, &mut row);
     assert_eq!(row[1], first);

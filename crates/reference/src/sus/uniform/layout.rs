@@ -1,5 +1,6 @@
 //! Layouts: which counter, and which word of its block, belongs to a weight.
 
+use super::arrival::KEYS_LOG2;
 use crate::error::UniformError;
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +13,9 @@ use std::str::FromStr;
 /// | `linear4` | `(off lo, off hi, 0, stream)`, `off = (bh Nq + i) ceil(Nk/4) + (j >> 2)` | the same | `j & 3` | Triton >= 3.4 `tl.randint4x(seed, off)` |
 /// | `linear1` | `(off lo, off hi, 0, stream)`, `off = (bh Nq + i) Nk + j` | the same | 0 | Triton >= 3.4 `tl.randint(seed, off)` |
 /// | `jax-threefry` | `(off hi, off lo)`, `off` as in `linear1` | `(seed hi, seed lo)` | xor of both | `jax.random.bits(key, (B, Hq, Nq, Nk), uint32)`, partitionable |
+///
+/// In the fifth layout, `arrival`, a word is no word of a block: it is made of the arrivals of a process that neighbouring keys share,
+/// so that a kernel that needs only small words draws few (docs/arrival.md). Its counters are `(tag << 30 | cell << 4 | n, i, bh, stream)`.
 ///
 /// The last column holds for stream 0, of `coord4` for every stream and for `i < 2^30`, where cuRAND's 64-bit
 /// offset ends.
@@ -54,11 +58,14 @@ pub enum Layout {
     Linear1,
     /// A linear index over weights, by Threefry2x32-20.
     JaxThreefry,
+    /// Arrivals of a process of rate 1, drawn for many keys together: few words for a kernel that keeps few weights.
+    Arrival,
 }
 
 impl Layout {
-    /// Every layout, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Coord4, Self::Linear4, Self::Linear1, Self::JaxThreefry];
+    /// Every layout: those of the table in its order, and `arrival`.
+    pub const ALL: [Self; 5] =
+        [Self::Coord4, Self::Linear4, Self::Linear1, Self::JaxThreefry, Self::Arrival];
 
     /// The name used in files and on the command line.
     #[must_use]
@@ -68,13 +75,14 @@ impl Layout {
             Self::Linear4 => "linear4",
             Self::Linear1 => "linear1",
             Self::JaxThreefry => "jax-threefry",
+            Self::Arrival => "arrival",
         }
     }
 
-    /// The number of consecutive keys whose words are in one block.
+    /// The number of consecutive keys whose words are in one block; of `arrival`, in the high strip.
     pub(super) const fn words_per_block(self) -> usize {
         match self {
-            Self::Coord4 | Self::Linear4 => 4,
+            Self::Coord4 | Self::Linear4 | Self::Arrival => 4,
             Self::Linear1 | Self::JaxThreefry => 1,
         }
     }
@@ -129,16 +137,18 @@ impl Grid {
     pub(super) fn check(self, layout: Layout) -> Result<(), UniformError> {
         let Self { batch, heads, queries, keys } = self;
         let [batch, heads, queries, keys] = [batch, heads, queries, keys].map(|n| n as u128);
-        if layout == Layout::Coord4 {
+        if let Layout::Coord4 | Layout::Arrival = layout {
+            let name = layout.name();
             let rows = batch * heads; // below 2^128
             if rows > 1 << 32 {
-                return Err(UniformError::Heads { found: rows });
+                return Err(UniformError::Heads { layout: name, found: rows });
             }
             if queries > 1 << 32 {
-                return Err(UniformError::Queries { found: queries });
+                return Err(UniformError::Queries { layout: name, found: queries });
             }
-            if keys > 1 << 34 {
-                return Err(UniformError::Keys { found: keys });
+            let log2 = if layout == Layout::Coord4 { 34 } else { KEYS_LOG2 };
+            if keys > 1 << log2 {
+                return Err(UniformError::Keys { layout: name, log2, found: keys });
             }
             return Ok(());
         }

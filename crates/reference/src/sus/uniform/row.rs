@@ -1,5 +1,6 @@
 //! The words of one row, one at a time or many at once.
 
+use super::arrival;
 use super::layout::Layout;
 use super::philox::philox4x32_10;
 use super::threefry::threefry2x32;
@@ -10,7 +11,7 @@ pub(super) struct RowCounters {
     pub(super) layout: Layout,
     pub(super) key: [u32; 2],
     pub(super) stream: u32,
-    /// `i` and `b Hq + h`: counter words 1 and 2 of `coord4`.
+    /// `i` and `b Hq + h`: counter words 1 and 2 of `coord4` and `arrival`.
     pub(super) coordinates: [u32; 2],
     /// The first offset of the row in the linear layouts.
     pub(super) offset: u64,
@@ -26,12 +27,23 @@ impl RowCounters {
 
     /// Writes the words of the keys `first, first + 1, ...` to `out`.
     pub(super) fn fill(&self, first: usize, out: &mut [u32]) {
+        self.fill_up_to(first, out, u32::MAX);
+    }
+
+    /// As [`fill`](Self::fill); a word above `limit` may be any other one above `limit`.
+    pub(super) fn fill_up_to(&self, first: usize, out: &mut [u32], limit: u32) {
         match self.layout {
-            Layout::Coord4 => fill(first, out, |n| self.coord4(n)),
+            Layout::Arrival => arrival::fill(first, out, self, limit),
+            Layout::Coord4 => self.fill_coord4(first, out),
             Layout::Linear4 => fill(first, out, |n| self.linear(n)),
             Layout::Linear1 => fill(first, out, |n| [self.linear(n)[0]]),
             Layout::JaxThreefry => fill(first, out, |n| [self.jax(n)]),
         }
+    }
+
+    /// The words of `coord4`.
+    pub(super) fn fill_coord4(&self, first: usize, out: &mut [u32]) {
+        fill(first, out, |n| self.coord4(n));
     }
 
     fn coord4(&self, block: usize) -> [u32; 4] {
