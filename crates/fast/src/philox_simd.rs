@@ -22,6 +22,8 @@ pub(super) struct RowBits {
     pub(super) row: [usize; 3],
     pub(super) first: i64,
     pub(super) count: usize,
+    /// Words above this one need not be right, only above it.
+    pub(super) limit: u32,
 }
 
 /// Writes the words of key `first + n` to place `skip + n` of each row's `out`, and returns each row's `skip`; where there is no key,
@@ -53,12 +55,14 @@ pub(super) fn fill<const ROWS: usize>(
             write(uniforms.seed(), words, &counters, out)
         }
         Layout::Linear1 | Layout::JaxThreefry | Layout::Arrival => {
-            for (RowBits { row: [b, h, i], first, count }, out) in words.into_iter().zip(&mut out) {
+            for (words, out) in words.into_iter().zip(&mut out) {
+                let RowBits { row: [b, h, i], first, count, limit } = words;
                 // The keys that there are.
                 let keys = first.max(0)..(first + count as i64).min(grid.keys as i64);
                 if !keys.is_empty() {
                     let [start, end] = [keys.start, keys.end].map(|key| (key - first) as usize);
-                    uniforms.row_words(b, h, i, keys.start as usize, &mut out[start..end]);
+                    let out = &mut out[start..end];
+                    uniforms.row_words_up_to(b, h, i, keys.start as usize, limit, out);
                 }
             }
             [0; ROWS]
@@ -160,7 +164,7 @@ mod tests {
                     let mut expected = vec![0; count];
                     uniforms.row_words(b, h, i, first, &mut expected);
                     for dispatch in [Dispatch::Native, Dispatch::Portable] {
-                        let words = RowBits { row, first: first as i64, count };
+                        let words = RowBits { row, first: first as i64, count, limit: u32::MAX };
                         for found in dispatch.run(Fill { uniforms: &uniforms, words }) {
                             assert_eq!(found, expected, "{layout} {row:?} {first} {dispatch:?}");
                         }

@@ -6,7 +6,7 @@ use super::draw::{Drawing, TileDraw, decide_rows};
 use super::lse_lower_bound::ScoreMean;
 use super::philox_simd::{RowBits, SPARE, fill};
 use super::running_softmax::Running;
-use super::scores::LANES;
+use super::scores::{LANES, largest};
 use super::simd::{MARKS, MAX_LANES, Real};
 use super::tiles::{MAX_TILE, ROWS};
 use super::visible::{Visible, within};
@@ -15,6 +15,7 @@ use pulp::Simd;
 use std::array::from_fn;
 use std::ops::Range;
 use sus_reference::problem::Row;
+use sus_reference::sus::Layout;
 
 /// About how many times per row the lower bound of the remaining keys' sum is computed.
 const LOOK_AHEADS: usize = 4;
@@ -80,7 +81,12 @@ impl<'a> TileSearch<'a> {
             let place = mask.place((rows.start + r).min(rows.end - 1));
             let b = b * mask.segment_count() + place.segment;
             // From the first key on, none of them yet.
-            RowBits { row: [b, h, place.query], first: -(place.first_key as i64), count: 0 }
+            RowBits {
+                row: [b, h, place.query],
+                first: -(place.first_key as i64),
+                count: 0,
+                limit: u32::MAX,
+            }
         });
         let (lse_lower_bounds, rest) = ([ScoreMean::default(); ROWS], [0.0; ROWS]);
         TileSearch { drawing, rows: (b, h, rows), words, lse_lower_bounds, rest, memory }
@@ -130,6 +136,12 @@ impl<'a> TileSearch<'a> {
         let TileSearch { drawing, rows, words, rest, memory, .. } = self;
         let Memory { searches, candidates } = &mut **memory;
         let width = keys.len().next_multiple_of(T::PANEL);
+        if drawing.decider.draw.layout == Layout::Arrival {
+            for r in group.clone() {
+                let l = running[r].l + rest[r];
+                words[r].limit = limit::<S, T>(simd, drawing, &tile[r].as_ref()[..width], l);
+            }
+        }
         draw_words(drawing, (keys.start, width), &words[group.clone()], searches);
         for (r, search) in group.clone().zip(&mut *searches) {
             search.mark(simd, drawing, &tile[r].as_ref()[..width], running[r].l + rest[r]);
@@ -145,6 +157,17 @@ impl<'a> TileSearch<'a> {
     pub(super) fn decide<T: Real>(self, running: &[Running]) -> TileDraw {
         decide_rows::<T>(&self.drawing, self.rows, running, &self.memory.candidates)
     }
+}
+
+/// The largest word that [`Search::mark`] may mark: `2^32 c p / l` of the largest `p` of the row, with a step and a millionth more for
+/// the rounding of the words and of the comparison to `T`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled for the instruction set of its caller")]
+fn limit<S: Simd, T: Real>(simd: S, drawing: &Drawing<'_>, p: &[T], l: f64) -> u32 {
+    let largest = largest(simd, p).to_f64();
+    let word = drawing.decider.draw.c.get() / l * GRID * drawing.slack * largest;
+    // A row that sees nothing has no sum, and no weight.
+    if largest > 0.0 { (word * (1.0 + 1e-6) + 1.0) as u32 } else { 0 }
 }
 
 /// Draws the words of some rows of a tile of `width` keys that begins at key `first`.
@@ -257,7 +280,12 @@ mod tests {
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
             let Found { drawing, seen, base, l } = self;
             let mut searches: Vec<Search> = seen.iter().map(|_| Search::default()).collect();
-            let rows = (0..seen.len()).map(|i| RowBits { row: [0, 0, i], first: 0, count: 0 });
+            let rows = (0..seen.len()).map(|i| RowBits {
+                row: [0, 0, i],
+                first: 0,
+                count: 0,
+                limit: u32::MAX,
+            });
             let rows: Vec<RowBits> = rows.collect();
             draw_words(&drawing, (FIRST, TILE), &rows, &mut searches);
             let rows = searches.iter_mut().zip(seen).map(|(search, seen)| {

@@ -13,13 +13,12 @@ use sus_reference::tensor::Tensor;
 fn draws() -> impl Strategy<Value = Draw> {
     let c = prop_oneof![Just(0.3), Just(2.0), Just(9.5), Just(1e3)];
     let bits = prop_oneof![Just(UniformBits::Bits32), Just(UniformBits::Bits64)];
-    (c, any::<u64>(), 0..1_u32 << 31, 0..4_usize, bits).prop_map(
+    (c, any::<u64>(), 0..1_u32 << 31, 0..5_usize, bits).prop_map(
         |(c, seed, stream, layout, bits)| {
             let c = Budget::new(c).unwrap();
-            Draw::paper(c, seed)
-                .with_stream(stream)
-                .with_layout(Layout::ALL[layout])
-                .with_bits(bits)
+            let layout = Layout::ALL[layout];
+            let bits = if layout == Layout::Arrival { UniformBits::Bits32 } else { bits };
+            Draw::paper(c, seed).with_stream(stream).with_layout(layout).with_bits(bits)
         },
     )
 }

@@ -175,7 +175,8 @@ impl RowDecisions<'_> {
         }
     }
 
-    /// An entry is kept if its word is below `s 2^32`, with `ln s` known to its own error and the shared one.
+    /// An entry is kept if its word is below `s 2^32`, with `ln s` known to its own error and the shared one, and the word to the error
+    /// of the layout's thresholds.
     fn bernoulli(&self, row: Row, errors: &RowErrors) -> (Vec<u32>, Vec<u32>) {
         let (mut keep, mut ambiguous) = (Vec::new(), Vec::new());
         let Decider { problem, uniforms, lambda, .. } = self.of;
@@ -186,7 +187,9 @@ impl RowDecisions<'_> {
         // Of the keys between, those whose weight is 0 have no entry, and every right kernel drops them.
         let mut words = vec![0; last.j - first.j + 1];
         uniforms.row_words(b, row.h, place.query, first.j - place.first_key, &mut words);
-        let shared = self.shared(errors);
+        let unit = self.of.recipe.accumulator.unit_roundoff();
+        let of_threshold = self.of.draw.layout.threshold_roundoffs() * unit;
+        let shared = self.shared(errors) + of_threshold;
         for e in &errors.entries {
             let word = words[e.j - first.j];
             let delta = (self.own(e).threshold(*lambda) + shared).min(MAX_LOG_ERROR);

@@ -65,8 +65,12 @@ setters! { Draw, [];
 /// The random words of a draw. With `S` packed segments, segment `s` of sequence `b` counts as sequence `b S + s`.
 ///
 /// # Errors
-/// [`Error::Uniform`] if the layout does not give every weight of the problem a word of its own.
+/// [`Error::Uniform`] if the layout does not give every weight of the problem a word of its own; [`Error::Option`] if
+/// [`UniformBits::Bits64`] is combined with the layout `arrival`, which has no second words.
 pub fn uniforms(problem: &Problem<f64>, draw: &Draw) -> Result<Uniforms, Error> {
+    if draw.bits == UniformBits::Bits64 && draw.layout == Layout::Arrival {
+        return Err(Error::option("uniform_bits", "32 in the layout arrival", 64));
+    }
     let sizes = problem.sizes();
     let grid = Grid {
         batch: sizes.batch * problem.mask().segment_count(),

@@ -8,7 +8,7 @@ pub use super::draw::uniforms;
 use super::pattern::Pattern;
 use super::rule::{expected_count, keep_probability, kept_weight};
 use super::sampler::{Sampler, UniformBits, bernoulli, row_uniform, systematic};
-use super::uniform::{Layout, Uniforms};
+use super::uniform::Uniforms;
 use crate::backward::{DenseWeights, Gradients, Weight, Weights, backward_with};
 use crate::error::Error;
 use crate::forward::Saved;
@@ -46,9 +46,6 @@ pub struct Sample {
 pub fn sample(problem: &Problem<f64>, saved: &Saved<f64>, draw: &Draw) -> Result<Sample, Error> {
     if draw.bits == UniformBits::Bits64 && draw.sampler == Sampler::Systematic {
         return Err(Error::option("uniform_bits", "32 with the systematic sampler", 64));
-    }
-    if draw.bits == UniformBits::Bits64 && draw.layout == Layout::Arrival {
-        return Err(Error::option("uniform_bits", "32 in the layout arrival", 64));
     }
     let uniforms = uniforms(problem, draw)?;
     let rows: Vec<_> = (0..problem.row_count())

@@ -8,7 +8,7 @@ use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row, bias_row};
 use sus_reference::sus::moments::{MaskDistribution, RowDistribution, RowEntry};
-use sus_reference::sus::{Draw, Pattern, Rule, Sample};
+use sus_reference::sus::{Draw, Pattern, Rule, Sample, Sampler};
 use sus_reference::tensor::Tensor;
 
 /// One row of the distribution.
@@ -21,6 +21,8 @@ pub(super) struct ModelRow {
     pub log_errors: Vec<f64>,
     /// The unit roundoff of a kernel's sums.
     pub unit: f64,
+    /// The error of a keep probability that is the words'.
+    pub grid: f64,
 }
 
 /// The distribution of a case, and bounds of the rounding errors of any run.
@@ -93,7 +95,11 @@ impl<'a> Model<'a> {
                 let (entries, of_row) = (distribution.entries(row), distribution.row(row));
                 let log_errors = log_errors(recipe, draw.rule, &errors, &entries, &of_row);
                 let unit = recipe.accumulator.unit_roundoff();
-                ModelRow { row, entries, distribution: of_row, log_errors, unit }
+                let grid = match draw.sampler {
+                    Sampler::Bernoulli => draw.layout.keep_error(),
+                    Sampler::Systematic => GRID,
+                };
+                ModelRow { row, entries, distribution: of_row, log_errors, unit, grid }
             })
             .collect();
         let (bounds, sizes) =
@@ -122,12 +128,12 @@ impl<'a> Model<'a> {
 }
 
 impl ModelRow {
-    /// The error of the keep probability of entry `n`, at most: `q (e^x - 1)` with the error `x` of `ln (lambda W)`, and one step of the
-    /// grid of the words (docs/statistics.md, "Tests of the masks").
+    /// The error of the keep probability of entry `n`, at most: `q (e^x - 1)` with the error `x` of `ln (lambda W)`, and the error
+    /// that is the words', one step of their grid or the layout's (docs/statistics.md, "Tests of the masks").
     pub(super) fn slack(&self, n: usize) -> f64 {
         if self.distribution.is_stochastic(n) {
             let moved = self.distribution.q[n] * libm::expm1(self.log_errors[n]);
-            (moved + GRID).min(1.0)
+            (moved + self.grid).min(1.0)
         } else {
             0.0
         }

@@ -79,6 +79,26 @@ impl Layout {
         }
     }
 
+    /// The largest `|P(keep) - q|` of an entry whose 32-bit word decides: `2^-32`, and `2^-26` in `arrival`, where a word is made of
+    /// several roundings (docs/arrival.md, "The law").
+    #[must_use]
+    pub const fn keep_error(self) -> f64 {
+        match self {
+            Self::Arrival => 1.0 / 67_108_864.0,
+            _ => 1.0 / 4_294_967_296.0,
+        }
+    }
+
+    /// The relative error of a kernel's own threshold for `q`, in units of its roundoff: 12 in `arrival`, where a kernel computes it
+    /// by a logarithm and an exponential (docs/arrival.md, "What a kernel draws"); 0 where it is a word as it is.
+    #[must_use]
+    pub const fn threshold_roundoffs(self) -> f64 {
+        match self {
+            Self::Arrival => 12.0,
+            _ => 0.0,
+        }
+    }
+
     /// The number of consecutive keys whose words are in one block; of `arrival`, in the high strip.
     pub(super) const fn words_per_block(self) -> usize {
         match self {

@@ -77,3 +77,35 @@ fn the_words_reach_from_0_to_the_largest() {
     assert_eq!(LOW.word(1.0), 0);
     assert_eq!(HIGH.word(0.5 / 4_294_967_296.0), u32::MAX);
 }
+
+/// `U` as docs/arrival.md says that a kernel computes it in `f32`, from the product in 32-bit integers.
+fn in_f32(strip: Strip, product: u32) -> f32 {
+    let (step, keys) = (2.0_f32.powi(-32), (1_u32 << strip.cell_bits) as f32);
+    let log = if product >= 1 << 31 {
+        libm::log1pf(-(product.wrapping_neg() as f32 * step))
+    } else {
+        libm::logf(product as f32 * step)
+    };
+    let start = -libm::log(strip.start) as f32;
+    -libm::expm1f(-(start - log / keys))
+}
+
+/// The functions here are good to an ulp, so the errors are below the bound, which allows two; and they are not absent. (`1 - exp(-y)`
+/// errs by a thousand roundoffs.)
+#[test]
+fn a_kernel_in_f32_finds_the_threshold_of_a_point_to_twelve_roundoffs() {
+    let mut largest = 0.0_f64;
+    for strip in [LOW, MIDDLE] {
+        let spread = (0..20_000_u32).map(|n| n.wrapping_mul(0x9e37_79b9));
+        let near_one =
+            (0..64).map(|n| u32::MAX - ((n << strip.cell_bits) | (1 << strip.cell_bits >> 1)) + 1);
+        for product in spread.chain(near_one).filter(|&product| product >= 1 << 26) {
+            let r = Dd::from_f64(f64::from(product) / 4_294_967_296.0);
+            let root = (0..strip.cell_bits).fold(r, |r, _| r.sqrt());
+            let exact = (Dd::from_f64(1.0) - root * Dd::from_f64(strip.start)).to_f64();
+            let error = (f64::from(in_f32(strip, product)) - exact).abs() / exact;
+            largest = largest.max(error * 16_777_216.0);
+        }
+    }
+    assert!(largest <= 12.0 && largest > 1.0, "{largest}");
+}
