@@ -3,7 +3,7 @@
 //     c++ -std=c++17 -O2 -o fixtures main.cpp && ./fixtures FIXTURES OUT
 //
 // A plain loop over the weights, double precision, with masks, lists, lengths, dropout, slopes and values in the keys; cases with a
-// bias, sink, cap or packed sequences, or another sampler, rule or layout than the paper's and coord4, are counted and left out.
+// bias, sink, cap or packed sequences, or another sampler, rule or layout than the paper's and coord4 or arrival, are counted and left out.
 #include "sus_oracle_reader.hpp"
 
 #include <algorithm>
@@ -48,7 +48,7 @@ struct Problem {
     bool v_of_k;
     std::vector<double> q, k, v, g, dlse;
     double scale, c;
-    bool sus, causal, top_left;
+    bool sus, arrival = false, causal, top_left;
     long left = -1, right = -1;  // of the window; -1 is no limit
     std::uint64_t seed = 0;
     std::uint32_t stream = 0;
@@ -77,6 +77,7 @@ struct Problem {
             c = text == "inf" ? std::numeric_limits<double>::infinity() : s["c"].number();
             seed = s["seed"].integer();
             stream = std::uint32_t(s["stream"].integer());
+            arrival = s["layout"].text == "arrival";
         }
     }
     // i + Nk - Nq with the lengths of this sequence.
@@ -97,10 +98,34 @@ struct Problem {
     double z(std::size_t b, std::size_t h, std::size_t i, std::size_t j) const {
         return dropout.x.empty() ? 1 : dropout.at(b, h, i, j) != 0 ? 1 / keep : 0;
     }
-    bool keeps(double cw, std::size_t row_head, std::size_t i, std::size_t j) const {
-        Words counter{std::uint32_t(j >> 2), std::uint32_t(i), std::uint32_t(row_head), stream};
-        double x = philox4x32_10(counter, std::uint32_t(seed), std::uint32_t(seed >> 32))[j & 3];
-        return cw >= 1 || x < cw * 4294967296.0;
+    // The words of a row. Layout arrival, docs/arrival.md: the smallest word of all points of a key.
+    std::vector<double> words(std::size_t row_head, std::size_t i) const {
+        auto block = [&](std::uint32_t number) {
+            return philox4x32_10({number, std::uint32_t(i), std::uint32_t(row_head), stream}, std::uint32_t(seed), std::uint32_t(seed >> 32));
+        };
+        const double two32 = 4294967296.0;
+        std::vector<double> x(Nk);
+        for (std::size_t j = 0; j < Nk; ++j) x[j] = block(std::uint32_t(j >> 2))[j & 3];
+        if (!arrival) return x;
+        auto word = [&](double r, int bits, double start) {
+            for (int n = 0; n < bits; ++n) r = std::sqrt(r);
+            volatile double product = r * start;  // rounded: no fused multiply-add
+            return std::floor((1 - product) * two32);
+        };
+        for (double& w : x) w = word((w + 0.5) / two32, 0, 0.9332856543296796);
+        struct Strip { int bits; std::uint32_t tag; double start; };
+        for (Strip strip : {Strip{10, 2, 1.0}, Strip{6, 1, 0.9959468271073058}})
+            for (std::uint32_t keys = 1u << strip.bits, cell = 0; std::size_t(cell) * keys < Nk; ++cell) {
+                std::uint64_t product = 1ull << 32;
+                for (std::uint32_t n = 0; n < 64; ++n) {
+                    std::uint32_t w = block(strip.tag << 30 | cell << 4 | n / 4)[n % 4];
+                    product = product * ((w & ~(keys - 1)) | keys >> 1) >> 32;
+                    if (product < 1u << 26) break;
+                    std::size_t j = std::size_t(cell) * keys + (w & (keys - 1));
+                    if (j < Nk) x[j] = std::min(x[j], word(double(product) / two32, strip.bits, strip.start));
+                }
+            }
+        return x;
     }
 };
 
@@ -137,11 +162,13 @@ static std::map<std::string, Tensor> evaluate(const Problem& p) {
             continue;
         }
         double delta = dot(g, &o[row * p.E], p.E);
+        std::vector<double> x = p.sus ? p.words(head, i) : std::vector<double>();
         for (std::size_t j = 0; j < p.Nk; ++j) {
             if (s[j] == -infinity) continue;
             double w = std::exp(s[j] - lse[row]);
             if (p.sus) {
-                if (w == 0 || !p.keeps(p.c * w, head, i, j)) continue;
+                double cw = p.c * w;
+                if (w == 0 || !(cw >= 1 || x[j] < cw * 4294967296.0)) continue;  // exact in doubles
                 w = std::max(w, 1 / p.c);
                 columns.push_back(std::int32_t(j));
                 values.push_back(w);
@@ -175,7 +202,7 @@ static bool computable(const File& file) {
     const Json& s = file.settings;
     bool plain = !s.has("softcap") && !s.has("segments_q");
     for (const char* name : {"bias", "sink", "cu_seqlens_q"}) plain = plain && !file.tensors.count(name);
-    return plain && (s["pass"].text == "dense" || (s["rule"].text == "paper" && s["sampler"].text == "bernoulli" && s["layout"].text == "coord4"));
+    return plain && (s["pass"].text == "dense" || (s["rule"].text == "paper" && s["sampler"].text == "bernoulli" && (s["layout"].text == "coord4" || s["layout"].text == "arrival")));
 }
 
 // Integers exactly; floats within the stored bound of an f32 kernel times 2^-29, the ratio of the roundoffs, and 2 for higher orders.
@@ -200,8 +227,9 @@ int main(int count, char** arguments) try {
     Json manifest = JsonParser(text).parse();
     if (manifest["spec"].text != "sus-oracle-fixtures/1") throw std::runtime_error("not a manifest of ours");
     std::filesystem::create_directories(out);
-    std::set<std::string> computed;
+    std::set<std::string> listed, computed;
     for (const Json& entry : manifest["cases"].items) {
+        listed.insert(entry["name"].text);
         File file = read_safetensors(folder + "/" + entry["file"].text);
         if (file.tensors.size() != entry["tensors"].items.size()) throw std::runtime_error(entry["file"].text + ": other tensors");
         if (!computable(file)) continue;
@@ -212,8 +240,8 @@ int main(int count, char** arguments) try {
         computed.insert(entry["name"].text);
     }
     for (const char* name : {"primes", "causal_square", "attn_mask", "block_mask", "indices", "dropout", "alibi", "v_of_k",
-                             "sus_bernoulli_paper", "sus_heads", "sus_masks", "sus_dropout"})
-        if (!computed.count(name)) throw std::runtime_error(std::string(name) + ": not computed");
+                             "sus_bernoulli_paper", "sus_heads", "sus_masks", "sus_dropout", "full_sus_arrival"})
+        if (listed.count(name) && !computed.count(name)) throw std::runtime_error(std::string(name) + ": not computed");
     std::printf("%zu cases read, %zu computed and written to %s\n", manifest["cases"].items.size(), computed.size(), out.c_str());
     return 0;
 } catch (const std::exception& error) {

@@ -4,7 +4,7 @@
     python3 check_fixtures.py FIXTURES OUT
 
 Needs numpy and safetensors. Computes each case without bias, cap and sink (they would add lines, not ideas), dense or, without
-packed sequences, SUS by the paper's rule with independent entries and layout coord4: all masks, lists, lengths, dropout, slopes and
+packed sequences, SUS by the paper's rule with independent entries and layout coord4 or arrival: all masks, lists, lengths, dropout, slopes and
 values in the keys. OUT gets one candidate a case:
 
     sus-oracle check FIXTURES/CASE.safetensors OUT/CASE.safetensors --recipe f64
@@ -15,13 +15,15 @@ import json
 import sys
 from pathlib import Path
 
+import arrival
 import numpy as np
-from philox import words
+import philox
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 MUST_COMPUTE = {"primes", "causal_square", "packed", "sus_bernoulli_paper", "sus_heads"}
 MUST_COMPUTE |= {"attn_mask", "block_mask", "indices", "packed_gaps", "dropout", "alibi", "alibi_batch", "v_of_k", "sus_masks", "sus_dropout"}
+MUST_COMPUTE |= {"full_sus_arrival"}  # of the tier `full`
 
 
 def settings_of(path):
@@ -118,6 +120,7 @@ def evaluate(settings, x):
     used = w
     if settings["pass"] == "sus":
         c = float(settings["c"])
+        words = {"coord4": philox.words, "arrival": arrival.words}[settings["layout"]]
         x32 = words(settings["seed"], settings.get("stream", 0), batch, heads, queries, keys)
         cw = np.multiply(c, w, out=np.zeros_like(w), where=w > 0)
         kept = (w > 0) & ((cw >= 1) | (x32 < cw * 2.0**32))
@@ -165,7 +168,7 @@ def computable(settings, x):
     plain = "softcap" not in settings and not {"bias", "sink"} & x.keys()
     if settings["pass"] == "sus" and ("segments_q" in settings or "cu_seqlens_q" in x):
         return False  # the words of packed sequences
-    paper = settings.get("rule") == "paper" and settings.get("sampler") == "bernoulli" and settings.get("layout") == "coord4"
+    paper = settings.get("rule") == "paper" and settings.get("sampler") == "bernoulli" and settings.get("layout") in ("coord4", "arrival")
     return plain and (settings["pass"] == "dense" or paper) and settings.get("c") != "inf"
 
 
@@ -185,7 +188,8 @@ def main(folder, out):
         assert not wrong, (case["name"], wrong)
         save_file({name: np.ascontiguousarray(array) for name, array in result.items()}, out / case["file"])
         computed.add(case["name"])
-    assert MUST_COMPUTE <= computed, MUST_COMPUTE - computed
+    must = MUST_COMPUTE & {case["name"] for case in manifest["cases"]}
+    assert must and must <= computed, must - computed
     print(f"{len(manifest['cases'])} cases, {tensors} hashes, {len(computed)} computed and written to {out}")
 
 

@@ -26,7 +26,7 @@ import sus_files
 import sus_reference
 from sus_uniforms import SECOND, TWO32, word
 
-LAYOUTS = ["coord4", "linear4", "linear1", "jax-threefry"]
+LAYOUTS = ["coord4", "linear4", "linear1", "jax-threefry", "arrival"]
 ON_THE_COMMAND_LINE = ["c", "rule", "sampler", "seed", "stream", "layout", "uniform_bits",
                        "causal", "alignment", "scale", "softcap", "window", "segments_q", "segments_k"]  # fmt: skip
 
@@ -74,7 +74,7 @@ def random_options(draw, z):
     ):
         if draw.random() < chance:
             options[key] = values()
-    if options.get("sampler") == "systematic":
+    if options.get("sampler") == "systematic" or options.get("layout") == "arrival":
         options.pop("uniform_bits", None)
     return options
 

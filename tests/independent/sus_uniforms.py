@@ -6,6 +6,7 @@ checks everything here against the stored known answers.
 """
 
 import json
+import math
 import struct
 import sys
 from fractions import Fraction
@@ -53,11 +54,38 @@ def jax_key(seed, stream):
     return key
 
 
+STRIPS = ((2, 1 << 10, 1.0), (1, 1 << 6, float.fromhex("0x1.fdecbe15f6314p-1")))  # tag, keys of a cell, 1 - U at the lower end
+HIGH = float.fromhex("0x1.ddd79e065807dp-1")
+
+
+def arrival(key, row, i, stream, j):
+    """The word of key j in the layout arrival: the smallest of its points (docs/arrival.md)."""
+
+    def of(r, root, start):  # r^(1/root), the root a power of two
+        while root > 1:
+            r, root = math.sqrt(r), root // 2
+        return math.floor((1 - r * start) * TWO32)
+
+    found = [of((philox4x32([j >> 2, i, row, stream], key)[j & 3] + 0.5) / TWO32, 1, HIGH)]
+    for tag, keys, start in STRIPS:
+        product = TWO32
+        for n in range(64):
+            w = philox4x32([tag << 30 | j // keys << 4 | n // 4, i, row, stream], key)[n % 4]
+            product = product * (w - w % keys + keys // 2) // TWO32
+            if product < TWO32 // 64:
+                break
+            if w % keys == j % keys:
+                found.append(of(product / TWO32, keys, start))
+    return min(found)
+
+
 def word(layout, seed, stream, b, h, i, j, heads, n_q, n_k):
     """The word of weight (b, h, i, j).  `b` counts segments too, and `h` is the query head."""
     row = b * heads + h
     philox_key = [seed & MASK32, seed >> 32]
-    if layout == "coord4":
+    if layout == "arrival" and stream < SECOND:
+        return arrival(philox_key, row, i, stream, j)
+    if layout in ("coord4", "arrival"):
         return philox4x32([j >> 2, i, row, stream], philox_key)[j & 3]
     if layout == "linear4":
         offset = (row * n_q + i) * ((n_k + 3) // 4) + (j >> 2)

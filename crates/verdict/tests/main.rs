@@ -1,5 +1,6 @@
 //! The tests of this crate, in one binary.
 
+mod arrival;
 #[path = "../../reference/tests/common.rs"]
 mod common;
 mod dense_runs;
