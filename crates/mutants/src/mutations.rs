@@ -10,6 +10,7 @@ mod operands;
 mod rounding;
 mod scale;
 mod softcap;
+mod sus_arrival;
 mod sus_masks;
 mod sus_weights;
 
@@ -33,6 +34,7 @@ pub(super) const BY_TYPE: &[&[Kernel]] = &[
     rounding::KERNELS,
     sus_weights::KERNELS,
     sus_masks::KERNELS,
+    sus_arrival::KERNELS,
 ];
 
 /// Mutants that no verdict can tell from a control, and why.

@@ -122,7 +122,7 @@ define_kernels! { Some(BugType::SusMasks);
     fn words_of_padded_rows(config) {
         let layout = config.draw?.layout;
         let keys = config.sizes().keys;
-        only_if(layout != Layout::Coord4 && !keys.is_multiple_of(16))?;
+        only_if(!matches!(layout, Layout::Coord4 | Layout::Arrival) && !keys.is_multiple_of(16))?;
         Some(config.mutate(Point::Drawn, |w| {
             let u = w.uniforms();
             let grid = Grid { keys: keys.next_multiple_of(16), ..u.grid() };
