@@ -104,7 +104,6 @@ flags! {
     Linear4 "LINEAR4"
     Linear1 "LINEAR1"
     JaxThreefry "JAX_THREEFRY"
-    Arrival "ARRIVAL"
     Seed64 "SEED_64"
     Stream "STREAM"
     Saturated "SATURATED"
