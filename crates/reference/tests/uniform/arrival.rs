@@ -96,8 +96,11 @@ fn the_words_are_uniform_and_those_of_neighbours_independent() {
     for i in 0..rows {
         let row = row(&words, 0, i);
         let classes: Vec<usize> = row.iter().map(|&x| class(x)).collect();
-        classes.iter().for_each(|&c| counts[c] += 1);
-        classes.as_chunks::<2>().0.iter().for_each(|&[a, b]| pairs[a][b] += 1);
+        for &[a, b] in classes.as_chunks::<2>().0 {
+            counts[a] += 1;
+            counts[b] += 1;
+            pairs[a][b] += 1;
+        }
     }
     let share = |c: usize| {
         let at = |n: usize| if n == 12 { 1.0 } else { bounds[n] };
@@ -108,11 +111,11 @@ fn the_words_are_uniform_and_those_of_neighbours_independent() {
         // A count with a small mean has a longer tail than a normal one.
         (f64::from(count) - mean).abs() <= 6.0 * mean.max(9.0).sqrt()
     };
-    for a in 0..13 {
-        assert!(near(counts[a], share(a), rows * keys), "{a}: {}", counts[a]);
-        for b in 0..13 {
+    for (a, (&count, pairs)) in counts.iter().zip(&pairs).enumerate() {
+        assert!(near(count, share(a), rows * keys), "{a}: {count}");
+        for (b, &count) in pairs.iter().enumerate() {
             let p = share(a) * share(b);
-            assert!(near(pairs[a][b], p, rows * keys / 2), "{a} {b}: {}", pairs[a][b]);
+            assert!(near(count, p, rows * keys / 2), "{a} {b}: {count}");
         }
     }
 }
