@@ -68,6 +68,7 @@ pub use passes::{
 };
 pub use reference_error::{
     ReferenceErrorBounds, has_reference_error_bounds, reference_error_bounds,
+    reference_error_bounds_of_keys,
 };
 pub use sampling::forward_and_sample;
 pub use simd::{Dispatch, Real};

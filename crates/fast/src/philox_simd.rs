@@ -36,7 +36,8 @@ pub(super) fn fill<const ROWS: usize>(
 ) -> [usize; ROWS] {
     let grid = uniforms.grid();
     let stream = u64::from(uniforms.stream());
-    let bh = |RowBits { row: [b, h, _], .. }: RowBits| (b * grid.heads + h) as u64;
+    let first_head = uniforms.first_head();
+    let bh = |RowBits { row: [b, h, _], .. }: RowBits| (b * grid.heads + first_head + h) as u64;
     let block = |words: RowBits| words.first.div_euclid(4) as u64;
     match uniforms.layout() {
         Layout::Coord4 => {

@@ -88,31 +88,54 @@ pub fn reference_error_bounds(
     sample: Option<&Sample>,
     given: bool,
 ) -> Option<ReferenceErrorBounds> {
+    of_keys(problem, problem, saved, [sample, sample], given)
+}
+
+/// As [`reference_error_bounds`] where the gradients of keys are those of some keys alone: `keys` is that part of `problem`, its
+/// gradients those of [`backward`] with the forward pass of `problem`. The two samples are that of `problem` and that of `keys`.
+#[must_use]
+pub fn reference_error_bounds_of_keys(
+    problem: &Problem<f64>,
+    keys: &Problem<f64>,
+    saved: &Saved<f64>,
+    samples: [Option<&Sample>; 2],
+) -> Option<ReferenceErrorBounds> {
+    of_keys(problem, keys, saved, samples, false)
+}
+
+fn of_keys(
+    problem: &Problem<f64>,
+    keys: &Problem<f64>,
+    saved: &Saved<f64>,
+    [sample, sample_of_keys]: [Option<&Sample>; 2],
+    given: bool,
+) -> Option<ReferenceErrorBounds> {
     if !has_reference_error_bounds(problem) {
         return None;
     }
     let mut workspace = Workspace::default();
-    let Inputs { q, k, v, g, sink, .. } = problem.inputs();
-    let sides = |g: Tensor<f64>| {
+    let Inputs { q, g, .. } = problem.inputs();
+    let sides = |problem: &Problem<f64>, g: Tensor<f64>| {
+        let Inputs { q, k, v, sink, .. } = problem.inputs();
         let inputs = Inputs::new(q.clone(), k.clone(), beside(k, v, |_| [1.0, 1.0]), g)
             .with_sink(sink.clone());
         Problem::new(inputs, problem.options().clone().with_v_of_k(false))
     };
     // The sums over keys are needed before the cotangents are known.
     let widths = beside(q, g, |_| [0.0, 0.0]);
-    let absolute = sides(widths).ok()?;
+    let absolute = sides(problem, widths).ok()?;
     let own = forward(&absolute, &mut workspace);
     let rows = rows(problem, saved, &own, given);
     let sums = key_sums(problem, saved, &own, sample);
     let cotangents = beside(q, g, |at| [rows[at].of_dk, rows[at].of_dv]);
-    let absolute = sides(cotangents).ok()?;
+    let absolute = sides(keys, cotangents).ok()?;
     // W or W~ as in `saved`, whose `lse` is the problem's own or given; `o` plays no part in `dv`.
     let weighted = Saved { o: own.o.clone(), lse: saved.lse.clone() };
-    let (by_keys, _) = match sample {
+    let (by_keys, _) = match sample_of_keys {
         None => backward(&absolute, &weighted, &mut workspace),
         Some(sample) => sus_backward(&absolute, &weighted, sample, &mut workspace),
     };
-    Some(assemble(problem, saved, &rows, &own.o, &sums, &by_keys.dv))
+    Some(assemble([problem, keys], saved, &rows, &own.o, &sums, &by_keys.dv))
 }
 
 /// The factors of one row.
@@ -242,7 +265,7 @@ fn key_sums(
 
 /// From factors and sums to bounds.
 fn assemble(
-    problem: &Problem<f64>,
+    [problem, keys]: [&Problem<f64>; 2],
     saved: &Saved<f64>,
     rows: &[RowFactors],
     of_values: &Tensor<f64>,
@@ -258,8 +281,8 @@ fn assemble(
             dsink: sink.as_ref().map(|sink| vec![0.0; sink.len()]),
             ..Gradients::new(
                 Tensor::zeros(q.shape()),
-                Tensor::zeros(k.shape()),
-                Tensor::zeros(v.shape()),
+                Tensor::zeros(keys.inputs().k.shape()),
+                Tensor::zeros(keys.inputs().v.shape()),
             )
         },
     };

@@ -13,6 +13,7 @@ use crate::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The diagonal of a causal mask or a window when the numbers of queries and keys differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,6 +138,8 @@ pub struct Mask {
     /// Whether the segments were given: then lengths are those of segments, else of the batch.
     packed: bool,
     lengths: Option<Lengths>,
+    /// Of a part of a problem: the positions of its queries and of its keys in the whole, ascending.
+    positions: [Option<Arc<[usize]>>; 2],
 }
 
 impl Mask {
@@ -182,7 +185,31 @@ impl Mask {
                 segments
             }
         };
-        Ok(Mask { causal, alignment, window, segments, packed, lengths: None })
+        let positions = [None, None];
+        Ok(Mask { causal, alignment, window, segments, packed, lengths: None, positions })
+    }
+
+    /// The same mask over some of the queries and some of the keys, given by their ascending positions.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_reference::mask::{Alignment, Mask};
+    /// let mask = Mask::new(6, 6, true, Alignment::BottomRight, None, None)?;
+    /// let part = mask.at_positions(Some([1, 4].into()), Some([0, 3, 5].into()));
+    /// assert_eq!((part.span(0, 0), part.span(0, 1)), (0..1, 0..2)); // query 4 sees keys 0 and 3
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn at_positions(self, queries: Option<Arc<[usize]>>, keys: Option<Arc<[usize]>>) -> Self {
+        Mask { positions: [queries, keys], ..self }
+    }
+
+    fn query(&self, i: usize) -> usize {
+        self.positions[0].as_ref().map_or(i, |queries| queries[i])
+    }
+
+    fn key(&self, j: usize) -> usize {
+        self.positions[1].as_ref().map_or(j, |keys| keys[j])
     }
 
     /// The same mask where the sequences use a part of their room; `batch` is the number of sequences without packing.
@@ -225,7 +252,7 @@ impl Mask {
     /// If there is no sequence.
     #[must_use]
     pub fn place(&self, i: usize) -> Place {
-        let cumulative = &self.segments.queries;
+        let (cumulative, i) = (&self.segments.queries, self.query(i));
         let after = cumulative.partition_point(|&start| start <= i) - 1;
         let segment = after.min(self.segment_count() - 1);
         Place { segment, query: i - cumulative[segment], first_key: self.segments.keys[segment] }
@@ -251,7 +278,7 @@ impl Mask {
     /// Whether key `j` of sequence `b` is padding.
     #[must_use]
     pub fn is_padding_key(&self, b: usize, j: usize) -> bool {
-        let cumulative = &self.segments.keys;
+        let (cumulative, j) = (&self.segments.keys, self.key(j));
         let after = cumulative.partition_point(|&start| start <= j) - 1;
         let segment = after.min(self.segment_count() - 1);
         j - cumulative[segment] >= self.used(b, segment)[1]
@@ -270,7 +297,7 @@ impl Mask {
     pub fn distance(&self, b: usize, i: usize, j: usize) -> i64 {
         let Place { segment, query, first_key } = self.place(i);
         let [queries, keys] = self.used(b, segment);
-        (query + keys) as i64 - queries as i64 - (j as i64 - first_key as i64)
+        (query + keys) as i64 - queries as i64 - (self.key(j) as i64 - first_key as i64)
     }
 
     /// The keys of sequence `b` that sequences, causality and the window leave to query `i`; `start == end` if they leave none.
@@ -288,6 +315,14 @@ impl Mask {
     /// ```
     #[must_use]
     pub fn span(&self, b: usize, i: usize) -> Range<usize> {
+        let span = self.span_of_whole(b, i);
+        let Some(keys) = &self.positions[1] else { return span };
+        let before = |end: usize| keys.partition_point(|&key| key < end);
+        before(span.start)..before(span.end)
+    }
+
+    /// The span among the keys of the whole problem.
+    fn span_of_whole(&self, b: usize, i: usize) -> Range<usize> {
         let Place { segment, query, first_key } = self.place(i);
         let [queries, keys] = self.used(b, segment);
         if query >= queries {

@@ -2,10 +2,12 @@
 
 mod example;
 mod inputs;
+mod part;
 mod validate;
 
 pub use example::example;
 pub use inputs::{Dropout, Inputs, Options};
+pub use part::Part;
 pub use validate::Sizes;
 
 use crate::error::Error;
@@ -93,16 +95,22 @@ impl<T: Ring> Problem<T> {
     pub fn new(mut inputs: Inputs<T>, options: Options) -> Result<Self, Error> {
         let sizes = validate::sizes_of(&inputs)?;
         validate::check_options(&options)?;
+        let part = options.part.as_deref();
+        let whole = part.map_or(sizes, |part| part.whole);
         let mask = Mask::new(
-            sizes.queries,
-            sizes.keys,
+            whole.queries,
+            whole.keys,
             options.causal,
             options.alignment,
             options.window,
             options.segments.clone(),
         )?
         .with_lengths(options.lengths.clone(), sizes.batch)?;
-        if mask.has_padding(sizes.queries, sizes.keys) {
+        let mask = match part {
+            Some(part) => mask.at_positions(part.queries.clone(), part.keys.clone()),
+            None => mask,
+        };
+        if mask.has_padding(whole.queries, whole.keys) {
             validate::clear_padding(&mut inputs, &sizes, &mask);
         }
         let bias_hides = validate::check_numbers(&inputs)?;

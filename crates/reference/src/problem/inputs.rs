@@ -1,5 +1,6 @@
 //! The tensors and the options of a problem, before validation.
 
+use super::part::Part;
 use crate::mask::{Alignment, KeySet, Lengths, Segments, Window};
 use crate::setters;
 use crate::tensor::Tensor;
@@ -93,6 +94,8 @@ pub struct Options {
     pub dropout: Option<Dropout>,
     /// `v` is the first `E` features of `k`, and their gradient is one tensor.
     pub v_of_k: bool,
+    /// The larger problem that this one is a part of.
+    pub part: Option<Arc<Part>>,
 }
 
 /// Dropout with a mask that the caller gives: `Z_ij = kept_ij / (1 - p)`, and `o_i = sum_j W_ij Z_ij v_j`.

@@ -71,12 +71,15 @@ pub fn uniforms(problem: &Problem<f64>, draw: &Draw) -> Result<Uniforms, Error> 
     if draw.bits == UniformBits::Bits64 && draw.layout == Layout::Arrival {
         return Err(Error::option("uniform_bits", "32 in the layout arrival", 64));
     }
-    let sizes = problem.sizes();
+    // A part of a problem has the words that it has in the whole.
+    let part = problem.options().part.as_deref();
+    let sizes = part.map_or(problem.sizes(), |part| part.whole);
     let grid = Grid {
         batch: sizes.batch * problem.mask().segment_count(),
         heads: sizes.query_heads,
         queries: sizes.queries,
         keys: sizes.keys,
     };
-    Ok(Uniforms::new(draw.seed, draw.stream, draw.layout, grid)?)
+    let uniforms = Uniforms::new(draw.seed, draw.stream, draw.layout, grid)?;
+    Ok(uniforms.from_head(part.map_or(0, |part| part.first_head)))
 }

@@ -59,6 +59,7 @@ pub struct Uniforms {
     stream: u32,
     layout: Layout,
     grid: Grid,
+    first_head: usize,
 }
 
 impl Uniforms {
@@ -72,7 +73,19 @@ impl Uniforms {
             return Err(UniformError::Stream { found: stream });
         }
         grid.check(layout)?;
-        Ok(Self { seed, stream, layout, grid })
+        Ok(Self { seed, stream, layout, grid, first_head: 0 })
+    }
+
+    /// The words of some heads of the grid, which are counted from this one.
+    #[must_use]
+    pub const fn from_head(self, first_head: usize) -> Self {
+        Self { first_head, ..self }
+    }
+
+    /// The head of the grid from which heads are counted.
+    #[must_use]
+    pub const fn first_head(&self) -> usize {
+        self.first_head
     }
 
     /// The seed.
@@ -212,7 +225,7 @@ impl Uniforms {
 
     /// The counters of one row in a stream.
     fn row(&self, stream: u32, b: usize, h: usize, i: usize) -> RowCounters {
-        let (bh, i) = self.grid.row(b, h, i);
+        let (bh, i) = self.grid.row(b, self.first_head + h, i);
         let (low, high) = (self.seed as u32, (self.seed >> 32) as u32);
         // JAX has the high half first, and folds a stream into the key (`Layout` has the table).
         let key = match (self.layout, stream) {
