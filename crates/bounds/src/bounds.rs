@@ -84,15 +84,62 @@ pub fn bounds_of(
 ) -> Bounds {
     let context = BoundContext::new(input);
     let lambda = context.lambda;
+    let [o, lse, dq] = by_rows(&context, rows, of_rows);
+    let (dk, dv, dkv) = by_keys(&context, progress, rows);
+    let of_elements = |all: Vec<Element>| Bound::from_elements(all.into_iter().map(|of| of.1));
+    let [dbias, dsink, dslopes] =
+        [context.dbias(None), context.dsink(rows, None), context.dslopes()]
+            .map(|all| all.map(of_elements));
+    Bounds { o, lse, dq, dk, dv, dbias, dsink, dslopes, dkv, lambda }
+}
+
+/// The bounds of `o`, `lse` and `dq` of all rows, from the results of [`rows_of`].
+#[must_use]
+pub fn row_bounds(input: &BoundsInput<'_>, rows: &[RowErrors], of_rows: RowBounds) -> [Bound; 3] {
+    by_rows(&BoundContext::new(input), rows, of_rows)
+}
+
+/// The bounds by rows.
+fn by_rows(context: &BoundContext<'_>, rows: &[RowErrors], of_rows: RowBounds) -> [Bound; 3] {
     let RowBounds { o, lse, dq } = of_rows;
     let dq = dq.unwrap_or_else(|| {
-        let all = 0..input.problem.sizes().keys;
+        let all = 0..context.input.problem.sizes().keys;
         let dq = |(at, errors): (usize, &RowErrors)| {
-            let row = input.problem.row(at);
+            let row = context.input.problem.row(at);
             Bound::from_elements(context.dq_row(row, errors, &context.entries(row, errors, &all)))
         };
         Bound::concat(rows.par_iter().enumerate().map(dq).collect())
     });
+    [o, lse, dq]
+}
+
+/// The errors of all rows without their entries, and no bounds: what the bounds of keys need of rows that are not judged.
+#[must_use]
+pub fn summaries_of(input: &BoundsInput<'_>, progress: &dyn Progress) -> Vec<RowErrors> {
+    progress.stage("bounds, by rows", visible_count(input.problem));
+    let done = |_, errors: &RowErrors| progress.done(errors.entries.len() as u64);
+    BoundContext::new(input).each_row(done).0
+}
+
+/// The bounds of `dk`, `dv` and, where there is one, `dkv` of a part of the keys, given all rows that see them.
+///
+/// The problem of `input` is the part of the keys ([`Problem::keys`]), with the rows and the forward pass of the whole.
+///
+/// [`Problem::keys`]: sus_reference::problem::Problem::keys
+pub fn key_bounds(
+    input: &BoundsInput<'_>,
+    progress: &dyn Progress,
+    rows: &[RowErrors],
+) -> (Bound, Bound, Option<Bound>) {
+    by_keys(&BoundContext::new(input), progress, rows)
+}
+
+/// The bounds by blocks of keys.
+fn by_keys(
+    context: &BoundContext<'_>,
+    progress: &dyn Progress,
+    rows: &[RowErrors],
+) -> (Bound, Bound, Option<Bound>) {
     progress.stage("bounds, by keys", context.key_blocks() as u64);
     let blocks = context.each_key_block(rows, |block| {
         progress.done(1);
@@ -100,17 +147,12 @@ pub fn bounds_of(
         (block.dk, block.dv, dkv)
     });
     let dkv = blocks.iter().map(|(_, _, dkv)| dkv.clone()).collect::<Option<Vec<_>>>();
-    let dkv = dkv.filter(|_| input.gradients.dkv.is_some()).map(Bound::concat);
+    let dkv = dkv.filter(|_| context.input.gradients.dkv.is_some()).map(Bound::concat);
     let (dk, dv) = blocks
         .into_iter()
         .map(|(dk, dv, _)| (Bound::from_elements(dk), Bound::from_elements(dv)))
         .unzip();
-    let of_elements = |all: Vec<Element>| Bound::from_elements(all.into_iter().map(|of| of.1));
-    let [dbias, dsink, dslopes] =
-        [context.dbias(None), context.dsink(rows, None), context.dslopes()]
-            .map(|all| all.map(of_elements));
-    let (dk, dv) = (Bound::concat(dk), Bound::concat(dv));
-    Bounds { o, lse, dq, dk, dv, dbias, dsink, dslopes, dkv, lambda }
+    (Bound::concat(dk), Bound::concat(dv), dkv)
 }
 
 /// The weights `W~` of a mask and their bounds, in the order of its columns.

@@ -8,7 +8,7 @@ use super::stage::Stage;
 use super::sums::Tail;
 use super::term::Term;
 use super::ties::most_equal;
-use sus_reference::problem::Problem;
+use sus_reference::problem::{Part, Problem};
 
 /// The operands that all bounds share. Each stage of a kernel has a module with the methods of its errors.
 pub(super) struct BoundContext<'a> {
@@ -48,19 +48,20 @@ impl<'a> BoundContext<'a> {
     }
 }
 
-/// Section 3.1: the tail factor of all stages of all elements of a problem together.
+/// Section 3.1: the tail factor of all stages of all elements of a problem together. A part has that of the whole.
 fn lambda(problem: &Problem<f64>) -> f64 {
-    let inputs = problem.inputs();
-    let bias = inputs.bias.as_ref().map_or(0, |bias| bias.as_slice().len());
+    let Part { whole: s, bias, slopes, .. } = problem.whole();
+    let rows = s.batch * s.query_heads * s.queries;
+    let keys = s.batch * s.key_heads * s.keys;
     // q and dq have the same length, and so o and G; lse has one element a row, dsink one a head.
-    let elements = 2 * inputs.q.as_slice().len()
-        + inputs.k.as_slice().len()
-        + inputs.v.as_slice().len()
-        + inputs.g.as_slice().len()
+    let elements = 2 * rows * s.features
+        + keys * s.features
+        + keys * s.value_features
+        + rows * s.value_features
         + bias
-        + inputs.alibi_slopes.as_ref().map_or(0, |slopes| slopes.as_slice().len())
-        + problem.row_count()
-        + problem.sizes().query_heads;
+        + slopes
+        + rows
+        + s.query_heads;
     // Every stage of every element is one event.
     let events = (elements.max(1) * Stage::COUNT) as f64;
     tail_factor(events, ELEMENTWISE_FALSE_ALARM)

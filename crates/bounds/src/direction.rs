@@ -94,7 +94,8 @@ pub(super) fn direction_limits(
     let rows = context.input.problem.group() * s.queries;
     let lengths = [rows * s.features, s.keys * s.features, s.keys * s.value_features];
     let count = directions.len().max(1) as f64;
-    let tail_of = |events: f64| tail_factor(events, DIRECTIONAL_FALSE_ALARM);
+    let alarm = DIRECTIONAL_FALSE_ALARM * context.input.problem.share();
+    let tail_of = |events: f64| tail_factor(events, alarm);
     let (tail, tail_of_two) = (tail_of(count), tail_of(2.0 * count));
     // delta is made of the stored o, and the rounding of o is in the model.
     let says_o = context.input.mode == Mode::Exact

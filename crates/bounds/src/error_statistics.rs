@@ -201,10 +201,13 @@ struct TailFactors {
 
 impl TailFactors {
     fn of(context: &BoundContext<'_>) -> Self {
-        let (p, s) = (context.input.problem, context.input.problem.sizes());
-        // Rows of dq, keys of dk and of dv; the heads of all three; three tensors.
-        let key_heads = s.batch * s.key_heads;
-        let sets = (p.row_count() + 2 * key_heads * (s.keys + 1) + key_heads + 3) as f64;
+        let s = context.input.problem.whole_sizes();
+        // Three tensors of a whole problem, and three of each part: a part is one key head in all sequences.
+        let is_part = context.input.problem.options().part.is_some();
+        let tensors = if is_part { 3 * s.key_heads } else { 3 };
+        // Rows of dq, keys of dk and of dv; the heads of all three; the tensors.
+        let (rows, key_heads) = (s.batch * s.query_heads * s.queries, s.batch * s.key_heads);
+        let sets = (rows + 2 * key_heads * (s.keys + 1) + key_heads + tensors) as f64;
         let alarm = STATISTICAL_FALSE_ALARM - DIRECTIONAL_FALSE_ALARM;
         TailFactors {
             sum: tail_factor(LINEAR as f64 * sets, alarm),

@@ -127,7 +127,7 @@ impl BoundContext<'_> {
             elements
         };
         // The rows of each query head are a range of their own.
-        let tiles = |tile: usize| p.group() * tiles_of(sizes.queries, tile);
+        let tiles = |tile: usize| p.group() * tiles_of(p.whole_sizes().queries, tile);
         let dk = of(&dk, &self.input.gradients.dk, tiles(self.input.recipe.running_dk));
         let dv = of(&dv, &self.input.gradients.dv, tiles(self.input.recipe.running_dv));
         let truth = self.input.gradients.dkv.as_ref();

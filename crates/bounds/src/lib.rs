@@ -39,6 +39,7 @@ mod rounded_dv;
 mod rounding_model;
 mod roundoff;
 mod row;
+mod row_envelope;
 mod rows;
 mod score;
 mod set_variances;
@@ -54,7 +55,10 @@ mod truth;
 mod weight;
 
 pub use bound::{Bound, Bounds};
-pub use bounds::{RowBounds, bounds, bounds_of, kept_weights, kept_weights_of, rows_of};
+pub use bounds::{
+    RowBounds, bounds, bounds_of, kept_weights, kept_weights_of, key_bounds, row_bounds, rows_of,
+    summaries_of,
+};
 pub use direction::{DirectionLimit, ErrorDirection, StoredOLimit};
 pub use error_statistics::{
     SetLimits, Statistic, StatisticalLimits, TensorLimits, statistical_limits,
@@ -77,6 +81,7 @@ pub use recipe::{Conversion, Delta, Gqa, Product, Recipe, RecipeError};
 pub use reference_error::widen_weights;
 pub use roundoff::is_power_of_two;
 pub use row::{Mode, RowErrors, row_errors, row_errors_of};
+pub use row_envelope::{has_row_envelopes, summaries_by_norms};
 pub use score::EntryError;
 pub use stage::Stage;
 pub use term::Term;

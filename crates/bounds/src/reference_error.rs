@@ -44,7 +44,8 @@ impl Bounds {
 }
 
 impl Bound {
-    pub(super) fn widen(&mut self, own: &[f64]) -> f64 {
+    /// As [`Bounds::widen`], of one tensor.
+    pub fn widen(&mut self, own: &[f64]) -> f64 {
         let mut largest = 0.0_f64;
         let elements = self.threshold.iter_mut().zip(&mut self.worst_case).zip(&mut self.stages);
         for (((threshold, worst_case), stages), own) in elements.zip(own) {

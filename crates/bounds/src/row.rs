@@ -164,7 +164,7 @@ pub fn row_errors_of(
         entries,
         ..RowErrors::default()
     };
-    let of_row = RowRoundoff { problem, saved, roundoff, row, largest };
+    let of_row = RowRoundoff { problem, saved, roundoff, row, largest, envelope: None };
     of_row.forward(&mut errors, mode);
     of_row.delta(&mut errors, mode);
     errors
@@ -180,28 +180,40 @@ pub(super) fn with_own_forward(
 ) -> RowErrors {
     let mut errors = given.clone();
     let (roundoff, largest) = (Roundoff::new(recipe), given.largest_score);
-    let of_row = RowRoundoff { problem, saved, roundoff, row, largest };
+    let of_row = RowRoundoff { problem, saved, roundoff, row, largest, envelope: None };
     of_row.forward(&mut errors, Mode::Exact);
     of_row.delta(&mut errors, Mode::Exact);
     errors
 }
 
 /// One row and everything its errors depend on.
-struct RowRoundoff<'a> {
-    problem: &'a Problem<f64>,
-    saved: &'a Saved<f64>,
-    roundoff: Roundoff<'a>,
-    row: Row,
+pub(super) struct RowRoundoff<'a> {
+    pub(super) problem: &'a Problem<f64>,
+    pub(super) saved: &'a Saved<f64>,
+    pub(super) roundoff: Roundoff<'a>,
+    pub(super) row: Row,
     /// The largest score, in magnitude.
-    largest: f64,
+    pub(super) largest: f64,
+    /// What stands for the entries, where they are not there one by one.
+    pub(super) envelope: Option<&'a Envelope>,
+}
+
+/// What the errors of a row need of its entries beside the sums of their terms: `row_envelope.rs`.
+pub(super) struct Envelope {
+    /// At least as many entries as count.
+    pub(super) count: usize,
+    /// At least `|lse - m|` for the largest score `m`.
+    pub(super) below_largest: f64,
+    /// Bounds of the partial sums of the elements of `o`.
+    pub(super) of_o: Vec<f64>,
 }
 
 impl RowRoundoff<'_> {
     /// Sections 4.5 and 4.6.
-    fn forward(&self, errors: &mut RowErrors, mode: Mode) {
+    pub(super) fn forward(&self, errors: &mut RowErrors, mode: Mode) {
         let RowRoundoff { roundoff: a, largest, .. } = self;
         let (u, recipe) = (a.u, a.recipe);
-        let n = errors.entries.len();
+        let n = self.envelope.map_or(errors.entries.len(), |of| of.count);
         // Hidden keys between the visible ones fill tiles, too, but a tile without a visible key rescales nothing.
         let tiles = match recipe.tile {
             0 => 0,
@@ -211,13 +223,11 @@ impl RowRoundoff<'_> {
         let one = (2.0 * recipe.exp_ulp + 2.0) * u;
         // 6 = 3 times 2: three roundings of arguments that telescope to 2 max |s|.
         let arguments = if tiles > 0 { 6.0 * u * largest } else { 0.0 };
+        // The maximum changes once a tile, and a rescaled weight is at most 1.
+        let changes = || self.envelope.map_or_else(|| rescaled(&errors.entries), |_| tiles as f64);
         errors.rescale = Term {
             worst_case: tiles as f64 * one + arguments,
-            sub_gaussian: if tiles > 0 {
-                one * libm::sqrt(1.0 + rescaled(&errors.entries))
-            } else {
-                0.0
-            },
+            sub_gaussian: if tiles > 0 { one * libm::sqrt(1.0 + changes()) } else { 0.0 },
             deterministic: arguments,
         };
         // n products and additions that are not of a 0, a product for each tile; 3: a product and an addition of a merge, and the division.
@@ -255,7 +265,10 @@ impl RowRoundoff<'_> {
         // The partial sums of positive weights are below the whole.
         let of_sum_tau = u * libm::sqrt(errors.forward_roundings as f64);
         // |lse - m| for the largest score m, which may have either sign.
-        let below_largest = (errors.lse - largest).abs().min((errors.lse + largest).abs());
+        let below_largest = match self.envelope {
+            None => (errors.lse - largest).abs().min((errors.lse + largest).abs()),
+            Some(of) => of.below_largest,
+        };
         // 4 u: the logarithm (a unit in the last place), the constant ln 2 and its product; near ln 1 = 0 absolutely.
         let logarithm = 4.0 * u * (below_largest + 1.0) + conversion;
         // The errors of exp itself have one sign for many arguments: they are no random part.
@@ -279,7 +292,7 @@ impl RowRoundoff<'_> {
     }
 
     /// Section 4.8.
-    fn delta(&self, errors: &mut RowErrors, mode: Mode) {
+    pub(super) fn delta(&self, errors: &mut RowErrors, mode: Mode) {
         let RowRoundoff { problem, saved, roundoff: a, row, .. } = self;
         let recipe = a.recipe;
         let g = problem.g(*row);
@@ -291,7 +304,9 @@ impl RowRoundoff<'_> {
             errors.delta_error = own_sum;
             return;
         }
-        errors.of_o = self.of_o(&errors.entries);
+        if self.envelope.is_none() {
+            errors.of_o = self.of_o(&errors.entries);
+        }
         // The kernel divides by a sum of weights that errs: 1 / (1 + sum W t).
         let divisor = (1.0 - errors.weight_error).max(0.0);
         let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
@@ -379,7 +394,7 @@ impl RowRoundoff<'_> {
     fn sums_of_o(&self, errors: &RowErrors) -> Term {
         let g = self.problem.g(self.row);
         let one = |(d, &g): (usize, &f64)| {
-            let partial = errors.of_o.partial(d);
+            let partial = self.envelope.map_or_else(|| errors.of_o.partial(d), |of| of.of_o[d]);
             self.roundoff.partial_sums(errors.forward_roundings, partial).times(g)
         };
         g.iter().enumerate().map(one).fold(Term::default(), Term::beside)

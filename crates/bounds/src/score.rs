@@ -123,7 +123,7 @@ impl<'a> Scores<'a> {
     }
 
     /// Sections 4.1 to 4.3, 4.9 and 5.3.
-    fn entry_of(
+    pub(super) fn entry_of(
         &self,
         row: Row,
         j: usize,

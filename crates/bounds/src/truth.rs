@@ -2,7 +2,7 @@
 
 use sus_fast::{
     self as fast, ReferenceErrorBounds, Workspace, has_reference_error_bounds,
-    reference_error_bounds,
+    reference_error_bounds, reference_error_bounds_of_keys,
 };
 use sus_reference::backward::{Gradients, backward};
 use sus_reference::error::Error;
@@ -149,6 +149,51 @@ impl Truth {
 }
 
 impl Truth {
+    /// The gradients of some keys: `keys` is that part of the problem, and the forward pass is that of all keys.
+    ///
+    /// # Errors
+    /// As [`Truth::exact`].
+    ///
+    /// # Examples
+    /// ```
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// use sus_bounds::Truth;
+    /// let truth = Truth::exact(&problem)?;
+    /// let found = truth.gradients_of_keys(&problem.keys(&[2, 3])?, None)?;
+    /// assert_eq!(found.dk.row(0, 0, 1), truth.gradients(None).dk.row(0, 0, 3));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    pub fn gradients_of_keys(
+        &self,
+        keys: &Problem<f64>,
+        sample: Option<&Sample>,
+    ) -> Result<Gradients<f64>, Error> {
+        let kind = match &self.0 {
+            Kind::Exact { saved, .. } => {
+                Kind::Exact { problem: keys.cast()?, saved: saved.clone() }
+            }
+            Kind::Blocked { saved, given, .. } => {
+                Kind::Blocked { problem: keys.clone(), saved: saved.clone(), given: *given }
+            }
+        };
+        Ok(Truth(kind).gradients(sample))
+    }
+
+    /// As [`Truth::reference_error_bounds`] for [`Truth::gradients_of_keys`]; the samples are those of all keys and of these.
+    #[must_use]
+    pub fn error_bounds_of_keys(
+        &self,
+        keys: &Problem<f64>,
+        samples: [Option<&Sample>; 2],
+    ) -> Option<ReferenceErrorBounds> {
+        match &self.0 {
+            Kind::Exact { .. } => None,
+            Kind::Blocked { problem, saved, .. } => {
+                reference_error_bounds_of_keys(problem, keys, saved, samples)
+            }
+        }
+    }
+
     /// Gradients in double-double, each number rounded to `f64`.
     #[must_use]
     pub fn rounded(gradients: &Gradients<Dd>) -> Gradients<f64> {

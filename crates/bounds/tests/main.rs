@@ -5,4 +5,5 @@ mod common;
 #[path = "../../fast/tests/large_shapes.rs"]
 mod large_shapes;
 mod margins;
+mod part;
 mod reference_error;
