@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Command::Grad(arguments) => grad::run(arguments).map(|text| (text, 0)),
         Command::Check(arguments) => check::run(arguments),
         Command::Projections(arguments) => projections::run(arguments).map(|text| (text, 0)),
-        Command::Merge(arguments) => merge::run(arguments).map(|text| (text, 0)),
+        Command::Merge(arguments) => merge::run(arguments),
         Command::Power(arguments) => power::run(arguments).map(|text| (text, 0)),
         Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Completions(arguments) => Ok((shell::completions(&arguments, Cli::command()), 0)),

@@ -14,6 +14,7 @@ mod grad_command;
 mod help;
 mod html_report;
 mod kill_matrix;
+mod part_command;
 mod pictures;
 mod selftest;
 mod shell_command;

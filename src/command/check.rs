@@ -4,15 +4,16 @@ use crate::command::merge;
 use crate::command::options::{DrawOptions, ProblemOptions};
 use crate::command::terminal::Watched;
 use clap::{Args, ValueEnum};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use sus_oracle::TensorName;
 use sus_oracle::bounds::Mode;
 use sus_oracle::evaluation::visible_count;
-use sus_oracle::explain::{Request, assess};
+use sus_oracle::explain::{PartRequest, Request, assess, assess_part};
 use sus_oracle::files::tensor_file::{expect_writable, write_atomically};
 use sus_oracle::files::{FileError, Padding, Pass, Settings};
 use sus_oracle::verdict::report::{json, junit, text};
-use sus_oracle::verdict::{Case, Reference};
+use sus_oracle::verdict::{Case, Reference, part};
 
 /// Judge a kernel's results: PASS, FAIL, REFUSED or INCONCLUSIVE
 ///
@@ -70,6 +71,22 @@ pub(crate) struct Arguments {
     /// Compute the reference in double-double at any size, in place of blocked f64 for large problems
     #[arg(long)]
     plain: bool,
+    /// Judge these query heads alone, such as 0,3 or 0..4, in every sequence, with the heads that share their keys
+    #[arg(long, value_name = "LIST", value_parser = ranges, help_heading = "Part")]
+    heads: Option<Ranges>,
+    /// Judge o, lse and dq of these rows alone, such as 0..64,1000 (64 is not included)
+    #[arg(long, value_name = "RANGE[,..]", value_parser = ranges, help_heading = "Part")]
+    rows: Option<Ranges>,
+    /// Judge dk and dv of these keys alone
+    #[arg(long, value_name = "RANGE[,..]", value_parser = ranges, help_heading = "Part")]
+    keys: Option<Ranges>,
+    /// Judge N rows and N keys, drawn by the problem's numbers, of the heads given or of one that is drawn
+    #[arg(long, value_name = "N", help_heading = "Part",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    sample: Option<u32>,
+    /// Draw the sample by this number
+    #[arg(long, value_name = "SEED", help_heading = "Part", requires = "sample")]
+    sample_seed: Option<u64>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -77,10 +94,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", help = "Also write JUnit XML")]
     junit: Option<PathBuf>,
     /// Also write an SVG chart of the errors, by query and by key
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["heads", "rows", "keys", "sample"])]
     plot: Option<PathBuf>,
     /// Also write the report as one page of HTML, with maps of the errors; it needs no network and no script
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["heads", "rows", "keys", "sample"])]
     html: Option<PathBuf>,
     #[command(flatten)]
     options: ProblemOptions,
@@ -98,6 +115,28 @@ enum ModeName {
 enum Repeat {
     Bounds,
     Bitwise,
+}
+
+/// Ascending ranges of numbers.
+#[derive(Clone)]
+struct Ranges(Vec<Range<usize>>);
+
+fn ranges(text: &str) -> Result<Ranges, String> {
+    part::ranges::parse(text).map(Ranges)
+}
+
+/// The part that is judged; `None` is everything.
+fn part_of(arguments: &Arguments) -> Option<PartRequest> {
+    let ranges = |of: &Option<Ranges>| of.as_ref().map(|Ranges(ranges)| ranges.clone());
+    let selection = part::Selection {
+        heads: ranges(&arguments.heads),
+        rows: ranges(&arguments.rows),
+        keys: ranges(&arguments.keys),
+    };
+    let sample = arguments.sample.map(|count| count as usize);
+    let asked = sample.is_some() || selection != part::Selection::default();
+    let (sample_seed, command) = (arguments.sample_seed, again());
+    asked.then_some(PartRequest { selection, sample, sample_seed, command })
 }
 
 /// The name of a result.
@@ -121,6 +160,7 @@ fn read_case(
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
+    let part = part_of(&arguments);
     let Arguments { case: path, candidate: paths, dense, only, padding, options, draw, .. } =
         arguments;
     let mut command = draw.add_to(options.settings());
@@ -145,6 +185,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<(String, u8), FileError> {
         law: arguments.law,
         bitwise: arguments.repeat == Repeat::Bitwise,
     };
+    if let Some(part) = part {
+        let document = assess_part(case, &candidate, &request, &part, &progress)?;
+        progress.finish();
+        if let Some(path) = &arguments.junit {
+            let said = part::junit(&document);
+            write_atomically(path, said.as_bytes()).map_err(|e| FileError::new(path, e))?;
+        }
+        let said = if arguments.json { document.json() } else { part::text(&document) };
+        return Ok((said, document.exit_code()));
+    }
     let assessment = assess(case, &candidate, &request, &progress)?;
     progress.finish();
     let label = match &paths[..] {

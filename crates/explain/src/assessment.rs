@@ -120,28 +120,13 @@ impl Assessment {
 /// # Ok::<(), sus_files::FileError>(())
 /// ```
 pub fn assess(
-    mut case: Case,
+    case: Case,
     candidate: &TensorFile,
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Assessment, FileError> {
-    let &Request { label, mode, reference, law, bitwise, .. } = request;
-    case.complete_from(candidate).map_err(|e| FileError::new(label, e))?;
-    if law {
-        case.settings.seed = None;
-    }
-    expect_few_runs(&case, candidate).map_err(|e| FileError::new(label, e))?;
-    let was_asked = request.recipe.is_some();
-    let name = match request.recipe {
-        Some(name) => name,
-        None if is_projected(candidate) => {
-            let said = "projected values do not show how their kernel rounds: expected --recipe, found none";
-            return Err(invalid(label, said));
-        }
-        None if case.has_fp8 => "flash-fp8",
-        None => recipe_of(candidate),
-    };
-    let recipe = Recipe::named(name).map_err(|e| invalid(Path::new(name), &e.to_string()))?;
+    let &Request { mode, reference, bitwise, .. } = request;
+    let (case, recipe, was_asked) = prepared(case, candidate, request)?;
     let judge = sus_mutants::judge(&case, &recipe)
         .mode(mode)
         .reference(reference)
@@ -167,6 +152,32 @@ pub fn assess(
     let explained = passes_as.is_some() && !was_asked;
     let explanation = if explained { None } else { explain(&judge, &verdict, candidate) };
     Ok(Assessment { case, verdict, recipe, was_asked, mode, passes_as, explanation })
+}
+
+/// The case with what the candidate's metadata adds, the recipe, and whether it was asked for.
+pub(crate) fn prepared(
+    mut case: Case,
+    candidate: &TensorFile,
+    request: &Request<'_>,
+) -> Result<(Case, Recipe, bool), FileError> {
+    let &Request { label, law, .. } = request;
+    case.complete_from(candidate).map_err(|e| FileError::new(label, e))?;
+    if law {
+        case.settings.seed = None;
+    }
+    expect_few_runs(&case, candidate).map_err(|e| FileError::new(label, e))?;
+    let was_asked = request.recipe.is_some();
+    let name = match request.recipe {
+        Some(name) => name,
+        None if is_projected(candidate) => {
+            let said = "projected values do not show how their kernel rounds: expected --recipe, found none";
+            return Err(invalid(label, said));
+        }
+        None if case.has_fp8 => "flash-fp8",
+        None => recipe_of(candidate),
+    };
+    let recipe = Recipe::named(name).map_err(|e| invalid(Path::new(name), &e.to_string()))?;
+    Ok((case, recipe, was_asked))
 }
 
 fn invalid(path: &Path, said: &str) -> FileError {

@@ -19,6 +19,7 @@ mod maps;
 mod numbers;
 mod operands;
 mod other_recipes;
+mod part;
 mod places;
 mod relations;
 mod roundings;
@@ -30,6 +31,7 @@ mod words;
 
 pub use assessment::{Assessment, Request, assess};
 pub use cause::{Cause, Explanation, Kind, Place};
+pub use part::{PartRequest, assess_part};
 
 use evidence::Evidence;
 use kernel::Machine;

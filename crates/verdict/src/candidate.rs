@@ -130,7 +130,12 @@ pub(super) fn read_results<'a>(
 }
 
 /// Finds the tensors that the case does not have, and says what to write for the names of other libraries.
-fn refuse_extra(problem: &Problem<f64>, sampled: bool, file: &TensorFile, verdict: &mut Verdict) {
+pub(super) fn refuse_extra(
+    problem: &Problem<f64>,
+    sampled: bool,
+    file: &TensorFile,
+    verdict: &mut Verdict,
+) {
     let known = |name: &str| {
         RESULTS.contains(&name) && shape_of(problem, name).is_some()
             || sampled && OTHERS.contains(&name)

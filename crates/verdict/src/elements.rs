@@ -1,6 +1,6 @@
 //! One tensor, element by element.
 
-use crate::expected::Expected;
+use crate::expected::{Expected, Places};
 use crate::map::ErrorMap;
 use crate::statistics::{self, StatisticResult, by_name};
 use crate::{Criterion, Outcome, Verdict};
@@ -31,6 +31,9 @@ pub struct TensorResult {
     /// Root mean square of the bounds over that of the reference.
     #[serde(rename = "bound_over_truth")]
     pub width: f64,
+    /// The sums of squares of the bounds and of the reference, which the last is made of.
+    #[serde(skip)]
+    pub squares: [f64; 2],
     /// Root mean square of the errors over that of the reference; `None` if the reference is zero up to its own error.
     #[serde(skip)]
     pub relative_error: Option<f64>,
@@ -122,6 +125,7 @@ pub(crate) fn compare(
         outside: ratios.iter().filter(|&&r| r > 1.0).count(),
         rms: libm::sqrt(ratios.iter().map(|r| r * r).sum::<f64>() / n),
         width: sizes.width(),
+        squares: [sizes.bound, sizes.reference],
         relative_error: relative_error(found, reference, sizes),
         rows_below_noise: rows_below_noise(&expected),
         statistics: match vacuous {
@@ -192,6 +196,7 @@ pub(crate) fn compare_by_stored_o(
     found: &[f64],
     by_o: &KnownOGradient,
     recipe: &Recipe,
+    places: Places<'_>,
 ) -> ByStoredO {
     let KnownOGradient { reference, bound, ranges } = by_o;
     let expected = Expected {
@@ -202,6 +207,7 @@ pub(crate) fn compare_by_stored_o(
         limits: None,
         ranges: &[],
         head_rows: 1,
+        places,
     };
     let ratios: Vec<f64> =
         (0..found.len()).map(|at| ratio(found[at], reference[at], bound.threshold[at])).collect();
@@ -219,7 +225,7 @@ pub(crate) fn compare_by_stored_o(
             found.len(),
         ))
     } else {
-        outside_ranges(&tensor.shape, found, ranges).map(|outside| {
+        outside_ranges(places, &tensor.shape, found, ranges).map(|outside| {
             format!(
                 "{} of {} elements are no rounding of {why}, {}",
                 outside.count,
@@ -235,7 +241,9 @@ pub(crate) fn compare_by_stored_o(
 fn check_ranges(expected: &Expected<'_>, found: &[f64], verdict: &mut Verdict) {
     let mut nearest: Option<OutsideRanges> = None;
     for ranges in expected.ranges {
-        let Some(outside) = outside_ranges(expected.shape, found, ranges) else { return };
+        let Some(outside) = outside_ranges(expected.places, expected.shape, found, ranges) else {
+            return;
+        };
         if nearest.as_ref().is_none_or(|nearest| outside.count < nearest.count) {
             nearest = Some(outside);
         }
@@ -258,6 +266,7 @@ pub(crate) struct OutsideRanges {
 }
 
 pub(crate) fn outside_ranges(
+    places: Places<'_>,
     shape: &[usize],
     found: &[f64],
     ranges: &[RoundingRange],
@@ -269,7 +278,7 @@ pub(crate) fn outside_ranges(
     let count = 1 + all.count();
     let first = format!(
         "the first at {:?}: found {:e}, not within [{least:e}, {most:e}]",
-        index_of(shape, at),
+        places.index(shape, at),
         found[at],
     );
     Some(OutsideRanges { count, at, first })
@@ -287,16 +296,6 @@ fn ratio(found: f64, reference: f64, bound: f64) -> f64 {
     if error == 0.0 { 0.0 } else { error / bound }
 }
 
-/// The index of a flat position, one number for each axis.
-pub(crate) fn index_of(shape: &[usize], at: usize) -> Vec<usize> {
-    let mut rest = at;
-    let mut index = vec![0; shape.len()];
-    for (index, &axis) in index.iter_mut().zip(shape).rev() {
-        (*index, rest) = (rest % axis, rest / axis);
-    }
-    index
-}
-
 /// The first element with the largest ratio.
 fn worst_of(expected: &Expected<'_>, found: &[f64], ratios: &[f64]) -> Option<Worst> {
     let worst = (0..ratios.len()).max_by(|&a, &b| ratios[a].total_cmp(&ratios[b]).then(b.cmp(&a)));
@@ -312,7 +311,7 @@ fn worst_at(expected: &Expected<'_>, at: usize, found: f64, ratio: f64) -> Worst
         .collect();
     stages.sort_by(|a, b| b.share.total_cmp(&a.share));
     Worst {
-        index: index_of(expected.shape, at),
+        index: expected.places.index(expected.shape, at),
         found,
         expected: expected.reference[at],
         bound: bound.threshold[at],
@@ -337,7 +336,7 @@ fn not_computed(
             "{} of {} elements are NaN or infinite where a number belongs, the first at {:?}",
             bad.len(),
             found.len(),
-            index_of(shape, first),
+            expected.places.index(shape, first),
         );
         verdict.fail(name, Criterion::NotANumber, message);
         let same = bad.iter().all(|&at| found[at].to_bits() == found[first].to_bits());
@@ -387,7 +386,7 @@ fn why_vacuous(expected: &Expected<'_>, sizes: Sizes) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{MAX_WIDTH, compare};
-    use crate::expected::Expected;
+    use crate::expected::{Expected, Places};
     use crate::{Criterion, Outcome, Verdict};
     use sus_bounds::{Bound, RoundingRange, SetLimits, Stage, TensorLimits};
 
@@ -407,6 +406,7 @@ mod tests {
             limits: None,
             ranges: &[],
             head_rows: n,
+            places: Places::default(),
         };
         let mut verdict = Verdict::default();
         compare(expected, found, &mut verdict);
@@ -447,6 +447,7 @@ mod tests {
             limits: Some(&limits),
             ranges: &[&ranges],
             head_rows: n,
+            places: Places::default(),
         };
         let mut verdict = Verdict::default();
         compare(expected, found, &mut verdict);

@@ -24,6 +24,7 @@ use sus_reference::problem::Problem;
 use sus_reference::sus::{Draw, Sample};
 
 pub use builder::JudgeBuilder;
+pub(crate) use builder::round_inputs;
 pub use reference::Reference;
 
 /// One case at one recipe, ready to judge candidates. A [`JudgeBuilder`] makes it.

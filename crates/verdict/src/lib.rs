@@ -19,6 +19,7 @@ mod mask_constraints;
 pub mod merge;
 mod one_head;
 mod outcome;
+pub mod part;
 pub mod report;
 mod spread;
 pub mod statistical;

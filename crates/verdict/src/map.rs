@@ -1,7 +1,6 @@
 //! A map of the errors of a tensor over their bounds: of each head its worst element, and of the worst heads a grid of bins.
 
-use crate::elements::index_of;
-use crate::expected::Expected;
+use crate::expected::{Expected, Places};
 use sus_bounds::Stage;
 
 /// Bins along each of the last two axes, at most: what a page can show and a reader can tell apart.
@@ -99,7 +98,7 @@ impl ErrorMap {
     /// The index of a head, one number for each axis of the heads.
     #[must_use]
     pub fn head_index(&self, head: usize) -> Vec<usize> {
-        index_of(&self.axes, head)
+        Places::default().index(&self.axes, head)
     }
 }
 

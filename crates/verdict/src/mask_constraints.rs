@@ -111,7 +111,7 @@ impl<'a> Decider<'a> {
 /// [`MASK_FALSE_ALARM`]: a union over the entries of `2 exp(-lambda^2 / 2)`.
 fn tail_factor(problem: &Problem<f64>) -> f64 {
     let entries = sus_reference::evaluation::visible_count(problem).max(1) as f64;
-    libm::sqrt(2.0 * libm::log(2.0 * entries / MASK_FALSE_ALARM))
+    libm::sqrt(2.0 * libm::log(2.0 * entries / (MASK_FALSE_ALARM * problem.share())))
 }
 
 /// The share of `1e-9` that the mask has (docs/verdict.md, "False alarms").

@@ -6,6 +6,7 @@ mod junit;
 mod text;
 
 pub use json::json;
+pub(crate) use junit::escape;
 pub use junit::junit;
 pub use text::text;
 

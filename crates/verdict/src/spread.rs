@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::candidate::{RESULTS, shape_of};
-use crate::elements::index_of;
+use crate::expected::Places;
 use serde::Serialize;
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
@@ -105,14 +105,15 @@ fn of_tensor(
             differs = true;
             // The first run, and of its elements the first.
             if found.first.as_ref().is_none_or(|before| run < before.run) {
-                let index = index_of(shape, at);
+                let index = Places::default().index(shape, at);
                 found.first = Some(FirstDifference { run, with: *with, index });
             }
             let difference = largest_difference(group.iter().map(|run| run.1[at]));
             found.difference = found.difference.max(difference);
             let share = share(difference, bound);
             if share > found.difference_over_bound {
-                (found.difference_over_bound, found.index) = (share, Some(index_of(shape, at)));
+                (found.difference_over_bound, found.index) =
+                    (share, Some(Places::default().index(shape, at)));
             }
         }
         found.elements += usize::from(differs);

@@ -98,7 +98,7 @@ pub(super) fn check(
         by_projections(&model, &directions, &projected, runs.counts.as_deref(), verdict);
         return Ok(());
     };
-    let mut tests = Tests::default();
+    let mut tests = Tests::of_share(input.problem.share());
     by_masks(&model, &recovery, &runs, &mut tests, verdict);
     report(&tests, verdict);
     power::of_masks(&model).conclude(count, verdict);
@@ -212,7 +212,7 @@ fn by_projections(
     counts: Option<&[f64]>,
     verdict: &mut Verdict,
 ) {
-    let mut tests = Tests::default();
+    let mut tests = Tests::of_share(model.problem.share());
     verdict.notes.push(format!(
         "judged by the projections of {} runs on {} directions",
         projected.count,

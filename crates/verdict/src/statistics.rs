@@ -210,7 +210,9 @@ pub(crate) fn judge(
         .into_iter()
         .zip(&limits.sets)
         .map(|(statistic, limits)| {
-            let result = against_limits(statistic, limits, &rows, &heads, all);
+            let mut result = against_limits(statistic, limits, &rows, &heads, all);
+            result.head.index = expected.places.key_head(expected.shape, result.head.index);
+            result.row.index = expected.places.row(expected.shape, result.row.index);
             report(expected.name, &result, verdict);
             result
         })

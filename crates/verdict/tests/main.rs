@@ -5,4 +5,5 @@ mod arrival;
 mod common;
 mod dense_runs;
 mod margins;
+mod part;
 mod reports;

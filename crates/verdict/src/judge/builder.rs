@@ -146,7 +146,7 @@ fn with_scales_of(case: &Case, recipe: &Recipe) -> Result<Recipe, Error> {
 }
 
 /// The problem as a kernel of this recipe reads it.
-fn round_inputs(problem: &Problem<f64>, recipe: &Recipe) -> Result<Problem<f64>, Error> {
+pub(crate) fn round_inputs(problem: &Problem<f64>, recipe: &Recipe) -> Result<Problem<f64>, Error> {
     let Inputs { q, k, v, g, dlse, bias, sink, alibi_slopes, .. } = problem.inputs();
     let read = |tensor: &Tensor<f64>| tensor.map(|x| recipe.input.round(x));
     let wide = |x: f64| recipe.accumulator.round(x);

@@ -48,7 +48,7 @@ impl Reference {
     }
 
     /// The name of the stage in which the reference is computed.
-    pub(super) fn describe(self, problem: &Problem<f64>, recipe: &Recipe) -> &'static str {
+    pub(crate) fn describe(self, problem: &Problem<f64>, recipe: &Recipe) -> &'static str {
         if self.blocks(problem, recipe) {
             "truth in f64 by blocks"
         } else {
@@ -57,7 +57,7 @@ impl Reference {
     }
 
     /// The reference for the exact forward pass, with the mask if the same pass drew it.
-    pub(super) fn exact(
+    pub(crate) fn exact(
         self,
         problem: &Problem<f64>,
         recipe: &Recipe,

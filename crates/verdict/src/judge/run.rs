@@ -5,7 +5,7 @@ use super::expectation::{Expectation, ExpectedGradients};
 use super::fp8::{FOLLOWED, UNEXPLAINED};
 use crate::candidate::{DRAWN, read_results, shape_of};
 use crate::elements::compare;
-use crate::expected::Expected;
+use crate::expected::{Expected, Places};
 use crate::statistics::{Compared, judge_directions};
 use crate::{Criterion, Finding, Mode, Outcome, Verdict};
 use sus_bounds::{Bound, Progress};
@@ -104,8 +104,10 @@ impl Judge {
         let ranges = expected.ranges.as_ref().filter(|_| is_rounded());
         let tensor: Option<TensorName> = name.parse().ok();
         let ranges = ranges.zip(tensor).map_or_else(Vec::new, |(ranges, name)| ranges.of(name));
+        let places = Places::of(&self.problem, name);
+        let (shape, ranges) = (&shape[..], &ranges[..]);
         let expected =
-            Expected { name, shape: &shape, reference, bound, limits, ranges: &ranges, head_rows };
+            Expected { name, shape, reference, bound, limits, ranges, head_rows, places };
         let mut result = compare(expected, found, verdict);
         if name == "o"
             && of_8_bits.is_some_and(|of| of.unexplained)

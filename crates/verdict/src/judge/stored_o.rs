@@ -4,6 +4,7 @@ use super::Judge;
 use super::expectation::{ExpectedGradients, KnownOOperands};
 use super::run::CandidateResult;
 use crate::elements::{compare_by_stored_o, outside_ranges};
+use crate::expected::Places;
 use crate::limits::MAX_ENTRIES_BY_STORED_O;
 use crate::{Criterion, Finding, Mode, Outcome, Verdict};
 use rand_chacha::ChaCha8Rng;
@@ -66,12 +67,13 @@ impl Judge {
         }
         let own = of.reference_errors.as_ref();
         let by_o = known_o_gradients(&input, &of.rows, o, own);
+        let places = |name| Places::of(&self.problem, name);
         let mut failed = Vec::new();
         for ((name, found), by_o) in sums.into_iter().zip([by_o.dbias, by_o.dsink]) {
             let (Some(found), Some(by_o)) = (found, by_o) else { continue };
             let tensor = verdict.tensors.iter_mut().find(|tensor| tensor.name == name);
             let Some(tensor) = tensor else { continue };
-            let compared = compare_by_stored_o(tensor, found, &by_o, &self.recipe);
+            let compared = compare_by_stored_o(tensor, found, &by_o, &self.recipe, places(name));
             match compared.message {
                 None => tensor.by_stored_o = compared.worst,
                 Some(message) => failed.push((name, compared.worst, message)),
@@ -102,7 +104,7 @@ impl Judge {
             let way = DsRounding { p: false, ds: DsRoundingPoint::Nowhere };
             let ranges = known_o_dq_ranges(input, None, own, way, &rows);
             let found = of_rows(dq, width, &rows);
-            if outside_ranges(&[rows.len(), width], &found, &ranges).is_some() {
+            if outside_ranges(Places::default(), &[rows.len(), width], &found, &ranges).is_some() {
                 return false;
             }
         }
@@ -112,7 +114,9 @@ impl Judge {
             let (Some(found), Some(by), Some(tensor)) = (find(name), by, tensor) else {
                 return true;
             };
-            compare_by_stored_o(tensor, found, &by, &self.recipe).message.is_none()
+            compare_by_stored_o(tensor, found, &by, &self.recipe, Places::default())
+                .message
+                .is_none()
         })
     }
 
@@ -140,7 +144,12 @@ impl Judge {
         let some = of_rows(dq, width, &rows);
         let outside_of = |(o, rounding): (Option<&[f64]>, DsRounding), rows: &[usize]| {
             let ranges = known_o_dq_ranges(input, o, of.reference_errors.as_ref(), rounding, rows);
-            outside_ranges(&[rows.len(), width], &of_rows(dq, width, rows), &ranges)
+            outside_ranges(
+                Places::default(),
+                &[rows.len(), width],
+                &of_rows(dq, width, rows),
+                &ranges,
+            )
         };
         // A kernel may be more exact than its recipe: then nothing is rounded before delta. A few rows tell which ways are possible.
         let few: Vec<usize> =
@@ -169,8 +178,9 @@ impl Judge {
             outside_of(way, &rows).map(|outside| (outside.count, outside.at))
         };
         let Some((outside, at)) = found.or_else(of_nearest) else { return };
-        let row = self.problem.row(rows[at / width]);
-        let index = [row.b, row.h, row.i, at % width];
+        let at_of_dq = rows[at / width] * width + at % width;
+        let index =
+            Places::of(&self.problem, "dq").index(&self.problem.inputs().q.shape(), at_of_dq);
         let message = format!(
             "{outside} of {} elements are no rounding of {WHY}, the first at {index:?}: found {:e}",
             some.len(),

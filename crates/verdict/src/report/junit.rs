@@ -65,7 +65,7 @@ pub fn junit(report: &Report<'_>) -> String {
 }
 
 /// Text as an attribute of XML 1.0, which cannot hold most control characters.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

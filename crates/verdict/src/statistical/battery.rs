@@ -34,9 +34,11 @@ pub(super) struct Test {
 }
 
 /// All tests of an invocation: those with a small p-value are kept, the others are counted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Tests {
     pub counts: [usize; 4],
+    /// The share of the false-alarm rate that these runs have: that of their heads in the whole problem.
+    pub of_whole: f64,
     pub kept: Vec<Test>,
 }
 
@@ -44,6 +46,11 @@ pub(super) struct Tests {
 const SMALL: f64 = -18.0;
 
 impl Tests {
+    /// None yet, of a problem that has this share of the whole.
+    pub(super) fn of_share(of_whole: f64) -> Self {
+        Tests { counts: [0; 4], of_whole, kept: Vec::new() }
+    }
+
     /// Counts a test, and keeps it if its p-value is small.
     pub(super) fn add(
         &mut self,
@@ -78,7 +85,8 @@ impl Tests {
             .map(|(share, _)| share)
             .sum();
         let share = ALPHA_SHARES[class as usize] / used.max(ALPHA_SHARES[class as usize]);
-        libm::log(FALSE_ALARM * share / self.counts[class as usize].max(1) as f64)
+        // Weighted Bonferroni: a part of a problem has its share of the heads, whatever else is judged.
+        libm::log(FALSE_ALARM * self.of_whole * share / self.counts[class as usize].max(1) as f64)
     }
 
     /// The tests that fail, by class and then by p-value.

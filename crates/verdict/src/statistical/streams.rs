@@ -59,7 +59,7 @@ fn overlaps(masks: &Masks<'_>, tests: &mut Tests) {
     let parts: Vec<Tests> = lags
         .par_chunks(64)
         .map(|lags| {
-            let mut tests = Tests::default();
+            let mut tests = Tests::of_share(1.0);
             for &lag in lags {
                 for pooled in &all {
                     pooled.test(masks, &mut tests, AlphaClass::Single, lag);
