@@ -1,8 +1,9 @@
 //! Another built-in recipe at which a candidate passes that failed at the one it was judged by.
 
-use sus_bounds::{Format, Mode, Recipe};
+use sus_bounds::{Format, Mode, Recipe, Silent};
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
+use sus_verdict::part::{self, PartInput, Selection};
 use sus_verdict::{
     Case, Criterion, Judge, JudgeBuilder, OneHead, Outcome, Reference, TensorResult, Verdict,
 };
@@ -56,11 +57,16 @@ pub(crate) fn passing_recipe(judged: &Judged<'_>) -> Option<&'static str> {
     recipes.sort_by_key(|(_, recipe)| recipe.output.precision());
     // A recipe at which the head with the worst element fails needs no look at the others.
     let head = worst_head(judged);
+    let place = place_outside(judged);
     let may_pass = |recipe: &Recipe| {
-        head.as_ref().is_none_or(|head| {
-            let builder = Judge::builder(&head.case, recipe).reference(judged.reference);
-            builder.build().is_ok_and(|judge| judge.check(&head.candidate).outcome != Outcome::Fail)
-        })
+        let at_place = place.as_ref().is_none_or(|place| passes_at(judged, recipe, place));
+        at_place
+            && head.as_ref().is_none_or(|head| {
+                let builder = Judge::builder(&head.case, recipe).reference(judged.reference);
+                builder
+                    .build()
+                    .is_ok_and(|judge| judge.check(&head.candidate).outcome != Outcome::Fail)
+            })
     };
     let found = recipes.into_iter().find(|(_, recipe)| may_pass(recipe) && passes(judged, recipe));
     found.map(|(name, _)| name)
@@ -80,6 +86,44 @@ fn worst_head(judged: &Judged<'_>) -> Option<OneHead> {
     let (problem, heads) = (&judged.case.problem, tensor.shape[1]);
     let key_head = index[1] * problem.sizes().key_heads / heads;
     OneHead::cut(judged.case, judged.candidate, index[0], key_head)
+}
+
+/// The row, or else the key, of the element that is furthest outside its bound. A row costs little; a key costs the errors of all rows
+/// that see it. `None` if every element is within its bound, or the problem is judged by more than its elements.
+fn place_outside(judged: &Judged<'_>) -> Option<Selection> {
+    let is_dense = matches!(judged.case.draw(), Ok(None));
+    if judged.mode == Mode::Given || judged.verdict.runs.is_some() || !is_dense {
+        return None;
+    }
+    let group = judged.case.problem.group();
+    let of = |names: &[&str]| {
+        let all = judged.verdict.tensors.iter().filter(|tensor| names.contains(&tensor.name));
+        let worst = all.filter_map(|tensor| tensor.worst.as_ref()).filter(|it| it.ratio > 1.0);
+        let worst = worst.max_by(|a, b| a.ratio.total_cmp(&b.ratio))?;
+        Some((worst.index[1], worst.index[2]))
+    };
+    let one = |at: usize| Some(std::iter::once(at..at + 1).collect());
+    if let Some((head, row)) = of(&["o", "dq"]) {
+        return Some(Selection { heads: one(head), rows: one(row), keys: None });
+    }
+    let (head, key) = of(&["dk", "dv", "dkv"])?;
+    Some(Selection { heads: one(head * group), rows: None, keys: one(key) })
+}
+
+/// Whether a row or a key of the candidate is within its bounds at a recipe. They are those of the whole problem.
+fn passes_at(judged: &Judged<'_>, recipe: &Recipe, selection: &Selection) -> bool {
+    let found = part::judge(&PartInput {
+        case: judged.case,
+        candidate: judged.candidate,
+        recipe,
+        mode: judged.mode,
+        reference: judged.reference,
+        bitwise: false,
+        selection,
+        explain: &|_, _, _| None,
+        progress: &Silent,
+    });
+    found.is_ok_and(|units| units.iter().all(|unit| unit.outcome() != Outcome::Fail))
 }
 
 /// Whether the errors of a tensor are above [`LARGEST_ERROR`].
