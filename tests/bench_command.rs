@@ -50,3 +50,25 @@ fn sizes_of_zero_and_unknown_patterns_are_refused_in_one_line() {
         assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1, "{arguments:?}");
     }
 }
+
+#[test]
+fn the_cost_of_a_verdict_is_measured_for_right_and_wrong_candidates() {
+    let arguments =
+        ["--verdict", "--n", "24", "--heads", "1", "--dtype", "bf16,f32", "--repetitions", "1"];
+    let output = bench(&arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8(output.stdout).unwrap();
+    let outcomes = |name: &str| {
+        let rows = table.lines().filter(|line| line.starts_with(name));
+        let outcome = |line: &str| {
+            line.split_whitespace().find(|word| ["PASS", "FAIL"].contains(word)).map(str::to_owned)
+        };
+        rows.filter_map(outcome).collect::<Vec<_>>()
+    };
+    for name in ["bf16", "f32"] {
+        assert_eq!(outcomes(name), ["PASS", "FAIL", "FAIL", "FAIL"], "{table}");
+    }
+    for arguments in [["--heads", "2"], ["--dtype", "bf16"]] {
+        assert_eq!(bench(&arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");
+    }
+}

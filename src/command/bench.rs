@@ -1,11 +1,14 @@
 //! `sus-oracle bench`: time and memory of the passes, beside the machine's roofline.
 
+mod verdict;
+
 use crate::command::allocator::Counted;
 use crate::command::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use sus_bench::{BenchPlan, Dtype, Workload, run as measure};
 use sus_oracle::Error;
+use sus_oracle::bounds::Format;
 use sus_oracle::files::FileError;
 use sus_oracle::sus::Budget;
 
@@ -18,6 +21,7 @@ use sus_oracle::sus::Budget;
 Examples:
   sus-oracle bench --n 1024,4096 --dtype f64
   sus-oracle bench --pattern local --causal --threads 2 --out bench-local
+  sus-oracle bench --verdict --n 1024 --dtype bf16,f32 --threads 1
 
 Times are meaningful only on an otherwise idle machine.")]
 pub(crate) struct Arguments {
@@ -27,7 +31,7 @@ pub(crate) struct Arguments {
     /// Expected kept entries per row
     #[arg(long, default_value = "30", value_parser = budget, allow_negative_numbers = true)]
     c: Budget,
-    /// Arithmetic: f64, f32
+    /// Arithmetic: f64, f32; with --verdict the format of the results: f32, bf16
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', default_value = "f64,f32")]
     dtype: Vec<Arithmetic>,
     /// Which keys have the large weights: random, local; or blocks: one block of 128 in twenty may be seen
@@ -39,6 +43,13 @@ pub(crate) struct Arguments {
     /// Repetitions of each measurement, fewer for slow ones
     #[arg(long, default_value_t = 5)]
     repetitions: u16,
+    /// Measure check instead: a PASS and three FAILs, alternating, and their ratios, of a causal problem [1, HEADS, N, 64]
+    #[arg(long, conflicts_with_all = ["c", "pattern", "causal", "out", "json"])]
+    verdict: bool,
+    /// Heads of the problem of --verdict
+    #[arg(long, value_name = "HEADS", default_value_t = 8, requires = "verdict",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    heads: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -51,6 +62,7 @@ pub(crate) struct Arguments {
 enum Arithmetic {
     F64,
     F32,
+    Bf16,
 }
 
 fn budget(text: &str) -> Result<Budget, Error> {
@@ -59,7 +71,8 @@ fn budget(text: &str) -> Result<Budget, Error> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
-    let Arguments { n, c, dtype, pattern, causal, repetitions, json, out } = arguments;
+    let Arguments { n, c, dtype, pattern, causal, repetitions, verdict, heads, json, out } =
+        arguments;
     let command = Path::new("bench");
     let refuse = |name, expected: &str, found: String| {
         Err(FileError::new(command, Error::option(name, expected, found)))
@@ -70,6 +83,23 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     if c.get() > 1e6 {
         return refuse("c", "a number up to 1e6", c.get().to_string());
     }
+    if verdict {
+        let formats = dtype.into_iter().filter_map(|dtype| match dtype {
+            Arithmetic::F64 => None,
+            Arithmetic::F32 => Some(("f32", Format::F32)),
+            Arithmetic::Bf16 => Some(("bf16", Format::Bf16)),
+        });
+        let sizes: Vec<usize> = n.into_iter().map(|n| n as usize).collect();
+        return verdict::run(
+            heads.into(),
+            &sizes,
+            &formats.collect::<Vec<_>>(),
+            repetitions.into(),
+        );
+    }
+    if dtype.iter().any(|dtype| matches!(dtype, Arithmetic::Bf16)) {
+        return refuse("dtype", "f64 or f32", "bf16".into());
+    }
     let plan = BenchPlan {
         sizes: n.into_iter().map(|n| n as usize).collect(),
         c,
@@ -77,7 +107,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
             .into_iter()
             .map(|dtype| match dtype {
                 Arithmetic::F64 => Dtype::F64,
-                Arithmetic::F32 => Dtype::F32,
+                Arithmetic::F32 | Arithmetic::Bf16 => Dtype::F32,
             })
             .collect(),
         patterns: pattern,

@@ -9,6 +9,7 @@
 
 mod assessment;
 mod cause;
+pub mod cost;
 pub mod coverage;
 mod entries;
 mod evidence;
