@@ -112,7 +112,7 @@ class TestTorch:
         ):
             with pytest.raises(so.InputError, match=said):
                 self.attention(*arguments, **options)
-        with pytest.raises(NotImplementedError, match="expected 'q' on a CPU, found it on meta"):
+        with pytest.raises(NotImplementedError, match="expected 'q' on a CPU or a GPU, found it on meta"):
             self.attention(q.to("meta"), k, v, c=3)
 
 
