@@ -217,7 +217,7 @@ fn a_type_that_holds_no_real_numbers_is_refused_by_name() {
     bytes = [&(bytes.len() as u64).to_le_bytes()[..], &bytes, &[0; 8]].concat();
     assert_eq!(
         TensorFile::parse(&bytes).unwrap_err().to_string(),
-        "tensor 'q': expected dtype F64, F32, F16, BF16, I64, I32, U64, U32, U8 or BOOL, found C64"
+        "tensor 'q': expected dtype F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, U64, U32, U8 or BOOL, found C64"
     );
 }
 
@@ -387,6 +387,8 @@ fn every_key_is_read_back_and_contradicted_by_its_own_name() {
         ("dropout_p", "0.5", "0.25"),
         ("v_of_k", "2", "3"),
         ("bias_first", "true", "false"),
+        ("p_scale", "256.0", "128.0"),
+        ("ds_scale", "0.5", "2.0"),
         ("gradients", "[\"dq\"]", "[\"dk\",\"dv\"]"),
         ("c", "4.0", "\"inf\""),
         ("rule", "\"paper\"", "\"calibrated\""),

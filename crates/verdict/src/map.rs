@@ -155,7 +155,7 @@ pub fn bin(at: usize, bins: usize, length: usize) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::{ErrorMap, MAX_BINS, MAX_GRIDS, bin};
-    use crate::expected::Expected;
+    use crate::expected::{Expected, Places};
     use sus_bounds::{Bound, Stage};
 
     /// The map of a tensor whose bounds are 1 and whose reference is 0.
@@ -175,6 +175,7 @@ mod tests {
             limits: None,
             ranges: &[],
             head_rows: 1,
+            places: Places::default(),
         };
         let ratios: Vec<f64> = found.iter().map(|x| x.abs()).collect();
         ErrorMap::new(&expected, found, &ratios)

@@ -41,7 +41,16 @@ fn selection(of: [Option<Range<usize>>; 3]) -> Selection {
 }
 
 fn units(case: &Case, file: &TensorFile, selection: &Selection) -> Result<Vec<Unit>, String> {
-    let recipe = Recipe::built_in("f32").unwrap();
+    units_at("f32", case, file, selection)
+}
+
+fn units_at(
+    recipe: &str,
+    case: &Case,
+    file: &TensorFile,
+    selection: &Selection,
+) -> Result<Vec<Unit>, String> {
+    let recipe = Recipe::built_in(recipe).unwrap();
     let input = PartInput {
         case,
         candidate: file,
@@ -188,6 +197,19 @@ fn a_part_says_what_it_judged_and_what_not_and_nothing_is_no_part() {
     only_dk.settings.gradients = Some(vec!["dk".parse().unwrap()]);
     let said = units(&only_dk, &file, &selection([None, Some(0..1), None])).unwrap_err();
     assert!(said.contains("at least one element"), "{said}");
+}
+
+/// The codes of P and dS are followed in whole heads only.
+#[test]
+fn a_recipe_of_8_bits_judges_whole_heads() {
+    let case = case();
+    let file = candidate(&case);
+    let heads = units_at("flash-fp8", &case, &file, &selection([Some(0..3), None, None])).unwrap();
+    assert_eq!(heads.len(), 1);
+    for rows_or_keys in [[None, Some(0..2), None], [None, None, Some(0..2)]] {
+        let said = units_at("flash-fp8", &case, &file, &selection(rows_or_keys)).unwrap_err();
+        assert!(said.ends_with("those are judged by whole heads, found flash-fp8"), "{said}");
+    }
 }
 
 #[test]

@@ -50,6 +50,11 @@ pub fn judge(input: &PartInput<'_>) -> Result<Vec<Unit>, Error> {
         if mode == Mode::Given {
             return Err(Error::option("mode", format!("exact {only}"), "given"));
         }
+        if input.recipe.has_8_bits() {
+            let expected =
+                format!("one without P and dS of 8 bits {only}; those are judged by whole heads");
+            return Err(Error::option("recipe", expected, &input.recipe.name));
+        }
         if let Some(runs) = crate::candidate::run_count(&case.problem, candidate) {
             return Err(Error::option(
                 "runs",
