@@ -173,6 +173,17 @@ fn every_dependency_is_used() {
     }
 }
 
+/// A library without unit tests is not compiled a second time for them; one that has some is.
+#[test]
+fn a_library_is_compiled_for_its_unit_tests_if_it_has_any() {
+    for package in packages() {
+        let lib = package.manifest.get("lib").and_then(|lib| lib.get("test"));
+        let compiled = lib.is_none_or(|test| test.as_bool() == Some(true));
+        let has_some = package.sources(&["src"]).contains("#[cfg(test)]");
+        assert_eq!(compiled, has_some, "{}: `test` of [lib]", package.name);
+    }
+}
+
 #[test]
 fn every_crate_says_in_one_sentence_what_it_is_and_carries_both_licences() {
     for package in packages() {

@@ -191,7 +191,7 @@ def tie_case(draw):
     first, second = (word(*place[0], options["stream"] | bit, *place[1]) for bit in (0, SECOND))
     if options["sampler"] == "systematic":
         boundary, step = second, 2.0**-16
-    elif draw.random() < 0.5:
+    elif draw.random() < 0.5 and options["layout"] != "arrival":
         options["uniform_bits"] = 64
         boundary, step = first + (second >> 12) / 2**20, 2.0**-20
     else:

@@ -143,6 +143,7 @@ def metadata_cases():
     cases["metadata unknown key"] = meta(temperature=1.0)
     cases["metadata key of another spelling"] = meta(Causal=True)
     cases["uniform_bits 64 with systematic"] = meta(uniform_bits=64, sampler="systematic")
+    cases["uniform_bits 64 with arrival"] = meta(uniform_bits=64, layout="arrival")
     right = {"segments_q": [0, 1, NQ], "segments_k": [0, 2, NK]}
     for why, change in {
         "not from 0": {"segments_q": [1, 2, NQ]}, "decreasing": {"segments_k": [0, 4, 2, NK], "segments_q": [0, 1, 2, NQ]},
