@@ -116,7 +116,8 @@ def main(oracle, top):
                 if not words or words[0] != "sus-oracle":
                     continue
                 where = f"{page.name}:{line}"
-                inputs = [word for word in words[2:] if word.endswith(".safetensors") and words[words.index(word) - 1] != "--out"]
+                pairs = zip(words[1:], words[2:])
+                inputs = [word for before, word in pairs if word.endswith((".safetensors", ".json")) and before not in ("--out", ">")]
                 gone = [name for name in inputs if not (top / name).exists()]
                 if not knows(oracle, words[1]) or gone:
                     print(f"not run   {where}: {command}")
