@@ -6,8 +6,8 @@ mod junit;
 mod text;
 
 pub use json::json;
-pub(crate) use junit::escape;
 pub use junit::junit;
+pub(crate) use junit::{TestFinding, TestSuite};
 pub use text::text;
 
 use crate::Verdict;

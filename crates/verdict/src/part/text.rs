@@ -3,6 +3,7 @@
 use super::document::{Document, UnitFinding, outcome_of};
 use crate::Outcome;
 use crate::limits::MAX_FINDINGS_SHOWN;
+use crate::report::{TestFinding, TestSuite};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -90,34 +91,6 @@ fn summary(tensor: &Value) -> String {
 /// The report as `JUnit` XML: one test case for each tensor and for each other subject of a finding, and the part as properties.
 #[must_use]
 pub fn junit(document: &Document) -> String {
-    use crate::report::escape;
-    let named = document.tensors.iter().filter_map(|of| of.get("name")?.as_str());
-    let mut cases: Vec<&str> = named.collect();
-    for finding in &document.findings {
-        if !cases.contains(&&*finding.tensor) {
-            cases.push(&finding.tensor);
-        }
-    }
-    let of = |case: &str| {
-        document.findings.iter().filter(move |it| it.tensor == case).collect::<Vec<_>>()
-    };
-    let worst = |findings: &[&UnitFinding]| {
-        let outcomes = findings.iter().filter_map(|it| outcome_of(&it.outcome));
-        outcomes.max().unwrap_or_default()
-    };
-    let count = |fails: bool| {
-        let outcomes = cases.iter().map(|case| worst(&of(case)));
-        outcomes.filter(|&it| it != Outcome::Pass && (it == Outcome::Fail) == fails).count()
-    };
-    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let _ = writeln!(
-        out,
-        "<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">",
-        escape(&format!("{} at {}", document.case, document.recipe)),
-        cases.len(),
-        count(true),
-        count(false),
-    );
     let part = &document.part;
     let lists = [
         ("judged", &part.judged),
@@ -126,33 +99,22 @@ pub fn junit(document: &Document) -> String {
         ("rules", &part.rules),
         ("rules left out", &part.rules_left_out),
     ];
-    out.push_str("  <properties>\n");
-    let diagnosis = document.diagnosis.iter().map(|why| ("diagnosis", why));
-    for (name, value) in
-        lists.iter().flat_map(|(name, all)| all.iter().map(|it| (*name, it))).chain(diagnosis)
-    {
-        let _ = writeln!(out, "    <property name=\"{name}\" value=\"{}\"/>", escape(value));
+    let of_part = lists.iter().flat_map(|(name, all)| all.iter().map(|it| (*name, it.as_str())));
+    let diagnosis = document.diagnosis.iter().map(|why| ("diagnosis", why.as_str()));
+    TestSuite {
+        name: format!("{} at {}", document.case, document.recipe),
+        candidate: &document.candidate,
+        properties: of_part.chain(diagnosis).collect(),
+        tensors: document.tensors.iter().filter_map(|of| of.get("name")?.as_str()).collect(),
+        findings: document
+            .findings
+            .iter()
+            .map(|it| TestFinding {
+                tensor: &it.tensor,
+                outcome: outcome_of(&it.outcome).unwrap_or_default(),
+                text: format!("{}: {}", it.rule, it.message),
+            })
+            .collect(),
     }
-    out.push_str("  </properties>\n");
-    for case in &cases {
-        let findings = of(case);
-        let lines: Vec<String> =
-            findings.iter().map(|it| format!("{}: {}", it.rule, it.message)).collect();
-        let (class, name) = (escape(&document.candidate), escape(case));
-        let element = match worst(&findings) {
-            Outcome::Pass => None,
-            Outcome::Fail => Some("failure"),
-            Outcome::Refused | Outcome::Inconclusive => Some("skipped"),
-        };
-        let _ = match element {
-            None => writeln!(out, "  <testcase classname=\"{class}\" name=\"{name}\"/>"),
-            Some(element) => writeln!(
-                out,
-                "  <testcase classname=\"{class}\" name=\"{name}\"><{element} message=\"{}\"/></testcase>",
-                escape(&lines.join("\n"))
-            ),
-        };
-    }
-    out.push_str("</testsuite>\n");
-    out
+    .to_xml()
 }
