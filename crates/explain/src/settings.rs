@@ -372,7 +372,7 @@ fn entry_masks(problem: &Problem<f64>) -> Vec<Named<'_>> {
                     let rows = row.i / tile * tile..((row.i / tile + 1) * tile).min(queries);
                     let tile = j / tile * tile..((j / tile + 1) * tile).min(keys);
                     rows.clone().any(|i| {
-                        let seen = mask.span(0, i);
+                        let seen = mask.span(row.b, i);
                         seen.start < tile.end && tile.start < seen.end
                     })
                 }),

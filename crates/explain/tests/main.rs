@@ -1,4 +1,5 @@
 //! The explanations of failures.
 
 mod gallery;
+mod lengths;
 mod random;

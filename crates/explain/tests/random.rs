@@ -17,7 +17,7 @@ use sus_reference::tensor::Tensor;
 use sus_verdict::{Case, Judge, Outcome};
 
 /// Numbers between -1 and 1 that depend on a seed, by a linear congruential generator.
-fn numbers(seed: u64, shape: [usize; 4]) -> Tensor<f64> {
+pub(crate) fn numbers(seed: u64, shape: [usize; 4]) -> Tensor<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     Tensor::from_fn(shape, |_| {
         state =
