@@ -3,13 +3,13 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use sus_bench::Workload;
+use sus_bench::{Shape, Workload};
 use sus_oracle::fast::{self, Real, Workspace};
 use sus_oracle::problem::Problem;
 use sus_oracle::sus::{Budget, Draw};
 
 fn passes<T: Real>(criterion: &mut Criterion, dtype: &str) {
-    let exact = Workload::Random.problem(2048, 64, false).expect("a legal problem");
+    let exact = Workload::Random.problem(Shape::one_head(2048), false).expect("a legal problem");
     let problem: Problem<T> = exact.cast().expect("finite numbers");
     let draw = Draw::paper(Budget::new(30.0).expect("a budget"), 1);
     let mut workspace = Workspace::default();

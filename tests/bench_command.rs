@@ -21,8 +21,22 @@ fn json_has_a_row_for_every_pass_size_and_arithmetic() {
     assert_eq!(report["spec"], "sus-oracle-bench/1");
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 4 * 2 * 2);
-    let names =
-        ["op", "dtype", "n", "c", "pattern", "causal", "threads", "seconds", "kept", "peak_bytes"];
+    let names = [
+        "op",
+        "dtype",
+        "batch",
+        "heads",
+        "n",
+        "features",
+        "instructions",
+        "c",
+        "pattern",
+        "causal",
+        "threads",
+        "seconds",
+        "kept",
+        "peak_bytes",
+    ];
     for row in rows {
         let row = row.as_object().unwrap();
         assert_eq!(row.len(), names.len());
@@ -40,6 +54,36 @@ fn json_has_a_row_for_every_pass_size_and_arithmetic() {
         std::fs::read_to_string(out.join("bench.svg")).unwrap().contains("sparse_backward f32")
     );
     assert!(out.join("bench.json").is_file());
+}
+
+/// Rows have the shape that was asked for; the instructions are said, or refused where the machine has none of them.
+#[test]
+fn a_shape_and_the_instructions_are_those_that_were_asked_for() {
+    let arguments = ["--threads", "1", "--n", "96", "--batch", "2", "--heads", "3", "--features"];
+    let run = |instructions: &str| {
+        let more = ["40", "--dtype", "f32", "--c", "4", "--repetitions", "1", "--json"];
+        let options = ["--instructions", instructions];
+        bench(&arguments).args(more).args(options).output().unwrap()
+    };
+    let output = run("portable");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for row in report["rows"].as_array().unwrap() {
+        let shape = ["batch", "heads", "n", "features"].map(|name| row[name].as_u64().unwrap());
+        assert_eq!(shape, [2, 3, 96, 40]);
+        assert_eq!(row["instructions"], "portable");
+        // About 4 entries in each of the 2 * 3 * 96 rows.
+        let kept = row["kept"].as_u64().unwrap();
+        assert!(kept == 0 || (1000..=2400).contains(&kept), "{kept}");
+    }
+    let output = run("avx2");
+    if output.status.success() {
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["rows"][0]["instructions"], "avx2");
+    } else {
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("instructions") && error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]
@@ -68,7 +112,7 @@ fn the_cost_of_a_verdict_is_measured_for_right_and_wrong_candidates() {
     for name in ["bf16", "f32"] {
         assert_eq!(outcomes(name), ["PASS", "FAIL", "FAIL", "FAIL"], "{table}");
     }
-    for arguments in [["--heads", "2"], ["--dtype", "bf16"]] {
+    for arguments in [["--verdict", "--features=32"], ["--dtype", "bf16"]] {
         assert_eq!(bench(&arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");
     }
 }

@@ -6,21 +6,23 @@ use crate::command::allocator::Counted;
 use crate::command::terminal::spinner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
-use sus_bench::{BenchPlan, Dtype, Workload, run as measure};
+use sus_bench::{BenchPlan, Dtype, Shape, Workload, run as measure};
 use sus_oracle::Error;
 use sus_oracle::bounds::Format;
+use sus_oracle::fast::Dispatch;
 use sus_oracle::files::FileError;
 use sus_oracle::sus::Budget;
 
 /// Measure time and memory of the passes: forward, forward with sampling, dense and sparse backward
 ///
-/// The problem is one head with 64 features. The same run measures the machine's roofline: its rate of multiply-adds and
-/// of gathered rows.
+/// Numbers are random, of shape [BATCH, HEADS, N, FEATURES]. The same run measures the machine's roofline: its rate of
+/// multiply-adds and of gathered rows.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   sus-oracle bench --n 1024,4096 --dtype f64
   sus-oracle bench --pattern local --causal --threads 2 --out bench-local
+  sus-oracle bench --batch 2 --heads 16 --n 512 --instructions avx2
   sus-oracle bench --verdict --n 1024 --dtype bf16,f32 --threads 1
 
 Times are meaningful only on an otherwise idle machine.")]
@@ -46,10 +48,20 @@ pub(crate) struct Arguments {
     /// Measure check instead: a PASS and three FAILs, alternating, and their ratios, of a causal problem [1, HEADS, N, 64]
     #[arg(long, conflicts_with_all = ["c", "pattern", "causal", "out", "json"])]
     verdict: bool,
-    /// Heads of the problem of --verdict
-    #[arg(long, value_name = "HEADS", default_value_t = 8, requires = "verdict",
+    /// Sequences
+    #[arg(long, value_name = "BATCH", default_value_t = 1, conflicts_with = "verdict",
         value_parser = clap::value_parser!(u16).range(1..))]
-    heads: u16,
+    batch: u16,
+    /// Heads [default: 1; with --verdict 8]
+    #[arg(long, value_name = "HEADS", value_parser = clap::value_parser!(u16).range(1..))]
+    heads: Option<u16>,
+    /// Features of queries, keys and values
+    #[arg(long, value_name = "FEATURES", default_value_t = 64, conflicts_with = "verdict",
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    features: u16,
+    /// Instructions of the kernels: native (the widest that this machine has), avx2, portable
+    #[arg(long, value_name = "NAME", default_value = "native", conflicts_with = "verdict")]
+    instructions: Instructions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -65,14 +77,31 @@ enum Arithmetic {
     Bf16,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Instructions {
+    Native,
+    Avx2,
+    Portable,
+}
+
+impl From<Instructions> for Dispatch {
+    fn from(name: Instructions) -> Self {
+        match name {
+            Instructions::Native => Dispatch::Native,
+            Instructions::Avx2 => Dispatch::Avx2,
+            Instructions::Portable => Dispatch::Portable,
+        }
+    }
+}
+
 fn budget(text: &str) -> Result<Budget, Error> {
     let c = text.parse().map_err(|_| Error::option("c", "a number above 0", text))?;
     Budget::new(c)
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
-    let Arguments { n, c, dtype, pattern, causal, repetitions, verdict, heads, json, out } =
-        arguments;
+    let Arguments { n, c, dtype, pattern, causal, repetitions, verdict, json, out, .. } = arguments;
+    let Arguments { batch, heads, features, instructions, .. } = arguments;
     let command = Path::new("bench");
     let refuse = |name, expected: &str, found: String| {
         Err(FileError::new(command, Error::option(name, expected, found)))
@@ -91,7 +120,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
         });
         let sizes: Vec<usize> = n.into_iter().map(|n| n as usize).collect();
         return verdict::run(
-            heads.into(),
+            heads.unwrap_or(8).into(),
             &sizes,
             &formats.collect::<Vec<_>>(),
             repetitions.into(),
@@ -100,8 +129,19 @@ pub(crate) fn run(arguments: Arguments) -> Result<String, FileError> {
     if dtype.iter().any(|dtype| matches!(dtype, Arithmetic::Bf16)) {
         return refuse("dtype", "f64 or f32", "bf16".into());
     }
+    let dispatch = Dispatch::from(instructions);
+    if dispatch == Dispatch::Avx2 && dispatch.instructions() != "avx2" {
+        return refuse("instructions", "those of this machine", "avx2".into());
+    }
+    let shape = |n| Shape {
+        batch: batch.into(),
+        heads: heads.unwrap_or(1).into(),
+        n: n as usize,
+        features: features.into(),
+    };
     let plan = BenchPlan {
-        sizes: n.into_iter().map(|n| n as usize).collect(),
+        shapes: n.into_iter().map(shape).collect(),
+        dispatch,
         c,
         dtypes: dtype
             .into_iter()

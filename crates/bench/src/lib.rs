@@ -1,6 +1,6 @@
 //! The benchmark: what the passes cost over `n`, beside what the machine could do at best.
 //!
-//! One head, `D = E = 64`. Times are the best of a few repetitions; memory is the peak above inputs, results and mask.
+//! Times are the best of a few repetitions; memory is the peak above inputs, results and mask.
 
 mod memory;
 mod report;
@@ -8,7 +8,7 @@ mod workload;
 
 pub use memory::{Memory, Uncounted};
 pub use report::{BenchReport, Ceilings, Gather, Op, Timing};
-pub use workload::Workload;
+pub use workload::{Shape, Workload};
 
 use std::time::Instant;
 use sus_fast::roofline::{gather_rate, multiply_add_rate};
@@ -18,9 +18,6 @@ use sus_reference::forward::Saved;
 use sus_reference::problem::Problem;
 use sus_reference::sus::{Budget, Draw, Sample};
 use sus_reference::tensor::Tensor;
-
-/// Features of queries, keys and values.
-const FEATURES: usize = 64;
 
 /// Repetitions stop after this many seconds.
 const ENOUGH_SECONDS: f64 = 2.0;
@@ -37,8 +34,10 @@ pub enum Dtype {
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct BenchPlan {
-    /// Numbers of queries and keys.
-    pub sizes: Vec<usize>,
+    /// Shapes of the problems.
+    pub shapes: Vec<Shape>,
+    /// The instructions of the kernels.
+    pub dispatch: Dispatch,
     /// The budget of SUS.
     pub c: Budget,
     /// Arithmetics.
@@ -58,9 +57,10 @@ pub struct BenchPlan {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Dtype, Workload, BenchPlan, Uncounted, run};
+/// use sus_bench::{BenchPlan, Dtype, Shape, Uncounted, Workload, run};
 /// let plan = BenchPlan {
-///     sizes: vec![32],
+///     shapes: vec![Shape::one_head(32)],
+///     dispatch: sus_fast::Dispatch::Native,
 ///     c: sus_reference::sus::Budget::new(4.0)?,
 ///     dtypes: vec![Dtype::F64],
 ///     patterns: vec![Workload::Random],
@@ -98,12 +98,13 @@ fn measure<T: Real>(
     report: &mut BenchReport,
 ) -> Result<(), Error> {
     progress(format!("{dtype}: multiply-adds"));
-    let rate = multiply_add_rate::<T>(Dispatch::Native);
+    let rate = multiply_add_rate::<T>(plan.dispatch);
     report.ceilings.multiply_add_flops_per_second.insert(dtype.into(), rate);
     for &pattern in &plan.patterns {
-        for &n in &plan.sizes {
+        for &shape in &plan.shapes {
+            let Shape { batch, heads, n, features } = shape;
             progress(format!("{dtype}, {pattern}, n = {n}"));
-            let exact = pattern.problem(n, FEATURES, plan.causal)?;
+            let exact = pattern.problem(shape, plan.causal)?;
             let problem: Problem<T> = exact.cast()?;
             let draw = Draw::paper(plan.c, 1);
             let one = One { exact: &exact, problem: &problem, plan, memory, draw };
@@ -111,7 +112,11 @@ fn measure<T: Real>(
             report.rows.extend(timings.into_iter().map(|(op, seconds, kept, peak_bytes)| Timing {
                 op,
                 dtype: dtype.into(),
+                batch,
+                heads,
                 n,
+                features,
+                instructions: plan.dispatch.instructions().into(),
                 c: plan.c.get(),
                 pattern,
                 causal: plan.causal,
@@ -122,7 +127,10 @@ fn measure<T: Real>(
             }));
             report.ceilings.gather.push(Gather {
                 dtype: dtype.into(),
+                batch,
+                heads,
                 n,
+                features,
                 pattern,
                 bytes_per_second: gathered,
             });
@@ -153,7 +161,8 @@ impl<T: Real> One<'_, T> {
         let mut rows = Vec::new();
         let mut note = |op, kept, (seconds, peak)| rows.push((op, seconds, kept, peak));
         note(Op::Forward, 0, self.time(0, &mut |workspace| forward(workspace, &mut saved)));
-        let drawn = || fast::forward_and_sample(exact, problem, draw, &mut Workspace::default());
+        let fresh = || Workspace::new(self.plan.dispatch);
+        let drawn = || fast::forward_and_sample(exact, problem, draw, &mut fresh());
         let sample: Sample = drawn()?.1;
         let kept = sample.pattern.count();
         let results = size_of_results(&saved, &sample);
@@ -186,9 +195,9 @@ impl<T: Real> One<'_, T> {
     /// The best time of a few, and the peak memory of a run in a fresh workspace, less the `results` it returns.
     fn time(&self, results: u64, run: &mut dyn FnMut(&mut Workspace<T>)) -> (f64, Option<u64>) {
         // The first run touches the memory of the results.
-        run(&mut Workspace::default());
+        run(&mut Workspace::new(self.plan.dispatch));
         self.memory.restart();
-        let mut workspace = Workspace::default();
+        let mut workspace = Workspace::new(self.plan.dispatch);
         run(&mut workspace);
         let peak = self.memory.peak_bytes().map(|bytes| bytes.saturating_sub(results));
         let (mut best, mut total) = (f64::INFINITY, 0.0);
@@ -212,7 +221,7 @@ impl<T: Real> One<'_, T> {
         let rows = self.problem.row_count().max(1);
         let per_sum = sample.pattern.count().div_ceil(rows).max(1);
         let columns = sample.pattern.columns();
-        gather_rate(Dispatch::Native, matrices, FEATURES, columns, per_sum)
+        gather_rate(self.plan.dispatch, matrices, inputs.q.shape()[3], columns, per_sum)
     }
 }
 

@@ -37,8 +37,16 @@ pub struct Timing {
     pub op: Op,
     /// `f64` or `f32`.
     pub dtype: String,
+    /// Sequences.
+    pub batch: usize,
+    /// Heads.
+    pub heads: usize,
     /// Queries, and keys.
     pub n: usize,
+    /// Features of queries, keys and values.
+    pub features: usize,
+    /// `avx512`, `avx2`, `neon` or `portable`.
+    pub instructions: String,
     /// The budget.
     pub c: f64,
     /// Where the weight lies.
@@ -71,8 +79,14 @@ pub struct Ceilings {
 pub struct Gather {
     /// `f64` or `f32`.
     pub dtype: String,
+    /// Sequences.
+    pub batch: usize,
+    /// Heads.
+    pub heads: usize,
     /// Queries, and keys.
     pub n: usize,
+    /// Features of queries, keys and values.
+    pub features: usize,
     /// Where the weight lies.
     pub pattern: Workload,
     /// Bytes per second, all threads.
@@ -85,8 +99,8 @@ pub struct Gather {
 /// ```
 /// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
 /// let timing = |op, seconds| Timing {
-///     op, dtype: "f32".into(), n: 64, c: 30.0, pattern: Workload::Random, causal: true,
-///     threads: 1, seconds, kept: 0, peak_bytes: None,
+///     op, dtype: "f32".into(), batch: 1, heads: 1, n: 64, features: 64, instructions: "avx2".into(), c: 30.0,
+///     pattern: Workload::Random, causal: true, threads: 1, seconds, kept: 0, peak_bytes: None,
 /// };
 /// let rows = vec![timing(Op::DenseBackward, 0.6), timing(Op::SparseBackward, 0.2)];
 /// let report = BenchReport { spec: String::new(), rows, ceilings: Ceilings::default() };
@@ -103,9 +117,6 @@ pub struct BenchReport {
     pub ceilings: Ceilings,
 }
 
-/// Features of queries, keys and values, as the rates need them.
-const FEATURES: f64 = super::FEATURES as f64;
-
 impl BenchReport {
     /// The same pass on the next smaller problem.
     fn smaller(&self, row: &Timing) -> Option<&Timing> {
@@ -113,6 +124,8 @@ impl BenchReport {
             other.op == row.op
                 && other.dtype == row.dtype
                 && other.pattern == row.pattern
+                && (other.batch, other.heads, other.features)
+                    == (row.batch, row.heads, row.features)
                 && other.n < row.n
         };
         self.rows.iter().filter(like).max_by_key(|other| other.n)
@@ -124,26 +137,34 @@ impl BenchReport {
             other.op == op
                 && other.dtype == row.dtype
                 && other.pattern == row.pattern
+                && (other.batch, other.heads, other.features)
+                    == (row.batch, row.heads, row.features)
                 && other.n == row.n
         })
     }
 
     /// The time over the one that the ceiling allows: multiply-adds for dense passes, gathered bytes for the sparse one.
     fn over_ceiling(&self, row: &Timing) -> Option<f64> {
-        let entries = row.n as f64 * row.n as f64 * if row.causal { 0.5 } else { 1.0 };
+        let heads = (row.batch * row.heads) as f64;
+        let entries = heads * row.n as f64 * row.n as f64 * if row.causal { 0.5 } else { 1.0 };
+        let features = row.features as f64;
         let flops = |products: f64| {
             let rate = self.ceilings.multiply_add_flops_per_second.get(&row.dtype)?;
-            Some(2.0 * products * FEATURES * entries / rate)
+            Some(2.0 * products * features * entries / rate)
         };
         let least = match row.op {
             Op::Forward | Op::ForwardSample => flops(2.0)?,
             Op::DenseBackward => flops(5.0)?,
             Op::SparseBackward => {
-                let same =
-                    |g: &&Gather| g.dtype == row.dtype && g.n == row.n && g.pattern == row.pattern;
+                let same = |g: &&Gather| {
+                    let shape = (g.batch, g.heads, g.n, g.features);
+                    g.dtype == row.dtype
+                        && g.pattern == row.pattern
+                        && shape == (row.batch, row.heads, row.n, row.features)
+                };
                 let rate = self.ceilings.gather.iter().find(same)?.bytes_per_second;
                 let size = if row.dtype == "f64" { 8.0 } else { 4.0 };
-                4.0 * row.kept as f64 * FEATURES * size / rate
+                4.0 * row.kept as f64 * features * size / rate
             }
         };
         Some(row.seconds / least)
@@ -155,8 +176,8 @@ impl BenchReport {
     /// ```
     /// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
     /// let timing = |n: usize| Timing {
-    ///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Workload::Random, causal: true,
-    ///     threads: 1, seconds: (n * n) as f64 * 1e-6, kept: 0, peak_bytes: None,
+    ///     op: Op::Forward, dtype: "f32".into(), batch: 1, heads: 1, n, features: 64, instructions: "avx2".into(), c: 30.0,
+    ///     pattern: Workload::Random, causal: true, threads: 1, seconds: (n * n) as f64 * 1e-6, kept: 0, peak_bytes: None,
     /// };
     /// let report = BenchReport { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
     /// let slope = |line: usize| report.table().lines().nth(line).unwrap().split_whitespace().nth(5).unwrap().to_owned();
@@ -227,7 +248,7 @@ impl BenchReport {
             );
         }
         for gather in &self.ceilings.gather {
-            let Gather { dtype, n, pattern, bytes_per_second } = gather;
+            let Gather { dtype, n, pattern, bytes_per_second, .. } = gather;
             let rate = bytes_per_second / 1e9;
             let _ = writeln!(text, "gather, {dtype}, {pattern}, n = {n}: {rate:.1} GB/s");
         }

@@ -11,14 +11,41 @@ use sus_reference::mask::{BlockMask, KeySet};
 use sus_reference::problem::{Inputs, Options, Problem};
 use sus_reference::tensor::Tensor;
 
+/// How large a problem is: `q, k, v, do` are `[batch, heads, n, features]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// Sequences.
+    pub batch: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Queries, and keys.
+    pub n: usize,
+    /// Features of queries, keys and values.
+    pub features: usize,
+}
+
+impl Shape {
+    /// One head of one sequence, with 64 features.
+    ///
+    /// # Examples
+    /// ```
+    /// let shape = sus_bench::Shape::one_head(128);
+    /// assert_eq!((shape.batch, shape.heads, shape.n, shape.features), (1, 1, 128, 64));
+    /// ```
+    #[must_use]
+    pub fn one_head(n: usize) -> Self {
+        Shape { batch: 1, heads: 1, n, features: 64 }
+    }
+}
+
 /// Where the weight of a row lies.
 ///
 /// # Examples
 /// ```
-/// use sus_bench::Workload;
+/// use sus_bench::{Shape, Workload};
 /// use sus_reference::sus::{Budget, Rule, Sampler, moments::MaskDistribution};
 /// let expected = |pattern: Workload| {
-///     let problem = pattern.problem(128, 64, true)?;
+///     let problem = pattern.problem(Shape::one_head(128), true)?;
 ///     let saved = sus_reference::forward::forward(&problem);
 ///     let law = MaskDistribution::new(&problem, &saved, Budget::new(30.0)?, Rule::Paper, Sampler::Bernoulli);
 ///     Ok::<_, sus_reference::Error>(law.row(problem.row(127)).expected())
@@ -76,21 +103,24 @@ impl FromStr for Workload {
 }
 
 impl Workload {
-    /// One head of `n` queries and keys; every number is an `f32`, so that both arithmetics see the same.
+    /// A problem of this shape; every number is an `f32`, so that both arithmetics see the same. All heads have different numbers,
+    /// but for `q` and `k` of [`Workload::Local`].
     ///
     /// # Errors
     /// None, for sizes that fit into memory.
-    pub fn problem(self, n: usize, features: usize, causal: bool) -> Result<Problem<f64>, Error> {
+    pub fn problem(self, shape: Shape, causal: bool) -> Result<Problem<f64>, Error> {
         let mut rng = ChaCha8Rng::from_seed([7; 32]);
-        let shape = [1, 1, n, features];
+        let Shape { batch, heads, n, features } = shape;
         let mut normal = |deviation: f64| {
-            Tensor::from_fn(shape, |_| f64::from((deviation * standard_normal(&mut rng)) as f32))
+            Tensor::from_fn([batch, heads, n, features], |_| {
+                f64::from((deviation * standard_normal(&mut rng)) as f32)
+            })
         };
         let (v, g) = (normal(1.0), normal(1.0));
         let (q, k) = match self {
             Workload::Random | Workload::Blocks => (normal(2.0), normal(1.0)),
             Workload::Local => {
-                let waves = waves(n, features, &mut rng);
+                let waves = waves(shape, &mut rng);
                 (waves.clone(), waves)
             }
         };
@@ -114,13 +144,14 @@ fn blocks(n: usize) -> KeySet {
 
 /// Positions as waves: `q_i . k_j / sqrt(D)` is the mean of `PEAK cos(w (i - j))` over random frequencies `w`, a bell of
 /// height `PEAK` on the diagonal and noise of deviation `PEAK / sqrt(D)` far from it.
-fn waves(n: usize, features: usize, rng: &mut ChaCha8Rng) -> Tensor<f64> {
+fn waves(shape: Shape, rng: &mut ChaCha8Rng) -> Tensor<f64> {
+    let Shape { batch, heads, n, features } = shape;
     const PEAK: f64 = 40.0;
     const DEVIATION: f64 = 0.055;
     let frequencies: Vec<f64> =
         (0..features.div_ceil(2)).map(|_| DEVIATION * standard_normal(rng)).collect();
     let amplitude = libm::sqrt(PEAK * libm::sqrt(features as f64) / frequencies.len() as f64);
-    Tensor::from_fn([1, 1, n, features], |[_, _, position, feature]| {
+    Tensor::from_fn([batch, heads, n, features], |[_, _, position, feature]| {
         let angle = frequencies[feature / 2] * position as f64 % TAU;
         let wave = if feature % 2 == 0 { libm::cos(angle) } else { libm::sin(angle) };
         f64::from((amplitude * wave) as f32)

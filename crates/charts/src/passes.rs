@@ -10,8 +10,8 @@ use sus_bench::{BenchReport, Timing, Workload};
 /// ```
 /// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
 /// let timing = |n: usize| Timing {
-///     op: Op::Forward, dtype: "f32".into(), n, c: 30.0, pattern: Workload::Random, causal: true,
-///     threads: 1, seconds: n as f64 * 1e-3, kept: 0, peak_bytes: None,
+///     op: Op::Forward, dtype: "f32".into(), batch: 1, heads: 1, n, features: 64, instructions: "avx2".into(), c: 30.0,
+///     pattern: Workload::Random, causal: true, threads: 1, seconds: n as f64 * 1e-3, kept: 0, peak_bytes: None,
 /// };
 /// let report = BenchReport { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
 /// let plot = sus_charts::passes(&report);

@@ -188,7 +188,7 @@ mod tests {
             let saved = forward(problem);
             let c = Budget::new(4.0).unwrap();
             let law = MaskDistribution::new(problem, &saved, c, Rule::Paper, Sampler::Bernoulli);
-            for dispatch in [Dispatch::Native, Dispatch::Portable] {
+            for dispatch in Dispatch::ALL {
                 let source = RowEntries::new(dispatch, problem, &saved);
                 let sizes = problem.sizes();
                 for (b, h) in

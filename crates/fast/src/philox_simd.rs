@@ -164,7 +164,7 @@ mod tests {
                 for (row @ [b, h, i], first, count) in cases {
                     let mut expected = vec![0; count];
                     uniforms.row_words(b, h, i, first, &mut expected);
-                    for dispatch in [Dispatch::Native, Dispatch::Portable] {
+                    for dispatch in Dispatch::ALL {
                         let words = RowBits { row, first: first as i64, count, limit: u32::MAX };
                         for found in dispatch.run(Fill { uniforms: &uniforms, words }) {
                             assert_eq!(found, expected, "{layout} {row:?} {first} {dispatch:?}");

@@ -155,7 +155,7 @@ mod tests {
             keys: 1,
         };
         let bound = magnitude.score_error(f32::ROUNDOFF);
-        for dispatch in [Dispatch::Native, Dispatch::Portable] {
+        for dispatch in Dispatch::ALL {
             let mut workspace = crate::Workspace::new(dispatch);
             let saved = crate::forward(&exact.cast::<f32>().unwrap(), &mut workspace);
             let ratio = (f64::from(saved.lse.as_slice()[0]) - truth).abs() / bound;

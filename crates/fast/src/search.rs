@@ -308,7 +308,7 @@ mod tests {
         let draw = Draw::paper(Budget::new(3.0).unwrap(), 5);
         let uniforms = uniforms(exact, &draw).unwrap();
         let seen = [0..96, 3..96, 0..50, 17..18, 40..40];
-        for dispatch in [Dispatch::Native, Dispatch::Portable] {
+        for dispatch in Dispatch::ALL {
             let decider = Decider { exact, draw: &draw, uniforms: &uniforms, dispatch, widen: 1.0 };
             let drawing = Drawing {
                 decider,

@@ -23,17 +23,55 @@ pub enum Dispatch {
     /// The widest vectors that this machine has.
     #[default]
     Native,
+    /// AVX2 with fused operations and no wider vectors, where this machine has it; else as [`Native`](Dispatch::Native).
+    Avx2,
     /// No vector instructions beyond the target's baseline.
     Portable,
 }
 
 impl Dispatch {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Dispatch::Native, Dispatch::Avx2, Dispatch::Portable];
+
     /// Runs a kernel.
     pub(super) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
         match self {
             Dispatch::Native => Arch::new().dispatch(kernel),
+            Dispatch::Avx2 => {
+                #[cfg(target_arch = "x86_64")]
+                if let Some(avx2) = pulp::x86::V3::try_new() {
+                    return Simd::vectorize(avx2, kernel);
+                }
+                Arch::new().dispatch(kernel)
+            }
             Dispatch::Portable => Simd::vectorize(pulp::Scalar, kernel),
         }
+    }
+
+    /// The instructions that kernels run with here: `avx512`, `avx2`, `neon`, or `portable`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_fast::Dispatch;
+    /// assert_eq!(Dispatch::Portable.instructions(), "portable");
+    /// assert!(["avx512", "avx2", "neon", "portable"].contains(&Dispatch::Native.instructions()));
+    /// ```
+    #[must_use]
+    pub fn instructions(self) -> &'static str {
+        #[cfg(target_arch = "x86_64")]
+        if self != Dispatch::Portable {
+            if self == Dispatch::Native && pulp::x86::V4::try_new().is_some() {
+                return "avx512";
+            }
+            if pulp::x86::V3::try_new().is_some() {
+                return "avx2";
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if self != Dispatch::Portable && pulp::aarch64::Neon::try_new().is_some() {
+            return "neon";
+        }
+        "portable"
     }
 }
 

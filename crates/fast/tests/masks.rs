@@ -62,7 +62,7 @@ proptest! {
         let problem = shape.fill(|rng| eighths(rng) / 3.0);
         let problem = if hidden { with_hidden_keys(&problem) } else { problem };
         let problem = operands.map_or(problem.clone(), |seed| with_operands(&problem, seed));
-        for dispatch in [Dispatch::Native, Dispatch::Portable] {
+        for dispatch in Dispatch::ALL {
             prop_assert_eq!(same_mask::<f64>(&problem, &draw, dispatch), Ok(()));
             prop_assert_eq!(same_mask::<f32>(&problem, &draw, dispatch), Ok(()));
         }

@@ -108,7 +108,7 @@ proptest! {
         let problem = shape.problem();
         let problem = if hidden { with_hidden_keys(&problem) } else { problem };
         let problem = operands.map_or(problem.clone(), |seed| with_operands(&problem, seed));
-        for dispatch in [Dispatch::Native, Dispatch::Portable] {
+        for dispatch in Dispatch::ALL {
             prop_assert_eq!(check_all::<f64>(&problem, dispatch), Ok(()));
             prop_assert_eq!(check_all::<f32>(&problem, dispatch), Ok(()));
         }
@@ -137,7 +137,7 @@ fn scores_of_ten_thousand_neither_overflow_nor_vanish() {
         ..Shape::plain(70, 110)
     };
     let problem = shape.problem();
-    for dispatch in [Dispatch::Native, Dispatch::Portable] {
+    for dispatch in Dispatch::ALL {
         assert_eq!(check::<f64>(&problem, None, dispatch), Ok(()));
     }
     let saved = fast::forward(&problem, &mut Workspace::default());
