@@ -93,6 +93,7 @@ impl Set {
                 let norm = spread.squared_norm(None);
                 (norm > 0.0).then(|| variance / norm)
             }
+            RelativeTo::Nothing => Some(variance / spread.sequences() as f64),
         };
         let choice = |(setting, totals): (&Setting, Totals)| Choice {
             c: setting.c,
@@ -109,7 +110,7 @@ impl Set {
 }
 
 impl Choice {
-    /// The relative increase of one gradient, or the largest of the three.
+    /// The relative increase of one gradient, or the largest or the sum of the three.
     #[must_use]
     pub fn of(&self, of: TargetGradients) -> Option<f64> {
         let PerGradient { dq, dk, dv } = self.relative_increase;
@@ -118,6 +119,7 @@ impl Choice {
             TargetGradients::Dk => dk,
             TargetGradients::Dv => dv,
             TargetGradients::Max => Some(dq?.max(dk?).max(dv?)),
+            TargetGradients::Sum => Some(dq? + dk? + dv?),
         }
     }
 }
@@ -179,7 +181,7 @@ fn coarse(
     if infinite.of(target.of).is_none() {
         let (expected, found) = match target.relative_to {
             RelativeTo::Sequences => ("sequences whose gradients differ", "equal ones"),
-            RelativeTo::Norm => ("gradients that are not all zero", "zeros"),
+            RelativeTo::Norm | RelativeTo::Nothing => ("gradients that are not all zero", "zeros"),
         };
         return Err(Error::option("problem", expected, found));
     }

@@ -1,5 +1,6 @@
 //! Where the visible entries of rows come from: the fast kernels or the reference.
 
+use crate::limits::ROWS;
 use std::ops::Range;
 use sus_fast::Dispatch;
 use sus_fast::entries::RowEntries;
@@ -66,5 +67,23 @@ pub(crate) fn entries<'a>(
         Box::new(ReferenceEntries::new(problem, saved))
     } else {
         Box::new(RowEntries::new(Dispatch::Native, problem, saved))
+    }
+}
+
+/// Visits rows of one head with their entries.
+pub(crate) fn for_each_row<T: Scalar>(
+    source: &dyn EntrySource<T>,
+    (b, h): (usize, usize),
+    rows: Range<usize>,
+    mut visit: impl FnMut(Row, &[RowEntry<T>]),
+) {
+    let mut lists: [Vec<RowEntry<T>>; ROWS] = std::array::from_fn(|_| Vec::new());
+    for first in rows.clone().step_by(ROWS) {
+        let some = first..rows.end.min(first + ROWS);
+        let lists = &mut lists[..some.len()];
+        source.rows_into((b, h), some.clone(), lists);
+        for (i, entries) in some.zip(lists) {
+            visit(Row { b, h, i }, entries);
+        }
     }
 }

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! [`scan`] sums over the rows of one problem, [`spread`] over sequences, [`Analysis`] holds the sums of a whole set with
-//! its JSON and its table, and [`choose`](fn@choose) finds the smallest budget for a target.
+//! its JSON and its table, [`choose`](fn@choose) finds the smallest budget for a target, and [`layers`] spreads a budget over
+//! the heads of several layers.
 
 pub mod choose;
 mod entries;
+pub mod layers;
 mod limits;
 mod passes;
 mod report;

@@ -19,3 +19,6 @@ pub(crate) const LEAST_EXPONENT: i32 = -24;
 
 /// Powers of 2 that one pass tries: the first pass ends at 2^23, above the number of keys of any problem at hand.
 pub(crate) const EXPONENTS_PER_PASS: i32 = 48;
+
+/// Blocks of rows whose curves exist at the same time: 147 kB each.
+pub(crate) const BLOCKS_TOGETHER: usize = 16;

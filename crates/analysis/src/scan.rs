@@ -3,11 +3,10 @@
 //! The weights of a row are computed once and then serve every setting. Memory: a few rows per thread, and the partial
 //! sums of blocks of rows.
 
-use crate::entries::{EntrySource, ReferenceEntries};
-use crate::limits::{HEAD_OPTIMUM_ENTRIES, ROWS};
+use crate::entries::{EntrySource, ReferenceEntries, for_each_row};
+use crate::limits::HEAD_OPTIMUM_ENTRIES;
 use crate::totals::{PerGradient, Setting, Totals};
 use rayon::prelude::*;
-use std::ops::Range;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
@@ -108,7 +107,7 @@ impl<T: Scalar> Scan<'_, T> {
             .map(|block| {
                 let mut totals = vec![Totals::default(); self.settings.len()];
                 let rows = block * ROWS_PER_TASK..queries.min((block + 1) * ROWS_PER_TASK);
-                self.for_each_row((b, h), rows, |row, entries| {
+                for_each_row(self.source, (b, h), rows, |row, entries| {
                     for (totals, setting) in totals.iter_mut().zip(self.settings) {
                         totals.add(&self.row(row, entries, setting));
                     }
@@ -122,24 +121,6 @@ impl<T: Scalar> Scan<'_, T> {
         }
         self.add_head_optimum(b, h, &mut sum);
         sum
-    }
-
-    /// Visits rows of one head with their entries.
-    fn for_each_row(
-        &self,
-        (b, h): (usize, usize),
-        rows: Range<usize>,
-        mut visit: impl FnMut(Row, &[RowEntry<T>]),
-    ) {
-        let mut lists: [Vec<RowEntry<T>>; ROWS] = std::array::from_fn(|_| Vec::new());
-        for first in rows.clone().step_by(ROWS) {
-            let some = first..rows.end.min(first + ROWS);
-            let lists = &mut lists[..some.len()];
-            self.source.rows_into((b, h), some.clone(), lists);
-            for (i, entries) in some.zip(lists) {
-                visit(Row { b, h, i }, entries);
-            }
-        }
     }
 
     /// What one row adds under one setting.
@@ -241,7 +222,7 @@ impl<T: Scalar> Scan<'_, T> {
             .flat_map_iter(|block| {
                 let mut found = Vec::with_capacity(ROWS_PER_TASK);
                 let rows = block * ROWS_PER_TASK..queries.min((block + 1) * ROWS_PER_TASK);
-                self.for_each_row((b, h), rows, |row, entries| {
+                for_each_row(self.source, (b, h), rows, |row, entries| {
                     found.push(self.leverage(row, entries));
                 });
                 found

@@ -2,4 +2,6 @@
 
 #[path = "../../reference/tests/common.rs"]
 mod common;
+mod estimator_exact;
+mod layers;
 mod moments_statistics;

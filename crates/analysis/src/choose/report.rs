@@ -1,6 +1,6 @@
 //! The choice as JSON and as text.
 
-use super::{Choice, IncreaseTarget, PRECISION, RelativeTo};
+use super::{Choice, IncreaseTarget, PRECISION, RelativeTo, TargetGradients};
 use crate::report::{budget, gradients};
 use serde_json::{Value, json};
 
@@ -31,10 +31,15 @@ impl Choice {
     #[must_use]
     pub fn to_text(&self, target: &IncreaseTarget) -> String {
         let IncreaseTarget { at_most, of, relative_to, rule, sampler, .. } = target;
-        let of = if of.to_string() == "max" { "dq, dk and dv".into() } else { of.to_string() };
+        let of = match of {
+            TargetGradients::Max => "dq, dk and dv".into(),
+            TargetGradients::Sum => "dq + dk + dv".into(),
+            one => one.to_string(),
+        };
         let against = match relative_to {
             RelativeTo::Sequences => "the between-sequence variance",
             RelativeTo::Norm => "the squared norm",
+            RelativeTo::Nothing => "1",
         };
         let shown = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.6e}"));
         let [dq, dk, dv] = self.relative_increase.map(shown).into_array();

@@ -31,9 +31,11 @@ pub enum TargetGradients {
     Dk,
     /// `dv`.
     Dv,
-    /// All three.
+    /// Each of the three.
     #[default]
     Max,
+    /// The sum of the three.
+    Sum,
 }
 
 impl fmt::Display for TargetGradients {
@@ -43,6 +45,7 @@ impl fmt::Display for TargetGradients {
             TargetGradients::Dk => "dk",
             TargetGradients::Dv => "dv",
             TargetGradients::Max => "max",
+            TargetGradients::Sum => "sum",
         })
     }
 }
@@ -55,7 +58,11 @@ impl FromStr for TargetGradients {
             "dk" => Ok(TargetGradients::Dk),
             "dv" => Ok(TargetGradients::Dv),
             "max" => Ok(TargetGradients::Max),
-            _ => Err(Error::option("of", "'dq', 'dk', 'dv' or 'max'", format!("'{name}'"))),
+            "sum" => Ok(TargetGradients::Sum),
+            _ => {
+                let expected = "'dq', 'dk', 'dv', 'max' or 'sum'";
+                Err(Error::option("of", expected, format!("'{name}'")))
+            }
         }
     }
 }
@@ -84,6 +91,8 @@ pub enum RelativeTo {
     Sequences,
     /// The squared norm of the gradient.
     Norm,
+    /// Nothing: the mean mask variance of a sequence itself.
+    Nothing,
 }
 
 impl fmt::Display for RelativeTo {
@@ -91,6 +100,7 @@ impl fmt::Display for RelativeTo {
         f.pad(match self {
             RelativeTo::Sequences => "sequences",
             RelativeTo::Norm => "norm",
+            RelativeTo::Nothing => "nothing",
         })
     }
 }
@@ -101,8 +111,9 @@ impl FromStr for RelativeTo {
         match name {
             "sequences" => Ok(RelativeTo::Sequences),
             "norm" => Ok(RelativeTo::Norm),
+            "nothing" => Ok(RelativeTo::Nothing),
             _ => {
-                let expected = "'sequences' or 'norm'";
+                let expected = "'sequences', 'norm' or 'nothing'";
                 Err(Error::option("relative-to", expected, format!("'{name}'")))
             }
         }
