@@ -518,3 +518,71 @@ fn the_path_is_said_and_plain_is_obeyed() {
         }
     }
 }
+
+#[test]
+fn layers_get_a_budget_for_each_query_head_in_print_and_as_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = write(folder.path(), "a.safetensors", &batch(2, 1), None);
+    let options = Options::default();
+    let other = Shape { batch: 2, group: 3, seed: 2, options, ..Shape::plain(7, 9) }.problem();
+    let second = write(folder.path(), "b.safetensors", &other, None);
+    let out = folder.path().join("budgets.json");
+    let run = |more: &[&str]| -> Value {
+        let mut arguments = vec!["choose-c".as_ref(), first.as_os_str(), second.as_os_str()];
+        arguments.extend(["--layers", "--count", "2.5", "--json", "--out"].map(AsRef::as_ref));
+        arguments.push(out.as_os_str());
+        arguments.extend(more.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
+        json(&arguments)
+    };
+    let file = || serde_json::from_slice::<Value>(&fs::read(&out).unwrap()).unwrap();
+    let report = run(&["--relative-to", "norm"]);
+    let heads = |l: usize| report["c"][l].as_array().unwrap().len();
+    assert_eq!((heads(0), heads(1)), (2, 3));
+    assert_eq!(file(), serde_json::json!({ "c": report["c"] }));
+    assert_eq!(report["layers"][1]["heads"][2]["c"], report["c"][1][2]);
+    assert!((report["chosen"]["expected_nnz"].as_f64().unwrap() - 2.5).abs() < 1e-9);
+    let increase = |of: &str| report[of]["increase"].as_f64().unwrap();
+    assert!(increase("chosen") <= increase("paper"));
+    let cotangent = run(&["--rows", "cotangent", "--relative-to", "nothing", "--of", "dv"]);
+    assert_eq!(file(), serde_json::json!({ "c": cotangent["c"], "rows": "cotangent" }));
+}
+
+#[test]
+fn budgets_of_layers_that_mean_nothing_are_refused_in_a_line_and_write_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = write(folder.path(), "a.safetensors", &batch(1, 1), None);
+    let two = write(folder.path(), "b.safetensors", &batch(2, 1), None);
+    let out = folder.path().join("budgets.json");
+    for (arguments, expected) in [
+        ("--layers --count 1", "1 sequences, as the first layer has"),
+        ("--layers --count 0 --relative-to norm", "above 0"),
+        ("--layers --target inf --relative-to norm", "above 0"),
+        ("--layers --count 1 --of max", "'sum'"),
+        ("--layers --count 1 --layer-weights 1", "one for each layer"),
+        ("--layers --count 1 --layer-weights 1,-1", "above 0"),
+        ("--layers --count 1 --rule calibrated", "paper and bernoulli"),
+        ("--layers --count 1 --rows up", "'cotangent'"),
+        ("--layers --count 1 --target 1", "cannot be used with"),
+        ("--count 1", "--layers"),
+        ("--layers", "--count <N>"),
+    ] {
+        let mut run = command();
+        run.arg("choose-c").args([&one, &two]).args(arguments.split(' ')).arg("--out").arg(&out);
+        let output = run.assert().code(2).get_output().clone();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected) && said.trim_end().lines().count() == 1, "{said}");
+        assert!(!out.exists());
+    }
+    for (arguments, expected) in [
+        ("--count 1", "at least 2 sequences"),
+        ("--count 100 --relative-to norm", "fewer than all"),
+        ("--count 1 --relative-to norm --softcap 2 --centred-keys", "without a softcap"),
+        ("--count 1 --relative-to norm --softcap 2 --remainder", "without softcap"),
+    ] {
+        let mut run = command();
+        run.arg("choose-c").arg(&one).arg("--layers").args(arguments.split(' '));
+        let output = run.assert().code(2).get_output().clone();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected) && said.trim_end().lines().count() == 1, "{said}");
+    }
+}

@@ -5,14 +5,15 @@ use proptest::prelude::*;
 use std::path::Path;
 use sus_analysis::choose::{RelativeTo, TargetGradients};
 use sus_analysis::layers::{
-    Estimator, LayerBudgets, LayerProblem, LayersTarget, RowBudgets, Spend, spread,
+    Estimator, LayerBudgets, LayerProblem, LayersTarget, RowBudgets, Spend, allocate,
 };
 use sus_files::{ProblemFile, Settings};
 use sus_reference::backward::{DenseWeights, backward, delta};
 use sus_reference::forward::forward;
-use sus_reference::problem::{Options, Problem};
+use sus_reference::problem::{Inputs, Options, Problem};
 use sus_reference::sus::moments::{MaskDistribution, Traces};
 use sus_reference::sus::{Budget, Sampler};
+use sus_reference::tensor::Tensor;
 
 fn target(spend: Spend) -> LayersTarget {
     LayersTarget {
@@ -68,7 +69,7 @@ fn budgets(found: &LayerBudgets) -> Vec<(usize, usize, f64)> {
 fn no_other_budget_of_a_head_is_better_at_the_common_multiplier() {
     // Everett: with budgets that minimise V + mu N head by head, no others have less V at the same N.
     let problems = [problem(3, 24), problem(4, 17)];
-    let found = spread(problems.iter().map(layer).collect(), &target(Spend::Count(3.0))).unwrap();
+    let found = allocate(problems.iter().map(layer).collect(), &target(Spend::Count(3.0))).unwrap();
     let rows: usize = problems.iter().map(Problem::row_count).sum();
     let mu = found.marginal / rows as f64;
     // All heads together are no further from their least Lagrangians than the result from its bound.
@@ -93,7 +94,7 @@ fn no_other_budget_of_a_head_is_better_at_the_common_multiplier() {
 #[test]
 fn the_expectations_are_those_of_the_masks_distribution() {
     let problems = [problem(5, 20), problem(6, 12)];
-    let found = spread(problems.iter().map(layer).collect(), &target(Spend::Count(2.5))).unwrap();
+    let found = allocate(problems.iter().map(layer).collect(), &target(Spend::Count(2.5))).unwrap();
     let mut all = Traces::zero();
     for (l, h, c) in budgets(&found) {
         let (traces, head) = (of_head(&problems[l], h, c, |_| 1.0), found.layers[l].heads[h]);
@@ -117,7 +118,7 @@ fn rows_are_scaled_by_their_cotangents_and_a_row_without_one_keeps_nothing() {
     let problem = Problem::new(inputs, whole.options().clone()).unwrap();
     let estimator = Estimator { rows: RowBudgets::Cotangent, ..Estimator::default() };
     let asked = LayersTarget { estimator, ..target(Spend::Count(2.0)) };
-    let found = spread(vec![layer(&problem)], &asked).unwrap();
+    let found = allocate(vec![layer(&problem)], &asked).unwrap();
     for (_, h, c) in budgets(&found) {
         let norm = |at: usize| problem.g(problem.row(at)).iter().map(|x| x * x).sum::<f64>().sqrt();
         let rows: Vec<usize> =
@@ -141,7 +142,7 @@ fn centred_keys_and_a_remainder_have_the_variance_of_their_formula() {
     for (centred_keys, remainder) in [(true, false), (false, true), (true, true)] {
         let estimator = Estimator { rows: RowBudgets::Uniform, centred_keys, remainder };
         let asked = LayersTarget { estimator, ..target(Spend::Count(2.0)) };
-        let found = spread(vec![layer(&problem)], &asked).unwrap();
+        let found = allocate(vec![layer(&problem)], &asked).unwrap();
         for (_, h, c) in budgets(&found) {
             let keys = problem.sizes().keys;
             let first = problem.row(h * keys);
@@ -199,14 +200,14 @@ proptest! {
         let [first, second] = &problems;
         let layers = || vec![layer(first), LayerProblem { weight, ..layer(second) }];
         // A weight that underflowed is not kept: then the count may be out of reach, and is refused.
-        let Ok(found) = spread(layers(), &target(Spend::Count(count))) else { return Ok(()) };
+        let Ok(found) = allocate(layers(), &target(Spend::Count(count))) else { return Ok(()) };
         prop_assert!((found.chosen.count / count - 1.0).abs() < 1e-9, "{} {count}", found.chosen.count);
         prop_assert!((found.one_c.count / count - 1.0).abs() < 1e-9);
         prop_assert!(found.chosen.increase <= found.one_c.increase);
         prop_assert!(found.bound <= found.chosen.increase * (1.0 + 1e-9) + 1e-20);
         // The way back: the least count with this variance is this count, up to what the grid leaves open.
         if found.chosen.increase > 1e-12 {
-            let back = spread(layers(), &target(Spend::Increase(found.chosen.increase))).unwrap();
+            let back = allocate(layers(), &target(Spend::Increase(found.chosen.increase))).unwrap();
             prop_assert!(back.chosen.increase <= found.chosen.increase * (1.0 + 1e-9));
             prop_assert!(back.bound <= count * (1.0 + 1e-9));
         }
@@ -228,7 +229,7 @@ fn a_third_of_the_papers_increase_is_reached_on_the_trained_layers_at_the_same_c
         by_reference: false,
         ..target(Spend::CountOf(Budget::new(30.0).unwrap()))
     };
-    let found = |estimator| spread(layers.map(real).into(), &asked(estimator)).unwrap();
+    let found = |estimator| allocate(layers.map(real).into(), &asked(estimator)).unwrap();
     let sus = found(Estimator::default());
     let cotangent = RowBudgets::Cotangent;
     let rows = found(Estimator { rows: cotangent, ..Estimator::default() });
@@ -245,4 +246,60 @@ fn a_third_of_the_papers_increase_is_reached_on_the_trained_layers_at_the_same_c
     }
     let ratio = |found: &LayerBudgets| found.chosen.increase / found.paper.increase;
     assert!(ratio(&sus) < 1.0 && ratio(&rows) < ratio(&sus) && ratio(&all) < 1.0 / 3.0);
+}
+
+#[test]
+fn equal_layers_are_no_worse_than_with_one_c() {
+    // The grid would give one of the two a little more, which is a little worse than one c for both.
+    let zeros = || Tensor::zeros([1, 1, 16, 1]);
+    let g = Tensor::from_fn([1, 1, 16, 1], |_| 1.0);
+    let alike =
+        Problem::new(Inputs::new(zeros(), zeros(), zeros(), g), Options::default()).unwrap();
+    for count in [1.01, 2.2, 5.003] {
+        let asked = LayersTarget { of: TargetGradients::Dv, ..target(Spend::Count(count)) };
+        let found = allocate(vec![layer(&alike); 2], &asked).unwrap();
+        // By hand, with n = 16 equal weights: 1/c - 1/n for each of the 16 rows of both layers, and c is the count.
+        let by_hand = 32.0 * (1.0 / count - 1.0 / 16.0);
+        assert!((found.one_c.increase / by_hand - 1.0).abs() < 1e-12);
+        assert!((found.paper.c.unwrap() / count - 1.0).abs() < 1e-12);
+        assert!(found.chosen.increase <= found.one_c.increase);
+    }
+}
+
+/// Two heads of 12 queries and 16 keys. In head 0 eleven rows have two weights of a half and no cotangent: from `c = 1` to 2 it
+/// spends on them for nothing, and gains only later. In head 1 all rows are alike, and have weights of 1/16.
+fn not_convex() -> Problem<f64> {
+    let tensor = |shape, at: fn([usize; 4]) -> f64| Tensor::from_fn(shape, at);
+    let inputs = Inputs::new(
+        tensor([1, 2, 12, 1], |[_, h, i, _]| if h == 0 && i > 0 { 32.0 } else { 0.0 }),
+        tensor([1, 1, 16, 1], |[_, _, j, _]| if j < 2 { 1.0 } else { 0.0 }),
+        tensor([1, 1, 16, 1], |[_, _, j, _]| j as f64),
+        tensor([1, 2, 12, 1], |[_, h, i, _]| if h == 0 && i > 0 { 0.0 } else { 1.0 }),
+    );
+    Problem::new(inputs, Options::default()).unwrap()
+}
+
+#[test]
+fn a_curve_that_is_not_convex_is_passed_over_by_its_hull() {
+    let problem = not_convex();
+    let grid: Vec<f64> = (-200..300).map(|n| 1.02_f64.powi(n)).collect();
+    let of = |h: usize| -> Vec<(f64, f64)> {
+        let at = |c: &f64| of_head(&problem, h, *c, |_| 1.0);
+        grid.iter().map(at).map(|traces| (traces.expected, traces.dv)).collect()
+    };
+    let (first, second) = (of(0), of(1));
+    let mut reached = 0;
+    for n in 1..60 {
+        let count = 0.5 + f64::from(n) * 0.05;
+        let asked = LayersTarget { of: TargetGradients::Dv, ..target(Spend::Count(count)) };
+        let found = allocate(vec![layer(&problem)], &asked).unwrap();
+        assert!((found.chosen.count / count - 1.0).abs() < 1e-9);
+        let all = first.iter().flat_map(|a| second.iter().map(move |b| (a.0 + b.0, a.1 + b.1)));
+        let least = all.filter(|pair| pair.0 <= 24.0 * count).map(|pair| pair.1);
+        let least = least.fold(f64::INFINITY, f64::min);
+        assert!(found.bound <= least * (1.0 + 1e-9), "{} {least} at {count}", found.bound);
+        reached += usize::from(found.chosen.increase <= least * (1.0 + 1e-9));
+    }
+    // In the gap that the hull passes over, a pair of budgets inside of it can be better; elsewhere none is.
+    assert!(reached >= 50, "{reached} of 59");
 }

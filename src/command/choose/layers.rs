@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use sus_oracle::Error;
 use sus_oracle::analysis::TargetGradients;
 use sus_oracle::analysis::layers::{
-    Estimator, LayerProblem, LayersTarget, RowBudgets, Spend, spread,
+    Estimator, LayerProblem, LayersTarget, RowBudgets, Spend, allocate,
 };
 use sus_oracle::files::tensor_file::write_atomically;
 use sus_oracle::files::{FileError, ProblemFile};
@@ -78,7 +78,7 @@ pub(super) fn run(arguments: Arguments) -> Result<String, FileError> {
         let problem = ProblemFile::read(path, command.clone())?.problem;
         layers.push(LayerProblem { name: path.display().to_string(), problem, weight });
     }
-    let found = spread(layers, &target).map_err(|e| FileError::new(&paths[0], e))?;
+    let found = allocate(layers, &target).map_err(|e| FileError::new(&paths[0], e))?;
     progress.finish_and_clear();
     let mut text = if json { format!("{:#}\n", found.to_json()) } else { found.to_text() };
     if let Some(out) = out {

@@ -1,7 +1,8 @@
 //! The budgets, what they spend, and what one budget for all spends.
 
+use super::heads::Heads;
 use super::layer::HeadTotals;
-use super::{Estimator, Heads, LayersTarget, Spend};
+use super::{Estimator, LayersTarget, Spend};
 use sus_fast::Backends;
 
 /// The result.
