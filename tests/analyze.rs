@@ -529,7 +529,8 @@ fn layers_get_a_budget_for_each_query_head_in_print_and_as_a_file() {
     let out = folder.path().join("budgets.json");
     let run = |more: &[&str]| -> Value {
         let mut arguments = vec!["choose-c".as_ref(), first.as_os_str(), second.as_os_str()];
-        arguments.extend(["--layers", "--count", "2.5", "--json", "--out"].map(AsRef::as_ref));
+        let fixed = ["--layers", "--count", "2.5", "--json", "--out"];
+        arguments.extend(fixed.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
         arguments.push(out.as_os_str());
         arguments.extend(more.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
         json(&arguments)

@@ -27,7 +27,7 @@ use sus_oracle::sus::{Rule, Sampler};
 Examples:
   sus-oracle choose-c fixtures/real/sequences.safetensors --target 0.01
   sus-oracle choose-c fixtures/real/layer2.safetensors --target 0.05 --relative-to norm --of dv
-  sus-oracle choose-c fixtures/real/layer0.safetensors fixtures/real/layer2.safetensors --layers --count-of 30 --relative-to norm --out budgets.json")]
+  sus-oracle choose-c layer*.safetensors --layers --count-of 30 --relative-to norm --out c.json")]
 pub(crate) struct Arguments {
     /// The problems, safetensors files
     #[arg(required = true, value_name = "PROBLEM")]
