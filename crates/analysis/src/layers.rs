@@ -136,7 +136,7 @@ pub fn allocate(layers: Vec<LayerProblem>, target: &LayersTarget) -> Result<Laye
         *target,
         names,
         &heads,
-        [chosen, vec![one_c; heads.heads.len()], vec![papers_c; heads.heads.len()]],
+        [chosen, vec![one_c; heads.places.len()], vec![papers_c; heads.places.len()]],
         multiplier * rows,
         match limit {
             Limit::Count(_) => bound(&heads.points, multiplier, limit),

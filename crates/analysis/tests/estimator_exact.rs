@@ -53,6 +53,10 @@ struct Drawn {
 
 type Gradients = [[V; N]; 3];
 
+fn entries() -> Vec<(usize, usize)> {
+    (0..N).flat_map(|i| (0..=i).map(move |j| (i, j))).collect()
+}
+
 impl Head {
     fn delta(&self, i: usize) -> Q {
         (0..=i).map(|j| self.w[i][j] * dot(&self.g[i], &self.v[j])).sum()
@@ -80,32 +84,28 @@ impl Head {
     /// The part of `u_i`, by running sums: `sum_j u_i f_ij k_j = u_i scale (sum_j k_j v_j^T G_i - delta_i sum_j k_j)` over the keys
     /// up to `i`, and likewise over the queries from `j` on.
     fn of_u(&self, drawn: &Drawn) -> Gradients {
-        let mut out = [[[Q::zero(); 2]; N]; 3];
+        let [mut dq, mut dk, mut dv] = [[[Q::zero(); 2]; N]; 3];
         let (mut kv, mut keys) = ([[Q::zero(); 2]; 2], [Q::zero(); 2]);
-        for i in 0..N {
+        for (i, dq) in dq.iter_mut().enumerate() {
             let k = [self.k[i][0] - drawn.kappa[0], self.k[i][1] - drawn.kappa[1]];
             (0..2).for_each(|d| add(&mut kv[d], k[d], &self.v[i]));
             add(&mut keys, Q::one(), &k);
             for d in 0..2 {
                 let sum = dot(&kv[d], &self.g[i]) - self.delta(i) * keys[d];
-                out[0][i][d] = drawn.u[i] * self.scale * sum;
+                dq[d] = drawn.u[i] * self.scale * sum;
             }
         }
         let (mut qg, mut q, mut g) = ([[Q::zero(); 2]; 2], [Q::zero(); 2], [Q::zero(); 2]);
-        for j in (0..N).rev() {
+        for (j, (dk, dv)) in dk.iter_mut().zip(&mut dv).enumerate().rev() {
             (0..2).for_each(|d| add(&mut qg[d], drawn.u[j] * self.q[j][d], &self.g[j]));
             add(&mut q, drawn.u[j] * self.delta(j), &self.q[j]);
             add(&mut g, drawn.u[j], &self.g[j]);
             for d in 0..2 {
-                out[1][j][d] = self.scale * (dot(&qg[d], &self.v[j]) - q[d]);
+                dk[d] = self.scale * (dot(&qg[d], &self.v[j]) - q[d]);
             }
-            out[2][j] = g;
+            *dv = g;
         }
-        out
-    }
-
-    fn entries(&self) -> Vec<(usize, usize)> {
-        (0..N).flat_map(|i| (0..=i).map(move |j| (i, j))).collect()
+        [dq, dk, dv]
     }
 
     fn keep(&self, drawn: &Drawn, (i, j): (usize, usize)) -> Q {
@@ -114,7 +114,7 @@ impl Head {
 
     /// The probability and the gradients of every mask, and how many it keeps.
     fn masks(&self, drawn: &Drawn) -> Vec<(Q, Gradients, usize)> {
-        let entries = self.entries();
+        let entries = entries();
         let exact = self.of_u(drawn);
         let mask = |bits: u32| {
             let kept = |n: usize| bits >> n & 1 == 1;
@@ -225,7 +225,7 @@ fn a_curve_has_the_count_and_the_variance_of_all_masks() {
 fn point(head: &Head, drawn: &Drawn, c: Q, gradient: usize) -> sus_analysis::layers::Point {
     let factor = |n: usize| f64::from(u8::from(n == gradient));
     let mut curve = Curve::new(PerGradient { dq: factor(0), dk: factor(1), dv: factor(2) });
-    for (i, j) in head.entries() {
+    for (i, j) in entries() {
         let f = head.f(i, j);
         let k = [head.k[j][0] - drawn.kappa[0], head.k[j][1] - drawn.kappa[1]];
         let a = PerGradient {

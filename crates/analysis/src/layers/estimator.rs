@@ -79,7 +79,7 @@ impl Estimator {
     ///
     /// # Errors
     /// [`Error::Option`] if not.
-    pub(super) fn check<T: Scalar>(&self, problem: &Problem<T>) -> Result<(), Error> {
+    pub(super) fn check<T: Scalar>(self, problem: &Problem<T>) -> Result<(), Error> {
         let options = problem.options();
         let refuse = |expected| Err(Error::option("estimator", expected, "one with them"));
         match () {
@@ -94,18 +94,20 @@ impl Estimator {
     }
 
     /// Replaces each weight of a row by what of it is sampled, `|W - u|`. Its sign changes no moment of second order.
-    pub(super) fn sampled(&self, weights: &mut [f64]) {
+    pub(super) fn sampled(self, weights: &mut [f64]) {
         if !self.remainder || weights.is_empty() {
             return;
         }
         let mut sorted = weights.to_vec();
         let middle = (sorted.len() - 1) / 2;
         let (_, &mut u, _) = sorted.select_nth_unstable_by(middle, f64::total_cmp);
-        weights.iter_mut().for_each(|w| *w = (*w - u).abs());
+        for w in weights {
+            *w = (*w - u).abs();
+        }
     }
 
     /// `|k_j - kappa|^2` of every key, in the order of the keys.
-    pub(super) fn k_squared(&self, k: &Tensor<f64>) -> Vec<f64> {
+    pub(super) fn k_squared(self, k: &Tensor<f64>) -> Vec<f64> {
         if !self.centred_keys {
             return squared_norms(k);
         }
@@ -125,7 +127,7 @@ impl Estimator {
     }
 
     /// Its name in a report.
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(self) -> String {
         let rows = match self.rows {
             RowBudgets::Uniform => "c for every row of a head",
             RowBudgets::Cotangent => "c times |(G_i, dlse_i)| over its mean in the head",

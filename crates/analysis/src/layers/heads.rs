@@ -10,7 +10,7 @@ use super::layer::Layer;
 pub(super) struct Heads<'a> {
     pub(super) layers: &'a [Layer],
     /// The layer and the query head of each.
-    pub(super) heads: Vec<(usize, usize)>,
+    pub(super) places: Vec<(usize, usize)>,
     pub(super) estimator: Estimator,
     pub(super) points: Vec<Vec<Point>>,
 }
@@ -20,9 +20,9 @@ impl<'a> Heads<'a> {
         let of_layer = |(l, layer): (usize, &Layer)| {
             (0..layer.problem.sizes().query_heads).map(move |h| (l, h)).collect::<Vec<_>>()
         };
-        let heads: Vec<(usize, usize)> = layers.iter().enumerate().flat_map(of_layer).collect();
-        let points = heads.iter().map(|&(l, h)| layers[l].curve(h, &estimator).points()).collect();
-        Heads { layers, heads, estimator, points }
+        let places: Vec<(usize, usize)> = layers.iter().enumerate().flat_map(of_layer).collect();
+        let points = places.iter().map(|&(l, h)| layers[l].curve(h, estimator).points()).collect();
+        Heads { layers, places, estimator, points }
     }
 
     /// The number of rows of all heads, layers and sequences.
@@ -38,8 +38,8 @@ impl<'a> Heads<'a> {
     /// The exact count at one budget for all.
     pub(super) fn count_at(&self, c: f64) -> f64 {
         let totals =
-            |&(l, h): &(usize, usize)| self.layers[l].totals(h, &self.estimator, &[c])[0].expected;
-        self.heads.iter().map(totals).sum()
+            |&(l, h): &(usize, usize)| self.layers[l].totals(h, self.estimator, &[c])[0].expected;
+        self.places.iter().map(totals).sum()
     }
 
     /// Point `n` of the grid on the curve of a head: before the curve's first point nothing changes.
@@ -61,7 +61,7 @@ impl<'a> Heads<'a> {
         };
         let n = (first + 1..last).find(|&n| ends(all(n), limit)).unwrap_or(last) - 1;
         let mut cell: Option<Cell> = None;
-        for (&(l, h), points) in self.heads.iter().zip(&self.points) {
+        for (&(l, h), points) in self.places.iter().zip(&self.points) {
             let Some((low, high)) = Self::at_grid(points, n).zip(Self::at_grid(points, n + 1))
             else {
                 continue;
@@ -71,7 +71,7 @@ impl<'a> Heads<'a> {
                 Some(cell) => cell.add_ends(&low, &high),
             }
             if let Some(cell) = &mut cell {
-                cell.between.extend(self.layers[l].between(h, &self.estimator, n));
+                cell.between.extend(self.layers[l].between(h, self.estimator, n));
             }
         }
         cell.map_or(1.0, |cell| 1.0 / cell.solve(limit))
@@ -96,9 +96,9 @@ impl<'a> Heads<'a> {
             let met = |n: &usize| ends((points[*n].count, points[*n].variance), limit);
             let high = (to + 1..from).find(met).unwrap_or(from);
             let (low, high) = (&points[high - 1], &points[high]);
-            let (l, h) = self.heads[open];
+            let (l, h) = self.places[open];
             let mut cell = Cell::new(low.n, low, high);
-            cell.between = self.layers[l].between(h, &self.estimator, low.n);
+            cell.between = self.layers[l].between(h, self.estimator, low.n);
             budgets[open] = 1.0 / cell.solve(limit);
         }
         (budgets, allocation.multiplier)

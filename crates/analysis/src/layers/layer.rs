@@ -38,12 +38,12 @@ pub struct HeadTotals {
     pub variance: PerGradient<f64>,
 }
 
-/// The factors of one row's entries.
+/// Squared norms for one row's entries.
 struct RowFactors<'a> {
-    /// Of the row's head.
-    k_squared: &'a [f64],
-    q_squared: f64,
-    g_squared: f64,
+    /// Of the keys of the row's head.
+    keys: &'a [f64],
+    query: f64,
+    cotangent: f64,
 }
 
 /// A row as it is sampled: what of each entry's weight is sampled, and the row's scale.
@@ -69,9 +69,9 @@ impl RowFactors<'_> {
     fn of(&self, entry: &RowEntry<f64>) -> PerGradient<f64> {
         let f_squared = entry.f * entry.f;
         PerGradient {
-            dq: f_squared * self.k_squared[entry.j],
-            dk: f_squared * self.q_squared,
-            dv: entry.of_v * entry.of_v * self.g_squared,
+            dq: f_squared * self.keys[entry.j],
+            dk: f_squared * self.query,
+            dv: entry.of_v * entry.of_v * self.cotangent,
         }
     }
 }
@@ -123,7 +123,7 @@ impl Layer {
     fn fold<A: Send>(
         &self,
         h: usize,
-        estimator: &Estimator,
+        estimator: Estimator,
         new: impl Fn() -> A + Sync,
         visit: impl Fn(&mut A, &SampledRow) + Sync,
         mut merge: impl FnMut(&mut A, A),
@@ -148,9 +148,9 @@ impl Layer {
                         let (mut part, mut weights) = (new(), Vec::new());
                         for_each_row(source, (b, h), rows, |row, entries| {
                             let factors = RowFactors {
-                                k_squared,
-                                q_squared: dot(p.q(row), p.q(row)),
-                                g_squared: dot(p.g(row), p.g(row)),
+                                keys: k_squared,
+                                query: dot(p.q(row), p.q(row)),
+                                cotangent: dot(p.g(row), p.g(row)),
                             };
                             weights.clear();
                             weights.extend(entries.iter().map(|entry| entry.w));
@@ -164,14 +164,16 @@ impl Layer {
                         part
                     })
                     .collect();
-                found.into_iter().for_each(|part| merge(&mut sum, part));
+                for part in found {
+                    merge(&mut sum, part);
+                }
             }
         }
         sum
     }
 
     /// The curve of a query head.
-    pub(super) fn curve(&self, h: usize, estimator: &Estimator) -> Curve {
+    pub(super) fn curve(&self, h: usize, estimator: Estimator) -> Curve {
         self.fold(
             h,
             estimator,
@@ -182,7 +184,7 @@ impl Layer {
     }
 
     /// The entries of a query head between point `n` of the grid and the next.
-    pub(super) fn between(&self, h: usize, estimator: &Estimator, n: usize) -> Vec<(f64, Sums)> {
+    pub(super) fn between(&self, h: usize, estimator: Estimator, n: usize) -> Vec<(f64, Sums)> {
         self.fold(
             h,
             estimator,
@@ -193,7 +195,7 @@ impl Layer {
                     found.extend(entry.filter(|&(y, _)| interval(y) == n + 1));
                 });
             },
-            |found, part| found.extend(part),
+            Vec::extend,
         )
     }
 
@@ -201,7 +203,7 @@ impl Layer {
     pub(super) fn totals(
         &self,
         h: usize,
-        estimator: &Estimator,
+        estimator: Estimator,
         budgets: &[f64],
     ) -> Vec<HeadTotals> {
         self.fold(
@@ -213,7 +215,7 @@ impl Layer {
                 for (total, c) in totals.iter_mut().zip(budgets).filter(|_| *s > 0.0) {
                     let weights = weights.iter().copied();
                     let law = RowDistribution::new(Sampler::Bernoulli, c * s, weights);
-                    let k_squared = |j: usize| factors.k_squared[j];
+                    let k_squared = |j: usize| factors.keys[j];
                     let traces = law.traces(&self.problem, *row, entries, k_squared);
                     let variance = PerGradient { dq: traces.dq, dk: traces.dk, dv: traces.dv };
                     let expected = traces.expected;

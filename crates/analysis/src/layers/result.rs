@@ -79,23 +79,23 @@ impl LayerBudgets {
         marginal: f64,
         bound: f64,
     ) -> Self {
-        let totals: Vec<[HeadTotals; 3]> = (0..heads.heads.len())
+        let totals: Vec<[HeadTotals; 3]> = (0..heads.places.len())
             .map(|at| {
-                let (l, h) = heads.heads[at];
+                let (l, h) = heads.places[at];
                 let layer = &heads.layers[l];
-                let mine = layer.totals(h, &heads.estimator, &[chosen[at], one[at]]);
+                let mine = layer.totals(h, heads.estimator, &[chosen[at], one[at]]);
                 let sus = Estimator::default();
                 let paper = if heads.estimator == sus {
                     mine[1]
                 } else {
-                    layer.totals(h, &sus, &papers[at..=at])[0]
+                    layer.totals(h, sus, &papers[at..=at])[0]
                 };
                 [mine[0], mine[1], paper]
             })
             .collect();
         let rows = heads.rows_of_all();
         let increase = |at: usize, which: usize| {
-            totals[at][which].weighted(&heads.layers[heads.heads[at].0].factors)
+            totals[at][which].weighted(&heads.layers[heads.places[at].0].factors)
         };
         let spending = |which: usize, c: Option<f64>| Spending {
             c,
@@ -123,7 +123,7 @@ impl LayerBudgets {
         };
         let layer = |(l, (name, weight)): (usize, (String, f64))| {
             let sizes = heads.layers[l].problem.sizes();
-            let mine = (0..chosen.len()).filter(|&at| heads.heads[at].0 == l);
+            let mine = (0..chosen.len()).filter(|&at| heads.places[at].0 == l);
             LayerResult {
                 name,
                 weight,
