@@ -4,6 +4,7 @@ use super::Arguments;
 use crate::command::options::budget;
 use crate::command::terminal::spinner;
 use clap::Args;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use sus_oracle::Error;
 use sus_oracle::analysis::TargetGradients;
@@ -28,7 +29,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "C", value_parser = budget, allow_negative_numbers = true)]
     #[arg(requires = "layers", group = "spend")]
     count_of: Option<Budget>,
-    /// The budgets of a head's rows: uniform (c), or cotangent (c |do_i| over its mean)
+    /// The budgets of a head's rows: uniform, or cotangent (in proportion to the norm of do)
     #[arg(long, value_name = "NAME", requires = "layers", default_value_t)]
     rows: RowBudgets,
     /// Sample dq with the keys less their mean (no softcap)
@@ -85,7 +86,7 @@ pub(super) fn run(arguments: Arguments) -> Result<String, FileError> {
         let content = format!("{:#}\n", found.to_file());
         write_atomically(&out, content.as_bytes()).map_err(|e| FileError::new(&out, e))?;
         if !json {
-            text.push_str(&format!("wrote      {}\n", out.display()));
+            let _ = writeln!(text, "wrote      {}", out.display());
         }
     }
     Ok(text)
