@@ -89,7 +89,7 @@ pub struct LayersTarget {
 ///     estimator: Estimator::default(),
 ///     by_reference: false,
 /// };
-/// let found = allocate(vec![layer("primes"), layer("deep")], &target)?;
+/// let found = allocate(vec![layer("primes"), layer("primes")], &target)?;
 /// assert!((found.chosen.count - 2.0).abs() < 1e-9);
 /// assert!(found.chosen.increase <= found.one_c.increase && found.bound <= found.chosen.increase);
 /// # Ok::<(), sus_reference::Error>(())
