@@ -147,7 +147,8 @@ impl BoundContext<'_> {
         let number = self.input.problem.row_number(row);
         for e in &errors.entries {
             if let Some(kept) = self.kept(errors, e, number) {
-                shifts[e.j].add(-kept.w, known, number);
+                // The slope is 1, or the softcap's derivative where the bias comes before it.
+                shifts[e.j].add_capped([-kept.w, e.bias_slope], known, number);
             }
         }
     }

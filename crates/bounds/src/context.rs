@@ -8,7 +8,8 @@ use super::stage::Stage;
 use super::sums::Tail;
 use super::term::Term;
 use super::ties::most_equal;
-use sus_reference::problem::{Part, Problem};
+use std::borrow::Cow;
+use sus_reference::problem::{Part, Problem, Row};
 
 /// The operands that all bounds share. Each stage of a kernel has a module with the methods of its errors.
 pub(super) struct BoundContext<'a> {
@@ -39,6 +40,34 @@ impl<'a> BoundContext<'a> {
 
     pub(super) fn threshold(&self, term: Term) -> f64 {
         term.threshold(self.lambda)
+    }
+
+    /// Whether the values are a part of the keys, so that `dk` and `dv` are one gradient.
+    pub(super) fn values_in_keys(&self) -> bool {
+        self.input.problem.options().v_of_k
+    }
+
+    /// The statistics have three tensors: `dq`, `dk` and `dv`; or, where the values are in the keys, `dq`, `dkv` and an empty one.
+    pub(super) fn widths(&self) -> [usize; 3] {
+        let s = self.input.problem.sizes();
+        let of_values = if self.values_in_keys() { 0 } else { s.value_features };
+        [s.features, s.features, of_values]
+    }
+
+    /// Which of the three tensors has the products with `G`.
+    pub(super) fn of_values(&self) -> usize {
+        if self.values_in_keys() { 1 } else { 2 }
+    }
+
+    /// `G` of a row as it is added to this tensor: with zeros behind it where `dkv` has more features.
+    pub(super) fn g_of_values(&self, row: Row) -> Cow<'a, [f64]> {
+        let g = self.input.problem.g(row);
+        if !self.values_in_keys() {
+            return Cow::Borrowed(g);
+        }
+        let mut padded = g.to_vec();
+        padded.resize(self.input.problem.sizes().features, 0.0);
+        Cow::Owned(padded)
     }
 
     /// The largest number of rows whose `lse` are equal up to rounding, so that their entries may round alike. Section 3.3.

@@ -92,7 +92,8 @@ pub(super) fn direction_limits(
 ) -> Vec<DirectionLimit> {
     let s = context.input.problem.sizes();
     let rows = context.input.problem.group() * s.queries;
-    let lengths = [rows * s.features, s.keys * s.features, s.keys * s.value_features];
+    let [width, of_dk, of_dv] = context.widths();
+    let lengths = [rows * width, s.keys * of_dk, s.keys * of_dv];
     let count = directions.len().max(1) as f64;
     let alarm = DIRECTIONAL_FALSE_ALARM * context.input.problem.share();
     let tail_of = |events: f64| tail_factor(events, alarm);

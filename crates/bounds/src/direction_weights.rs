@@ -74,9 +74,11 @@ struct SharedRoundings {
 }
 
 impl SharedRoundings {
-    fn add(&mut self, dv: f64, ds: f64, delta: f64) {
-        self.apart = [self.apart[0] + dv * dv, self.apart[1] + ds * ds];
-        self.with_forward += (dv + delta) * (dv + delta);
+    /// Under dropout `dv` and `delta` may have the rounding of `P Z`, which is up to so many times `larger`, and `dS` has that of `P`.
+    fn add(&mut self, dv: f64, ds: f64, delta: f64, larger: f64) {
+        let of_product = larger * larger;
+        self.apart = [self.apart[0] + of_product * dv * dv, self.apart[1] + ds * ds];
+        self.with_forward += of_product * (dv + delta) * (dv + delta);
         self.with_ds += (dv + ds) * (dv + ds);
         self.all += (dv + ds + delta) * (dv + ds + delta);
     }
@@ -128,14 +130,14 @@ impl HeadErrors<'_> {
         (caution * caution - 1.0) * rest[at] * rest[at] + part * part
     }
 
-    /// `R . k`, `R . q` and `R . G` of one entry.
-    fn products(&self, r: &HeadVectors, at: usize, row: Row, j: usize) -> [f64; 3] {
+    /// `R . k`, `R . q` and `R . G` of one entry, `G` that of the row.
+    fn products(&self, r: &HeadVectors, at: usize, (row, g): (Row, &[f64]), j: usize) -> [f64; 3] {
         let p = self.context.input.problem;
-        let (k, q, g) = (p.k(row, j), p.q(row), p.g(row));
+        let (k, q) = (p.k(row, j), p.q(row));
         [
             dot(&r[0][at * k.len()..][..k.len()], k),
             dot(&r[1][j * q.len()..][..q.len()], q),
-            dot(&r[2][j * g.len()..][..g.len()], g),
+            dot(&r[self.context.of_values()][j * g.len()..][..g.len()], g),
         ]
     }
 
@@ -154,6 +156,7 @@ impl HeadErrors<'_> {
         let mut known = [0.0; 2];
         for entries in self.model.by_row() {
             let (at, row) = self.model.row(self.context, entries);
+            let g = self.context.g_of_values(row);
             // In the weights the two roundings of delta count as independent.
             let [forward, stored] = self.model.delta[at];
             let delta = libm::hypot(forward, stored);
@@ -161,7 +164,7 @@ impl HeadErrors<'_> {
             let sums: Vec<[f64; 3]> = entries
                 .iter()
                 .map(|e| {
-                    let sums = self.products(r, at, row, e.j as usize);
+                    let sums = self.products(r, at, (row, &g), e.j as usize);
                     let z = sums[0] + sums[1];
                     shared += f64::from(e.by_weight) * z;
                     known[0] += f64::from(e.known) * sums[2];
@@ -171,7 +174,7 @@ impl HeadErrors<'_> {
                 .collect();
             for (e, [dq, dk, dv]) in entries.iter().zip(sums) {
                 let (z, j) = (dq + dk, e.j as usize);
-                let (ds, of_p) = (f64::from(e.ds[1]), f64::from(e.p));
+                let (ds, of_p) = (f64::from(e.ds[1]), f64::from(e.p_in_dv()));
                 let in_ds = f64::from(e.p_in_ds);
                 // S R = sum over roundings a of a (a . R): first of P, in dv and in dS, then of dS, then of delta.
                 let of_rounding = dv * of_p + z * in_ds;
@@ -180,7 +183,7 @@ impl HeadErrors<'_> {
                     + shared * delta * delta * f64::from(e.by_weight);
                 add(&mut out[0], at, z, p.k(row, j));
                 add(&mut out[1], j, z, p.q(row));
-                add(&mut out[2], j, of_rounding * of_p, p.g(row));
+                add(&mut out[self.context.of_values()], j, of_rounding * of_p, &g);
             }
         }
         if known != [0.0; 2] {
@@ -242,8 +245,9 @@ impl HeadErrors<'_> {
         let mut of_delta = vec![0.0; self.model.delta.len()];
         for entries in self.model.by_row() {
             let (at, row) = self.model.row(self.context, entries);
+            let g = self.context.g_of_values(row);
             let all: Vec<[f64; 3]> =
-                entries.iter().map(|e| self.products(r, at, row, e.j as usize)).collect();
+                entries.iter().map(|e| self.products(r, at, (row, &g), e.j as usize)).collect();
             let by_weight =
                 |(e, [dq, dk, _]): (&EntryRoundings, &[f64; 3])| f64::from(e.by_weight) * (dq + dk);
             let shared: f64 = entries.iter().zip(&all).map(by_weight).sum();
@@ -259,9 +263,10 @@ impl HeadErrors<'_> {
                     errors.ds[2 * scaled] += z * z * square;
                     errors.ds[2 * scaled + 1] += (dq * dq + dk * dk) * square;
                 }
-                let p = f64::from(e.p);
-                of_p.add(dv * p, z * f64::from(e.p_in_ds), -shared * f64::from(e.dp) * p);
-                without_delta.add(dv * p, z * f64::from(e.p_in_ds), 0.0);
+                let [p, factor, larger] = [e.p, e.dropout[0], e.dropout[1]].map(f64::from);
+                let (of_dv, of_ds) = (dv * factor * p, z * f64::from(e.p_in_ds));
+                of_p.add(of_dv, of_ds, -shared * f64::from(e.dp) * p, larger);
+                without_delta.add(of_dv, of_ds, 0.0, larger);
                 errors.known[0] += dv * f64::from(e.known);
                 errors.known[1] += z * f64::from(e.known_ds);
             }

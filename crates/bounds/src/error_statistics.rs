@@ -4,7 +4,7 @@
 //! less than its 16-bit roundings do. But those roundings are many and independent, so that of a sum of the errors
 //! with known weights much less is left. `docs/verdict.md` derives the weights and the limits.
 
-use super::bound::Bounds;
+use super::bound::{Bound, Bounds};
 use super::context::BoundContext;
 use super::direction::{DirectionLimit, ErrorDirection, direction_limits};
 use super::false_alarm::{DIRECTIONAL_FALSE_ALARM, STATISTICAL_FALSE_ALARM, tail_factor};
@@ -15,7 +15,7 @@ use super::rounding_model::RoundingModel;
 use super::set_variances::{SetVariances, set_variances};
 use super::statistic_weights::{LINEAR, StatisticWeights};
 use rayon::prelude::*;
-use sus_reference::tensor::dot;
+use sus_reference::tensor::{Tensor, dot};
 
 /// A statistic of the errors of a set of elements; `s_x` is the scale of the error of element `x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +53,9 @@ pub struct TensorLimits {
 pub struct StatisticalLimits {
     /// Of `dq`.
     pub dq: TensorLimits,
-    /// Of `dk`.
+    /// Of `dk`; of `dkv` where the values are in the keys.
     pub dk: TensorLimits,
-    /// Of `dv`.
+    /// Of `dv`; empty where the values are in the keys.
     pub dv: TensorLimits,
     /// Of the weighted sums of errors of all gradients, one for each direction.
     pub directions: Vec<DirectionLimit>,
@@ -107,6 +107,10 @@ pub fn statistical_limits(
         direction_limits(&context, &heads, [dq, dk, dv], bounds.dbias.as_ref(), directions);
     let factors = TailFactors::of(&context);
     let of = |which: usize| {
+        // Where the values are in the keys there is no dv.
+        if context.widths()[which] == 0 {
+            return TensorLimits::default();
+        }
         let variances: Vec<_> = variances.iter().map(|head| &head[which]).collect();
         tensor_limits(&weights[which], factors, &variances)
     };
@@ -123,7 +127,11 @@ fn statistic_weights(
         heads.par_iter().map(|head| head.elements(context)).collect();
     let known: Vec<[Vec<f64>; 3]> = heads.par_iter().map(|head| head.known(context)).collect();
     let g = context.input.gradients;
-    let tensors = [(&g.dq, &bounds.dq), (&g.dk, &bounds.dk), (&g.dv, &bounds.dv)];
+    let (none, no_bound) = (Tensor::zeros([0; 4]), Bound::default());
+    let mut tensors = [(&g.dq, &bounds.dq), (&g.dk, &bounds.dk), (&g.dv, &bounds.dv)];
+    if let (Some(dkv), Some(bound)) = (&g.dkv, &bounds.dkv) {
+        (tensors[1], tensors[2]) = ((dkv, bound), (&none, &no_bound));
+    }
     [0, 1, 2].map(|which| {
         let (truth, bound) = tensors[which];
         let elements = elements.iter().flat_map(|head| head[which].iter().copied());

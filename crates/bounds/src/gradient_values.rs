@@ -1,6 +1,7 @@
 //! A value for each gradient whose errors are summed along directions.
 
-/// A vector for each of `dq`, `dk`, `dv` and `dbias`, in the order of the elements; empty for a tensor without.
+/// A vector for each of `dq`, `dk`, `dv` and `dbias`, in the order of the elements; empty for a tensor without. Where the values are in
+/// the keys, `dk` is `dkv` and `dv` is empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GradientValues {
     /// Of `dq`.

@@ -180,6 +180,7 @@ pub(super) struct Shift {
     sum: f64,
     abs: f64,
     of_lse: f64,
+    of_slope: f64,
 }
 
 impl Shift {
@@ -189,6 +190,17 @@ impl Shift {
         self.sum += term;
         self.abs += term.abs();
         self.of_lse = known.of_lse;
+    }
+
+    /// The same where the weight has the softcap's derivative, `sech^2 y` of at most 1: here it is one of `f64`, whose error is that of
+    /// `e^(-2 |y|)`, `2 |y| e^(-2 |y|) <= 1 / e` roundoffs of its argument and one of its own, and of six operations, doubled by the square.
+    pub(super) fn add_capped(&mut self, [weight, slope]: [f64; 2], known: &KnownDelta, at: usize) {
+        let before = self.abs;
+        self.add(weight * slope, known, at);
+        if slope != 1.0 {
+            let whole = (self.abs - before) / slope;
+            self.of_slope += 16.0 * U64 * if whole.is_finite() { whole } else { 0.0 };
+        }
     }
 
     /// The truth with the shift, whose own error is added to the errors of the sum.
@@ -201,6 +213,7 @@ impl Shift {
         }
         let shifted = truth + self.sum;
         let own = self.abs * (rho * U64 / u + (rows + 9) as f64 * U64 + self.of_lse)
+            + self.of_slope
             + Truth::RELATIVE_ERROR * shifted.abs();
         sums.add_errors(&[only(Stage::Delta, Term::deterministic(own))], &[&[1.0]]);
         shifted

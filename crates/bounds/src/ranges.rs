@@ -15,6 +15,7 @@ use super::rounded_dv::rounds_p_once;
 use super::roundoff::Roundoff;
 use super::sums::ElementError;
 use sus_reference::TensorName;
+use sus_reference::tensor::Tensor;
 
 /// The ranges of all gradients, element by element.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,6 +34,10 @@ pub struct RoundingRanges {
     pub dbias: Vec<RoundingRange>,
     /// Of `dsink`, if there is a sink.
     pub dsink: Vec<RoundingRange>,
+    /// Of `dslopes`, if there are slopes.
+    pub dslopes: Vec<RoundingRange>,
+    /// Of `dkv`, if the values are in the keys; there are none of `dk` and `dv` then.
+    pub dkv: Vec<RoundingRange>,
 }
 
 impl RoundingRanges {
@@ -46,6 +51,8 @@ impl RoundingRanges {
             TensorName::Dv => &[&self.dv_rounded, &self.dv],
             TensorName::Dbias => &[&self.dbias],
             TensorName::Dsink => &[&self.dsink],
+            TensorName::Dslopes => &[&self.dslopes],
+            TensorName::Dkv => &[&self.dkv],
             _ => &[],
         };
         all.iter().map(|ranges| ranges.as_slice()).filter(|ranges| !ranges.is_empty()).collect()
@@ -89,9 +96,15 @@ pub fn ranges(input: &BoundsInput<'_>) -> Option<RoundingRanges> {
         Some(_) => context.dq_row(row, errors, &context.entries(row, errors, &all_keys)),
     });
     let (mut dk, mut dv, mut dv_rounded) = (Vec::new(), Vec::new(), Vec::new());
+    let mut dkv = Vec::new();
     for block in context.each_key_block(&rows, |block| block) {
-        dk.extend(block.dk);
-        dv.extend(block.dv);
+        match block.dkv {
+            Some(of_block) => dkv.extend(of_block),
+            None => {
+                dk.extend(block.dk);
+                dv.extend(block.dv);
+            }
+        }
         dv_rounded.extend(block.dv_rounded);
     }
     let g = input.gradients;
@@ -106,6 +119,8 @@ pub fn ranges(input: &BoundsInput<'_>) -> Option<RoundingRanges> {
         dv_rounded,
         dbias: of_elements(context.dbias(None)),
         dsink: of_elements(context.dsink(&rows, None)),
+        dslopes: of_elements(context.dslopes()),
+        dkv: context.stored(g.dkv.as_ref().map_or(&[], Tensor::as_slice), &dkv),
     })
 }
 

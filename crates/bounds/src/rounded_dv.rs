@@ -25,9 +25,12 @@ pub(super) fn rounds_p_once(a: &Roundoff<'_>, recipe: &Recipe) -> bool {
 }
 
 impl BoundContext<'_> {
-    /// Whether the ranges of `dv` count the rounding of `P`.
+    /// Whether the ranges of `dv` count the rounding of `P`. Under dropout it is that of `P` or of `P Z`, and where the values are in the
+    /// keys there is no `dv`: then the rounding stands in the error.
     pub(super) fn follows_p(&self) -> bool {
-        self.follows_known && rounds_p_once(&self.roundoff, self.input.recipe)
+        let options = self.input.problem.options();
+        let is_of_p = options.dropout.is_none() && !options.v_of_k;
+        self.follows_known && is_of_p && rounds_p_once(&self.roundoff, self.input.recipe)
     }
 
     /// Section 7.2: the largest relative error of a kept weight.

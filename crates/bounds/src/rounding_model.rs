@@ -23,6 +23,8 @@ pub(super) struct EntryRoundings {
     pub ds: [f32; 2],
     /// The rounding of `P`.
     pub p: f32,
+    /// The factor of dropout, and how much larger than `Z` times the rounding of `P` that of `P Z` may be.
+    pub dropout: [f32; 2],
     /// The part of `dZ` that the rounding of the `P` in `dS` adds, with its sign.
     pub p_in_ds: f32,
     /// The roundings of `dZ` together.
@@ -41,6 +43,14 @@ pub(super) struct EntryRoundings {
     log_p: f32,
 }
 
+impl EntryRoundings {
+    /// The rounding of `P` in the product with `G`, of `P` or of `P Z`.
+    pub(super) fn p_in_dv(&self) -> f32 {
+        let [z, larger] = self.dropout;
+        self.p * z * larger
+    }
+}
+
 /// The roundings of one key head.
 pub(super) struct RoundingModel {
     pub b: usize,
@@ -50,6 +60,8 @@ pub(super) struct RoundingModel {
     pub delta: Vec<[f64; 2]>,
     /// By row: both, where the first may depend on the roundings of `P` in `dS` and is inflated.
     pub inflated_delta: Vec<f64>,
+    /// The factor of the squares of `P` in the product with `G`, where the others may be in the same sum.
+    pub for_dv: f64,
 }
 
 impl RoundingModel {
@@ -70,7 +82,9 @@ impl RoundingModel {
                 delta.push(errors.delta_stored_norms);
             }
         }
-        let mut model = RoundingModel { b, key_head, entries, delta, inflated_delta: Vec::new() };
+        let inflated_delta = Vec::new();
+        let mut model =
+            RoundingModel { b, key_head, entries, delta, inflated_delta, for_dv: 1.0 };
         model.inflate_dependent_variance(context, &lses);
         model
     }
@@ -83,7 +97,10 @@ impl RoundingModel {
         let of_ds = Ties::new(self.entries.iter().map(|e| e.log_ds), recipe.ds);
         let of_p = Ties::new(self.entries.iter().map(|e| e.log_p), recipe.p);
         let of_rows = Ties::new(lses.iter().copied(), recipe.o);
-        let (for_p, for_delta) = dependent_factors(context.roundoff.is_narrow(recipe.p_in_ds));
+        let in_ds = context.roundoff.is_narrow(recipe.p_in_ds);
+        let in_one_sum = context.values_in_keys() && context.roundoff.is_narrow(recipe.p);
+        let [for_p, for_dv, for_delta] = dependent_factors(in_ds, in_one_sum);
+        self.for_dv = for_dv;
         let root = |x: f64| libm::sqrt(x * UNIFORM) as f32;
         for e in &mut self.entries {
             let (of_ds, of_p) =
@@ -104,28 +121,37 @@ impl RoundingModel {
     pub(super) fn known(&self, context: &BoundContext<'_>) -> [Vec<f64>; 3] {
         let p = context.input.problem;
         let s = p.sizes();
-        let mut dq = vec![0.0; self.delta.len() * s.features];
-        let mut dk = vec![0.0; s.keys * s.features];
-        let mut dv = vec![0.0; s.keys * s.value_features];
+        let [_, width_of_dk, width_of_dv] = context.widths();
+        let mut all = [
+            vec![0.0; self.delta.len() * s.features],
+            vec![0.0; s.keys * width_of_dk],
+            vec![0.0; s.keys * width_of_dv],
+        ];
+        let of_values = context.of_values();
         for entries in self.by_row() {
             let (at, row) = self.row(context, entries);
-            for e in entries.iter().filter(|e| e.known != 0.0) {
+            let g = context.g_of_values(row);
+            for e in entries.iter().filter(|e| e.known != 0.0 || e.known_ds != 0.0) {
                 let j = e.j as usize;
-                add(&mut dq, at, e.known_ds.into(), p.k(row, j));
-                add(&mut dk, j, e.known_ds.into(), p.q(row));
-                add(&mut dv, j, e.known.into(), p.g(row));
+                add(&mut all[0], at, e.known_ds.into(), p.k(row, j));
+                add(&mut all[1], j, e.known_ds.into(), p.q(row));
+                add(&mut all[of_values], j, e.known.into(), &g);
             }
         }
-        [dq, dk, dv]
+        all
     }
 
     /// Squared parameters of the elements of `dq`, `dk`, `dv`.
     pub(super) fn elements(&self, context: &BoundContext<'_>) -> [Vec<f64>; 3] {
         let p = context.input.problem;
         let s = p.sizes();
-        let mut dq = vec![0.0; self.delta.len() * s.features];
-        let mut dk = vec![0.0; s.keys * s.features];
-        let mut dv = vec![0.0; s.keys * s.value_features];
+        let [_, width_of_dk, width_of_dv] = context.widths();
+        let mut all = [
+            vec![0.0; self.delta.len() * s.features],
+            vec![0.0; s.keys * width_of_dk],
+            vec![0.0; s.keys * width_of_dv],
+        ];
+        let of_values = context.of_values();
         let add = |sums: &mut [f64], row: usize, square: f64, x: &[f64]| {
             let sums = &mut sums[row * x.len()..][..x.len()];
             sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += square * x * x);
@@ -133,19 +159,20 @@ impl RoundingModel {
         for entries in self.by_row() {
             let (at, row) = self.row(context, entries);
             let mut shared = vec![0.0; s.features];
+            let g = context.g_of_values(row);
             for e in entries {
                 let (j, k, q) = (e.j as usize, p.k(row, e.j as usize), p.q(row));
                 // An error of delta is one variable for the row: its factors in an element of dq add up before the square.
                 let delta = f64::from(e.by_weight) * self.inflated_delta[at];
                 shared.iter_mut().zip(k).for_each(|(sum, k)| *sum += delta * k);
                 // sum_j a_j^2 k_jd^2 of independent roundings, and so for dk and dv.
-                add(&mut dq, at, square(e.total_ds), k);
-                add(&mut dk, j, square(e.total_ds) + delta * delta, q);
-                add(&mut dv, j, square(e.p), p.g(row));
+                add(&mut all[0], at, square(e.total_ds), k);
+                add(&mut all[1], j, square(e.total_ds) + delta * delta, q);
+                add(&mut all[of_values], j, square(e.p_in_dv()) * self.for_dv, &g);
             }
-            add(&mut dq, at, 1.0, &shared);
+            add(&mut all[0], at, 1.0, &shared);
         }
-        [dq, dk, dv]
+        all
     }
 
     /// The entries of one row after the other.
@@ -170,13 +197,19 @@ pub(super) fn add(sums: &mut [f64], row: usize, value: f64, x: &[f64]) {
     sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += value * x);
 }
 
-/// The factors of the squares of `a`, from the `P` in `dS`, and `b`, from the `P` of the forward pass in `delta`, in a bound
-/// of `(a + b)^2`: the two are one rounding in some kernels.
+/// The factors of the squares of `a`, from the `P` in `dS`, `b`, from the `P` in the product with `G`, and `c`, from the `P` of the
+/// forward pass in `delta`, in a bound of the square of their sum: they are one rounding in some kernels. `b` is in a sum with the others
+/// only where the values are in the keys.
 ///
-/// Young: `(a + b)^2 <= (1 + x) a^2 + (1 + 1/x) b^2` for every `x > 0`. With `x = 1/3` most of the room is given to `b`, the
-/// smaller part: it is a sum over the row, times a weight.
-pub(super) fn dependent_factors(dependent: bool) -> (f64, f64) {
-    if dependent { (4.0 / 3.0, 4.0) } else { (1.0, 1.0) }
+/// Cauchy and Schwarz: `(a + b + c)^2 <= a^2 / x + b^2 / y + c^2 / z` for positive `x + y + z = 1`. With `z = 1/4` most of the room is
+/// given to `c`, the smaller part: it is a sum over the row, times a weight. `a` and `b` share the rest.
+pub(super) fn dependent_factors(in_ds: bool, in_one_sum: bool) -> [f64; 3] {
+    match (in_ds, in_one_sum) {
+        (false, false) => [1.0, 1.0, 1.0],
+        (true, false) => [4.0 / 3.0, 1.0, 4.0],
+        (false, true) => [1.0, 4.0 / 3.0, 4.0],
+        (true, true) => [8.0 / 3.0, 8.0 / 3.0, 4.0],
+    }
 }
 
 pub(super) fn square(x: f32) -> f64 {
@@ -201,6 +234,7 @@ fn entry(
         errors.delta_error.worst_case + errors.delta_stored + e.dp_sum.worst_case + e.dp_stored;
     let (w, most) = (kept.w * (1.0 + relative), t.abs() + of_t);
     let slope = e.slope.abs() + e.slope_error;
+    let of_bias = e.bias_slope + e.bias_slope_error;
     let of_elementwise = a.elementwise(w * most) * slope;
     // The scale comes before the rounding, or after it: half a spacing in units of the scale.
     let rounded = |unit: f64| unit * a.narrow(recipe.ds, w * most * slope / unit);
@@ -220,19 +254,33 @@ fn entry(
         Some(_) => 0.0,
         None => a.narrow(format, w),
     };
+    // "Dropout": P Z may be rounded in place of P, at its own size; then nothing is known of it.
+    let dropped = p.options().dropout.is_some();
+    let of_weight = if dropped { a.narrow(recipe.p, w) } else { of_p(recipe.p) };
+    let of_product = e.dropout * of_weight;
+    let larger = if of_product > 0.0 {
+        (a.narrow(recipe.p, w * e.dropout) / of_product).max(1.0)
+    } else {
+        1.0
+    };
     Some(EntryRoundings {
         at,
         j: e.j as u32,
         ds,
-        p: of_p(recipe.p) as f32,
+        p: of_weight as f32,
+        dropout: [e.dropout as f32, larger as f32],
         p_in_ds: (of_p(recipe.p_in_ds) * libm::copysign(most * slope, t * e.slope)) as f32,
         total_ds: 0.0,
         by_weight: (kept.w * e.slope) as f32,
-        known: known(recipe.p).unwrap_or(0.0) as f32,
+        known: known(recipe.p).filter(|_| !dropped).unwrap_or(0.0) as f32,
         known_ds: (known(recipe.p_in_ds).unwrap_or(0.0) * t * e.slope) as f32,
         dp: e.dp as f32,
-        bias: [a.narrow(recipe.ds, w * most), of_p(recipe.p_in_ds) * most, kept.w]
-            .map(|x| x as f32),
+        bias: [
+            a.narrow(recipe.ds, w * most * of_bias),
+            of_p(recipe.p_in_ds) * most * of_bias,
+            kept.w * e.bias_slope,
+        ]
+        .map(|x| x as f32),
         log_ds: libm::log(dz.abs().max(f64::MIN_POSITIVE)) as f32,
         log_p: libm::log(kept.w.max(f64::MIN_POSITIVE)) as f32,
     })
@@ -258,16 +306,25 @@ mod tests {
     use sus_reference::tensor::Tensor;
 
     proptest! {
-        /// Young's inequality holds for all sizes, with equality at `b = a / 3`: no smaller pair of factors holds.
+        /// The inequality holds for all sizes, with equality where each number is the inverse of its factor: no smaller factors hold.
         #[test]
-        fn the_factors_of_dependent_squares_bound_every_sum(a in -8.0..8.0_f64, b in -8.0..8.0_f64) {
-            let (of_a, of_b) = dependent_factors(true);
-            let sum = (a + b) * (a + b);
-            // Six operations on numbers below 2^9.
-            prop_assert!(sum <= of_a * a * a + of_b * b * b + 512.0 * 6.0 * f64::EPSILON);
-            let (a, b) = (3.0 * b, b);
-            let equal = of_a * a * a + of_b * b * b;
-            prop_assert!((equal - (a + b) * (a + b)).abs() <= 16.0 * f64::EPSILON * equal);
+        fn the_factors_of_dependent_squares_bound_every_sum(
+            all in [-8.0..8.0_f64, -8.0..8.0_f64, -8.0..8.0_f64], in_ds in any::<bool>(), in_one_sum in any::<bool>(),
+        ) {
+            let factors = dependent_factors(in_ds, in_one_sum);
+            // What is in a sum with others.
+            let is_shared = [in_ds, in_one_sum, in_ds || in_one_sum];
+            let of = |x: [f64; 3]| {
+                let shared = [0, 1, 2].map(|at| if is_shared[at] { x[at] } else { 0.0 });
+                let sum: f64 = shared.iter().sum();
+                let squares: f64 = [0, 1, 2].map(|at| factors[at] * shared[at] * shared[at]).iter().sum();
+                (sum * sum, squares)
+            };
+            let (sum, squares) = of(all);
+            // Nine operations on numbers below 2^11.
+            prop_assert!(sum <= squares + 2048.0 * 9.0 * f64::EPSILON);
+            let (sum, squares) = of(factors.map(|factor| 1.0 / factor));
+            prop_assert!((sum - squares).abs() <= 16.0 * f64::EPSILON);
         }
     }
 

@@ -155,6 +155,15 @@ impl<'a> Roundoff<'a> {
         p.map_or(0.0, |p| self.u * (3.0 + p / (1.0 - p)))
     }
 
+    /// The error of a number of this size that is multiplied by `Z`, over `Z`: that of `Z` and of the product, which is stored between
+    /// elementwise steps where these are. 0 without dropout.
+    pub(super) fn dropped(&self, problem: &Problem<f64>, size: f64) -> f64 {
+        if problem.options().dropout.is_none() {
+            return 0.0;
+        }
+        self.of_dropout(problem) * size + self.narrow_scaled(self.recipe.elementwise, size)
+    }
+
     /// The error of storing a number between elementwise steps.
     pub(super) fn elementwise(&self, magnitude: f64) -> f64 {
         self.narrow(self.recipe.elementwise, magnitude)

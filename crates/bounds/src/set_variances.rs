@@ -40,10 +40,14 @@ pub(super) fn set_variances(
         norms: Vec::with_capacity(rows),
         ..SetVariances::default()
     };
-    let [mut dq, mut dk, mut dv] = [scales(rows), scales(s.keys), scales(s.keys)];
+    let mut dq = scales(rows);
+    let of_values = context.of_values();
+    let [_, width_of_dk, width_of_dv] = context.widths();
+    // dk and dv; where the values are in the keys both are in the first.
+    let mut keys = [scales(s.keys), scales(s.keys)];
     let blocks = |width: usize| vec![vec![0.0; if grams { width * width } else { 0 }]; s.keys];
-    let (mut of_dk, mut of_dv) = (blocks(s.features), blocks(s.value_features));
-    let (mut traces_dk, mut traces_dv) = (vec![0.0; s.keys], vec![0.0; s.keys]);
+    let mut of_keys = [blocks(width_of_dk), blocks(width_of_dv)];
+    let mut traces = [vec![0.0; s.keys], vec![0.0; s.keys]];
     let mut across: Vec<Vec<f64>> = Vec::new();
     let mut trace_across = 0.0;
     dq.norms = vec![Norm::default(); rows];
@@ -55,24 +59,26 @@ pub(super) fn set_variances(
         let (mut trace, mut shared) = (0.0, vec![0.0; s.features]);
         let (mut shared_dq, mut shared_dk) = ([0.0; LINEAR], [0.0; LINEAR]);
         let mut reach = vec![0.0; if grams { s.keys * s.features } else { 0 }];
+        let g = context.g_of_values(row);
         for e in entries {
             let j = e.j as usize;
-            let (q, k, g) = (p.q(row), p.k(row, j), p.g(row));
+            let (q, k) = (p.q(row), p.k(row, j));
             let delta = f64::from(e.by_weight) * model.inflated_delta[at];
-            let (w_dk, w_dv) = (of(1, model.key_head, j), of(2, model.key_head, j));
+            let of_p = square(e.p_in_dv()) * model.for_dv;
+            let (w_dk, w_dv) = (of(1, model.key_head, j), of(of_values, model.key_head, j));
             // (sum_d c_d k_d)^2 a^2 for each rounding, with the weights c of the statistic.
             for f in 0..LINEAR {
                 let of_dq = dot(w_dq[f], k);
                 dq.rows[at][f] += of_dq * of_dq * square(e.total_ds);
                 shared_dq[f] += delta * of_dq;
                 let of_dk = dot(w_dk[f], q);
-                dk.rows[j][f] += of_dk * of_dk * (square(e.total_ds) + delta * delta);
+                keys[0].rows[j][f] += of_dk * of_dk * (square(e.total_ds) + delta * delta);
                 // In the head, the keys' shares of one row's error add up before they are squared: what was added by key
                 // is taken off, and the square of the sum is added below.
-                dk.across[f] -= of_dk * of_dk * delta * delta;
+                keys[0].across[f] -= of_dk * of_dk * delta * delta;
                 shared_dk[f] += delta * of_dk;
-                let of_dv = dot(w_dv[f], g);
-                dv.rows[j][f] += of_dv * of_dv * square(e.p);
+                let of_dv = dot(w_dv[f], &g);
+                keys[of_values - 1].rows[j][f] += of_dv * of_dv * of_p;
             }
             let normal = |x: &[f64], by: &[f64]| -> Vec<f64> {
                 x.iter().zip(by).map(|(x, by)| x * by).collect()
@@ -80,8 +86,9 @@ pub(super) fn set_variances(
             // Blocks of S = A A^T: a rounding of P or dS reaches one row of dq, and one key of dk and dv.
             trace += outer(&mut block, square(e.total_ds), &normal(k, w_dq[0]));
             let by_key = normal(q, w_dk[0]);
-            traces_dk[j] += outer(&mut of_dk[j], square(e.total_ds), &by_key);
-            traces_dv[j] += outer(&mut of_dv[j], square(e.p), &normal(g, w_dv[0]));
+            traces[0][j] += outer(&mut of_keys[0][j], square(e.total_ds), &by_key);
+            let by_value = normal(&g, w_dv[0]);
+            traces[of_values - 1][j] += outer(&mut of_keys[of_values - 1][j], of_p, &by_value);
             trace_across += delta * delta * dot(&by_key, &by_key);
             if let Some(reach) = reach.get_mut(j * s.features..(j + 1) * s.features) {
                 reach.iter_mut().zip(&by_key).for_each(|(sum, x)| *sum = delta * x);
@@ -94,14 +101,16 @@ pub(super) fn set_variances(
         across.push(reach);
         for f in 0..LINEAR {
             dq.rows[at][f] += shared_dq[f] * shared_dq[f];
-            dk.across[f] += shared_dk[f] * shared_dk[f];
+            keys[0].across[f] += shared_dk[f] * shared_dk[f];
         }
     }
     let norms = |traces: Vec<f64>, blocks: Vec<Vec<f64>>| {
         traces.into_iter().zip(blocks).map(|(trace, block)| Norm::of_block(trace, block)).collect()
     };
-    dk.norms = norms(traces_dk, of_dk);
-    dv.norms = norms(traces_dv, of_dv);
+    for ((of, traces), blocks) in keys.iter_mut().zip(traces).zip(of_keys) {
+        of.norms = norms(traces, blocks);
+    }
+    let [mut dk, dv] = keys;
     // delta reaches all keys of dk: the Gram matrix of its columns has the same norms.
     dk.shared = Norm::of_gram(trace_across, if grams { &across } else { &[] });
     [dq, dk, dv]

@@ -12,8 +12,9 @@ impl BoundContext<'_> {
     pub(super) fn single_weight(&self, row: Row, errors: &mut RowErrors) {
         let (a, recipe) = (&self.roundoff, self.input.recipe);
         let [e] = errors.entries.as_slice() else { return };
-        // Without the row's maximum, or with a v that is converted, P is not 1 and o not v.
+        // Without the row's maximum, with a v that is converted, or with dropout, P is not 1 and o not v.
         let as_it_is = recipe.row_maximum && !converts(recipe) && !a.is_narrow(recipe.elementwise);
+        let as_it_is = as_it_is && self.input.problem.options().dropout.is_none();
         if errors.sink.is_some() || !as_it_is || errors.weight_error >= 0.5 {
             return;
         }

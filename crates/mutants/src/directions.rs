@@ -29,6 +29,9 @@ const SUMS: [&str; 4] = [
     "dbias_accumulated_in_bf16",
 ];
 
+/// Mutants with a factor of `dk` or of `dv` alone, which are parts of `dkv` where the values are in the keys.
+const PARTS: [&str; 2] = ["dk_one_percent_large", "dv_one_percent_small"];
+
 /// The directions of a problem; none for a recipe that stores its results in 32 bits or more, and for a large problem.
 ///
 /// # Examples
@@ -69,6 +72,14 @@ pub fn directions(
         additions: difference(&delta, &controls[0]),
     });
     found.extend(of_results(&controls[0], recipe));
+    if problem.options().v_of_k {
+        // dk and dv are no results then, and a factor of one of them is none of dkv.
+        for name in PARTS {
+            let wrong = named(name).and_then(|bug| (bug.run)(&exact));
+            let additions = wrong.map(|wrong| difference(&wrong, &controls[0]));
+            found.extend(additions.map(|additions| ErrorDirection { name, additions }));
+        }
+    }
     found.retain(|direction| {
         direction.additions.slices().iter().any(|of| of.iter().any(|&x| x != 0.0))
     });
@@ -118,9 +129,10 @@ pub fn judge<'a>(case: &'a Case, recipe: &'a Recipe) -> JudgeBuilder<'a> {
 
 /// The gradients in a file; empty where one is missing.
 fn gradients_of(file: &TensorFile) -> GradientValues {
+    let has_dkv = file.arrays.contains_key(TensorName::Dkv.as_str());
     GradientValues {
         dq: floats(file, TensorName::Dq),
-        dk: floats(file, TensorName::Dk),
+        dk: floats(file, if has_dkv { TensorName::Dkv } else { TensorName::Dk }),
         dv: floats(file, TensorName::Dv),
         dbias: floats(file, TensorName::Dbias),
     }

@@ -2,6 +2,7 @@
 
 use sus_bounds::{Delta, Format, Gqa, Recipe};
 use sus_files::{Array, TensorFile};
+use sus_files::gradient_file::slopes_shape;
 use sus_reference::problem::{Problem, Row, bias_row};
 use sus_reference::sus::Sample;
 use sus_reference::tensor::Tensor;
@@ -202,6 +203,9 @@ impl Kernel<'_> {
         } else {
             self.el(self.r(self.el(self.dot(p.q(row), p.k(row, j))) * scale))
         };
+        let bias = p.bias(row).map(|bias| bias[j]);
+        let first = p.options().bias_first;
+        let z = bias.filter(|_| first).map_or(z, |bias| self.el(self.r(z + bias)));
         let (mut s, mut slope) = (z, scale);
         if let Some(cap) = p.options().softcap {
             let cap = self.r(cap);
@@ -209,10 +213,35 @@ impl Kernel<'_> {
             s = self.el(self.r(cap * t));
             slope = self.r(scale * self.r(1.0 - self.r(t * t)));
         }
-        if let Some(bias) = p.bias(row) {
-            s = self.el(self.r(s + bias[j]));
+        if let Some(bias) = bias.filter(|_| !first) {
+            s = self.el(self.r(s + bias));
+        }
+        if let Some(slope) = p.alibi_slope(row) {
+            s = self.el(self.r(s + self.r(slope * p.alibi_distance(row, j))));
         }
         (s, slope)
+    }
+
+    /// The keys that a row sees.
+    fn keys(&self, row: Row) -> Vec<usize> {
+        self.problem.span(row).filter(|&j| !self.problem.hides(row, j)).collect()
+    }
+
+    /// The derivative of a score by a bias before the softcap; 1 by another.
+    fn bias_slope(&self, slope: f64) -> f64 {
+        let options = self.problem.options();
+        if options.bias_first && options.softcap.is_some() {
+            self.r(slope / self.r(self.problem.scale()))
+        } else {
+            1.0
+        }
+    }
+
+    /// `P Z` as an operand: the rounding of the product, or the product of the rounding; this kernel's base of exp chooses.
+    fn dropped_p(&self, row: Row, j: usize, w: f64) -> f64 {
+        let Some(z) = self.problem.dropout(row, j) else { return self.stored_p(w) };
+        let z = self.r(z);
+        if self.base_two { self.stored_p(self.r(w * z)) } else { self.r(self.stored_p(w) * z) }
     }
 
     fn forward(&self) -> Forward {
@@ -248,8 +277,8 @@ impl Kernel<'_> {
     fn forward_row(&self, row: Row) -> (Vec<f64>, f64, RowSoftmax) {
         let p = self.problem;
         let width = p.sizes().value_features;
-        let keys: Vec<usize> = p.span(row).collect();
-        let sink = p.inputs().sink.as_ref().map(|sink| sink[row.h]);
+        let keys = self.keys(row);
+        let sink = p.sink(row);
         if keys.is_empty() {
             return (vec![0.0; width], sink.unwrap_or(f64::NEG_INFINITY), [0.0, 1.0]);
         }
@@ -274,7 +303,11 @@ impl Kernel<'_> {
                     .iter()
                     .zip(keys)
                     .map(|(&w, &j)| {
-                        let w = if eager { self.el(self.r(w / l)) } else { self.stored_p(w) };
+                        let w = match p.dropout(row, j) {
+                            _ if !eager => self.dropped_p(row, j, w),
+                            None => self.el(self.r(w / l)),
+                            Some(z) => self.el(self.r(self.el(self.r(w / l)) * self.r(z))),
+                        };
                         self.r(w * self.operand(1, p.v(row, j)[d]))
                     })
                     .collect();
@@ -351,9 +384,11 @@ impl Kernel<'_> {
                 self.el(self.exp(self.r(s - lse)))
             };
             let dp = self.dot(&self.operands(0, g), &self.operands(1, self.problem.v(row, j)));
-            (j, w, slope, self.el(dp))
+            let dp = self.el(dp);
+            let dropped = self.problem.dropout(row, j).map(|z| self.el(self.r(dp * self.r(z))));
+            (j, w, slope, dropped.unwrap_or(dp))
         };
-        self.problem.span(row).map(entry).collect()
+        self.keys(row).into_iter().map(entry).collect()
     }
 
     /// The results as a candidate.
@@ -364,6 +399,7 @@ impl Kernel<'_> {
         let (mut dk, mut dv) = (terms(&inputs.k), terms(&inputs.v));
         let mut dbias = inputs.bias.as_ref().map(|bias| vec![Vec::new(); bias.as_slice().len()]);
         let mut dsink = vec![Vec::new(); s.query_heads];
+        let mut dslopes = inputs.alibi_slopes.as_ref().map(terms);
         let mut dq = terms(&inputs.q);
         for at in 0..p.row_count() {
             let row = p.row(at);
@@ -380,8 +416,8 @@ impl Kernel<'_> {
                 _ => self.dot(p.g(row), o.row(row.b, row.h, row.i)),
             };
             let dlse = p.dlse(row);
-            if let Some(sink) = &inputs.sink {
-                let w = self.exp(self.r(sink[row.h] - lse_row));
+            if let Some(sink) = p.sink(row) {
+                let w = self.exp(self.r(sink - lse_row));
                 dsink[row.h].push(-self.r(w * self.r(delta - dlse)));
             }
             let head = row.b * s.key_heads + p.key_head(row.h);
@@ -398,7 +434,12 @@ impl Kernel<'_> {
                 if let (Some(dbias), Some(bias)) = (&mut dbias, &inputs.bias) {
                     let Row { b, h, i } = bias_row(bias.shape(), row);
                     let [_, heads, queries, keys] = bias.shape();
-                    dbias[((b * heads + h) * queries + i) * keys + j].push((row.h, ds));
+                    let by = self.r(ds * self.bias_slope(slope));
+                    dbias[((b * heads + h) * queries + i) * keys + j].push((row.h, by));
+                }
+                if let Some(dslopes) = &mut dslopes {
+                    let by = self.r(ds * p.alibi_distance(row, j));
+                    dslopes[p.slope_index(row)].push((row.h, by));
                 }
                 let dz = self.el(self.r(ds * slope));
                 let dz = match self.conversions {
@@ -414,9 +455,9 @@ impl Kernel<'_> {
                 let [m, l] = softmax[at];
                 let unnormalised = || self.shifted_exp(self.score(row, j).0, m);
                 let stored = if recipe.normalised_p {
-                    self.stored_p(w)
+                    self.dropped_p(row, j, w)
                 } else {
-                    self.narrow(recipe.p, unnormalised()) / l
+                    self.dropped_p(row, j, unnormalised()) / l
                 };
                 for (d, g) in self.operands(0, g).into_iter().enumerate() {
                     dv[(head * s.keys + j) * s.value_features + d]
@@ -431,8 +472,21 @@ impl Kernel<'_> {
         put("o", &o.shape(), o.as_slice().to_vec());
         put("lse", &lse.shape()[..3], lse.as_slice().to_vec());
         put("dq", &inputs.q.shape(), self.whole(dq, recipe.running_dq));
-        put("dk", &inputs.k.shape(), self.by_head(dk, recipe.running_dk));
-        put("dv", &inputs.v.shape(), self.by_head(dv, recipe.running_dv));
+        let (dk, dv) = (self.by_head(dk, recipe.running_dk), self.by_head(dv, recipe.running_dv));
+        if p.options().v_of_k {
+            let of_key = |(at, &dk): (usize, &f64)| {
+                let (key, d) = (at / s.features, at % s.features);
+                let dv = if d < s.value_features { dv[key * s.value_features + d] } else { 0.0 };
+                recipe.output.round(dk + dv)
+            };
+            put("dkv", &inputs.k.shape(), dk.iter().enumerate().map(of_key).collect());
+        } else {
+            put("dk", &inputs.k.shape(), dk);
+            put("dv", &inputs.v.shape(), dv);
+        }
+        if let (Some(dslopes), Some(slopes)) = (dslopes, &inputs.alibi_slopes) {
+            put("dslopes", &slopes_shape(slopes.shape()), self.whole(dslopes, 0));
+        }
         if let (Some(dbias), Some(bias)) = (dbias, &inputs.bias) {
             put("dbias", &bias.shape(), self.whole(dbias, 0));
         }

@@ -1,6 +1,6 @@
 //! Right kernels, emulated at every recipe over random problems, stay within their bounds.
 
-use crate::common::{Shape, shapes};
+use crate::common::{Shape, shapes, with_operands};
 use crate::emulate::{Conversions, Kernel, ORDERS, Order, Scaled, Tf32};
 use proptest::prelude::*;
 use rand_core::Rng;
@@ -127,6 +127,26 @@ proptest! {
         let recipe = Recipe::built_in(choices.recipe).unwrap();
         let judge = sus_mutants::judge(&dense(&problem), &recipe).build().unwrap();
         is_right(&judge.check(&kernel(&problem, &recipe, choices).run()))?;
+    }
+
+    /// Masks, lists, lengths, dropout, slopes, a bias before the softcap and values in the keys, dense and sampled.
+    #[test]
+    fn a_right_kernel_with_more_operands_stays_within_its_bounds(
+        shape in shapes(12, 40), choices in choices(), operands in any::<u64>(), c in 0..12_u32, seed in any::<u64>(),
+    ) {
+        let problem = with_operands(&shape.fill(eight_bits), operands);
+        let recipe = Recipe::built_in(choices.recipe).unwrap();
+        let (mut case, mut kernel) = (dense(&problem), kernel(&problem, &recipe, choices));
+        let drawn;
+        if c > 0 {
+            let draw = Draw::paper(Budget::new(f64::from(c) / 2.0).unwrap(), seed);
+            drawn = sample(&problem, &forward(&problem), &draw).unwrap();
+            kernel.sample = Some(&drawn);
+            let settings = Settings::default().with_pass(Pass::Sus).with_c(draw.c).with_seed(seed);
+            case = Case::new(problem.clone(), settings);
+        }
+        let judge = sus_mutants::judge(&case, &recipe).build().unwrap();
+        is_right(&judge.check(&kernel.run()))?;
     }
 
     #[test]

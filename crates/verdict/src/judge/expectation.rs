@@ -40,8 +40,6 @@ pub(super) struct ExpectedGradients {
     pub(super) known_o: Option<KnownOOperands>,
     /// Whether the recipe has ranges, but this case is judged without them.
     without_ranges: bool,
-    /// Whether the problem is judged by the bounds of its elements alone.
-    by_elements: bool,
     /// What is expected where `P` or `dS` has 8 bits.
     pub(super) of_8_bits: Option<OfEightBits>,
 }
@@ -55,14 +53,6 @@ pub(super) struct OfEightBits {
     pub(super) unexplained: bool,
     /// How `P` of the forward pass is rounded, and what `delta` is made of.
     pub(super) notes: Vec<String>,
-}
-
-/// Whether a problem has an operand that only the bounds of elements know: dropout, slopes, a bias before the softcap, or values
-/// that are a part of the keys.
-fn judged_by_elements(problem: &Problem<f64>) -> bool {
-    let options = problem.options();
-    let slopes = problem.inputs().alibi_slopes.is_some();
-    slopes || options.dropout.is_some() || options.bias_first || options.v_of_k
 }
 
 /// The operands of the gradients that follow from a known `o`.
@@ -108,16 +98,14 @@ impl ExpectedGradients {
         let reference_error_share = reference_errors.map(|errors| bounds.widen(errors));
         progress.stage("limits of the statistics", 0);
         // Of 8 bits the codes are followed instead, and these are the bounds of a kernel without.
-        let by_elements = judged_by_elements(input.problem) || has_8_bits;
-        let limits =
-            if by_elements { None } else { statistical_limits(input, &bounds, directions) };
+        let limits = if has_8_bits { None } else { statistical_limits(input, &bounds, directions) };
         // Ranges are those of an exact reference.
-        let exact = reference_errors.is_none() && !by_elements;
+        let exact = reference_errors.is_none() && !has_8_bits;
         let ranges = if exact { ranges(input) } else { None };
         let without_ranges = ranges.is_none() && has_ranges(input.recipe);
         let values = input.gradients.clone();
         let of_sink = if values.dsink.is_some() { rows } else { &[] };
-        let known_o = (has_known_delta(input) && !by_elements).then(|| KnownOOperands {
+        let known_o = (has_known_delta(input) && !has_8_bits).then(|| KnownOOperands {
             rows: of_sink.to_vec(),
             sample: input.sample.cloned(),
             ambiguous: input.ambiguous.map(<[_]>::to_vec),
@@ -131,7 +119,6 @@ impl ExpectedGradients {
             reference_error_share,
             known_o,
             without_ranges,
-            by_elements,
             of_8_bits: None,
         }
     }
@@ -140,9 +127,13 @@ impl ExpectedGradients {
     /// "Directions"): other right kernels, whose roundings differ, could exceed it.
     fn drop_directions_of_right_kernels(&mut self, control: &GradientValues) {
         let Some(limits) = &mut self.limits else { return };
-        let Gradients { dq, dk, dv, dbias, .. } = &self.values;
+        let Gradients { dq, dk, dv, dbias, dkv, .. } = &self.values;
         let dbias = dbias.as_ref().map_or(&[][..], Tensor::as_slice);
-        let references = [dq.as_slice(), dk.as_slice(), dv.as_slice(), dbias];
+        let (dk, dv) = match dkv {
+            Some(dkv) => (dkv.as_slice(), &[][..]),
+            None => (dk.as_slice(), dv.as_slice()),
+        };
+        let references = [dq.as_slice(), dk, dv, dbias];
         let found = control.slices();
         let compared =
             std::array::from_fn(|t| Compared { reference: references[t], found: found[t] });
@@ -163,9 +154,7 @@ impl ExpectedGradients {
         if self.without_ranges {
             notes.push("no gradient is held against what right kernels round to".into());
         }
-        if self.by_elements {
-            notes.push("no mean, slope or root mean square is judged: dropout, slopes, a bias before the softcap or values in the keys".into());
-        } else if self.limits.is_none() {
+        if self.limits.is_none() {
             notes.push(format!(
                 "no mean, slope or root mean square is judged: more than 2^{} entries for each key head",
                 LARGEST_HEAD.ilog2()

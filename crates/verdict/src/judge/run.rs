@@ -91,7 +91,8 @@ impl Judge {
         };
         let limits = expected.limits.as_ref().and_then(|limits| match name {
             "dq" => Some(&limits.dq),
-            "dk" => Some(&limits.dk),
+            // Where the values are in the keys the limits of dkv stand in place of those of dk.
+            "dk" | "dkv" => Some(&limits.dk),
             "dv" => Some(&limits.dv),
             _ => None,
         });
@@ -146,17 +147,22 @@ impl Judge {
         let found = |name: &str| Some(results.iter().find(|result| result.0 == name)?.1);
         let compared =
             |name| found(name).map(|found| Compared { found, reference: expected.of(name).0 });
-        let (Some(dq), Some(dk), Some(dv)) = (compared("dq"), compared("dk"), compared("dv"))
-        else {
-            return;
+        // Where the values are in the keys one gradient is that of both.
+        let names = if self.problem.options().v_of_k {
+            ["dq", "dkv", "", "dbias"]
+        } else {
+            ["dq", "dk", "dv", "dbias"]
         };
-        let gradients = [dq, dk, dv, compared("dbias").unwrap_or_default()];
+        if names[..3].iter().any(|name| !name.is_empty() && found(name).is_none()) {
+            return;
+        }
+        let gradients = names.map(|name| compared(name).unwrap_or_default());
         let is_vacuous = |name: &str| {
             let of =
                 |finding: &Finding| finding.rule == Criterion::Vacuous && finding.tensor == name;
             verdict.findings.iter().any(of)
         };
-        let vacuous = ["dq", "dk", "dv", "dbias"].map(is_vacuous);
+        let vacuous = names.map(is_vacuous);
         let delta_errors = found("o").and_then(|o| self.delta_errors(o));
         judge_directions(along, gradients, vacuous, delta_errors.as_deref(), verdict);
     }
