@@ -22,6 +22,7 @@ pub(super) fn dbias_limit(
         ((b * shape[1] + h) * shape[2] + i) * keys + j
     };
     let mut squares = vec![0.0; truth.as_slice().len()];
+    let mut of_dropout = squares.clone();
     for model in heads {
         for entries in model.by_row() {
             let (at, row) = model.row(context, entries);
@@ -29,6 +30,8 @@ pub(super) fn dbias_limit(
             for e in entries {
                 let [ds, p, w] = e.bias.map(square);
                 squares[place(row, e.j as usize)] += ds + p + w * delta;
+                of_dropout[place(row, e.j as usize)] +=
+                    f64::from(e.bias[2]).abs() * model.delta_of_dropout[at];
             }
         }
     }
@@ -37,6 +40,7 @@ pub(super) fn dbias_limit(
     let (mut weights, mut stored, mut rest) = (Vec::new(), 0.0, 0.0);
     for (at, (&truth, &m)) in truth.as_slice().iter().zip(additions).enumerate() {
         let (of_rest, store) = rest_and_store(recipe, bound, at, truth, followed);
+        let of_rest = of_rest + of_dropout[at];
         let of_store = stored_parameter(recipe.output, truth) * store * store;
         let scale = squares[at] + of_store + of_rest * of_rest;
         let weight = if scale > 0.0 && scale.is_finite() { m / scale } else { 0.0 };

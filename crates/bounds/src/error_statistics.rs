@@ -126,6 +126,8 @@ fn statistic_weights(
     let elements: Vec<[Vec<f64>; 3]> =
         heads.par_iter().map(|head| head.elements(context)).collect();
     let known: Vec<[Vec<f64>; 3]> = heads.par_iter().map(|head| head.known(context)).collect();
+    let of_dropout: Option<Vec<[Vec<f64>; 3]>> =
+        heads.par_iter().map(|head| head.of_dropout(context)).collect();
     let g = context.input.gradients;
     let (none, no_bound) = (Tensor::zeros([0; 4]), Bound::default());
     let mut tensors = [(&g.dq, &bounds.dq), (&g.dk, &bounds.dk), (&g.dv, &bounds.dv)];
@@ -136,7 +138,11 @@ fn statistic_weights(
         let (truth, bound) = tensors[which];
         let elements = elements.iter().flat_map(|head| head[which].iter().copied());
         let known = known.iter().flat_map(|head| head[which].iter().copied());
-        StatisticWeights::new(context, truth, bound, elements.zip(known), heads.len())
+        let of_dropout = of_dropout.iter().flatten();
+        let of_dropout: Vec<f64> =
+            of_dropout.flat_map(|head| head[which].iter().copied()).collect();
+        let elements = elements.zip(known);
+        StatisticWeights::new(context, truth, bound, elements, &of_dropout, heads.len())
     })
 }
 

@@ -48,7 +48,10 @@ impl BoundContext<'_> {
             }
             // The factor of dropout and its product.
             if p.options().dropout.is_some() {
-                let of_z = |e: &EntryError| Term::deterministic(a.dropped(p, e.w) * amplify);
+                let of_z = |e: &EntryError| {
+                    let stored = a.stored_again(p, e.w) * amplify;
+                    Term::deterministic(e.w * a.of_dropout(p) * amplify + stored)
+                };
                 terms.clear();
                 terms.extend(entries.iter().map(|e| only(Stage::P, of_z(e))));
                 sums.add_errors(&terms, &x);

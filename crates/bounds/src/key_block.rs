@@ -198,9 +198,9 @@ impl BoundContext<'_> {
             of_dv[Stage::P as usize] = Term::deterministic(of_p);
         }
         if p.options().dropout.is_some() {
-            let of_z = a.dropped(p, kept.w * (1.0 + relative));
-            // Z errs alike in all terms: it is no part of the rounding of P, which the statistics follow.
-            of_dv[Stage::Sum as usize] = Term::deterministic(of_z);
+            let most = kept.w * (1.0 + relative);
+            let of_z = a.of_dropout(p) * kept.w * (1.0 + relative) + a.stored_again(p, most);
+            of_dv[Stage::P as usize] = of_dv[Stage::P as usize].plus(Term::deterministic(of_z));
             of_dv = of_dv.map(|term| term.times(e.dropout));
         }
         key.dk.push(dz, &of_dk, p.q(row));

@@ -4,7 +4,7 @@
 
 use super::context::BoundContext;
 use super::format::Format;
-use super::row::RowErrors;
+use super::row::{Mode, RowErrors};
 use super::score::EntryError;
 use super::ties::Ties;
 use sus_reference::problem::Row;
@@ -23,6 +23,8 @@ pub(super) struct EntryRoundings {
     pub ds: [f32; 2],
     /// The rounding of `P`.
     pub p: f32,
+    /// What the error of the factor of dropout adds to the product with `G`, and a second store of it: of one sign for all entries.
+    pub of_dropout: f32,
     /// The factor of dropout, and how much larger than `Z` times the rounding of `P` that of `P Z` may be.
     pub dropout: [f32; 2],
     /// The part of `dZ` that the rounding of the `P` in `dS` adds, with its sign.
@@ -60,6 +62,8 @@ pub(super) struct RoundingModel {
     pub delta: Vec<[f64; 2]>,
     /// By row: both, where the first may depend on the roundings of `P` in `dS` and is inflated.
     pub inflated_delta: Vec<f64>,
+    /// By row: what the error of the factor of dropout adds to `delta`.
+    pub delta_of_dropout: Vec<f64>,
     /// The factor of the squares of `P` in the product with `G`, where the others may be in the same sum.
     pub for_dv: f64,
 }
@@ -69,6 +73,7 @@ impl RoundingModel {
         let p = context.input.problem;
         let (s, group) = (p.sizes(), p.group());
         let (mut entries, mut delta, mut lses) = (Vec::new(), Vec::new(), Vec::new());
+        let mut delta_of_dropout = Vec::new();
         for h in key_head * group..(key_head + 1) * group {
             for i in 0..s.queries {
                 let row = Row { b, h, i };
@@ -80,11 +85,20 @@ impl RoundingModel {
                     errors.entries.iter().filter_map(|e| entry(context, row, at, &errors, e)),
                 );
                 delta.push(errors.delta_stored_norms);
+                delta_of_dropout.push(of_dropout_in_delta(context, &errors));
             }
         }
         let inflated_delta = Vec::new();
-        let mut model =
-            RoundingModel { b, key_head, entries, delta, inflated_delta, for_dv: 1.0 };
+        let for_dv = 1.0;
+        let mut model = RoundingModel {
+            b,
+            key_head,
+            entries,
+            delta,
+            inflated_delta,
+            delta_of_dropout,
+            for_dv,
+        };
         model.inflate_dependent_variance(context, &lses);
         model
     }
@@ -139,6 +153,39 @@ impl RoundingModel {
             }
         }
         all
+    }
+
+    /// Bounds of what the error of the factor of dropout adds to the elements of `dq`, `dk`, `dv`: in the bounds it stands in the shares of
+    /// `P` and of the stored `o`, which this model follows otherwise. `None` without dropout.
+    pub(super) fn of_dropout(&self, context: &BoundContext<'_>) -> Option<[Vec<f64>; 3]> {
+        let p = context.input.problem;
+        p.options().dropout.as_ref()?;
+        let s = p.sizes();
+        let [_, width_of_dk, width_of_dv] = context.widths();
+        let mut all = [
+            vec![0.0; self.delta.len() * s.features],
+            vec![0.0; s.keys * width_of_dk],
+            vec![0.0; s.keys * width_of_dv],
+        ];
+        let of_values = context.of_values();
+        let add = |sums: &mut [f64], row: usize, by: f64, x: &[f64]| {
+            let sums = &mut sums[row * x.len()..][..x.len()];
+            sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += by * x.abs());
+        };
+        for entries in self.by_row() {
+            let (at, row) = self.row(context, entries);
+            let g = context.g_of_values(row);
+            let mut shared = vec![0.0; s.features];
+            for e in entries {
+                let j = e.j as usize;
+                let of_delta = f64::from(e.by_weight) * self.delta_of_dropout[at];
+                shared.iter_mut().zip(p.k(row, j)).for_each(|(sum, k)| *sum += of_delta * k);
+                add(&mut all[1], j, of_delta.abs(), p.q(row));
+                add(&mut all[of_values], j, e.of_dropout.into(), &g);
+            }
+            add(&mut all[0], at, 1.0, &shared);
+        }
+        Some(all)
     }
 
     /// Squared parameters of the elements of `dq`, `dk`, `dv`.
@@ -216,6 +263,20 @@ pub(super) fn square(x: f32) -> f64 {
     f64::from(x) * f64::from(x)
 }
 
+/// What the error of the factor of dropout adds to `delta`, as in section 4.8 of `docs/bounds.md`; 0 without dropout.
+fn of_dropout_in_delta(context: &BoundContext<'_>, errors: &RowErrors) -> f64 {
+    let (a, p) = (&context.roundoff, context.input.problem);
+    let divisor = (1.0 - errors.weight_error).max(0.0);
+    let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
+    let of = |e: &EntryError| (a.of_dropout(p) * e.w + a.stored_again(p, e.w)) * e.dp.abs();
+    match p.options().dropout {
+        Some(_) if context.input.mode == Mode::Exact => {
+            errors.entries.iter().map(of).sum::<f64>() * amplify
+        }
+        _ => 0.0,
+    }
+}
+
 /// The rounding errors of `dZ`, its own and that of the `P` in it, and of `P`, at the sizes that they may have.
 fn entry(
     context: &BoundContext<'_>,
@@ -268,6 +329,7 @@ fn entry(
         j: e.j as u32,
         ds,
         p: of_weight as f32,
+        of_dropout: ((a.of_dropout(p) * w + a.stored_again(p, w)) * e.dropout) as f32,
         dropout: [e.dropout as f32, larger as f32],
         p_in_ds: (of_p(recipe.p_in_ds) * libm::copysign(most * slope, t * e.slope)) as f32,
         total_ds: 0.0,
@@ -298,7 +360,6 @@ fn known_error(format: Format, x: f64, relative: f64) -> Option<f64> {
 mod tests {
     use super::super::input::BoundsInput;
     use super::super::recipe::Recipe;
-    use super::super::row::Mode;
     use super::super::truth::Truth;
     use super::*;
     use proptest::prelude::*;

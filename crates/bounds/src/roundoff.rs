@@ -155,13 +155,13 @@ impl<'a> Roundoff<'a> {
         p.map_or(0.0, |p| self.u * (3.0 + p / (1.0 - p)))
     }
 
-    /// The error of a number of this size that is multiplied by `Z`, over `Z`: that of `Z` and of the product, which is stored between
-    /// elementwise steps where these are. 0 without dropout.
-    pub(super) fn dropped(&self, problem: &Problem<f64>, size: f64) -> f64 {
+    /// The rounding of a number of this size that is stored before it is multiplied by `Z` and after it, where a kernel stores its
+    /// elementwise steps: one more than without dropout, where it is 0.
+    pub(super) fn stored_again(&self, problem: &Problem<f64>, size: f64) -> f64 {
         if problem.options().dropout.is_none() {
             return 0.0;
         }
-        self.of_dropout(problem) * size + self.narrow_scaled(self.recipe.elementwise, size)
+        self.narrow_scaled(self.recipe.elementwise, size)
     }
 
     /// The error of storing a number between elementwise steps.

@@ -313,7 +313,6 @@ impl RowRoundoff<'_> {
         // G . sum_j W_j t_j (v_j - o) = sum_j W_j t_j (dP_j - delta): the errors of the weights act on differences.
         let mut weights = Term::default();
         let (mut squares, mut absolute, mut rounded, mut shared) = (0.0, 0.0, 0.0, 0.0);
-        let mut of_z = 0.0;
         for e in &errors.entries {
             let away = (e.dp - errors.delta).abs();
             weights.worst_case += e.w * away * libm::expm1(e.log.worst_case + e.log_stored);
@@ -323,10 +322,11 @@ impl RowRoundoff<'_> {
             shared += e.w * away;
             // The rounding of P in P v, sum max(u_h W, eta) |dP|; the conversion of v; and scores that are stored.
             let of_p = a.p(e.w, errors.lse);
-            of_z += a.dropped(self.problem, e.w) * e.dp.abs();
             rounded += of_p * e.dp.abs()
+                + e.w * a.of_dropout(self.problem) * e.dp.abs()
                 + (e.w + of_p) * e.dp_of_v
                 + e.w * away * libm::expm1(e.log_stored);
+            rounded += a.stored_again(self.problem, e.w) * e.dp.abs();
         }
         // The sink has the value 0: its difference from o is o.
         if let Some((w, log)) = errors.sink {
@@ -334,10 +334,6 @@ impl RowRoundoff<'_> {
         }
         weights.sub_gaussian += libm::sqrt(squares * errors.multiplicity);
         weights = weights.plus(errors.rescale.times(shared));
-        // Z errs alike in all terms of o.
-        if of_z > 0.0 {
-            weights = weights.plus(Term::deterministic(of_z));
-        }
         weights = weights.times(amplify);
         // Numerator and denominator of o: gamma_n (sum W |G||v| + sum |G o|).
         let of_o = a.gamma(errors.forward_roundings) * (absolute + product.abs) * amplify;

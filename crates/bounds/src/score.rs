@@ -218,15 +218,9 @@ impl<'a> Scores<'a> {
         let dp_sum = a.sum(dp, p.sizes().value_features, 1).plus(Term::deterministic(of_dropout));
         // Section 4.9: G and v are converted, or G is divided by the row's sum and rounded.
         let of_gv = changes.gv + a.of_division(dp.abs);
-        // Under dropout dP is stored before the product with Z, too.
-        let stored_before = match p.options().dropout {
-            None => 0.0,
-            Some(_) => {
-                let size = dp.sum.abs() + dp_sum.worst_case + of_gv;
-                a.narrow_scaled(a.recipe.elementwise, size) * dropout.max(1.0)
-            }
-        };
-        let of_gv = of_gv + stored_before;
+        // Under dropout dP is stored before the product with Z, too: what is lost below the normal range is multiplied by it.
+        let of_gv = of_gv
+            + a.stored_again(p, dp.sum.abs() + dp_sum.worst_case + of_gv) * dropout.max(1.0);
         EntryError {
             j,
             s,

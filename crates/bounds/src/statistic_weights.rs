@@ -77,12 +77,13 @@ pub(super) struct StatisticWeights {
 }
 
 impl StatisticWeights {
-    /// From the squared parameters of the roundings that are followed.
+    /// From the squared parameters of the roundings that are followed, and bounds of the errors of dropout, none without it.
     pub(super) fn new(
         context: &BoundContext<'_>,
         truth: &Tensor<f64>,
         bound: &Bound,
         elements: impl Iterator<Item = (f64, f64)>,
+        of_dropout: &[f64],
         heads: usize,
     ) -> Self {
         let recipe = context.input.recipe;
@@ -110,6 +111,7 @@ impl StatisticWeights {
         for (at, (of_roundings, known)) in elements.enumerate() {
             let truth = all.truth[at];
             let (rest, store) = rest_and_store(recipe, bound, at, truth, followed);
+            let rest = rest + of_dropout.get(at).unwrap_or(&0.0);
             // The squared parameter of the rounding of the result, times its ties.
             let stored = stored_parameter(recipe.output, truth) * store * store * ties[at];
             // s_x^2: squared parameters, and squares of bounds.

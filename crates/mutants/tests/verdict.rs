@@ -11,10 +11,10 @@ use sus_files::{Array, Pass, Settings, TensorFile};
 use sus_mutants::arithmetic::Arithmetic;
 use sus_mutants::{self as mutants, RunConfig};
 use sus_reference::evaluation::evaluate;
-use sus_reference::problem::{Options, Problem};
+use sus_reference::problem::{Dropout, Options, Problem};
 use sus_reference::sus::{Budget, Sampler};
 use sus_reference::tensor::Tensor;
-use sus_verdict::{Case, Criterion, DirectionResult, Judge, Outcome, Verdict, Worst};
+use sus_verdict::{Case, Criterion, DirectionResult, Judge, Outcome, SetResult, Verdict, Worst};
 
 fn problem() -> Problem<f64> {
     let options = Options::default().with_causal(true);
@@ -749,4 +749,66 @@ fn the_stored_o_alone_sees_a_dq_that_is_carried_in_sixteen_bits() {
     assert_eq!(right.outcome, Outcome::Pass, "{:?}", right.findings);
     let wrong = (mutants::named("dq_carried_in_bf16").unwrap().run)(&config).unwrap();
     assert_eq!(rules(&judge_of(&wrong)), [Criterion::StoredO]);
+}
+
+/// Dropout of three quarters; slopes and a bias before the softcap; values in the keys.
+fn with_more_operands() -> [(&'static str, Problem<f64>); 3] {
+    let options = Options::default().with_causal(true);
+    let plain =
+        Shape { features: 16, value_features: 12, key_heads: 2, options, ..Shape::plain(96, 96) };
+    let dropped = plain.problem();
+    let mut rng = numbers(5);
+    let kept = (0..2 * 96 * 96).map(|_| u8::from(rng.next_u32().is_multiple_of(4))).collect();
+    let dropout = Dropout { shape: [1, 2, 96, 96], kept, p: 0.75 };
+    let options = dropped.options().clone().with_dropout(Some(dropout));
+    let dropped = Problem::new(dropped.inputs().clone(), options).unwrap();
+    let biased = Shape { bias: Some([false; 3]), ..plain.clone() }.problem();
+    let slopes = Tensor::from_fn([1, 2, 1, 1], |[_, h, ..]| [0.0625, 0.03125][h]);
+    let options = biased.options().clone().with_softcap(Some(4.0)).with_bias_first(true);
+    let biased =
+        Problem::new(biased.inputs().clone().with_alibi_slopes(Some(slopes)), options).unwrap();
+    let tied = plain.problem();
+    let inputs = tied.inputs().clone();
+    let v = Tensor::from_fn(inputs.v.shape(), |[b, h, n, e]| inputs.k.row(b, h, n)[e]);
+    let options = tied.options().clone().with_v_of_k(true);
+    let tied = Problem::new(inputs.with_v(v), options).unwrap();
+    [("dropout", dropped), ("slopes", biased), ("tied", tied)]
+}
+
+/// Errors below every bound, which the statistics, the directions, the ranges or the stored `o` see; and a right kernel, which comes within
+/// a factor of 50 of the limits of each tensor and exceeds none.
+#[test]
+fn the_statistics_see_small_errors_of_problems_with_more_operands() {
+    let recipe = Recipe::built_in("flash-bf16").unwrap();
+    let wrong = [
+        "delta_in_bf16",
+        "gradients_truncated",
+        "dk_one_percent_large",
+        "dv_one_percent_small",
+    ];
+    for (name, problem) in with_more_operands() {
+        let case = Case::new(problem.clone(), Settings::default().with_pass(Pass::Dense));
+        let judge = sus_mutants::judge(&case, &recipe).build().unwrap();
+        let config = RunConfig::new(&problem, Arithmetic::of(&recipe), None);
+        let right = judge.check(&mutants::control_kernel(&config));
+        assert_eq!(right.outcome, Outcome::Pass, "{name} {:?}", right.findings);
+        let gradients = if problem.options().v_of_k { &["dq", "dkv"][..] } else { &["dq", "dk", "dv"] };
+        for gradient in gradients {
+            let tensor = right.tensors.iter().find(|tensor| tensor.name == *gradient).unwrap();
+            assert_eq!(tensor.statistics.len(), 3, "{name} {gradient}");
+            for of in &tensor.statistics {
+                let share = [of.all, of.head.result, of.row.result].map(SetResult::ratio);
+                let most = share.into_iter().fold(0.0, f64::max);
+                println!("{name} {gradient} {:?}: {share:.3?}", of.statistic);
+                assert!(0.02 < most && most < 1.0, "{name} {gradient} {of:?}");
+            }
+        }
+        for kernel in wrong {
+            let file = (mutants::named(kernel).unwrap().run)(&config).unwrap();
+            let verdict = judge.check(&file);
+            println!("{name} {kernel}: {:?}", rules(&verdict));
+            assert_eq!(verdict.outcome, Outcome::Fail, "{name} {kernel}");
+            assert!(!rules(&verdict).contains(&Criterion::Bound), "{name} {kernel}");
+        }
+    }
 }
