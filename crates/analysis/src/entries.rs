@@ -63,7 +63,7 @@ pub(crate) fn entries<'a>(
     saved: &'a Saved<f64>,
     reference_requested: bool,
 ) -> Box<dyn EntrySource<f64> + 'a> {
-    if reference_requested || !sus_fast::knows_operands(problem) {
+    if reference_requested {
         Box::new(ReferenceEntries::new(problem, saved))
     } else {
         Box::new(RowEntries::new(Dispatch::Native, problem, saved))

@@ -4,7 +4,6 @@ use super::score_error::largest_magnitude;
 use super::simd::Real;
 use std::fmt;
 use sus_reference::problem::Problem;
-use sus_reference::scalar::Ring;
 use sus_reference::sus::{Draw, Rule, Sample, Sampler};
 
 /// The path that a computation took.
@@ -37,8 +36,6 @@ pub enum Fallback {
     GivenForward,
     /// More than `2^32` rows or kept entries.
     Size,
-    /// Dropout, slopes, or a bias before the softcap.
-    Operands,
 }
 
 impl fmt::Display for Backend {
@@ -62,7 +59,6 @@ impl fmt::Display for Fallback {
             Fallback::LargeScores => "scores so large that rounding decides",
             Fallback::GivenForward => "a mask from a given forward pass",
             Fallback::Size => "more than 2^32 rows or entries",
-            Fallback::Operands => "dropout, slopes or a bias before the softcap",
         })
     }
 }
@@ -90,24 +86,10 @@ impl fmt::Display for Backends {
     }
 }
 
-/// Whether the backward kernels and the entries of rows know all operands of a problem, a bias aside: they know no dropout, no
-/// slopes, and no bias before the softcap.
-#[must_use]
-pub fn knows_operands<T: Ring>(problem: &Problem<T>) -> bool {
-    has_plain_scores(problem) && problem.options().dropout.is_none()
-}
-
-/// Whether a draw knows how the scores are made.
-fn has_plain_scores<T: Ring>(problem: &Problem<T>) -> bool {
-    problem.inputs().alibi_slopes.is_none() && !problem.options().bias_first
-}
-
 /// The path of the dense backward pass.
 #[must_use]
 pub fn backward_backend<T: Real>(problem: &Problem<T>) -> Backend {
-    if !knows_operands(problem) {
-        Backend::Reference(Fallback::Operands)
-    } else if problem.inputs().bias.is_some() {
+    if problem.inputs().bias.is_some() {
         Backend::Reference(Fallback::BiasGradient)
     } else {
         Backend::Fast
@@ -117,9 +99,7 @@ pub fn backward_backend<T: Real>(problem: &Problem<T>) -> Backend {
 /// The path of the SUS backward pass.
 #[must_use]
 pub fn sus_backward_backend<T: Real>(problem: &Problem<T>, sample: &Sample) -> Backend {
-    if !knows_operands(problem) {
-        Backend::Reference(Fallback::Operands)
-    } else if problem.inputs().bias.is_some() {
+    if problem.inputs().bias.is_some() {
         Backend::Reference(Fallback::BiasGradient)
     } else if problem.row_count().max(sample.pattern.count()) > u32::MAX as usize {
         Backend::Reference(Fallback::Size)
@@ -145,9 +125,7 @@ pub fn sus_backward_backend<T: Real>(problem: &Problem<T>, sample: &Sample) -> B
 /// ```
 #[must_use]
 pub fn sample_backend<T: Real>(problem: &Problem<f64>, draw: &Draw) -> Backend {
-    let reason = if !has_plain_scores(problem) {
-        Fallback::Operands
-    } else if draw.rule == Rule::Calibrated {
+    let reason = if draw.rule == Rule::Calibrated {
         Fallback::CalibratedRule
     } else if draw.sampler == Sampler::Systematic {
         Fallback::SystematicSampler

@@ -5,7 +5,7 @@
 
 use super::product_rows::dot;
 use super::score_error::Magnitude;
-use super::scores::{LANES, Scoring, largest};
+use super::scores::{Addends, LANES, Scoring, largest};
 use super::simd::private::Vectors;
 use super::simd::{Dispatch, Real};
 use super::tiles::head;
@@ -223,7 +223,7 @@ impl WithSimd for Scores<'_> {
             scores.push(dot(simd, q, k));
         }
         let scoring = Scoring::new(exact.scale(), exact.options().softcap);
-        scoring.apply::<S>(&mut scores, exact.bias(row).map(|bias| &bias[visible.clone()]));
+        Addends::of(exact, row, visible.clone()).apply::<S>(&scoring, &mut scores);
         for (j, s) in visible.zip(&mut scores) {
             if exact.hides(row, j) {
                 *s = f64::NEG_INFINITY;

@@ -9,7 +9,8 @@
 
 use super::panels::{Panels, pack_heads};
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
-use super::scores::{RowTerms, Scoring, weights_and_slopes};
+use super::scores::{Addends, RowTerms, Scoring};
+use super::scores::{drop_entries, weights_and_derivatives, weights_and_slopes};
 use super::simd::{Dispatch, Real};
 use super::tiles::{head, tile};
 use super::visible::{HeadRows, Part, Visible};
@@ -44,17 +45,17 @@ struct Shared<'a, T> {
     terms: &'a [RowTerms<T>],
 }
 
-/// Fills `dq`, `dk` and `dv`, given `delta - dlse` and `lse`.
+/// Fills `dq`, `dk` and `dv`, given `delta - dlse` and `lse`; and the sums of each row for `dslopes`, if there are slopes.
 pub(super) fn run<T: Real>(
     dispatch: Dispatch,
     problem: &Problem<T>,
     saved: &Saved<T>,
     delta: &[T],
     memory: &mut Memory<T>,
-    [dq, dk, dv]: [&mut [T]; 3],
+    ([dq, dk, dv], of_slopes): ([&mut [T]; 3], &mut [T]),
 ) {
     let sizes = problem.sizes();
-    for gradient in [&mut *dq, &mut *dk, &mut *dv] {
+    for gradient in [&mut *dq, &mut *dk, &mut *dv, &mut *of_slopes] {
         gradient.fill(T::zero());
     }
     if sizes.batch * sizes.queries * sizes.keys == 0 {
@@ -77,12 +78,13 @@ pub(super) fn run<T: Real>(
         terms: &terms,
     };
     let group = problem.group() * sizes.queries * sizes.features;
-    let heads = dq.par_chunks_mut(group).zip(
+    let rows = problem.group() * sizes.queries;
+    let heads = dq.par_chunks_mut(group).zip(of_slopes.par_chunks_mut(rows)).zip(
         dk.par_chunks_mut(sizes.keys * sizes.features)
             .zip(dv.par_chunks_mut(sizes.keys * sizes.value_features)),
     );
-    heads.enumerate().for_each(|(key_head, (dq, (dk, dv)))| {
-        head_gradients(dispatch, &shared, key_head, [dq, dk, dv]);
+    heads.enumerate().for_each(|(key_head, ((dq, of_slopes), (dk, dv)))| {
+        head_gradients(dispatch, &shared, key_head, ([dq, dk, dv], of_slopes));
     });
 }
 
@@ -97,6 +99,7 @@ struct RowBlock<'a, T> {
     head: usize,
     rows: Range<usize>,
     dq: &'a mut [T],
+    of_slopes: &'a mut [T],
 }
 
 /// A block of keys.
@@ -111,17 +114,18 @@ fn head_gradients<T: Real>(
     dispatch: Dispatch,
     shared: &Shared<'_, T>,
     number: usize,
-    [dq, dk, dv]: [&mut [T]; 3],
+    ([dq, dk, dv], of_slopes): ([&mut [T]; 3], &mut [T]),
 ) {
     let sizes = shared.problem.sizes();
     let length = block_length::<T>(sizes.queries);
     let mut row_blocks: Vec<RowBlock<'_, T>> = Vec::new();
-    for (at, dq) in dq.chunks_mut(sizes.queries * sizes.features).enumerate() {
-        let blocks = dq.chunks_mut(length * sizes.features).enumerate();
-        row_blocks.extend(blocks.map(|(block, dq)| {
+    let heads = dq.chunks_mut(sizes.queries * sizes.features);
+    for (at, (dq, of_slopes)) in heads.zip(of_slopes.chunks_mut(sizes.queries)).enumerate() {
+        let blocks = dq.chunks_mut(length * sizes.features).zip(of_slopes.chunks_mut(length));
+        row_blocks.extend(blocks.enumerate().map(|(block, (dq, of_slopes))| {
             let first = block * length;
-            let rows = first..first + dq.len() / sizes.features;
-            RowBlock { head: number * shared.problem.group() + at, rows, dq }
+            let rows = first..first + of_slopes.len();
+            RowBlock { head: number * shared.problem.group() + at, rows, dq, of_slopes }
         }));
     }
     let length = block_length::<T>(sizes.keys);
@@ -163,12 +167,14 @@ struct Scratch<T: Real> {
     g: Vec<[T; BLOCK]>,
     w: AVec<T::TileRow>,
     ds: AVec<T::TileRow>,
+    /// Of one row, where there are slopes.
+    derivatives: T::TileRow,
 }
 
 impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         let [w, ds] = [avec![T::BLANK; ROWS], avec![T::BLANK; ROWS]];
-        Scratch { q: Vec::new(), g: Vec::new(), w, ds }
+        Scratch { q: Vec::new(), g: Vec::new(), w, ds, derivatives: T::BLANK }
     }
 }
 
@@ -201,6 +207,7 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
         let terms = head(shared.terms, row_block.head, sizes.queries);
         let (b, h) = (row_block.head / sizes.query_heads, row_block.head % sizes.query_heads);
         let width = tile::<T>();
+        let has_slopes = inputs.alibi_slopes.is_some();
         let row_tiles = row_block.rows.clone().step_by(ROWS);
         for (rows, dq) in row_tiles.zip(row_block.dq.chunks_mut(ROWS * d)) {
             let rows = rows..(rows + ROWS).min(row_block.rows.end);
@@ -220,7 +227,7 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                 let count = seeing.len();
                 let filled = keys.len().next_multiple_of(T::PANEL);
                 let (q, g) = (&q[seeing.start * d..], &g[seeing.start * e..]);
-                let Scratch { q: packed_q, g: packed_g, w, ds } = &mut *scratch;
+                let Scratch { q: packed_q, g: packed_g, w, ds, derivatives } = &mut *scratch;
                 let first = seeing.start / BLOCK;
                 for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
                     let panel = key / T::PANEL;
@@ -239,12 +246,22 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                 for (r, (w, ds)) in seeing.clone().zip(tile_rows) {
                     let i = rows.start + r;
                     let (w, ds) = (&mut w.as_mut()[..filled], &mut ds.as_mut()[..filled]);
-                    weights_and_slopes::<S, T>(&shared.scoring, terms[i], w, ds);
-                    if !whole {
-                        for x in [w, ds] {
-                            shared.visible.hide(Row { b, h, i }, &keys, x, T::zero());
+                    let row = Row { b, h, i };
+                    drop_entries(shared.problem, row, keys.clone(), ds);
+                    if has_slopes {
+                        let derivatives = &mut derivatives.as_mut()[..filled];
+                        let all = [&mut *w, ds, derivatives];
+                        row_block.of_slopes[i - row_block.rows.start] +=
+                            shared.with_slopes::<S>((row, terms[i]), (&keys, whole), all);
+                    } else {
+                        weights_and_slopes::<S, T>(&shared.scoring, terms[i], w, ds);
+                        if !whole {
+                            for x in [&mut *w, ds] {
+                                shared.visible.hide(row, &keys, x, T::zero());
+                            }
                         }
                     }
+                    drop_entries(shared.problem, row, keys.clone(), w);
                 }
                 let k = &k[keys.start * d..keys.end * d];
                 let own = keys.start - key_block.keys.start..keys.end - key_block.keys.start;
@@ -256,6 +273,41 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                 add(simd, (Left::Rows(ds), count), (k, d), keys.len(), dq);
             }
         }
+    }
+}
+
+impl<T: Real> Shared<'_, T> {
+    /// From products `q . k` and `dP` of one row and some keys to `W` and `dS slope`, both in place, where the scores have slopes; and the
+    /// sum of `dS` times the distances.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is compiled for the instruction set of its caller"
+    )]
+    fn with_slopes<S: Simd>(
+        &self,
+        (row, terms): (Row, RowTerms<T>),
+        (keys, whole): (&Range<usize>, bool),
+        [w, ds, derivatives]: [&mut [T]; 3],
+    ) -> T {
+        let addends = Addends::of(self.problem, row, keys.clone());
+        weights_and_derivatives::<S, T>(&self.scoring, terms.lse, &addends, w, derivatives);
+        for (ds, &w) in ds.iter_mut().zip(&*w) {
+            *ds = w * (*ds - terms.delta);
+        }
+        if !whole {
+            for x in [w, &mut *ds, &mut *derivatives] {
+                self.visible.hide(row, keys, x, T::zero());
+            }
+        }
+        let mut sum = T::zero();
+        for (&ds, j) in ds.iter().zip(keys.clone()) {
+            sum += ds * self.problem.alibi_distance(row, j);
+        }
+        for (ds, &derivative) in ds.iter_mut().zip(&*derivatives) {
+            *ds *= derivative * self.scoring.scale;
+        }
+        sum
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::panels::{Panels, pack_heads};
 use super::product::{BLOCK, Left, Store, multiply, pack_left};
-use super::scores::{Scoring, weights_and_factors};
+use super::scores::{Addends, Scoring, weights_and_derivatives};
 use super::simd::Dispatch;
 use super::simd::private::Vectors;
 use super::tiles::{head, tile};
@@ -101,7 +101,8 @@ impl WithSimd for RowTask<'_, '_> {
         let width = tile::<f64>();
         let mut products: AVec<_> = avec![f64::BLANK; BLOCK];
         let mut values: AVec<_> = avec![f64::BLANK; BLOCK];
-        let mut factors = f64::BLANK;
+        let mut derivatives = f64::BLANK;
+        let bias_first = problem.options().bias_first;
         let hull = source.visible.hull(b, &rows);
         for first in (hull.start / width * width..hull.end).step_by(width) {
             let keys = first..(first + width).min(sizes.keys);
@@ -125,19 +126,16 @@ impl WithSimd for RowTask<'_, '_> {
                 let number = problem.row_number(row);
                 let lse = saved.lse.as_slice()[number];
                 let shift = problem.dlse(row) - source.delta[number];
-                let bias = problem.bias(row).map(|bias| &bias[keys.clone()]);
-                let w = &mut products[r];
-                weights_and_factors::<S, f64>(&source.scoring, lse, bias, w, &mut factors);
+                let addends = Addends::of(problem, row, keys.clone());
+                let (w, scoring) = (&mut products[r], &source.scoring);
+                weights_and_derivatives::<S, f64>(scoring, lse, &addends, w, &mut derivatives);
                 for n in seen.filter(|n| !problem.hides(row, keys.start + n)) {
-                    let t = values[r][n] + shift;
-                    list.push(RowEntry {
-                        j: keys.start + n,
-                        w: w[n],
-                        t,
-                        f: t * factors[n],
-                        of_bias: t,
-                        of_v: 1.0,
-                    });
+                    let j = keys.start + n;
+                    let of_v = problem.dropout(row, j).unwrap_or(1.0);
+                    let t = of_v * values[r][n] + shift;
+                    let of_bias = if bias_first { t * derivatives[n] } else { t };
+                    let f = t * (derivatives[n] * scoring.scale);
+                    list.push(RowEntry { j, w: w[n], t, f, of_bias, of_v });
                 }
             }
         }
@@ -182,8 +180,8 @@ mod tests {
         for case in cases::all() {
             let problem = &case.problem;
             let magnitude = largest_magnitude(problem);
-            if magnitude.log_error(U) >= 0.001 || !crate::knows_operands(problem) {
-                continue; // scores so large that rounding decides, or other operands
+            if magnitude.log_error(U) >= 0.001 {
+                continue; // scores so large that rounding decides
             }
             let saved = forward(problem);
             let c = Budget::new(4.0).unwrap();

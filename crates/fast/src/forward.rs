@@ -11,7 +11,7 @@ use super::draw::{Drawing, TileDraw};
 use super::panels::{Panels, pack_heads};
 use super::product::{BLOCK, Left, Right, Store, multiply, pack_left};
 use super::running_softmax::Running;
-use super::scores::{Addends, Scoring};
+use super::scores::{Addends, Scoring, drop_entries};
 use super::search::{GROUP, Memory, TileSearch};
 use super::simd::{Dispatch, Real};
 use super::tiles::{ROWS, head, tile};
@@ -184,10 +184,8 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                     search.search::<S, T>(simd, group, (s, &keys), visible, &running);
                 }
             }
-            if problem.options().dropout.is_some() {
-                for (s, r) in s[seeing.clone()].iter_mut().zip(seeing.clone()) {
-                    drop_entries(problem, Row { b, h, i: rows.start + r }, &keys, s.as_mut());
-                }
+            for (s, r) in s[seeing.clone()].iter_mut().zip(seeing.clone()) {
+                drop_entries(problem, Row { b, h, i: rows.start + r }, keys.clone(), s.as_mut());
             }
             multiply(
                 simd,
@@ -206,13 +204,6 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
         }
         finish(&running, o, lse, value_features);
         search.map_or_else(TileDraw::default, |search| search.decide::<T>(&running))
-    }
-}
-
-/// The exponentials of a row times the factors of the dropout.
-fn drop_entries<T: Real>(problem: &Problem<T>, row: Row, keys: &Range<usize>, p: &mut [T]) {
-    for (p, j) in p.iter_mut().zip(keys.clone()) {
-        *p *= problem.dropout(row, j).unwrap_or(T::one());
     }
 }
 

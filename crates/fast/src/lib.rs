@@ -58,8 +58,7 @@ mod tiles;
 mod visible;
 
 pub use backend::{
-    Backend, Backends, Fallback, backward_backend, knows_operands, sample_backend,
-    sus_backward_backend,
+    Backend, Backends, Fallback, backward_backend, sample_backend, sus_backward_backend,
 };
 pub use evaluation::{Evaluate, Evaluated, Passes, evaluate};
 pub use passes::{

@@ -22,11 +22,12 @@ pub(super) struct LseLowerBounds {
 }
 
 impl LseLowerBounds {
-    /// `None` where scores are no linear functions of the keys, with a softcap or a bias, and where keys may be hidden: the mean is
+    /// `None` where scores are no linear functions of the keys, with a softcap, a bias or slopes, and where keys may be hidden: the mean is
     /// that of all keys.
     pub(super) fn new(problem: &Problem<f64>, magnitude: Magnitude) -> Option<Self> {
         if problem.options().softcap.is_some()
             || problem.inputs().bias.is_some()
+            || problem.inputs().alibi_slopes.is_some()
             || problem.hides_keys()
         {
             return None;

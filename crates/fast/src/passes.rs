@@ -33,6 +33,8 @@ pub struct Workspace<T> {
     pub(super) dense: dense::Memory<T>,
     sparse: sparse::Memory<T>,
     delta: Vec<T>,
+    /// The sums of each row for the gradient of its slope.
+    of_slopes: Vec<T>,
 }
 
 impl<T: Real> Workspace<T> {
@@ -130,8 +132,11 @@ pub fn backward_into<T: Real>(
     }
     in_pool(|| {
         delta_into(problem, saved, workspace);
-        let Workspace { dispatch, dense, delta, .. } = workspace;
-        dense::run(*dispatch, problem, saved, delta, dense, slices(problem, gradients));
+        let Workspace { dispatch, dense, delta, of_slopes, .. } = workspace;
+        of_slopes.resize(problem.row_count(), T::zero());
+        let results = (slices(problem, gradients), &mut of_slopes[..]);
+        dense::run(*dispatch, problem, saved, delta, dense, results);
+        gradients.dslopes = slope_gradient(problem, of_slopes);
         gradients.dsink = sink_gradient(problem, saved, delta);
         gradients.dkv = joined_gradient(problem, gradients);
     });
@@ -184,9 +189,12 @@ pub fn sus_backward_into<T: Real>(
         return path;
     }
     in_pool(|| {
-        let Workspace { dispatch, sparse, delta, .. } = workspace;
+        let Workspace { dispatch, sparse, delta, of_slopes, .. } = workspace;
         blank_delta(problem, saved, delta);
-        sparse::run(*dispatch, problem, (saved, sample), delta, sparse, slices(problem, gradients));
+        of_slopes.resize(problem.row_count(), T::zero());
+        let results = (slices(problem, gradients), &mut of_slopes[..]);
+        sparse::run(*dispatch, problem, (saved, sample), delta, sparse, results);
+        gradients.dslopes = slope_gradient(problem, of_slopes);
         gradients.dsink = sink_gradient(problem, saved, delta);
         gradients.dkv = joined_gradient(problem, gradients);
     });
@@ -211,6 +219,15 @@ pub fn blank_gradients<T: Real>(problem: &Problem<T>) -> Gradients<T> {
 /// `dk` and `dv` in one tensor, if the values are a part of the keys.
 fn joined_gradient<T: Real>(problem: &Problem<T>, gradients: &Gradients<T>) -> Option<Tensor<T>> {
     problem.options().v_of_k.then(|| joined(&gradients.dk, &gradients.dv))
+}
+
+/// `dslopes` from the sums of the rows, in their order.
+fn slope_gradient<T: Real>(problem: &Problem<T>, rows: &[T]) -> Option<Tensor<T>> {
+    let mut dslopes = Tensor::zeros(problem.inputs().alibi_slopes.as_ref()?.shape());
+    for (at, &sum) in rows.iter().enumerate() {
+        dslopes.as_mut_slice()[problem.slope_index(problem.row(at))] += sum;
+    }
+    Some(dslopes)
 }
 
 /// Runs a pass on a thread of the pool. A loop over tasks that begins elsewhere hands them over, sleeps and is woken again, and a

@@ -73,7 +73,9 @@ pub struct ReferenceErrorBounds {
 /// are not so large that an exponential loses half its digits.
 #[must_use]
 pub fn has_reference_error_bounds(problem: &Problem<f64>) -> bool {
-    backward_backend(problem) == Backend::Fast
+    let derived = problem.inputs().alibi_slopes.is_none() && problem.options().dropout.is_none();
+    derived
+        && backward_backend(problem) == Backend::Fast
         && largest_magnitude(problem).log_error(U) <= LARGEST_LOG
 }
 

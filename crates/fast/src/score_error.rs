@@ -30,7 +30,7 @@ pub(super) struct Magnitude {
     /// The same with the features of `q_i` times `D + 1, D, ..., 2`: as often as a sum of products in the order of the features
     /// rounds each of them, at most.
     pub(super) chain: f64,
-    /// The largest finite `|bias|`.
+    /// The largest finite `|bias|`, with the slopes' part.
     pub(super) bias: f64,
     /// The sink's magnitude.
     pub(super) sink: f64,
@@ -116,10 +116,17 @@ pub(super) fn largest_magnitude(problem: &Problem<f64>) -> Magnitude {
     let product = problem.scale().abs()
         * largest_norm(inputs.q.as_slice(), sizes.features)
         * largest_norm(inputs.k.as_slice(), sizes.features);
+    let bias = inputs.bias.as_ref().map_or(0.0, |bias| largest(bias.as_slice()));
+    // A slope is rounded, its product and its sum with a score that may have a bias: three roundings of either, where `bias` stands for
+    // two. No distance within a sequence is longer than its queries and keys together.
+    let of_slopes = inputs
+        .alibi_slopes
+        .as_ref()
+        .map_or(0.0, |slopes| largest(slopes.as_slice()) * (sizes.queries + sizes.keys) as f64);
     Magnitude {
         product,
         chain: (sizes.features + 1) as f64 * product,
-        bias: inputs.bias.as_ref().map_or(0.0, |bias| largest(bias.as_slice())),
+        bias: if of_slopes > 0.0 { 1.5 * (bias + of_slopes) } else { bias },
         sink: inputs.sink.as_ref().map_or(0.0, |sink| largest(sink)),
         softcap: problem.options().softcap,
         features: sizes.features,

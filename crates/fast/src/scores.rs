@@ -83,6 +83,36 @@ impl<'a, T: Real> Addends<'a, T> {
             }
         }
     }
+
+    /// The derivatives of the scores by the scaled products: 1, or the softcap's.
+    #[inline(always)]
+    fn derivatives<S: Simd>(&self, scoring: &Scoring<T>, products: &[T], derivatives: &mut [T]) {
+        let Some((_, inverse)) = scoring.softcap else { return derivatives.fill(T::one()) };
+        let bias = self.bias.filter(|_| self.bias_first).unwrap_or(&[]);
+        let (with, without) = derivatives.split_at_mut(bias.len().min(products.len()));
+        let (first, rest) = products.split_at(with.len());
+        for ((derivative, &x), &bias) in with.iter_mut().zip(first).zip(bias) {
+            *derivative = tanh_and_slope::<S, T>((scoring.scale * x + bias) * inverse).1;
+        }
+        for (derivative, &x) in without.iter_mut().zip(rest) {
+            *derivative = tanh_and_slope::<S, T>(scoring.scale * x * inverse).1;
+        }
+    }
+}
+
+/// The numbers of a row times the factors of dropout, if there is any.
+pub(super) fn drop_entries<T: Real>(
+    problem: &Problem<T>,
+    row: Row,
+    keys: impl Iterator<Item = usize>,
+    numbers: &mut [T],
+) {
+    if problem.options().dropout.is_none() {
+        return;
+    }
+    for (x, j) in numbers.iter_mut().zip(keys) {
+        *x *= problem.dropout(row, j).unwrap_or(T::one());
+    }
 }
 
 /// `tanh y` and `1 - tanh^2 y`, from `e = exp(-2|y|)`: `(1 - e) / (1 + e)` with the sign of `y`, and
@@ -154,26 +184,38 @@ pub(super) fn weights_and_slopes<S: Simd, T: Real>(
     products: &mut [T],
     dp: &mut [T],
 ) {
-    weighed_and_slopes::<S, T>(scoring, row, |w| w, products, dp);
+    weighed_and_slopes::<S, T>(scoring, row, |_, x| x - row.lse, |w| w, products, dp);
 }
 
-/// The same of kept entries: to `W~`, which is not below `least`, and `dS slope`.
+/// The same of kept entries: to `W~`, which is not below `least`, and `dS slope`. `addends` are added to the scores, if there are any.
 #[inline(always)]
 pub(super) fn kept_weights_and_slopes<S: Simd, T: Real>(
     scoring: &Scoring<T>,
     row: RowTerms<T>,
-    least: T,
+    (least, addends): (T, Option<&[T; LANES]>),
     products: &mut [T],
     dp: &mut [T],
 ) {
-    weighed_and_slopes::<S, T>(scoring, row, |w| if w < least { least } else { w }, products, dp);
+    let weighed = |w| if w < least { least } else { w };
+    match addends {
+        None => {
+            let argument = |_, x| x - row.lse;
+            weighed_and_slopes::<S, T>(scoring, row, argument, weighed, products, dp);
+        }
+        Some(addends) => {
+            let argument = |n: usize, x| x + addends[n] - row.lse;
+            weighed_and_slopes::<S, T>(scoring, row, argument, weighed, products, dp);
+        }
+    }
 }
 
-/// Weights and slopes; `weighed` maps a weight to the one that counts.
+/// Weights and slopes; `argument` maps a number and its score without slopes to the argument of `exp`, and `weighed` a weight to the one
+/// that counts.
 #[inline(always)]
 fn weighed_and_slopes<S: Simd, T: Real>(
     scoring: &Scoring<T>,
     row: RowTerms<T>,
+    argument: impl Fn(usize, T) -> T,
     weighed: impl Fn(T) -> T,
     products: &mut [T],
     dp: &mut [T],
@@ -181,9 +223,9 @@ fn weighed_and_slopes<S: Simd, T: Real>(
     match scoring.softcap {
         None => {
             debug_assert!(products.len().is_multiple_of(LANES), "whole chunks");
-            for x in products.as_chunks_mut::<LANES>().0 {
-                for x in x.iter_mut() {
-                    *x = scoring.scale * *x - row.lse;
+            for (chunk, x) in products.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                for (n, x) in x.iter_mut().enumerate() {
+                    *x = argument(chunk * LANES + n, scoring.scale * *x);
                 }
                 *x = T::exponentials::<S, LANES>(*x);
             }
@@ -192,34 +234,25 @@ fn weighed_and_slopes<S: Simd, T: Real>(
                 *dp = *x * (*dp - row.delta) * scoring.scale;
             }
         }
-        Some((cap, inverse)) => products.iter_mut().zip(dp).for_each(|(x, dp)| {
+        Some((cap, inverse)) => products.iter_mut().zip(dp).enumerate().for_each(|(n, (x, dp))| {
             let (tanh, slope) = tanh_and_slope::<S, T>(scoring.scale * *x * inverse);
-            let w = weighed(T::exp_fast::<S>(cap * tanh - row.lse));
+            let w = weighed(T::exp_fast::<S>(argument(n, cap * tanh)));
             *x = w;
             *dp = w * (*dp - row.delta) * (slope * scoring.scale);
         }),
     }
 }
 
-/// From products `q . k` to `W`, in place, and `factors`: the derivatives of the scores by the products. The bias is of the first
-/// keys of the row.
+/// From products `q . k` to `W`, in place, and the derivatives of the scores by the scaled products.
 #[inline(always)]
-pub(super) fn weights_and_factors<S: Simd, T: Real>(
+pub(super) fn weights_and_derivatives<S: Simd, T: Real>(
     scoring: &Scoring<T>,
     lse: T,
-    bias: Option<&[T]>,
+    addends: &Addends<'_, T>,
     products: &mut [T],
-    factors: &mut [T],
+    derivatives: &mut [T],
 ) {
-    match scoring.softcap {
-        None => factors.fill(scoring.scale),
-        Some((_, inverse)) => {
-            for (factor, &x) in factors.iter_mut().zip(&*products) {
-                let (_, slope) = tanh_and_slope::<S, T>(scoring.scale * x * inverse);
-                *factor = slope * scoring.scale;
-            }
-        }
-    }
-    scoring.apply::<S>(products, bias);
+    addends.derivatives::<S>(scoring, products, derivatives);
+    addends.apply::<S>(scoring, products);
     exponentials::<S, T>(products, lse);
 }

@@ -65,14 +65,14 @@ struct Shared<'a, T> {
     scoring: Scoring<T>,
 }
 
-/// Fills `dq`, `dk` and `dv`, and `delta`.
+/// Fills `dq`, `dk` and `dv`, and `delta`; and the sums of each row for `dslopes`, if there are slopes.
 pub(super) fn run<T: Real>(
     dispatch: Dispatch,
     problem: &Problem<T>,
     (saved, sample): (&Saved<T>, &Sample),
     delta: &mut [T],
     memory: &mut Memory<T>,
-    [dq, dk, dv]: [&mut [T]; 3],
+    ([dq, dk, dv], of_slopes): ([&mut [T]; 3], &mut [T]),
 ) {
     let sizes = problem.sizes();
     let scoring = Scoring::new(problem.scale(), problem.options().softcap);
@@ -103,14 +103,17 @@ pub(super) fn run<T: Real>(
     value_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
 
     let mut row_tasks = Vec::new();
-    let mut rest = (Rest(&mut entries[..]), Rest(&mut sections[..]), Rest(dq));
+    let mut rest = (Rest(&mut entries[..]), Rest(&mut sections[..]), Rest(dq), Rest(of_slopes));
     for rows in tasks_of(group, problem.row_count()) {
         let entries = rest.0.take(offsets[rows.end] - offsets[rows.start]);
         let sections = rest.1.take(blocks + 1);
         let dq = rest.2.take(rows.len() * sizes.features);
+        let of_slopes = rest.3.take(rows.len());
         let keys = seen(problem, rows.start, &problem.inputs().k, sizes.features);
         let (dp, delta) = (&dp[..], &*delta);
-        row_tasks.push(RowTask { shared: &shared, rows, keys, dp, delta, entries, sections, dq });
+        let gradients = (dq, of_slopes);
+        let shared = &shared;
+        row_tasks.push(RowTask { shared, rows, keys, dp, delta, entries, sections, gradients });
     }
     row_tasks.into_par_iter().for_each(|task| dispatch.run(ByLength(task)));
 

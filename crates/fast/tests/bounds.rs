@@ -21,6 +21,11 @@ struct Entry {
     /// `dS slope`, and the bound of its error.
     ds: f64,
     ds_error: f64,
+    /// `dS`, and the bound of its error.
+    t: f64,
+    t_error: f64,
+    /// The factor of dropout.
+    z: f64,
 }
 
 /// Bounds for one problem; `u` is the unit roundoff and `least` the smallest normal number.
@@ -40,6 +45,7 @@ pub(crate) struct Errors {
     pub dk: Vec<f64>,
     pub dv: Vec<f64>,
     pub dsink: Vec<f64>,
+    pub dslopes: Vec<f64>,
 }
 
 fn magnitude(a: &[f64], b: &[f64]) -> f64 {
@@ -112,17 +118,19 @@ impl Bounds<'_> {
         let number = p.row_number(row);
         let lse_error = self.lse(row);
         let mut entries = Vec::new();
-        let mut visit = |Weight { j, w, slope, .. }: Weight<f64>| {
+        let mut visit = |Weight { j, w, slope, dropout, .. }: Weight<f64>| {
             let mut w_error = w * self.weight(row, j, lse_error) + self.least;
             let mut kept = w;
             if let Some(sample) = self.sample {
                 kept = kept_weight(sample.lambda[number], w);
                 w_error += 2.0 * self.u * kept;
             }
-            let (dp, dlse) = (sus_reference::tensor::dot(p.g(row), p.v(row, j)), p.dlse(row));
+            let z = dropout.unwrap_or(1.0);
+            let (dp, dlse) = (z * sus_reference::tensor::dot(p.g(row), p.v(row, j)), p.dlse(row));
             let t = dp - delta + dlse;
-            let terms = magnitude(p.g(row), p.v(row, j));
-            let t_error = self.u * (p.sizes().value_features + 4) as f64 * terms
+            let terms = z * magnitude(p.g(row), p.v(row, j));
+            // Four more roundings of `1 / (1 - p)`, whose `p` is rounded as well, and its product.
+            let t_error = self.u * (p.sizes().value_features + 8) as f64 * terms
                 + delta_error
                 + 3.0 * self.u * (delta.abs() + dlse.abs() + terms);
             // sech^2 moves by at most twice the relative error of its argument's absolute error.
@@ -140,6 +148,9 @@ impl Bounds<'_> {
                 w_error: SECOND_ORDER * w_error,
                 ds: kept * t * slope,
                 ds_error: SECOND_ORDER * error * slope.abs() + self.least,
+                t: kept * t,
+                t_error: SECOND_ORDER * error,
+                z,
             });
         };
         let dense = DenseWeights { problem: p, saved: self.saved };
@@ -166,6 +177,7 @@ impl Bounds<'_> {
             dk: vec![0.0; inputs.k.as_slice().len()],
             dv: vec![0.0; inputs.v.as_slice().len()],
             dsink: vec![0.0; sizes.query_heads],
+            dslopes: vec![0.0; inputs.alibi_slopes.as_ref().map_or(0, |x| x.as_slice().len())],
         };
         let over_keys = self.u * (sizes.keys + 10) as f64;
         let over_rows = self.u * (sizes.queries * p.group() + 10) as f64;
@@ -183,8 +195,14 @@ impl Bounds<'_> {
                 let ds = |sums: f64| entry.ds_error + sums * entry.ds.abs();
                 add(&mut errors.dq[at * d..][..d], p.k(row, entry.j), ds(over_keys));
                 add(&mut errors.dk[key * d..][..d], p.q(row), ds(over_rows));
-                let w = entry.w_error + over_rows * entry.w;
-                add(&mut errors.dv[key * e..][..e], p.g(row), w);
+                let w = entry.w_error + (over_rows + 4.0 * self.u) * entry.w;
+                add(&mut errors.dv[key * e..][..e], p.g(row), w * entry.z);
+                if !errors.dslopes.is_empty() {
+                    let distance: f64 = p.alibi_distance(row, entry.j);
+                    let sums = self.u * (sizes.keys + p.row_count() + 10) as f64;
+                    let error = entry.t_error + sums * entry.t.abs();
+                    errors.dslopes[p.slope_index(row)] += error * distance.abs();
+                }
             }
             if let Some(sink) = p.sink(row) {
                 let lse = self.saved.lse.as_slice()[at];

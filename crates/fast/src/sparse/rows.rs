@@ -2,7 +2,7 @@
 
 use super::{Entry, KEYS, Shared, sum_up};
 use crate::product_rows::{Held, OnRows, Rows, add_rows, prefetch};
-use crate::scores::{LANES, RowTerms, kept_weights_and_slopes};
+use crate::scores::{LANES, RowTerms, drop_entries, kept_weights_and_slopes};
 use crate::simd::Real;
 use pulp::Simd;
 use std::array::from_fn;
@@ -70,7 +70,8 @@ pub(super) struct RowTask<'a, T> {
     pub(super) delta: &'a [T],
     pub(super) entries: &'a mut [Entry<T>],
     pub(super) sections: &'a mut [usize],
-    pub(super) dq: &'a mut [T],
+    /// `dq`, and the sums for `dslopes`.
+    pub(super) gradients: (&'a mut [T], &'a mut [T]),
 }
 
 /// Kept entries of one row that are worked on together, a whole number of vectors.
@@ -110,7 +111,9 @@ impl<T: Real> OnRows for RowTask<'_, T> {
             self.sections[key as usize / KEYS + 1] += 1;
         }
         sum_up(offsets[0], self.sections);
-        self.dq.fill(T::zero());
+        self.gradients.0.fill(T::zero());
+        self.gradients.1.fill(T::zero());
+        let has_slopes = problem.inputs().alibi_slopes.is_some();
         // The weights of one chunk are under way while the one before is added up.
         let mut chunks: [Chunk<T>; 2] = from_fn(|_| Chunk {
             at: self.rows.start,
@@ -133,8 +136,27 @@ impl<T: Real> OnRows for RowTask<'_, T> {
                 (next.at, next.range) = (at, from..range[1].min(from + CHUNK));
                 self.multiply::<S, F>(simd, next);
                 self.add::<S, F>(simd, last);
+                let kept = &sample.pattern.columns()[next.range.clone()];
+                let keys = kept.iter().map(|&key| key as usize);
+                let (row, scoring) = (problem.row(at), &self.shared.scoring);
                 let Chunk { w, ds, .. } = &mut *next;
-                kept_weights_and_slopes::<S, T>(&self.shared.scoring, terms, least, w, ds);
+                drop_entries(problem, row, keys.clone(), ds);
+                if has_slopes {
+                    let slope = problem.alibi_slope(row).expect("there are slopes");
+                    let (mut distances, dp) = ([T::zero(); CHUNK], *ds);
+                    for (distance, j) in distances.iter_mut().zip(keys.clone()) {
+                        *distance = problem.alibi_distance(row, j);
+                    }
+                    let addends = distances.map(|distance| slope * distance);
+                    kept_weights_and_slopes::<S, T>(scoring, terms, (least, Some(&addends)), w, ds);
+                    let sum = &mut self.gradients.1[at - self.rows.start];
+                    for n in 0..kept.len() {
+                        *sum += w[n] * (dp[n] - terms.delta) * distances[n];
+                    }
+                } else {
+                    kept_weights_and_slopes::<S, T>(scoring, terms, (least, None), w, ds);
+                }
+                drop_entries(problem, row, keys, w);
                 std::mem::swap(&mut next, &mut last);
             }
         }
@@ -172,7 +194,8 @@ impl<T: Real> RowTask<'_, T> {
         let keys = self.keys.known::<F>();
         let first = sample.pattern.offsets()[self.rows.start];
         let kept = &sample.pattern.columns()[chunk.range.clone()];
-        let dq = &mut self.dq[(chunk.at - self.rows.start) * keys.features..][..keys.features];
+        let dq =
+            &mut self.gradients.0[(chunk.at - self.rows.start) * keys.features..][..keys.features];
         add_rows(simd, dq, || chunk.ds.iter().zip(kept).map(|(&ds, &key)| (ds, keys.row(key))));
         for ((&w, &ds), &key) in chunk.w.iter().zip(&chunk.ds).zip(kept) {
             let next = &mut self.sections[key as usize / KEYS + 1];
