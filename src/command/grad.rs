@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sus_oracle::evaluation::{KeptCounts, relative_errors, visible_count};
 use sus_oracle::fast::{Backends, Evaluated, Passes, Real};
-use sus_oracle::files::gradient_file::{Stored, to_tensors};
+use sus_oracle::files::gradient_file::{Stored, to_tensors_of};
 use sus_oracle::files::{FileError, Pass, ProblemFile, Settings, TensorFile};
 use sus_oracle::problem::Problem;
 use sus_oracle::scalar::{Dd, Scalar};
@@ -171,7 +171,7 @@ fn compute<T: Scalar>(
     let start = Instant::now();
     let Evaluated { evaluation, paths } = (passes.evaluate)(problem, given, draw)?;
     let seconds = start.elapsed().as_secs_f64();
-    let file = to_tensors(&evaluation, settings, stored)?;
+    let file = to_tensors_of(problem, &evaluation, settings, stored)?;
     let kept = evaluation.mask.as_ref().map(|mask| KeptCounts::of(problem, &mask.sample));
     let (mut errors, mut dense_seconds) = (None, None);
     if draw.is_some() && visible_count(problem) <= COMPARED_ENTRIES {

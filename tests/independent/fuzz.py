@@ -135,7 +135,7 @@ def more_operands(draw, z, options, typed):
         typed["dropout_mask"] = (byte, flags(draw, [*lead, n_q, n_k], 0.7).astype(np.uint8))
         options["dropout_p"] = draw.choice([0.0, 0.1, 0.5, draw.uniform(0, 0.95)])
     if draw.random() < 0.3:
-        shape = (heads,) if batch * heads == 1 else draw.choice([(heads,), (batch, heads)])  # [1, 1] comes back as [1]
+        shape = draw.choice([(heads,), (batch, heads)])
         typed["alibi_slopes"] = ("F32", tensor(draw, shape, 0.5))
     if draw.random() < 0.3:
         options["bias_first"] = True

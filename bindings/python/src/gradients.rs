@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 use std::path::Path;
 use sus_oracle::Error;
 use sus_oracle::fast::{Passes, Real};
-use sus_oracle::files::gradient_file::{Stored, to_tensors};
+use sus_oracle::files::gradient_file::{Stored, to_tensors_of};
 use sus_oracle::files::{FileError, ProblemFile, Settings, TensorFile};
 use sus_oracle::scalar::{Dd, Scalar};
 use sus_oracle::sus::Draw;
@@ -89,7 +89,7 @@ fn compute<T: Scalar>(
     stored: Stored,
 ) -> Result<TensorFile, Error> {
     let evaluated = (passes.evaluate)(&input.problem, given, draw)?;
-    to_tensors(&evaluated.evaluation, settings, stored)
+    to_tensors_of(&input.problem, &evaluated.evaluation, settings, stored)
 }
 
 fn passes<T: Real>(plain: bool) -> Passes<T> {

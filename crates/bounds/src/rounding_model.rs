@@ -90,15 +90,8 @@ impl RoundingModel {
         }
         let inflated_delta = Vec::new();
         let for_dv = 1.0;
-        let mut model = RoundingModel {
-            b,
-            key_head,
-            entries,
-            delta,
-            inflated_delta,
-            delta_of_dropout,
-            for_dv,
-        };
+        let mut model =
+            RoundingModel { b, key_head, entries, delta, inflated_delta, delta_of_dropout, for_dv };
         model.inflate_dependent_variance(context, &lses);
         model
     }

@@ -219,8 +219,8 @@ impl<'a> Scores<'a> {
         // Section 4.9: G and v are converted, or G is divided by the row's sum and rounded.
         let of_gv = changes.gv + a.of_division(dp.abs);
         // Under dropout dP is stored before the product with Z, too: what is lost below the normal range is multiplied by it.
-        let of_gv = of_gv
-            + a.stored_again(p, dp.sum.abs() + dp_sum.worst_case + of_gv) * dropout.max(1.0);
+        let of_gv =
+            of_gv + a.stored_again(p, dp.sum.abs() + dp_sum.worst_case + of_gv) * dropout.max(1.0);
         EntryError {
             j,
             s,

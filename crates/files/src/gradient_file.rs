@@ -7,6 +7,7 @@ use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::evaluation::{Evaluation, SampledMask};
 use sus_reference::forward::Saved;
+use sus_reference::problem::Problem;
 use sus_reference::scalar::Scalar;
 
 /// The type in which the numbers of a result are stored.
@@ -65,7 +66,7 @@ pub fn to_tensors<T: Scalar>(
         put(name, &tensor.shape(), tensor.as_slice())?;
     }
     if let Some(dslopes) = dslopes {
-        put(TensorName::Dslopes, &slopes_shape(dslopes.shape()), dslopes.as_slice())?;
+        put(TensorName::Dslopes, &shape_in_file(dslopes.shape(), false), dslopes.as_slice())?;
     }
     if let Some(dsink) = dsink {
         put(TensorName::Dsink, &[dsink.len()], dsink)?;
@@ -85,11 +86,52 @@ pub fn to_tensors<T: Scalar>(
     Ok(file)
 }
 
-/// The shape of slopes in a file, `[Hq]` or `[B, Hq]`, from `[1, Hq, 1, 1]` or `[B, 1, 1, Hq]`.
+/// The same with the gradient of the slopes in the shape that they have in the problem's own file.
+///
+/// # Errors
+/// Those of [`to_tensors`].
+pub fn to_tensors_of<T: Scalar>(
+    problem: &Problem<f64>,
+    evaluation: &Evaluation<T>,
+    settings: &Settings,
+    stored: Stored,
+) -> Result<TensorFile, Error> {
+    let mut file = to_tensors(evaluation, settings, stored)?;
+    let dslopes = file.arrays.get_mut(TensorName::Dslopes.as_str());
+    if let (Some(dslopes), Some(shape)) = (dslopes, slopes_shape(problem)) {
+        dslopes.shape = shape;
+    }
+    Ok(file)
+}
+
+/// The shape of a problem's slopes in a file, `[Hq]` or `[B, Hq]`.
+///
+/// # Examples
+/// ```
+/// use sus_files::gradient_file::slopes_shape;
+/// use sus_reference::problem::{Problem, example};
+/// use sus_reference::tensor::Tensor;
+/// let of = |by_sequence| {
+///     let problem = example();
+///     let heads = problem.sizes().query_heads;
+///     let shape = if by_sequence { [1, 1, 1, heads] } else { [1, heads, 1, 1] };
+///     let inputs = problem.inputs().clone().with_alibi_slopes(Some(Tensor::zeros(shape)));
+///     let options = problem.options().clone().with_slopes_by_sequence(by_sequence);
+///     slopes_shape(&Problem::new(inputs, options).unwrap()).unwrap().len()
+/// };
+/// assert_eq!([of(false), of(true)], [1, 2]);
+/// ```
 #[must_use]
-pub fn slopes_shape(shape: [usize; 4]) -> Vec<usize> {
+pub fn slopes_shape(problem: &Problem<f64>) -> Option<Vec<usize>> {
+    let shape = problem.inputs().alibi_slopes.as_ref()?.shape();
+    Some(shape_in_file(shape, problem.options().slopes_by_sequence))
+}
+
+/// From `[1, Hq, 1, 1]` or `[B, 1, 1, Hq]`.
+fn shape_in_file(shape: [usize; 4], by_sequence: bool) -> Vec<usize> {
     let [batch, heads, _, heads_of_each] = shape;
-    if (batch, heads_of_each) == (1, 1) { vec![heads] } else { vec![batch, heads_of_each] }
+    let of_heads = (batch, heads_of_each) == (1, 1) && (heads > 1 || !by_sequence);
+    if of_heads { vec![heads] } else { vec![batch, heads_of_each] }
 }
 
 /// The numbers as `f64`; only the `lse` of a row that sees nothing may be infinite.

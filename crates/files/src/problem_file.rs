@@ -126,9 +126,12 @@ impl ProblemFile {
         let bias = take("bias").map(|array| tensor("bias", array)).transpose()?;
         let sink = take("sink").map(|array| vector("sink", array)).transpose()?;
         let x = take("x").map(layer_input).transpose()?;
-        let slopes = take("alibi_slopes").map(operands::slopes).transpose()?;
+        let slopes = take("alibi_slopes");
+        let by_sequence = slopes.as_ref().is_some_and(|slopes| slopes.shape.len() == 2);
+        let slopes = slopes.map(operands::slopes).transpose()?;
         let lengths = [q.shape()[2], k.shape()[2]];
         let options = operands::options(&mut file, &settings, lengths)?;
+        let options = options.with_slopes_by_sequence(by_sequence);
         let inputs = Inputs::new(q, k, v, g).with_dlse(dlse).with_bias(bias).with_sink(sink);
         let problem = Problem::new(inputs.with_alibi_slopes(slopes), options)?;
         if let (Some(_), true) = (settings.v_of_k, file.arrays.contains_key("v")) {

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use safetensors::tensor::Dtype;
 use std::path::Path;
 use sus_files::error::Reason;
-use sus_files::gradient_file::{Stored, to_tensors};
+use sus_files::gradient_file::{Stored, to_tensors, to_tensors_of};
+use sus_files::problem_file::problem_to_tensors;
 use sus_files::tensor_file::Numbers;
 use sus_files::{Array, Pass, ProblemFile, Settings, TensorFile};
 use sus_reference::backward::backward;
@@ -448,4 +449,25 @@ fn a_file_is_written_whole_or_not_at_all() {
     assert_eq!(said.path, missing);
     assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing but the file is left");
     assert!(TensorFile::read(Path::new("no such file")).is_err());
+}
+
+/// With one sequence and one head the tensor of slopes does not tell how many axes its file has.
+#[test]
+fn the_gradient_of_slopes_has_the_shape_of_the_slopes() {
+    for shape in [&[1][..], &[1, 1], &[3], &[1, 3], &[2, 3]] {
+        let (batch, heads) = if shape.len() == 2 { (shape[0], shape[1]) } else { (1, shape[0]) };
+        let mut file = TensorFile::default();
+        for name in ["q", "k", "v", "do"] {
+            let numbers = vec![0.5; batch * heads * 4];
+            file.arrays.insert(name.into(), Array::f64(&[batch, heads, 2, 2], numbers));
+        }
+        file.arrays.insert("alibi_slopes".into(), Array::f64(shape, vec![0.25; batch * heads]));
+        let read = ProblemFile::from_tensors(file, Settings::default()).unwrap();
+        let evaluation = evaluate::<f64>(&read.problem, None, None).unwrap();
+        let results =
+            to_tensors_of(&read.problem, &evaluation, &read.settings, Stored::F64).unwrap();
+        assert_eq!(results.arrays["dslopes"].shape, shape);
+        let written = problem_to_tensors(&read.problem, &read.settings);
+        assert_eq!(written.arrays["alibi_slopes"].shape, shape);
+    }
 }

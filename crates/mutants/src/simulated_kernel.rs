@@ -302,8 +302,8 @@ impl<'a> State<'a> {
             put("dk", &self.dk.shape(), self.dk.as_slice());
             put("dv", &self.dv.shape(), self.dv.as_slice());
         }
-        if let Some(dslopes) = &self.dslopes {
-            put("dslopes", &slopes_shape(dslopes.shape()), dslopes.as_slice());
+        if let (Some(dslopes), Some(shape)) = (&self.dslopes, slopes_shape(self.config.problem)) {
+            put("dslopes", &shape, dslopes.as_slice());
         }
         if let Some(dbias) = &self.dbias {
             put("dbias", &dbias.shape(), dbias.as_slice());

@@ -1,8 +1,8 @@
 //! A right kernel of a recipe, on the host: every operation rounded to the accumulator, and what is stored to its format.
 
 use sus_bounds::{Delta, Format, Gqa, Recipe};
-use sus_files::{Array, TensorFile};
 use sus_files::gradient_file::slopes_shape;
+use sus_files::{Array, TensorFile};
 use sus_reference::problem::{Problem, Row, bias_row};
 use sus_reference::sus::Sample;
 use sus_reference::tensor::Tensor;
@@ -484,8 +484,8 @@ impl Kernel<'_> {
             put("dk", &inputs.k.shape(), dk);
             put("dv", &inputs.v.shape(), dv);
         }
-        if let (Some(dslopes), Some(slopes)) = (dslopes, &inputs.alibi_slopes) {
-            put("dslopes", &slopes_shape(slopes.shape()), self.whole(dslopes, 0));
+        if let (Some(dslopes), Some(shape)) = (dslopes, slopes_shape(p)) {
+            put("dslopes", &shape, self.whole(dslopes, 0));
         }
         if let (Some(dbias), Some(bias)) = (dbias, &inputs.bias) {
             put("dbias", &bias.shape(), self.whole(dbias, 0));

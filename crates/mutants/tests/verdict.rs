@@ -780,19 +780,16 @@ fn with_more_operands() -> [(&'static str, Problem<f64>); 3] {
 #[test]
 fn the_statistics_see_small_errors_of_problems_with_more_operands() {
     let recipe = Recipe::built_in("flash-bf16").unwrap();
-    let wrong = [
-        "delta_in_bf16",
-        "gradients_truncated",
-        "dk_one_percent_large",
-        "dv_one_percent_small",
-    ];
+    let wrong =
+        ["delta_in_bf16", "gradients_truncated", "dk_one_percent_large", "dv_one_percent_small"];
     for (name, problem) in with_more_operands() {
         let case = Case::new(problem.clone(), Settings::default().with_pass(Pass::Dense));
         let judge = sus_mutants::judge(&case, &recipe).build().unwrap();
         let config = RunConfig::new(&problem, Arithmetic::of(&recipe), None);
         let right = judge.check(&mutants::control_kernel(&config));
         assert_eq!(right.outcome, Outcome::Pass, "{name} {:?}", right.findings);
-        let gradients = if problem.options().v_of_k { &["dq", "dkv"][..] } else { &["dq", "dk", "dv"] };
+        let gradients =
+            if problem.options().v_of_k { &["dq", "dkv"][..] } else { &["dq", "dk", "dv"] };
         for gradient in gradients {
             let tensor = right.tensors.iter().find(|tensor| tensor.name == *gradient).unwrap();
             assert_eq!(tensor.statistics.len(), 3, "{name} {gradient}");

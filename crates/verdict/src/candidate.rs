@@ -78,7 +78,7 @@ pub(super) fn shape_of(problem: &Problem<f64>, name: &str) -> Option<Vec<usize>>
         "dk" => inputs.k.shape().to_vec(),
         "dv" => inputs.v.shape().to_vec(),
         "dkv" if problem.options().v_of_k => inputs.k.shape().to_vec(),
-        "dslopes" => slopes_shape(inputs.alibi_slopes.as_ref()?.shape()),
+        "dslopes" => slopes_shape(problem)?,
         "dbias" => inputs.bias.as_ref()?.shape().to_vec(),
         "dsink" => vec![inputs.sink.as_ref()?.len()],
         _ => return None,

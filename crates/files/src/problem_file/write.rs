@@ -42,8 +42,8 @@ pub fn problem_to_tensors(problem: &Problem<f64>, settings: &Settings) -> Tensor
     if let Some(sink) = sink {
         put("sink", &[sink.len()], sink.clone());
     }
-    if let Some(slopes) = alibi_slopes {
-        put("alibi_slopes", &slopes_shape(slopes.shape()), slopes.as_slice().to_vec());
+    if let (Some(slopes), Some(shape)) = (alibi_slopes, slopes_shape(problem)) {
+        put("alibi_slopes", &shape, slopes.as_slice().to_vec());
     }
     put_structure(&mut file, problem, settings);
     file

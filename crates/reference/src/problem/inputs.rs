@@ -94,6 +94,8 @@ pub struct Options {
     pub dropout: Option<Dropout>,
     /// `v` is the first `E` features of `k`, and their gradient is one tensor.
     pub v_of_k: bool,
+    /// Whether slopes are `[B, Hq]` in their file, and their gradient is: with one sequence and one head the tensor does not tell.
+    pub slopes_by_sequence: bool,
     /// The larger problem that this one is a part of.
     pub part: Option<Arc<Part>>,
 }
@@ -136,4 +138,5 @@ setters! { Options, [];
     with_bias_first(bias_first: bool);
     with_dropout(dropout: Option<Dropout>);
     with_v_of_k(v_of_k: bool);
+    with_slopes_by_sequence(slopes_by_sequence: bool);
 }
