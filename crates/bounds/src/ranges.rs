@@ -98,12 +98,11 @@ pub fn ranges(input: &BoundsInput<'_>) -> Option<RoundingRanges> {
     let (mut dk, mut dv, mut dv_rounded) = (Vec::new(), Vec::new(), Vec::new());
     let mut dkv = Vec::new();
     for block in context.each_key_block(&rows, |block| block) {
-        match block.dkv {
-            Some(of_block) => dkv.extend(of_block),
-            None => {
-                dk.extend(block.dk);
-                dv.extend(block.dv);
-            }
+        if let Some(of_block) = block.dkv {
+            dkv.extend(of_block);
+        } else {
+            dk.extend(block.dk);
+            dv.extend(block.dv);
         }
         dv_rounded.extend(block.dv_rounded);
     }

@@ -391,6 +391,18 @@ impl Kernel<'_> {
         self.keys(row).into_iter().map(entry).collect()
     }
 
+    /// The gradient of keys whose first features are the values, from stored parts.
+    fn joined(&self, dk: &[f64], dv: &[f64]) -> Vec<f64> {
+        let sizes = self.problem.sizes();
+        let of_key = |(at, &dk): (usize, &f64)| {
+            let (key, d) = (at / sizes.features, at % sizes.features);
+            let width = sizes.value_features;
+            let dv = if d < width { dv[key * width + d] } else { 0.0 };
+            self.recipe.output.round(dk + dv)
+        };
+        dk.iter().enumerate().map(of_key).collect()
+    }
+
     /// The results as a candidate.
     pub(crate) fn run(&self) -> TensorFile {
         let (p, recipe) = (self.problem, self.recipe);
@@ -474,12 +486,7 @@ impl Kernel<'_> {
         put("dq", &inputs.q.shape(), self.whole(dq, recipe.running_dq));
         let (dk, dv) = (self.by_head(dk, recipe.running_dk), self.by_head(dv, recipe.running_dv));
         if p.options().v_of_k {
-            let of_key = |(at, &dk): (usize, &f64)| {
-                let (key, d) = (at / s.features, at % s.features);
-                let dv = if d < s.value_features { dv[key * s.value_features + d] } else { 0.0 };
-                recipe.output.round(dk + dv)
-            };
-            put("dkv", &inputs.k.shape(), dk.iter().enumerate().map(of_key).collect());
+            put("dkv", &inputs.k.shape(), self.joined(&dk, &dv));
         } else {
             put("dk", &inputs.k.shape(), dk);
             put("dv", &inputs.v.shape(), dv);

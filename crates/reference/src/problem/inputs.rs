@@ -71,6 +71,7 @@ setters! { Inputs<T>, [T];
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Options {
     /// Factor of `q . k`; `None` is `1 / sqrt(D)`.
     pub scale: Option<f64>,
