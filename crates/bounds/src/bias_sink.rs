@@ -62,7 +62,8 @@ impl BoundContext<'_> {
                 sums[e.j].add_errors(&[only(Stage::Mask, whole.ds)], &[&[1.0]]);
             }
             let Some(kept) = self.kept(errors, e, number) else { continue };
-            let DsErrors { ds, mut terms, .. } = self.ds_terms(row, errors, e, &kept);
+            let DsErrors { ds, mut terms, .. } =
+                self.ds_terms(row, errors, e, &kept, &self.weight_terms(errors, e, &kept));
             let t = e.dp - errors.delta + self.input.problem.dlse(row);
             add_row_terms(errors, &kept, t, 1.0, &mut terms);
             if self.input.problem.options().bias_first {
@@ -114,7 +115,8 @@ impl BoundContext<'_> {
                 sums.add_errors(&[only(Stage::Mask, whole.ds)], &[&[distance]]);
             }
             let Some(kept) = self.kept(errors, e, number) else { continue };
-            let DsErrors { ds, mut terms, .. } = self.ds_terms(row, errors, e, &kept);
+            let DsErrors { ds, mut terms, .. } =
+                self.ds_terms(row, errors, e, &kept, &self.weight_terms(errors, e, &kept));
             let before: f64 = terms.iter().map(|term| term.worst_case).sum();
             let shared = kept.w * (errors.delta_error.worst_case + errors.delta_stored)
                 + ds.abs() * errors.lse_error.worst_case;

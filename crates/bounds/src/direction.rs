@@ -31,7 +31,8 @@ pub struct ErrorDirection {
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_bounds::{
-///     BoundsInput, ErrorDirection, Mode, GradientValues, Recipe, Truth, bounds, statistical_limits,
+///     BoundsInput, ErrorDirection, Mode, GradientValues, Recipe, Silent, Truth, bounds_of, rows_of,
+///     statistical_limits,
 /// };
 /// let truth = Truth::exact(&problem)?;
 /// let input = BoundsInput {
@@ -53,7 +54,9 @@ pub struct ErrorDirection {
 ///     dbias: vec![],
 /// };
 /// let bug = ErrorDirection { name: "a factor of dq", additions };
-/// let limits = statistical_limits(&input, &bounds(&input), &[bug]).unwrap();
+/// let (rows, of_rows, _) = rows_of(&input, &Silent, |_, _| ());
+/// let bounds = bounds_of(&input, &Silent, &rows, of_rows);
+/// let limits = statistical_limits(&input, &rows, &bounds, &[bug]).unwrap();
 /// assert!(limits.directions[0].limit > 0.0 && limits.directions[0].expected > 0.0);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```

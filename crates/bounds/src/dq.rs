@@ -33,7 +33,8 @@ impl BoundContext<'_> {
                     dq.add_errors(&[only(Stage::Mask, whole.dz)], &[k]);
                 }
                 let Some(kept) = self.kept(errors, e, number) else { continue };
-                let of_ds = self.ds_terms(row, errors, e, &kept);
+                let of_ds =
+                    self.ds_terms(row, errors, e, &kept, &self.weight_terms(errors, e, &kept));
                 let DzErrors { dz, terms, largest } = self.dz_terms(errors, e, &kept, &of_ds);
                 // Section 4.9: the conversion of k.
                 if let Some(of_k) = self.operands.change(p, Product::Dq, row, e.j) {

@@ -35,11 +35,12 @@ impl BoundContext<'_> {
         errors: &RowErrors,
         e: &EntryError,
         kept: &KeptWeight,
+        weight: &WeightErrors,
     ) -> DsErrors {
         let a = &self.roundoff;
         let dlse = self.input.problem.dlse(row);
         let t = e.dp - errors.delta + dlse;
-        let WeightErrors { mut terms, relative: r, .. } = self.weight_terms(errors, e, kept);
+        let WeightErrors { mut terms, relative: r, relative_threshold, .. } = *weight;
         // |t| e_W.
         for term in &mut terms {
             *term = term.times(t);
@@ -54,11 +55,9 @@ impl BoundContext<'_> {
         dp.worst_case = dp.worst_case * (1.0 + r)
             + w * r * (errors.delta_error.worst_case + errors.delta_stored);
         // The second orders of the threshold. Section 3.4.
-        let log =
-            e.log.threshold(self.lambda) + e.log_stored + errors.lse_error.threshold(self.lambda);
         let of_delta = errors.delta_error.threshold(self.lambda) + errors.delta_stored;
         dp.deterministic +=
-            w * libm::expm1(log) * (of_delta + e.dp_sum.threshold(self.lambda) + e.dp_stored);
+            w * relative_threshold * (of_delta + e.dp_sum.threshold(self.lambda) + e.dp_stored);
         let size = e.dp.abs() + errors.delta.abs() + dlse.abs();
         let ds = w * t;
         // dS is rounded at the size that it may have with all errors before.

@@ -12,6 +12,7 @@ use super::input::BoundsInput;
 use super::limits::LARGEST_HEAD;
 use super::norm::Norm;
 use super::rounding_model::RoundingModel;
+use super::row::RowErrors;
 use super::set_variances::{SetVariances, set_variances};
 use super::statistic_weights::{LINEAR, StatisticWeights};
 use rayon::prelude::*;
@@ -62,12 +63,12 @@ pub struct StatisticalLimits {
 }
 
 /// The limits of `dq`, `dk`, `dv`, and of their errors together along some directions; `None` for a problem too large
-/// for them.
+/// for them. `rows` are those of [`rows_of`](crate::rows_of).
 ///
 /// # Examples
 /// ```
 /// let problem = sus_corpus::named("primes").unwrap().problem;
-/// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds, statistical_limits};
+/// use sus_bounds::{Mode, BoundsInput, Recipe, Silent, Truth, bounds_of, rows_of, statistical_limits};
 /// let truth = Truth::exact(&problem)?;
 /// let input = BoundsInput {
 ///     problem: &problem,
@@ -78,7 +79,9 @@ pub struct StatisticalLimits {
 ///     ambiguous: None,
 ///     gradients: &truth.gradients(None),
 /// };
-/// let limits = statistical_limits(&input, &bounds(&input), &[]).unwrap();
+/// let (rows, of_rows, _) = rows_of(&input, &Silent, |_, _| ());
+/// let bounds = bounds_of(&input, &Silent, &rows, of_rows);
+/// let limits = statistical_limits(&input, &rows, &bounds, &[]).unwrap();
 /// assert_eq!(limits.dq.sets[0].rows.len(), problem.row_count());
 /// assert!(limits.directions.is_empty());
 /// # Ok::<(), sus_reference::Error>(())
@@ -86,6 +89,7 @@ pub struct StatisticalLimits {
 #[must_use]
 pub fn statistical_limits(
     input: &BoundsInput<'_>,
+    rows: &[RowErrors],
     bounds: &Bounds,
     directions: &[ErrorDirection],
 ) -> Option<StatisticalLimits> {
@@ -97,7 +101,7 @@ pub fn statistical_limits(
     }
     let heads: Vec<RoundingModel> = (0..s.batch * s.key_heads)
         .into_par_iter()
-        .map(|at| RoundingModel::new(&context, at / s.key_heads, at % s.key_heads))
+        .map(|at| RoundingModel::new(&context, rows, at / s.key_heads, at % s.key_heads))
         .collect();
     let weights = statistic_weights(&context, &heads, bounds);
     let [dq, dk, dv] = &weights;

@@ -175,7 +175,8 @@ impl BoundContext<'_> {
             dv.add_errors(&[only(Stage::Mask, whole.w.times(e.dropout))], &[p.g(row)]);
         }
         let Some(kept) = self.kept(errors, e, p.row_number(row)) else { return };
-        let of_ds = self.ds_terms(row, errors, e, &kept);
+        let of_weight = self.weight_terms(errors, e, &kept);
+        let of_ds = self.ds_terms(row, errors, e, &kept, &of_weight);
         let relative = of_ds.relative;
         let DzErrors { dz, terms: mut of_dk, largest } = self.dz_terms(errors, e, &kept, &of_ds);
         // Section 4.9: the conversions of q and G.
@@ -189,7 +190,7 @@ impl BoundContext<'_> {
         }
         let t = e.dp - errors.delta + p.dlse(row);
         add_row_terms(errors, &kept, t, e.slope, &mut of_dk);
-        let WeightErrors { terms: mut of_dv, lse, .. } = self.weight_terms(errors, e, &kept);
+        let WeightErrors { terms: mut of_dv, lse, .. } = of_weight;
         of_dv[Stage::Lse as usize] = lse;
         // The ranges of dv count the rounding of P apart. Section 7.2.
         if !self.follows_p() {

@@ -9,6 +9,8 @@ use super::format::Format;
 use super::input::BoundsInput;
 use super::interval::Interval;
 use super::known_o::{KnownDelta, U64, has_known_delta};
+use super::limits::TERMS;
+use super::linear_sums::add_intervals;
 use super::operands::converts;
 use super::range::RoundingRange;
 use super::roundoff::is_power_of_two;
@@ -16,7 +18,7 @@ use super::row::RowErrors;
 use super::score::EntryError;
 use super::stage::Stage;
 use super::store::GRADIENT_ROUNDINGS;
-use super::sums::{Sums, only};
+use super::sums::{Sums, TermBatch, only};
 use super::term::Term;
 use super::weight::KeptWeight;
 use rayon::prelude::*;
@@ -95,10 +97,12 @@ pub fn ds_roundings(input: &BoundsInput<'_>) -> Vec<DsRounding> {
 }
 
 /// The ranges of some rows of `dq`, one row after the other, of a kernel that rounds so, and whose `delta` is `G . o` with this stored
-/// `o`; without an `o`, of one whose `P` and `o` are not rounded before `delta`. `own` are the errors of the truth, if it has any.
+/// `o`; without an `o`, of one whose `P` and `o` are not rounded before `delta`. `own` are the errors of the truth, if it has any;
+/// `all` are those of all rows by [`rows_of`](crate::rows_of), or none, and then they are computed.
 #[must_use]
 pub fn known_o_dq_ranges(
     input: &BoundsInput<'_>,
+    all: &[RowErrors],
     o: Option<&[f64]>,
     own: Option<&ReferenceErrorBounds>,
     rounding: DsRounding,
@@ -106,12 +110,19 @@ pub fn known_o_dq_ranges(
 ) -> Vec<RoundingRange> {
     let context = BoundContext::new(input);
     let known = KnownDelta::new(&context, o, own);
+    let all_keys = 0..input.problem.sizes().keys;
     let row = |&at: &usize| {
         let row = input.problem.row(at);
-        let mut errors = context.row_errors(row, input.mode);
+        let (mut errors, entries) = if let Some(errors) = all.get(at) {
+            (errors.clone(), context.entries(row, errors, &all_keys))
+        } else {
+            let mut errors = context.row_errors(row, input.mode);
+            let entries = std::mem::take(&mut errors.entries);
+            (errors, entries)
+        };
         known.apply(at, &mut errors);
         let of_dq = DqRow { context: &context, rounding, row, errors: &errors };
-        of_dq.ranges(known.of_lse)
+        of_dq.ranges(&entries, known.of_lse)
     };
     rows.par_iter().map(row).collect::<Vec<_>>().concat()
 }
@@ -125,32 +136,34 @@ struct DqRow<'a> {
 }
 
 impl DqRow<'_> {
-    fn ranges(&self, of_lse: f64) -> Vec<RoundingRange> {
+    fn ranges(&self, entries: &[EntryError], of_lse: f64) -> Vec<RoundingRange> {
         let DqRow { context, row, errors, .. } = *self;
         let (p, a, recipe) = (context.input.problem, &context.roundoff, context.input.recipe);
         let (features, number) = (p.sizes().features, p.row_number(row));
         let mut sums = Sums::new(features);
         let [mut least, mut most, mut abs] = [0; 3].map(|_| vec![0.0; features]);
-        for e in &errors.entries {
-            let ambiguous = context.input.sample.filter(|_| context.input.is_ambiguous(row, e.j));
-            let kept = match ambiguous {
-                Some(sample) => Some(context.sampled(errors, e, sample.lambda[number])),
-                None => context.kept(errors, e, number),
-            };
-            let Some(kept) = kept else { continue };
-            let mut dz = self.dz(e, &kept, of_lse);
-            if ambiguous.is_some() {
-                dz = Interval { least: dz.least.min(0.0), most: dz.most.max(0.0) };
+        let (mut batch, mut known) = (TermBatch::default(), Vec::new());
+        for entries in entries.chunks(TERMS) {
+            for e in entries {
+                let ambiguous =
+                    context.input.sample.filter(|_| context.input.is_ambiguous(row, e.j));
+                let kept = match ambiguous {
+                    Some(sample) => Some(context.sampled(errors, e, sample.lambda[number])),
+                    None => context.kept(errors, e, number),
+                };
+                let Some(kept) = kept else { continue };
+                let mut dz = self.dz(e, &kept, of_lse);
+                if ambiguous.is_some() {
+                    dz = Interval { least: dz.least.min(0.0), most: dz.most.max(0.0) };
+                }
+                let (middle, half) = (f64::midpoint(dz.least, dz.most), (dz.most - dz.least) / 2.0);
+                let error = only(Stage::Ds, Term::deterministic(half));
+                batch.push(middle, &error, p.k(row, e.j));
+                known.push([dz.least, dz.most]);
             }
-            let k = p.k(row, e.j);
-            let (middle, half) = (f64::midpoint(dz.least, dz.most), (dz.most - dz.least) / 2.0);
-            sums.add(&[middle], &[only(Stage::Ds, Term::deterministic(half))], &[k]);
-            for (d, &k) in k.iter().enumerate() {
-                let (x, y) = (dz.least * k, dz.most * k);
-                least[d] += x.min(y);
-                most[d] += x.max(y);
-                abs[d] += x.abs().max(y.abs());
-            }
+            add_intervals(&known, &batch.x, [&mut least, &mut most, &mut abs]);
+            known.clear();
+            batch.add_to(&mut sums);
         }
         let tail = context.tail(0.0, 1.0);
         let range = |d: usize| {

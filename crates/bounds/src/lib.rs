@@ -26,6 +26,7 @@ mod key_block;
 mod known_o;
 mod known_o_dq;
 mod limits;
+mod linear_sums;
 mod mask;
 mod norm;
 mod operands;

@@ -69,7 +69,7 @@ impl BoundContext<'_> {
     ) -> Option<WholeEntry> {
         let sample = self.input.sample.filter(|_| self.input.is_ambiguous(row, e.j))?;
         let kept = self.sampled(errors, e, sample.lambda[self.input.problem.row_number(row)]);
-        let of_ds = self.ds_terms(row, errors, e, &kept);
+        let of_ds = self.ds_terms(row, errors, e, &kept, &self.weight_terms(errors, e, &kept));
         let whole = of_ds.ds.abs() + of_ds.terms.iter().map(|term| term.worst_case).sum::<f64>();
         Some(WholeEntry {
             w: Term::deterministic(kept.w * (1.0 + of_ds.relative)),

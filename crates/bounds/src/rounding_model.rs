@@ -4,9 +4,11 @@
 
 use super::context::BoundContext;
 use super::format::Format;
+use super::linear_sums::add_squares;
 use super::row::{Mode, RowErrors};
 use super::score::EntryError;
-use super::ties::Ties;
+use super::simd::add_products;
+use super::ties::tied;
 use sus_reference::problem::Row;
 
 /// A uniform variable in `[-a, a]` is sub-Gaussian with the squared parameter `a^2 / 3`, its variance: the moment generating
@@ -69,23 +71,34 @@ pub(super) struct RoundingModel {
 }
 
 impl RoundingModel {
-    pub(super) fn new(context: &BoundContext<'_>, b: usize, key_head: usize) -> Self {
+    /// `rows` are the errors of all rows of the problem, whose entries are not needed.
+    pub(super) fn new(
+        context: &BoundContext<'_>,
+        rows: &[RowErrors],
+        b: usize,
+        key_head: usize,
+    ) -> Self {
         let p = context.input.problem;
+        let all_keys = 0..p.sizes().keys;
         let (s, group) = (p.sizes(), p.group());
         let (mut entries, mut delta, mut lses) = (Vec::new(), Vec::new(), Vec::new());
         let mut delta_of_dropout = Vec::new();
-        for h in key_head * group..(key_head + 1) * group {
+        let heads = key_head * group..(key_head + 1) * group;
+        if context.input.sample.is_none() {
+            let rows = heads.clone().flat_map(|h| (0..s.queries).map(move |i| Row { b, h, i }));
+            entries.reserve_exact(rows.map(|row| p.span(row).len()).sum());
+        }
+        for h in heads {
             for i in 0..s.queries {
                 let row = Row { b, h, i };
-                let errors = context.row_errors(row, context.input.mode);
+                let errors = &rows[p.row_number(row)];
                 // Of a row without keys nothing is rounded.
                 lses.push(if errors.lse.is_finite() { errors.lse as f32 } else { 0.0 });
                 let at = delta.len() as u32;
-                entries.extend(
-                    errors.entries.iter().filter_map(|e| entry(context, row, at, &errors, e)),
-                );
+                let of_row = context.entries(row, errors, &all_keys);
+                entries.extend(of_row.iter().filter_map(|e| entry(context, row, at, errors, e)));
                 delta.push(errors.delta_stored_norms);
-                delta_of_dropout.push(of_dropout_in_delta(context, &errors));
+                delta_of_dropout.push(of_dropout_in_delta(context, errors));
             }
         }
         let inflated_delta = Vec::new();
@@ -101,24 +114,26 @@ impl RoundingModel {
     fn inflate_dependent_variance(&mut self, context: &BoundContext<'_>, lses: &[f32]) {
         let recipe = context.input.recipe;
         // "Ties": each square is multiplied by the number of roundings that may be equal to it.
-        let of_ds = Ties::new(self.entries.iter().map(|e| e.log_ds), recipe.ds);
-        let of_p = Ties::new(self.entries.iter().map(|e| e.log_p), recipe.p);
-        let of_rows = Ties::new(lses.iter().copied(), recipe.o);
+        let of_entries = |log: fn(&EntryRoundings) -> f32, format| {
+            tied(&self.entries.iter().map(log).collect::<Vec<_>>(), format)
+        };
+        let of_ds = of_entries(|e| e.log_ds, recipe.ds);
+        let of_p = of_entries(|e| e.log_p, recipe.p);
+        let of_rows = tied(lses, recipe.o);
         let in_ds = context.roundoff.is_narrow(recipe.p_in_ds);
         let in_one_sum = context.values_in_keys() && context.roundoff.is_narrow(recipe.p);
         let [for_p, for_dv, for_delta] = dependent_factors(in_ds, in_one_sum);
         self.for_dv = for_dv;
-        let root = |x: f64| libm::sqrt(x * UNIFORM) as f32;
-        for e in &mut self.entries {
-            let (of_ds, of_p) =
-                (root(of_ds.multiplicity(e.log_ds)), root(of_p.multiplicity(e.log_p)));
+        let root = |tied: u32| libm::sqrt(f64::from(tied) * UNIFORM) as f32;
+        for ((e, of_ds), of_p) in self.entries.iter_mut().zip(of_ds).zip(of_p) {
+            let (of_ds, of_p) = (root(of_ds), root(of_p));
             e.ds = e.ds.map(|ds| ds * of_ds);
             (e.p, e.p_in_ds) = (e.p * of_p, e.p_in_ds * of_p);
             e.bias = [e.bias[0] * of_ds, e.bias[1] * of_p, e.bias[2]];
             e.total_ds = f32::hypot(e.ds[0].max(e.ds[1]), e.p_in_ds * libm::sqrt(for_p) as f32);
         }
-        for (delta, &lse) in self.delta.iter_mut().zip(lses) {
-            *delta = delta.map(|delta| delta * libm::sqrt(UNIFORM * of_rows.multiplicity(lse)));
+        for (delta, of_row) in self.delta.iter_mut().zip(of_rows) {
+            *delta = delta.map(|delta| delta * libm::sqrt(UNIFORM * f64::from(of_row)));
         }
         let both = |[p, o]: &[f64; 2]| libm::hypot(*p * libm::sqrt(for_delta), *o);
         self.inflated_delta = self.delta.iter().map(both).collect();
@@ -193,8 +208,7 @@ impl RoundingModel {
         ];
         let of_values = context.of_values();
         let add = |sums: &mut [f64], row: usize, square: f64, x: &[f64]| {
-            let sums = &mut sums[row * x.len()..][..x.len()];
-            sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += square * x * x);
+            add_squares(square, x, &mut sums[row * x.len()..][..x.len()]);
         };
         for entries in self.by_row() {
             let (at, row) = self.row(context, entries);
@@ -204,7 +218,7 @@ impl RoundingModel {
                 let (j, k, q) = (e.j as usize, p.k(row, e.j as usize), p.q(row));
                 // An error of delta is one variable for the row: its factors in an element of dq add up before the square.
                 let delta = f64::from(e.by_weight) * self.inflated_delta[at];
-                shared.iter_mut().zip(k).for_each(|(sum, k)| *sum += delta * k);
+                add_products(&[delta], &[k], &mut shared);
                 // sum_j a_j^2 k_jd^2 of independent roundings, and so for dk and dv.
                 add(&mut all[0], at, square(e.total_ds), k);
                 add(&mut all[1], j, square(e.total_ds) + delta * delta, q);
@@ -412,7 +426,8 @@ mod tests {
             gradients: &gradients,
         };
         let context = BoundContext::new(&input);
-        let model = RoundingModel::new(&context, 0, 0);
+        let (rows, _) = context.each_row(|_, _| ());
+        let model = RoundingModel::new(&context, &rows, 0, 0);
         let k = |e: &EntryRoundings| p.k(p.row(0), e.j as usize)[0];
         let across: f64 = model.entries.iter().map(|e| f64::from(e.by_weight) * k(e)).sum();
         let of_entry = |e: &EntryRoundings| {

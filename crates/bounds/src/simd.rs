@@ -21,6 +21,9 @@ pub(super) struct PackedRows {
 
 impl PackedRows {
     pub(super) fn new(rows: &[f64], width: usize) -> Self {
+        if width == 0 {
+            return PackedRows { width, data: Vec::new() };
+        }
         let mut data = vec![0.0; (rows.len() / width).div_ceil(PANEL) * width * PANEL];
         for (panel, rows) in data.chunks_mut(width * PANEL).zip(rows.chunks(width * PANEL)) {
             for (n, row) in rows.chunks_exact(width).enumerate() {
@@ -30,10 +33,15 @@ impl PackedRows {
         PackedRows { width, data }
     }
 
+    /// The numbers of a panel.
+    pub(super) fn panel(&self, panel: usize) -> &[f64] {
+        let size = self.width * PANEL;
+        &self.data[panel * size..][..size]
+    }
+
     /// The [products](Products::of) of a vector and each row of a panel.
     pub(super) fn products(&self, x: &[f64], panel: usize) -> [Products; PANEL] {
-        let size = self.width * PANEL;
-        let panel = &self.data[panel * size..][..size];
+        let panel = self.panel(panel);
         let mut sums = [[0.0; PANEL]; 5];
         Arch::new().dispatch(PackedProducts { x, panel, sums: &mut sums });
         let [sum, abs, squares, least, most] = sums;
@@ -46,9 +54,8 @@ impl PackedRows {
 
     /// The sums of the same products.
     pub(super) fn sums(&self, x: &[f64], panel: usize) -> [f64; PANEL] {
-        let size = self.width * PANEL;
         let mut sums = [0.0; PANEL];
-        let panel = &self.data[panel * size..][..size];
+        let panel = self.panel(panel);
         Arch::new().dispatch(PackedSums { x, panel, sums: &mut sums });
         sums
     }

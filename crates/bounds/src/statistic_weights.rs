@@ -6,7 +6,7 @@ use super::format::Format;
 use super::operands::converts;
 use super::recipe::Recipe;
 use super::stage::Stage;
-use super::ties::Ties;
+use super::ties::tied;
 use sus_reference::tensor::Tensor;
 
 /// How many statistics are linear in the errors: the mean and the slope.
@@ -94,10 +94,8 @@ impl StatisticWeights {
         let per_head = (logs.len() / heads.max(1)).max(1);
         let ties: Vec<f64> = logs
             .chunks(per_head)
-            .flat_map(|logs| {
-                let ties = Ties::new(logs.iter().copied(), recipe.output);
-                logs.iter().map(|&log| ties.multiplicity(log)).collect::<Vec<_>>()
-            })
+            .flat_map(|logs| tied(logs, recipe.output))
+            .map(f64::from)
             .collect();
         let mut all = StatisticWeights {
             linear: std::array::from_fn(|_| Tensor::zeros(truth.shape())),

@@ -66,66 +66,46 @@ fn may_be_equal(numbers: Vec<f64>, u: f64) -> Vec<f64> {
     numbers
 }
 
-/// Numbers by their logarithms, and how many of them are tied to one of them, so that their roundings may be equal.
-pub(super) struct Ties {
-    logs: Vec<f32>,
-    within: f32,
-    /// Where the numbers of each cell begin, and where the last cell's end. Cells are equally wide, and cover all numbers.
-    cells: Vec<usize>,
-    /// Cells for each unit of a logarithm.
-    per_unit: f32,
+/// How many of the numbers with these logarithms are tied to each of them, itself included, so that their roundings may be equal:
+/// logarithms within a 16th of a roundoff (`docs/verdict.md`, "Ties").
+///
+/// In `f32` two logarithms and the border have three roundings, `3 2^-24 |log|` or `1.8e-7 |log|` together; with the rounding of the
+/// argument that is at most `4e-7 |log|`.
+pub(super) fn tied(logs: &[f32], format: Format) -> Vec<u32> {
+    let within = (format.unit_roundoff() / 16.0) as f32;
+    // In one word each, in the order of the numbers: all borders are found in one pass.
+    let mut sorted: Vec<u64> =
+        logs.iter().enumerate().map(|(at, &x)| u64::from(in_order(x)) << 32 | at as u64).collect();
+    sorted.sort_unstable();
+    let log = |at: usize| logs[sorted[at] as u32 as usize];
+    let (mut first, mut after) = (0, 0);
+    let mut tied = vec![0; logs.len()];
+    for at in 0..sorted.len() {
+        let x = log(at);
+        let within = within.max(4.0e-7 * x.abs());
+        // A border may lie before the last one: the roundings of the differences are not monotone near a power of two.
+        while first > 0 && log(first - 1) >= x - within {
+            first -= 1;
+        }
+        while first < at && log(first) < x - within {
+            first += 1;
+        }
+        while after > at && log(after - 1) > x + within {
+            after -= 1;
+        }
+        while after < sorted.len() && log(after) <= x + within {
+            after += 1;
+        }
+        tied[sorted[at] as u32 as usize] = (after.max(at + 1) - first) as u32;
+    }
+    tied
 }
 
-/// Numbers of a cell, about: as many as a few lines of the cache hold.
-const IN_CELL: usize = 16;
-
-impl Ties {
-    /// Of numbers given by their logarithms.
-    pub(super) fn new(logs: impl Iterator<Item = f32>, format: Format) -> Self {
-        let mut logs: Vec<f32> = logs.collect();
-        logs.sort_unstable_by(f32::total_cmp);
-        let count = logs.len() / IN_CELL + 1;
-        let width = match logs[..] {
-            [first, .., last] => last - first,
-            _ => 0.0,
-        };
-        let per_unit = count as f32 / width;
-        let within = (format.unit_roundoff() / 16.0) as f32;
-        let mut ties = Ties { logs, within, cells: vec![0; count + 1], per_unit };
-        for at in 0..ties.logs.len() {
-            let cell = ties.cell(ties.logs[at]);
-            ties.cells[cell + 1] = at + 1;
-        }
-        // A cell without numbers ends where the one before does.
-        for cell in 0..count {
-            ties.cells[cell + 1] = ties.cells[cell + 1].max(ties.cells[cell]);
-        }
-        ties
-    }
-
-    /// How many are tied to one of them, itself included: logarithms within a 16th of a roundoff (`docs/verdict.md`, "Ties").
-    ///
-    /// In `f32` two logarithms and the border have three roundings, `3 2^-24 |log|` or `1.8e-7 |log|` together; with the
-    /// rounding of the argument that is at most `4e-7 |log|`.
-    pub(super) fn multiplicity(&self, log: f32) -> f64 {
-        let within = self.within.max(4.0e-7 * log.abs());
-        let first = self.before(log - within, |x| x < log - within);
-        let after = self.before(log + within, |x| x <= log + within);
-        (after - first) as f64
-    }
-
-    /// How many come before a border, which are those of earlier cells and some of its own.
-    fn before(&self, border: f32, is_before: impl Fn(f32) -> bool) -> usize {
-        let cell = self.cell(border);
-        let (start, end) = (self.cells[cell], self.cells[cell + 1]);
-        start + self.logs[start..end].partition_point(|&x| is_before(x))
-    }
-
-    /// The cell of a number; of a larger number never an earlier one, however the product is rounded.
-    fn cell(&self, x: f32) -> usize {
-        let first = self.logs.first().copied().unwrap_or(0.0);
-        (((x - first) * self.per_unit) as usize).min(self.cells.len() - 2)
-    }
+/// The bits of a number, so that they have the order of [`f32::total_cmp`].
+fn in_order(x: f32) -> u32 {
+    let bits = x.to_bits();
+    // All bits of a negative number are inverted, the sign of another one.
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
 #[cfg(test)]
@@ -190,19 +170,26 @@ mod tests {
         // The logarithms of a sine's values lie densely at one end; one in eight comes twice.
         let spread = (0..5000).map(|n: u32| libm::logf(libm::sinf((n - n / 8 % 2) as f32).abs()));
         let some: Vec<f32> = spread.map(|x| x.max(-700.0)).collect();
-        for logs in [vec![], vec![-3.0], vec![0.0; 100], some] {
+        // Both signs, each number some roundings from the next, across powers of two.
+        let near = |n: u32| 8.0 * (1.0 + 1.5e-7 * (n as f32 - 500.0));
+        let runs = (0..1000).flat_map(|n| [near(n), -near(n), near(n) - 8.0]).collect();
+        for logs in [vec![], vec![-3.0], vec![0.0; 100], some, runs] {
             for format in [Format::F32, Format::Bf16] {
-                let ties = Ties::new(logs.iter().copied(), format);
-                for &log in &logs {
-                    let within = ties.within.max(4.0e-7 * log.abs());
+                let least = (format.unit_roundoff() / 16.0) as f32;
+                let found = tied(&logs, format);
+                for (&log, found) in logs.iter().zip(found) {
+                    let within = least.max(4.0e-7 * log.abs());
                     let near = |x: &&f32| (log - within..=log + within).contains(*x);
-                    assert_eq!(
-                        ties.multiplicity(log),
-                        logs.iter().filter(near).count() as f64,
-                        "{log}"
-                    );
+                    assert_eq!(found as usize, logs.iter().filter(near).count(), "{log}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn bits_in_order_are_those_of_the_numbers() {
+        let numbers = [f32::NEG_INFINITY, -1e30, -1.0, -1e-40, -0.0, 0.0, 1e-40, 1.0, 1e30];
+        assert!(numbers.windows(2).all(|pair| in_order(pair[0]) < in_order(pair[1])));
+        assert!(in_order(1e30) < in_order(f32::INFINITY));
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct WeightErrors {
     pub(super) lse: Term,
     /// Bound of the relative error of `W`.
     pub(super) relative: f64,
+    /// The same of the first order that the threshold has.
+    pub(super) relative_threshold: f64,
 }
 
 impl BoundContext<'_> {
@@ -70,7 +72,7 @@ impl BoundContext<'_> {
         number: usize,
     ) -> Option<(f64, f64)> {
         let kept = self.kept(errors, e, number)?;
-        let WeightErrors { terms, lse, relative } = self.weight_terms(errors, e, &kept);
+        let WeightErrors { terms, lse, relative, .. } = self.weight_terms(errors, e, &kept);
         let of_weight: f64 = terms.iter().map(|term| term.worst_case).sum::<f64>() + lse.worst_case;
         let size = kept.w * (1.0 + relative);
         // 4 u: W / q with q = lambda W is a conversion of lambda, a product, a quotient and a store.
@@ -93,9 +95,10 @@ impl BoundContext<'_> {
         let mut terms = Terms::default();
         // Section 3.4: expm1(x) - x of the first order that the threshold has.
         let first = e.log.threshold(self.lambda) + e.log_stored + lse.threshold(self.lambda);
+        let relative_threshold = libm::expm1(first);
         let score = Term {
             worst_case: r - lse.worst_case - e.log_stored,
-            deterministic: e.log.deterministic + libm::expm1(first) - first,
+            deterministic: e.log.deterministic + relative_threshold - first,
             ..e.log
         };
         let constant =
@@ -103,6 +106,6 @@ impl BoundContext<'_> {
         terms[Stage::Score as usize] =
             score.times(kept.varies).plus(Term::deterministic(constant * kept.w));
         terms[Stage::ScoreStore as usize] = Term::deterministic(kept.varies * e.log_stored);
-        WeightErrors { terms, lse: lse.times(kept.varies), relative: r }
+        WeightErrors { terms, lse: lse.times(kept.varies), relative: r, relative_threshold }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`MAX_RUNS_EACH`] | the command refuses to judge runs one by one |
 //! | [`MAX_RUNS_TIMES_LAGS`] | fewer distances between runs are tested |
 //! | [`MAX_ENTRIES_BY_STORED_O`] | a sample of the rows of `dq` is held against the candidate's own `o` |
+//! | [`MAX_ROWS_KEPT`] | the errors of rows are computed again when `dq` is held against the candidate's own `o` |
 //! | [`MAX_ENTRIES_OF_ROWS`] | the errors of rows that are not judged are bounded by norms, where a bound is derived |
 //! | [`MAX_EXACT_TERMS`] | Bernstein's limit replaces the exact tail |
 //!
@@ -54,6 +55,10 @@ pub(crate) const MAX_EXACT_TERMS: usize = 4096;
 /// Visible entries up to which all rows of `dq` are held against the candidate's own `o`: eight heads of 1024 queries and keys. It costs
 /// as much as the bounds of `dq`, for each way in which a kernel may round.
 pub(crate) const MAX_ENTRIES_BY_STORED_O: u64 = 1 << 23;
+
+/// Rows whose errors are kept for the comparison with the candidate's own `o`, some 400 bytes each: 25 MiB. Above, those of the rows
+/// that are compared are computed once more.
+pub(crate) const MAX_ROWS_KEPT: usize = 1 << 16;
 
 /// Visible entries of the rows that see the selected keys, up to which the errors of these rows are computed entry by entry: a causal head
 /// of 8192. Each takes some hundred nanoseconds; above, norms bound them.

@@ -1,6 +1,7 @@
 //! The reference of a case for one forward pass and one mask, and the errors that a right kernel may make.
 
 use crate::KnownBugs;
+use crate::limits::MAX_ROWS_KEPT;
 use crate::mask_constraints::{Decider, MaskConstraints};
 use crate::statistics::{Compared, along_sum};
 use sus_bounds::{
@@ -58,7 +59,7 @@ pub(super) struct OfEightBits {
 /// The operands of the gradients that follow from a known `o`.
 #[derive(Debug, Clone)]
 pub(super) struct KnownOOperands {
-    /// The errors of the rows, without their entries, if there is a sink.
+    /// The errors of the rows, without their entries; none of many rows without a sink.
     pub(super) rows: Vec<RowErrors>,
     pub(super) sample: Option<Sample>,
     pub(super) ambiguous: Option<Vec<Vec<u32>>>,
@@ -98,15 +99,16 @@ impl ExpectedGradients {
         let reference_error_share = reference_errors.map(|errors| bounds.widen(errors));
         progress.stage("limits of the statistics", 0);
         // Of 8 bits the codes are followed instead, and these are the bounds of a kernel without.
-        let limits = if has_8_bits { None } else { statistical_limits(input, &bounds, directions) };
+        let limits =
+            if has_8_bits { None } else { statistical_limits(input, rows, &bounds, directions) };
         // Ranges are those of an exact reference.
         let exact = reference_errors.is_none() && !has_8_bits;
         let ranges = if exact { ranges(input) } else { None };
         let without_ranges = ranges.is_none() && has_ranges(input.recipe);
         let values = input.gradients.clone();
-        let of_sink = if values.dsink.is_some() { rows } else { &[] };
+        let keeps_rows = values.dsink.is_some() || rows.len() <= MAX_ROWS_KEPT;
         let known_o = (has_known_delta(input) && !has_8_bits).then(|| KnownOOperands {
-            rows: of_sink.to_vec(),
+            rows: if keeps_rows { rows.to_vec() } else { Vec::new() },
             sample: input.sample.cloned(),
             ambiguous: input.ambiguous.map(<[_]>::to_vec),
             reference_errors: reference_errors.cloned(),

@@ -13,7 +13,6 @@ use sus_bounds::{
     BoundsInput, DsRounding, DsRoundingPoint, ds_roundings, known_o_dq_ranges, known_o_gradients,
     unrounded_gradients,
 };
-use sus_fast::ReferenceErrorBounds;
 use sus_reference::evaluation::visible_count;
 use sus_reference::problem::Problem;
 
@@ -79,7 +78,7 @@ impl Judge {
                 Some(message) => failed.push((name, compared.worst, message)),
             }
         }
-        if failed.is_empty() || self.is_more_exact(&input, own, results, verdict) {
+        if failed.is_empty() || self.is_more_exact(&input, of, results, verdict) {
             return;
         }
         for (name, worst, message) in failed {
@@ -94,15 +93,16 @@ impl Judge {
     fn is_more_exact(
         &self,
         input: &BoundsInput<'_>,
-        own: Option<&ReferenceErrorBounds>,
+        of: &KnownOOperands,
         results: &[CandidateResult<'_>],
         verdict: &Verdict,
     ) -> bool {
         let find = |name: &str| results.iter().find(|of| of.0 == name).map(|of| of.1);
+        let own = of.reference_errors.as_ref();
         let (rows, width) = (self.rows_by_stored_o(), self.problem.sizes().features);
         if let Some(dq) = find("dq") {
             let way = DsRounding { p: false, ds: DsRoundingPoint::Nowhere };
-            let ranges = known_o_dq_ranges(input, None, own, way, &rows);
+            let ranges = known_o_dq_ranges(input, &of.rows, None, own, way, &rows);
             let found = of_rows(dq, width, &rows);
             if outside_ranges(Places::default(), &[rows.len(), width], &found, &ranges).is_some() {
                 return false;
@@ -143,7 +143,8 @@ impl Judge {
         }
         let some = of_rows(dq, width, &rows);
         let outside_of = |(o, rounding): (Option<&[f64]>, DsRounding), rows: &[usize]| {
-            let ranges = known_o_dq_ranges(input, o, of.reference_errors.as_ref(), rounding, rows);
+            let own = of.reference_errors.as_ref();
+            let ranges = known_o_dq_ranges(input, &of.rows, o, own, rounding, rows);
             outside_ranges(
                 Places::default(),
                 &[rows.len(), width],
