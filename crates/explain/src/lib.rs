@@ -166,7 +166,11 @@ fn passes(evidence: &Evidence<'_>, shown: &TensorFile, causes: &mut Vec<Cause>) 
         *causes = vec![cause];
         return;
     }
-    if let Some(cause) = gallery::known_bug(evidence, shown, &remaining(&failed, causes)) {
+    let open = remaining(&failed, causes);
+    // Of all results none was found.
+    if (forward_failed || open != failed)
+        && let Some(cause) = gallery::known_bug(evidence, shown, &open)
+    {
         causes.push(cause);
     }
     if let Some(cause) = search.best(&failed, Tier::Most)

@@ -5,11 +5,13 @@
 //! tenth.
 
 mod empty_rows;
+mod refutation;
 
 use super::arithmetic::Arithmetic;
 use super::{BugType, RunConfig, control_kernel, kernels};
 pub use empty_rows::nan_in_rows_without_keys;
 use rayon::prelude::*;
+use refutation::Refutation;
 use std::fmt;
 use sus_files::TensorFile;
 use sus_files::tensor_file::Numbers;
@@ -196,6 +198,7 @@ pub fn diagnose(
     let stages = config.all_stages();
     let config = config.sharing(&stages);
     let right = control_kernel(&config);
+    let refutation = Refutation::new(&config, candidate, &right, &deviates);
     let mut found: Vec<_> = kernels()
         .into_par_iter()
         .filter(|kernel| {
@@ -205,6 +208,9 @@ pub fn diagnose(
                 && (kernel.bug_type != Some(BugType::Rounding) || kernel.name.contains("percent"))
         })
         .filter_map(|kernel| {
+            if refutation.as_ref().is_some_and(|of| of.refutes(&config, kernel)) {
+                return None;
+            }
             let wrong = (kernel.run)(&config)?;
             let outputs = fit(candidate, &right, &wrong, &deviates)?;
             let worst = outputs.iter().map(|fit| fit.unexplained).fold(0.0, f64::max);

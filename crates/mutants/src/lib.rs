@@ -30,7 +30,7 @@ pub use directions::{RoundingBugs, control_result, directions, judge};
 pub use sus_corpus::BugType;
 
 use arithmetic::Arithmetic;
-use simulated_kernel::{Point, Schedule, State};
+use simulated_kernel::{Point, Probe, Schedule, State};
 use sus_files::TensorFile;
 use sus_reference::TensorName;
 use sus_reference::problem::{Problem, Sizes};
@@ -56,6 +56,8 @@ pub struct RunConfig<'a> {
     pub draw: Option<&'a Draw>,
     /// The plainest control after each of its stages, if it was kept.
     stages: Option<&'a [State<'a>]>,
+    /// The part of the gradients that is computed, if not all.
+    probe: Option<&'a Probe>,
     /// Running totals in a narrow format end with an addition that is not rounded to it.
     unfinished: bool,
 }
@@ -64,7 +66,7 @@ impl<'a> RunConfig<'a> {
     /// A run of this problem.
     #[must_use]
     pub fn new(problem: &'a Problem<f64>, arithmetic: Arithmetic, draw: Option<&'a Draw>) -> Self {
-        RunConfig { problem, arithmetic, draw, stages: None, unfinished: false }
+        RunConfig { problem, arithmetic, draw, stages: None, probe: None, unfinished: false }
     }
 
     /// The same run for many kernels: the stages that they share are computed once.
@@ -73,6 +75,14 @@ impl<'a> RunConfig<'a> {
         'a: 'b,
     {
         RunConfig { stages: Some(stages), ..self }
+    }
+
+    /// The same run for a part of its gradients, if the stages are shared.
+    fn probing<'b>(self, probe: &'b Probe) -> RunConfig<'b>
+    where
+        'a: 'b,
+    {
+        RunConfig { probe: Some(probe), ..self }
     }
 
     fn sizes(&self) -> Sizes {

@@ -5,6 +5,7 @@
 
 mod forward;
 mod mask;
+mod probe;
 mod schedule;
 mod sums;
 
@@ -13,6 +14,7 @@ pub use schedule::{Fold, Order, Schedule, Softmax, Summation};
 use super::RunConfig;
 use super::arithmetic::{Arithmetic, Format};
 pub(super) use mask::WordPlace;
+pub(super) use probe::Probe;
 use sus_bounds::is_power_of_two;
 use sus_files::gradient_file::slopes_shape;
 use sus_files::{Array, TensorFile};
@@ -55,6 +57,8 @@ pub(super) enum Point {
 )]
 pub(super) struct State<'a> {
     pub(super) config: &'a RunConfig<'a>,
+    /// What is computed after the mutation, if not all.
+    probe: Option<&'a Probe>,
     pub(super) arithmetic: Arithmetic,
     pub(super) schedule: Schedule,
     pub(super) sizes: Sizes,
@@ -158,8 +162,13 @@ impl RunConfig<'_> {
         after: Point,
         mutation: impl FnOnce(&mut State<'_>),
     ) -> TensorFile {
+        let mut probe = None;
         let mut state = match self.stages {
-            Some(stages) if schedule == Schedule::default() => stages[after as usize].clone(),
+            Some(stages) if schedule == Schedule::default() => {
+                // What is mutated after the sums may be moved, so that all of it is needed; it is there already.
+                probe = self.probe.filter(|_| after < Point::Sums);
+                stages[after as usize].clone()
+            }
             _ => {
                 let mut state = State::new(self, schedule);
                 STEPS[..=after as usize].iter().for_each(|stage| stage(&mut state));
@@ -167,6 +176,7 @@ impl RunConfig<'_> {
             }
         };
         mutation(&mut state);
+        state.probe = probe;
         STEPS[after as usize + 1..].iter().for_each(|stage| stage(&mut state));
         state.into_candidate()
     }
@@ -195,6 +205,7 @@ impl<'a> State<'a> {
         };
         let mut state = State {
             config,
+            probe: None,
             arithmetic,
             schedule,
             sizes,

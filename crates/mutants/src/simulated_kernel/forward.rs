@@ -153,7 +153,7 @@ impl State<'_> {
 
     /// The backward's scores.
     pub(super) fn scores(&mut self) {
-        for (at, _, row, j) in self.entries() {
+        for (at, _, row, j) in self.computed_entries() {
             (self.s[at], self.cap[at]) = self.score(row, j);
         }
         if self.schedule.recompute_lse {
@@ -164,7 +164,7 @@ impl State<'_> {
     /// `W = exp(s - lse)`; 0 where a row does not see a key.
     pub(super) fn weights(&mut self) {
         let log2_e = self.fl(std::f64::consts::LOG2_E);
-        for (at, n, _, _) in self.entries() {
+        for (at, n, _, _) in self.computed_entries() {
             let (s, lse) = (self.s[at], self.lse[n]);
             let w = if !self.seen[at] {
                 0.0

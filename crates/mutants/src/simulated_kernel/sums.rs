@@ -81,10 +81,10 @@ impl State<'_> {
     }
 
     pub(super) fn products(&mut self) {
-        for (at, _, row, j) in self.entries() {
+        for (at, _, row, j) in self.computed_entries() {
             self.dp[at] = self.fl(self.product(row, j) * self.dropout(row, j));
         }
-        for (at, _, row, j) in self.entries() {
+        for (at, _, row, j) in self.computed_entries() {
             let z = self.dropout(row, j);
             self.wv[at] = self.fl(self.wv[at] * z);
         }
@@ -99,7 +99,7 @@ impl State<'_> {
     pub(super) fn slopes(&mut self) {
         self.zq = vec![0.0; self.p.len()];
         self.zk = vec![0.0; self.p.len()];
-        for (at, n, _, _) in self.entries() {
+        for (at, n, _, _) in self.computed_entries() {
             let t = self.t(at, n);
             let slope =
                 |w: f64| if w == 0.0 { 0.0 } else { self.fl(self.fl(w * t) * self.cap[at]) };
@@ -128,6 +128,9 @@ impl State<'_> {
         let (dk, dv) = (self.key_sum(true), self.key_sum(false));
         self.dk.as_mut_slice().copy_from_slice(&dk);
         self.dv.as_mut_slice().copy_from_slice(&dv);
+        if self.probe.is_some() {
+            return;
+        }
         self.sum_dbias();
         self.sum_dsink();
         self.sum_dslopes();
@@ -153,6 +156,9 @@ impl State<'_> {
     pub(in super::super) fn sum_dq(&mut self) {
         let (keys, features) = (self.sizes.keys, self.sizes.features);
         for (n, row) in self.rows() {
+            if !self.computes_row(n) {
+                continue;
+            }
             for d in 0..features {
                 let terms: Vec<(f64, f64)> = (0..keys)
                     .filter(|j| self.zq[n * keys + j] != 0.0)
@@ -181,6 +187,10 @@ impl State<'_> {
                 let heads: Vec<usize> =
                     (0..sizes.query_heads).filter(|&h| self.key_head[h] == head).collect();
                 for j in 0..sizes.keys {
+                    if !self.computes_key(j) {
+                        out.resize(out.len() + features, 0.0);
+                        continue;
+                    }
                     for d in 0..features {
                         let of_head = |&h: &usize| -> Vec<(f64, f64)> {
                             (0..sizes.queries)
