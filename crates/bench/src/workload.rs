@@ -145,9 +145,9 @@ fn blocks(n: usize) -> KeySet {
 /// Positions as waves: `q_i . k_j / sqrt(D)` is the mean of `PEAK cos(w (i - j))` over random frequencies `w`, a bell of
 /// height `PEAK` on the diagonal and noise of deviation `PEAK / sqrt(D)` far from it.
 fn waves(shape: Shape, rng: &mut ChaCha8Rng) -> Tensor<f64> {
-    let Shape { batch, heads, n, features } = shape;
     const PEAK: f64 = 40.0;
     const DEVIATION: f64 = 0.055;
+    let Shape { batch, heads, n, features } = shape;
     let frequencies: Vec<f64> =
         (0..features.div_ceil(2)).map(|_| DEVIATION * standard_normal(rng)).collect();
     let amplitude = libm::sqrt(PEAK * libm::sqrt(features as f64) / frequencies.len() as f64);
