@@ -75,9 +75,10 @@ def rotate(x: torch.Tensor, config: Config) -> torch.Tensor:
     half = config.rotary_dim // 2
     frequency = config.rotary_base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * frequency
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    cos, sin = angle.cos(), angle.sin()
     a, b, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
+    # The factors are float32, and so are the products of 16-bit features with them.
+    return torch.cat(((a * cos - b * sin).to(x.dtype), (a * sin + b * cos).to(x.dtype), rest), -1)
 
 
 def token_losses(config: Config, parameters: Parameters, tokens: torch.Tensor, attend: Attend) -> torch.Tensor:
