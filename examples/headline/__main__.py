@@ -15,6 +15,9 @@ COMMANDS = {
     "train": "train a GPT dense and with SUS from the same start",
     "pack": "weights as files of a limited size",
     "measure": "the variance that a mask adds, over the variance between sequences",
+    "summary": "results without the numbers of single windows",
+    "table": "results as tables in Markdown",
+    "plot": "results as pictures",
 }
 
 

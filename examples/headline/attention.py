@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
+from .estimator import Estimator
 from .sampler import ALL, draw, multiplier
 
 
@@ -17,6 +18,7 @@ class Masking:
     c: torch.Tensor | None = None  # [layers, heads], `inf` for all
     rule: str = "paper"
     sampler: str = "bernoulli"
+    estimator: Estimator = Estimator()
 
 
 @dataclass
@@ -56,16 +58,16 @@ def backward(
     """`dq, dk, dv` of heads `[h, n, D]`: the formulas of SUS attention.
 
     `W~ = W / q` for a kept weight, else 0; `dS = W~ (g . v - delta)` with `delta = g . o`; `dq = dS k`, `dk = dS^T q`,
-    `dv = W~^T g`. `keep` gives `W~` of `W`.
+    `dv = W~^T g`. `keep` gives `W~` of `W`. With centred keys `dq = dS (k - mean k)`: the rows of the dense `dS` add up to 0.
     """
     n, scale = q.shape[-2], q.shape[-1] ** -0.5
     later = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
     w = torch.softmax((scale * q @ k.mT).masked_fill_(later, -torch.inf), -1)
-    w = keep(w)
+    w = keep(w, g)
     ds = g @ v.mT
     ds -= (g * o).sum(-1, keepdim=True)
     ds *= w
-    return scale * ds @ k, scale * ds.mT @ q, w.mT @ g
+    return scale * ds @ (k - k.mean(-2, keepdim=True) if keep.centred else k), scale * ds.mT @ q, w.mT @ g
 
 
 class Keep:
@@ -74,17 +76,25 @@ class Keep:
     def __init__(self, attention: Attention, layer: int, heads: torch.Tensor) -> None:
         self.attention, self.layer, self.heads = attention, layer, heads
 
-    def __call__(self, w: torch.Tensor) -> torch.Tensor:
+    @property
+    def centred(self) -> bool:
+        return self.attention.masking.estimator.centred
+
+    def __call__(self, w: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         masking = self.attention.masking
         if masking.c is None or bool(torch.isinf(masking.c[self.layer]).all()):
             self.note(w > 0, None)
             return w
-        level = multiplier(w, masking.c[self.layer][self.heads], masking.rule)
-        q = (level * w).clamp_(max=1)
+        c, estimator = masking.c[self.layer][self.heads], masking.estimator
+        base = estimator.base(w)
+        rest = w if base is None else (w - base).tril_()
+        level = estimator.level(w, rest, g, c) if estimator else multiplier(w, c, masking.rule)
+        q = (level * rest.abs()).clamp_(max=1)
         kept = draw(q, masking.sampler, self.attention.numbers)
         self.note(kept, q)
-        # A kept weight counts as W / q = max(W, 1 / lambda).
-        return torch.maximum(w, 1 / level).masked_fill_(~kept, 0)
+        # A kept rest counts as rest / q = sign(rest) max(|rest|, 1 / lambda); where q is 0, nothing is kept.
+        drawn = torch.maximum(rest.abs(), 1 / level).masked_fill_(~kept, 0)
+        return drawn if base is None else (drawn.mul_(rest.sign()) + base).tril_()
 
     def note(self, kept: torch.Tensor, q: torch.Tensor | None) -> None:
         if not self.attention.count or self.attention.kept is None or self.attention.expected is None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from .attention import Masking
 from .errors import InputError
+from .estimator import Estimator
 from .gpt import Config
 
 RULES = ("paper", "calibrated")
 SAMPLERS = ("bernoulli", "systematic")
+#: Words of a setting with a value, and without one.
+NAMES = ("c", "budgets", "rule", "sampler", "layers", "without", "heads", "rows", "count")
+FLAGS = ("centred", "remainder")
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,17 @@ class Setting:
     c: tuple[tuple[float, ...], ...]
     rule: str
     sampler: str
+    estimator: Estimator = Estimator()
 
     def masking(self, device: torch.device) -> Masking:
-        return Masking(torch.tensor(self.c, dtype=torch.float32, device=device), self.rule, self.sampler)
+        return Masking(torch.tensor(self.c, dtype=torch.float32, device=device), self.rule, self.sampler, self.estimator)
 
     def about(self) -> dict[str, object]:
         """For the JSON, where `null` is a dense head."""
         finite = [[None if math.isinf(c) else c for c in row] for row in self.c]
-        return {"text": self.text, "c": finite, "rule": self.rule, "sampler": self.sampler}
+        return {"text": self.text, "c": finite, "rule": self.rule, "sampler": self.sampler} | (
+            {"estimator": asdict(self.estimator)} if self.estimator != Estimator() else {}
+        )
 
 
 def _numbers(word: str, name: str, limit: int) -> list[int]:
@@ -46,12 +53,15 @@ def _numbers(word: str, name: str, limit: int) -> list[int]:
 
 
 def parse_setting(text: str, config: Config) -> Setting:
-    """`c=C` or `budgets=FILE`, then `rule=`, `sampler=`, `layers=` or `without=` (layers), `heads=`, by commas."""
+    """`c=C` or `budgets=FILE`, then `rule=`, `sampler=`, `layers=` or `without=` (layers), `heads=`, by commas.
+
+    `rows=cotangent`, `centred`, `remainder` and `count=paper` are those of `Estimator`.
+    """
     words: dict[str, str] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
-        if not equals or name not in ("c", "budgets", "rule", "sampler", "layers", "without", "heads") or name in words:
-            raise InputError(f"a setting: expected NAME=VALUE of c, budgets, rule, sampler, layers, without, heads, found {part!r}")
+        if name not in (NAMES if equals else FLAGS) or name in words:
+            raise InputError(f"a setting: expected NAME=VALUE of {', '.join(NAMES)}, or {' or '.join(FLAGS)}, found {part!r}")
         words[name] = value
     if ("c" in words) == ("budgets" in words):
         raise InputError(f"a setting: expected one of c and budgets, found {text!r}")
@@ -69,13 +79,19 @@ def parse_setting(text: str, config: Config) -> Setting:
     for name, found, known in (("rule", rule, RULES), ("sampler", sampler, SAMPLERS)):
         if found not in known:
             raise InputError(f"a setting's {name}: expected {' or '.join(known)}, found {found!r}")
+    for name, known in (("rows", "cotangent"), ("count", "paper")):
+        if words.get(name, known) != known:
+            raise InputError(f"a setting's {name}: expected {known}, found {words[name]!r}")
+    estimator = Estimator("rows" in words, "centred" in words, "remainder" in words, "count" in words)
+    if estimator and rule != "paper":
+        raise InputError(f"a setting: expected rule=paper with rows, remainder or count, found {text!r}")
     layers = set(_numbers(words["layers"], "layers", config.layers)) if "layers" in words else set(range(config.layers))
     layers -= set(_numbers(words["without"], "layers", config.layers)) if "without" in words else set()
     heads = set(_numbers(words["heads"], "heads", config.heads)) if "heads" in words else set(range(config.heads))
     rows = tuple(
         tuple(c if layer in layers and head in heads else math.inf for head, c in enumerate(row)) for layer, row in enumerate(table)
     )
-    return Setting(text, rows, rule, sampler)
+    return Setting(text, rows, rule, sampler, estimator)
 
 
 def read_budgets(path: Path, config: Config) -> list[list[float]]:
