@@ -108,7 +108,7 @@ def _gpt2(settings: dict[str, Any], bare: Tensors) -> tuple[Config, Parameters]:
                 x = bare[f"{theirs}{old}.{part}"]
                 found[f"{ours}{name}.{part}"] = x.T if part == "weight" and "c_" in old else x
             for name, x in zip(("wq", "wk", "wv"), bare[f"{theirs}attn.c_attn.{part}"].split(width, -1), strict=True):
-                found[f"{ours}{name}.{part}"] = x.T
+                found[f"{ours}{name}.{part}"] = x.T if part == "weight" else x
     return config, found | _ends(bare, "ln_f", "lm_head.weight", "wte.weight")
 
 

@@ -25,6 +25,7 @@ from .errors import InputError
 from .figures import OUTLIER, figures
 from .gpt import Config, Parameters
 from .gradients import Window, products, squares
+from .parse import numbers
 from .progress import load_state, save_state, say, versions, write_json
 from .settings import RULES, SAMPLERS, Setting, parse_setting, shares
 from .train import chunk_for
@@ -41,7 +42,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--rule", default="paper", help=f"of {', '.join(RULES)}, by commas")
     parser.add_argument("--sampler", default="bernoulli", help=f"of {', '.join(SAMPLERS)}, by commas")
     parser.add_argument("--budgets", action="append", default=[], help='a JSON file {"c": [[a budget for each head], each layer]}; may be repeated')
-    parser.add_argument("--setting", action="append", default=[], help="such as c=30,sampler=systematic,layers=0+1; may be repeated")
+    parser.add_argument("--setting", action="append", default=[], help="such as c=30,sampler=systematic,layers=0+1 or c=30,rows=cotangent,centred,remainder,count=paper; may be repeated")
     parser.add_argument("--share", help="a budget: also the mask in each layer alone, and in all but each")
     parser.add_argument("--text", action="append", default=[], help="a folder of Python sources or a file; may be repeated [the standard library]")
     parser.add_argument("--whole", action="store_true", help="the windows are from the whole text, not from its held-out part")
@@ -190,6 +191,8 @@ def main(words: Sequence[str]) -> None:
     args = options().parse_args(words)
     device = torch.device(args.device)
     torch.set_float32_matmul_precision("highest")
+    if args.windows < 3:
+        raise InputError(f"option 'windows': expected 3 or more, for a standard error, found {args.windows}")
     result: dict[str, Any] = {"command": "measure", "seed": args.seed, "versions": versions(device), "runs": []}
     for path in args.model:
         config, parameters = load_model(path, device)
@@ -197,7 +200,7 @@ def main(words: Sequence[str]) -> None:
         settings = all_settings(args, config)
         if not settings:
             raise InputError("options 'c', 'budgets', 'setting': expected a setting, found none")
-        for n in map(int, args.n.split(",")):
+        for n in numbers(args.n, "n", int, 2, 1 << 20):
             windows = torch.from_numpy(corpus.spread_windows(tokens, n, args.windows, args.seed)).to(device)
             key = [str(path), n, args.seed, about, [setting.about() for setting in settings], windows.tolist()[:2]]
             name = f"{path.stem}-{n}-{draw_seed(key):014x}"

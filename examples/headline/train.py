@@ -22,6 +22,7 @@ from .attention import Attention, Masking, dense
 from .checkpoints import save_model
 from .errors import InputError
 from .gpt import SIZES, Attend, Config, Parameters, initial_parameters, token_losses
+from .parse import numbers
 from .progress import load_state, save_state, say, versions, write_json
 
 
@@ -106,11 +107,11 @@ def train_run(name: str, args: argparse.Namespace, config: Config, text: corpus.
         step, spent, curve = state["step"], state["spent"], state["curve"]
         say(f"{name}: goes on at step {step}")
     masking = parse_run(name, config, device)
-    numbers = torch.Generator(device=device)
-    attention = Attention(config.layers, config.heads, numbers, args.chunk or chunk_for(device), masking)
+    generator = torch.Generator(device=device)
+    attention = Attention(config.layers, config.heads, generator, args.chunk or chunk_for(device), masking)
     attend: Attend = dense if masking.c is None else attention
     windows = torch.from_numpy(corpus.spread_windows(text.held_out, args.n, args.held_out, args.seed)).to(device)
-    stages = sorted({float(word) for word in args.stages.split(",")})
+    stages = sorted(set(numbers(args.stages, "stages", float, 0.0, 1.0)))
     done = bool(curve["stages"]) and stages[-1] <= curve["stages"][-1]["progress"] and curve.get("done", False)
     begin, last_saved = time.monotonic() - spent, time.monotonic()
 
@@ -145,7 +146,7 @@ def train_run(name: str, args: argparse.Namespace, config: Config, text: corpus.
         for group in optimizer.param_groups:
             group["lr"] = rate(args, step, progress)
         tokens = torch.from_numpy(corpus.random_batch(text.train, args.n, args.batch, args.seed, step)).to(device)
-        numbers.manual_seed((args.seed << 32) + step)
+        generator.manual_seed((args.seed << 32) + step)
         with autocast(device):
             loss = token_losses(config, parameters, tokens, attend).mean()
         loss.backward()
