@@ -96,6 +96,7 @@ def figures(run: dict[str, Any]) -> list[dict[str, Any]]:
             "text": mask["text"],
             "ratios": {group: {kind: [float(f"{x:.6g}") for x in value] for kind, value in entry.items()} for group, entry in table.items()},
             "unbiased": bias,
+            "of_first": [float(f"{x:.6g}") for x in pair_ratio(total, np.array(run["masks"][0]["e2"]).sum(1))],
             "kept": kept, "expected": expected, "kept_of_n": kept / run["n"], "kept_of_visible": kept / visible,
             "windows": count, "outliers": int((~inside).sum()),
             "line": f"{100 * shown['mean'][0]:.3g} +- {100 * shown['mean'][1]:.2g} %, trimmed {100 * shown['trimmed'][0]:.3g} +- "

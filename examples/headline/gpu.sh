@@ -8,6 +8,7 @@
 # curves        dense and SUS from the same start: loss against steps and time
 # model FOLDER  measures a folder with model.safetensors, config.json and heldout.txt
 # budgets FOLDER FILE...  the same folder with budgets for each layer and head, beside one budget for all
+# rows MODEL    the rules of less variance at the count of the paper's at c = 30, below a minute
 #
 # Results are in OUT; weights and states in $HEADLINE_WORK, or a new folder for temporary files. $HEADLINE_QUICK makes everything small: a test
 # that the commands run.
@@ -65,8 +66,13 @@ budgets)
     measure --model "$folder" --json "$out/budgets.json.gz" --text "$folder/heldout.txt" --whole --n 2048,512 --windows 256 --c 30 \
         --sampler bernoulli,systematic "${@/#/--budgets=}" --seconds 120
     ;;
+rows)
+    more=,rows=cotangent
+    measure --model "$1" --json "$out/rows.json.gz" --n 2048 --windows 96 --c 30 --setting "c=30$more,count=paper" \
+        --setting "c=30$more,centred,count=paper" --setting "c=30$more,centred,remainder,count=paper" --seconds 35 "${text[@]}"
+    ;;
 *)
-    echo "error: expected the part 10m, 100m, curves, model or budgets, found '$part'" >&2
+    echo "error: expected the part 10m, 100m, curves, model, budgets or rows, found '$part'" >&2
     exit 2
     ;;
 esac

@@ -1,7 +1,8 @@
 """`table`: results of `measure` and `train` as tables in Markdown.
 
 Of `measure`: for every model and n a row for each setting, the increase of the variance in percent with its standard error, by the mean
-over windows (all parameters, attention's projections), without windows of a freak gradient, and by medians. Of `train`: the losses.
+over windows (all parameters, attention's projections), without windows of a freak gradient, and by medians; what the mask adds, in percent of the first setting's, on the same windows. Of `train`: the
+losses.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from .summary import read_result
 
-HEAD = ("model", "n", "setting", "windows", "all", "attention", "trimmed", "median", "kept/row", "|sum e|^2 / sum |e|^2")
+HEAD = ("model", "n", "setting", "windows", "all", "attention", "trimmed", "median", "of the first", "kept/row", "|sum e|^2 / sum |e|^2")
 
 
 def main(words: Sequence[str]) -> None:
@@ -46,7 +47,7 @@ def measured(runs: list[dict[str, Any]]) -> list[Sequence[str]]:
             rows.append((
                 str(run["model"]), str(run["n"]), figure["text"], str(figure["windows"]),
                 percent(of["all"]["mean"]), percent(of["attention"]["mean"]), percent(of["all"]["trimmed"]), percent(of["all"]["median"]),
-                f"{figure['kept']:.2f}", f"{unbiased['ratio']:.3f} ± {unbiased['error']:.3f}",
+                percent(figure["of_first"]) if "of_first" in figure else "", f"{figure['kept']:.2f}", f"{unbiased['ratio']:.3f} ± {unbiased['error']:.3f}",
             ))  # fmt: skip
     return rows
 
