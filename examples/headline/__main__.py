@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a GPT dense and with SUS from the same start",
     "pack": "weights as files of a limited size",
     "measure": "the variance that a mask adds, over the variance between sequences",
+    "problems": "the attention of each layer, as files that `sus-oracle choose-c --layers` reads",
     "summary": "results without the numbers of single windows",
     "table": "results as tables in Markdown",
     "plot": "results as pictures",
