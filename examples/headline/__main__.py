@@ -33,6 +33,9 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"error: `{words[0]}` expected the package {error.name!r}, found none", file=sys.stderr)
+        return 2
     return 0
 
 

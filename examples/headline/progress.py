@@ -1,4 +1,7 @@
-"""Progress on stderr, a JSON file that is there whole or not at all, and the versions that made it."""
+"""Progress on stderr, a JSON file that is there whole or not at all, and the versions that made it.
+
+PyTorch is imported where it is used: tables and pictures do without.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 _last = [0.0]
 
@@ -47,6 +50,8 @@ def read_json(path: Path) -> Any:
 
 def save_state(path: Path, value: Any) -> None:
     """What a run needs to go on; read with `load_state`."""
+    import torch
+
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".tmp")
     torch.save(value, part)
@@ -54,9 +59,14 @@ def save_state(path: Path, value: Any) -> None:
 
 
 def load_state(path: Path, device: torch.device) -> Any:
+    import torch
+
     return torch.load(path, map_location=device, weights_only=False)
 
 
 def versions(device: torch.device) -> dict[str, str]:
+    import numpy as np
+    import torch
+
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "device": name}
