@@ -113,8 +113,8 @@ pub fn to_tensors_of<T: Scalar>(
 /// use sus_reference::tensor::Tensor;
 /// let of = |by_sequence| {
 ///     let problem = example();
-///     let heads = problem.sizes().query_heads;
-///     let shape = if by_sequence { [1, 1, 1, heads] } else { [1, heads, 1, 1] };
+///     let (batch, heads) = (problem.sizes().batch, problem.sizes().query_heads);
+///     let shape = if by_sequence { [batch, 1, 1, heads] } else { [1, heads, 1, 1] };
 ///     let inputs = problem.inputs().clone().with_alibi_slopes(Some(Tensor::zeros(shape)));
 ///     let options = problem.options().clone().with_slopes_by_sequence(by_sequence);
 ///     slopes_shape(&Problem::new(inputs, options).unwrap()).unwrap().len()
