@@ -98,7 +98,7 @@ impl RoundingModel {
                 let of_row = context.entries(row, errors, &all_keys);
                 entries.extend(of_row.iter().filter_map(|e| entry(context, row, at, errors, e)));
                 delta.push(errors.delta_stored_norms);
-                delta_of_dropout.push(of_dropout_in_delta(context, errors));
+                delta_of_dropout.push(of_dropout_in_delta(context, row));
             }
         }
         let inflated_delta = Vec::new();
@@ -271,17 +271,17 @@ pub(super) fn square(x: f32) -> f64 {
 }
 
 /// What the error of the factor of dropout adds to `delta`, as in section 4.8 of `docs/bounds.md`; 0 without dropout.
-fn of_dropout_in_delta(context: &BoundContext<'_>, errors: &RowErrors) -> f64 {
+fn of_dropout_in_delta(context: &BoundContext<'_>, row: Row) -> f64 {
     let (a, p) = (&context.roundoff, context.input.problem);
+    if p.options().dropout.is_none() || context.input.mode != Mode::Exact {
+        return 0.0;
+    }
+    // All visible entries, those too that a mask of SUS leaves out.
+    let errors = context.row_errors(row, Mode::Exact);
     let divisor = (1.0 - errors.weight_error).max(0.0);
     let amplify = if divisor > 0.0 { 1.0 / divisor } else { f64::INFINITY };
     let of = |e: &EntryError| (a.of_dropout(p) * e.w + a.stored_again(p, e.w)) * e.dp.abs();
-    match p.options().dropout {
-        Some(_) if context.input.mode == Mode::Exact => {
-            errors.entries.iter().map(of).sum::<f64>() * amplify
-        }
-        _ => 0.0,
-    }
+    errors.entries.iter().map(of).sum::<f64>() * amplify
 }
 
 /// The rounding errors of `dZ`, its own and that of the `P` in it, and of `P`, at the sizes that they may have.
@@ -370,8 +370,9 @@ mod tests {
     use super::super::truth::Truth;
     use super::*;
     use proptest::prelude::*;
+    use sus_reference::forward::score;
     use sus_reference::problem::{Inputs, Options, Problem};
-    use sus_reference::tensor::Tensor;
+    use sus_reference::tensor::{Tensor, dot};
 
     proptest! {
         /// The inequality holds for all sizes, with equality where each number is the inverse of its factor: no smaller factors hold.
@@ -448,5 +449,48 @@ mod tests {
         assert!(dq[0] >= exact, "{} {exact}", dq[0]);
         // Young at b = 0.75 a: (4/3 + 4 0.75^2) / 1.75^2 = 1.17. delta counts a roundoff of W, up to 1.032 half spacings.
         assert!(dq[0] <= 1.2 * exact, "{} {exact}", dq[0]);
+    }
+
+    /// The rows that a model is made of have no entries; the error of dropout's factor in `delta` is a sum over them.
+    #[test]
+    fn the_factor_of_dropout_errs_in_every_delta_that_is_not_given() {
+        let p = sus_corpus::named("dropout").unwrap().problem;
+        let truth = Truth::exact(&p).unwrap();
+        let (saved, gradients) = (truth.saved(), truth.gradients(None));
+        let recipe = Recipe::built_in("f32").unwrap();
+        for mode in [Mode::Exact, Mode::Given] {
+            let input = BoundsInput {
+                problem: &p,
+                recipe: &recipe,
+                mode,
+                saved: &saved,
+                sample: None,
+                ambiguous: None,
+                gradients: &gradients,
+            };
+            let context = BoundContext::new(&input);
+            let (rows, _) = context.each_row(|_, _| ());
+            let model = RoundingModel::new(&context, &rows, 0, 0);
+            let (s, group) = (p.sizes(), p.group());
+            assert_eq!(model.delta_of_dropout.len(), group * s.queries);
+            for (at, &found) in model.delta_of_dropout.iter().enumerate() {
+                let row = Row { b: 0, h: at / s.queries, i: at % s.queries };
+                // u sum_j W_ij Z_ij |dP_ij|, by the weights of the forward pass.
+                let weight = |j: usize| libm::exp(score(&p, row, j).s - saved.lse.as_slice()[at]);
+                let visible = p.span(row).filter(|&j| !p.hides(row, j));
+                let of = |j: usize| {
+                    let dp = p.dropout(row, j).unwrap() * dot(p.g(row), p.v(row, j));
+                    weight(j) * dp.abs()
+                };
+                let least = visible.map(of).sum::<f64>() * context.roundoff.of_dropout(&p);
+                if mode == Mode::Given {
+                    assert_eq!(found, 0.0);
+                } else {
+                    // The weights themselves err by less than a thousandth in f32.
+                    assert!(found >= least * (1.0 - 1e-6) && least > 0.0, "{found} {least}");
+                    assert!(found <= least * 1.001, "{found} {least}");
+                }
+            }
+        }
     }
 }
