@@ -413,15 +413,13 @@ fn apart(problem: &Problem<f64>, c: f64) -> [f64; 6] {
     const U: f64 = f64::EPSILON / 2.0;
     let saved = forward(problem);
     let gradients = backward(problem, &saved);
-    let bound = bounds(&bounds::BoundsInput {
+    let bound = bounds(&bounds::BoundsInput::dense(
         problem,
-        recipe: &Recipe::built_in("f64").unwrap(),
-        mode: Mode::Exact,
-        saved: &saved,
-        sample: None,
-        ambiguous: None,
-        gradients: &gradients,
-    });
+        &Recipe::built_in("f64").unwrap(),
+        Mode::Exact,
+        &saved,
+        &gradients,
+    ));
     let delta = delta(problem, &saved.o);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let (mut apart, mut visible) = ([0.0; 6], 0.0);

@@ -56,15 +56,7 @@ pub fn rows_of<T: Send>(
 /// let truth = Truth::exact(&problem)?;
 /// let (saved, gradients) = (truth.saved(), truth.gradients(None));
 /// let recipe = Recipe::built_in("f32").unwrap();
-/// let bounds = bounds(&BoundsInput {
-///     problem: &problem,
-///     recipe: &recipe,
-///     mode: Mode::Exact,
-///     saved: &saved,
-///     sample: None,
-///     ambiguous: None,
-///     gradients: &gradients,
-/// });
+/// let bounds = bounds(&BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients));
 /// let bound = &bounds.dq.threshold;
 /// assert!(bound.len() == gradients.dq.as_slice().len() && bound.iter().all(|&b| 0.0 < b && b < 1e-3));
 /// # Ok::<(), sus_reference::Error>(())

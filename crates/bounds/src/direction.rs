@@ -35,15 +35,8 @@ pub struct ErrorDirection {
 ///     statistical_limits,
 /// };
 /// let truth = Truth::exact(&problem)?;
-/// let input = BoundsInput {
-///     problem: &problem,
-///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
-///     mode: Mode::Exact,
-///     saved: &truth.saved(),
-///     sample: None,
-///     ambiguous: None,
-///     gradients: &truth.gradients(None),
-/// };
+/// let (recipe, saved, gradients) = (Recipe::built_in("flash-bf16").unwrap(), truth.saved(), truth.gradients(None));
+/// let input = BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients);
 /// // A bug that makes dq one percent too large.
 /// let percent = input.gradients.dq.as_slice().iter().map(|x| x / 100.0).collect();
 /// let zeros = |n: usize| vec![0.0; n];

@@ -70,15 +70,8 @@ pub struct StatisticalLimits {
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_bounds::{Mode, BoundsInput, Recipe, Silent, Truth, bounds_of, rows_of, statistical_limits};
 /// let truth = Truth::exact(&problem)?;
-/// let input = BoundsInput {
-///     problem: &problem,
-///     recipe: &Recipe::built_in("f32").unwrap(),
-///     mode: Mode::Exact,
-///     saved: &truth.saved(),
-///     sample: None,
-///     ambiguous: None,
-///     gradients: &truth.gradients(None),
-/// };
+/// let (recipe, saved, gradients) = (Recipe::built_in("f32").unwrap(), truth.saved(), truth.gradients(None));
+/// let input = BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients);
 /// let (rows, of_rows, _) = rows_of(&input, &Silent, |_, _| ());
 /// let bounds = bounds_of(&input, &Silent, &rows, of_rows);
 /// let limits = statistical_limits(&input, &rows, &bounds, &[]).unwrap();

@@ -14,15 +14,8 @@ use sus_reference::sus::Sample;
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds};
 /// let truth = Truth::exact(&problem)?;
-/// let input = BoundsInput {
-///     problem: &problem,
-///     recipe: &Recipe::built_in("f32").unwrap(),
-///     mode: Mode::Exact,
-///     saved: &truth.saved(),
-///     sample: None,
-///     ambiguous: None,
-///     gradients: &truth.gradients(None),
-/// };
+/// let (recipe, saved, gradients) = (Recipe::built_in("f32").unwrap(), truth.saved(), truth.gradients(None));
+/// let input = BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients);
 /// let (exact, given) = (bounds(&input), bounds(&BoundsInput { mode: Mode::Given, ..input }));
 /// // Where the stored forward pass is data, its errors do not count.
 /// assert!(given.dq.threshold.iter().sum::<f64>() < exact.dq.threshold.iter().sum::<f64>());
@@ -46,7 +39,30 @@ pub struct BoundsInput<'a> {
     pub gradients: &'a Gradients<f64>,
 }
 
-impl BoundsInput<'_> {
+impl<'a> BoundsInput<'a> {
+    /// Of a dense pass.
+    ///
+    /// # Examples
+    /// ```
+    /// use sus_bounds::{BoundsInput, Mode, Recipe, Truth, bounds};
+    /// let problem = sus_corpus::named("primes").unwrap().problem;
+    /// let (truth, recipe) = (Truth::exact(&problem)?, Recipe::built_in("f32").unwrap());
+    /// let (saved, gradients) = (truth.saved(), truth.gradients(None));
+    /// let input = BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients);
+    /// assert!(bounds(&input).dq.threshold.iter().all(|bound| bound.is_finite()));
+    /// # Ok::<(), sus_reference::Error>(())
+    /// ```
+    #[must_use]
+    pub fn dense(
+        problem: &'a Problem<f64>,
+        recipe: &'a Recipe,
+        mode: Mode,
+        saved: &'a Saved<f64>,
+        gradients: &'a Gradients<f64>,
+    ) -> Self {
+        BoundsInput { problem, recipe, mode, saved, sample: None, ambiguous: None, gradients }
+    }
+
     /// Whether a kernel may keep or drop an entry of a row against the mask.
     pub(super) fn is_ambiguous(&self, row: Row, j: usize) -> bool {
         let number = self.problem.row_number(row);

@@ -56,15 +56,8 @@ pub fn has_known_delta(input: &BoundsInput<'_>) -> bool {
 /// let problem = sus_corpus::named("sink").unwrap().problem;
 /// use sus_bounds::{BoundsInput, Format, Mode, Recipe, Silent, Truth, known_o_gradients, bounds, rows_of};
 /// let truth = Truth::exact(&problem)?;
-/// let input = BoundsInput {
-///     problem: &problem,
-///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
-///     mode: Mode::Exact,
-///     saved: &truth.saved(),
-///     sample: None,
-///     ambiguous: None,
-///     gradients: &truth.gradients(None),
-/// };
+/// let (recipe, saved, gradients) = (Recipe::built_in("flash-bf16").unwrap(), truth.saved(), truth.gradients(None));
+/// let input = BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients);
 /// let (rows, ..) = rows_of(&input, &Silent, |_, _| ());
 /// let o: Vec<f64> = input.saved.o.as_slice().iter().map(|&o| Format::Bf16.round(o)).collect();
 /// let by_o = known_o_gradients(&input, &rows, &o, None).dsink.unwrap();

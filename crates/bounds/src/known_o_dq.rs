@@ -55,15 +55,7 @@ pub enum DsRoundingPoint {
 /// let truth = Truth::exact(&problem)?;
 /// let count = |recipe: &str| {
 ///     let recipe = Recipe::built_in(recipe).unwrap();
-///     ds_roundings(&BoundsInput {
-///         problem: &problem,
-///         recipe: &recipe,
-///         mode: Mode::Exact,
-///         saved: &truth.saved(),
-///         sample: None,
-///         ambiguous: None,
-///         gradients: &truth.gradients(None),
-///     })
+///     ds_roundings(&BoundsInput::dense(&problem, &recipe, Mode::Exact, &truth.saved(), &truth.gradients(None)))
 ///     .len()
 /// };
 /// // Two of P, times three of dS where the scale rounds.

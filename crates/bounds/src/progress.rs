@@ -18,15 +18,8 @@
 /// }
 /// let problem = sus_corpus::named("primes").unwrap().problem;
 /// let truth = Truth::exact(&problem)?;
-/// let input = BoundsInput {
-///     problem: &problem,
-///     recipe: &Recipe::built_in("f32").unwrap(),
-///     mode: Mode::Exact,
-///     saved: &truth.saved(),
-///     sample: None,
-///     ambiguous: None,
-///     gradients: &truth.gradients(None),
-/// };
+/// let (recipe, saved, gradients) = (Recipe::built_in("f32").unwrap(), truth.saved(), truth.gradients(None));
+/// let input = BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients);
 /// let counter = Counter::default();
 /// let (rows, of_rows, _) = rows_of(&input, &counter, |_, _| ());
 /// bounds_of(&input, &counter, &rows, of_rows);

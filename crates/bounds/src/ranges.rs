@@ -67,15 +67,8 @@ impl RoundingRanges {
 /// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, ranges};
 /// let truth = Truth::exact(&problem)?;
 /// let gradients = truth.gradients(None);
-/// let ranges = ranges(&BoundsInput {
-///     problem: &problem,
-///     recipe: &Recipe::built_in("flash-bf16").unwrap(),
-///     mode: Mode::Exact,
-///     saved: &truth.saved(),
-///     sample: None,
-///     ambiguous: None,
-///     gradients: &gradients,
-/// });
+/// let (recipe, saved) = (Recipe::built_in("flash-bf16").unwrap(), truth.saved());
+/// let ranges = ranges(&BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients));
 /// // With one key every weight is 1, and nearly every dv one number.
 /// let dv = ranges.unwrap().dv_rounded;
 /// assert!(dv.iter().filter(|range| range.least == range.most).count() > dv.len() * 9 / 10);

@@ -15,15 +15,8 @@ impl Bounds {
     /// let problem = sus_corpus::named("primes").unwrap().problem;
     /// use sus_bounds::{Mode, BoundsInput, Recipe, Truth, bounds};
     /// let truth = Truth::blocked(&problem).unwrap();
-    /// let mut bounds = bounds(&BoundsInput {
-    ///     problem: &problem,
-    ///     recipe: &Recipe::built_in("f32").unwrap(),
-    ///     mode: Mode::Exact,
-    ///     saved: &truth.saved(),
-    ///     sample: None,
-    ///     ambiguous: None,
-    ///     gradients: &truth.gradients(None),
-    /// });
+    /// let (recipe, saved, gradients) = (Recipe::built_in("f32").unwrap(), truth.saved(), truth.gradients(None));
+    /// let mut bounds = bounds(&BoundsInput::dense(&problem, &recipe, Mode::Exact, &saved, &gradients));
     /// let share = bounds.widen(&truth.reference_error_bounds(None).unwrap());
     /// assert!(0.0 < share && share < 1e-5);
     /// ```

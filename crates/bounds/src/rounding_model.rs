@@ -139,16 +139,16 @@ impl RoundingModel {
         self.inflated_delta = self.delta.iter().map(both).collect();
     }
 
+    /// Nothing yet, for each element of `dq`, `dk` and `dv`.
+    fn zeros(&self, context: &BoundContext<'_>) -> [Vec<f64>; 3] {
+        let (keys, [of_dq, of_dk, of_dv]) = (context.input.problem.sizes().keys, context.widths());
+        [self.delta.len() * of_dq, keys * of_dk, keys * of_dv].map(|length| vec![0.0; length])
+    }
+
     /// The part of the known roundings in the elements of `dq`, `dk`, `dv`: "Known" in `docs/verdict.md`.
     pub(super) fn known(&self, context: &BoundContext<'_>) -> [Vec<f64>; 3] {
         let p = context.input.problem;
-        let s = p.sizes();
-        let [_, width_of_dk, width_of_dv] = context.widths();
-        let mut all = [
-            vec![0.0; self.delta.len() * s.features],
-            vec![0.0; s.keys * width_of_dk],
-            vec![0.0; s.keys * width_of_dv],
-        ];
+        let mut all = self.zeros(context);
         let of_values = context.of_values();
         for entries in self.by_row() {
             let (at, row) = self.row(context, entries);
@@ -168,13 +168,7 @@ impl RoundingModel {
     pub(super) fn of_dropout(&self, context: &BoundContext<'_>) -> Option<[Vec<f64>; 3]> {
         let p = context.input.problem;
         p.options().dropout.as_ref()?;
-        let s = p.sizes();
-        let [_, width_of_dk, width_of_dv] = context.widths();
-        let mut all = [
-            vec![0.0; self.delta.len() * s.features],
-            vec![0.0; s.keys * width_of_dk],
-            vec![0.0; s.keys * width_of_dv],
-        ];
+        let mut all = self.zeros(context);
         let of_values = context.of_values();
         let add = |sums: &mut [f64], row: usize, by: f64, x: &[f64]| {
             let sums = &mut sums[row * x.len()..][..x.len()];
@@ -183,7 +177,7 @@ impl RoundingModel {
         for entries in self.by_row() {
             let (at, row) = self.row(context, entries);
             let g = context.g_of_values(row);
-            let mut shared = vec![0.0; s.features];
+            let mut shared = vec![0.0; p.sizes().features];
             for e in entries {
                 let j = e.j as usize;
                 let of_delta = f64::from(e.by_weight) * self.delta_of_dropout[at];
@@ -199,20 +193,14 @@ impl RoundingModel {
     /// Squared parameters of the elements of `dq`, `dk`, `dv`.
     pub(super) fn elements(&self, context: &BoundContext<'_>) -> [Vec<f64>; 3] {
         let p = context.input.problem;
-        let s = p.sizes();
-        let [_, width_of_dk, width_of_dv] = context.widths();
-        let mut all = [
-            vec![0.0; self.delta.len() * s.features],
-            vec![0.0; s.keys * width_of_dk],
-            vec![0.0; s.keys * width_of_dv],
-        ];
+        let mut all = self.zeros(context);
         let of_values = context.of_values();
         let add = |sums: &mut [f64], row: usize, square: f64, x: &[f64]| {
             add_squares(square, x, &mut sums[row * x.len()..][..x.len()]);
         };
         for entries in self.by_row() {
             let (at, row) = self.row(context, entries);
-            let mut shared = vec![0.0; s.features];
+            let mut shared = vec![0.0; p.sizes().features];
             let g = context.g_of_values(row);
             for e in entries {
                 let (j, k, q) = (e.j as usize, p.k(row, e.j as usize), p.q(row));
@@ -417,15 +405,7 @@ mod tests {
         let truth = Truth::exact(&p).unwrap();
         let (saved, gradients) = (truth.saved(), truth.gradients(None));
         let recipe = Recipe::built_in("flash-bf16").unwrap();
-        let input = BoundsInput {
-            problem: &p,
-            recipe: &recipe,
-            mode: Mode::Exact,
-            saved: &saved,
-            sample: None,
-            ambiguous: None,
-            gradients: &gradients,
-        };
+        let input = BoundsInput::dense(&p, &recipe, Mode::Exact, &saved, &gradients);
         let context = BoundContext::new(&input);
         let (rows, _) = context.each_row(|_, _| ());
         let model = RoundingModel::new(&context, &rows, 0, 0);
@@ -459,15 +439,7 @@ mod tests {
         let (saved, gradients) = (truth.saved(), truth.gradients(None));
         let recipe = Recipe::built_in("f32").unwrap();
         for mode in [Mode::Exact, Mode::Given] {
-            let input = BoundsInput {
-                problem: &p,
-                recipe: &recipe,
-                mode,
-                saved: &saved,
-                sample: None,
-                ambiguous: None,
-                gradients: &gradients,
-            };
+            let input = BoundsInput::dense(&p, &recipe, mode, &saved, &gradients);
             let context = BoundContext::new(&input);
             let (rows, _) = context.each_row(|_, _| ());
             let model = RoundingModel::new(&context, &rows, 0, 0);

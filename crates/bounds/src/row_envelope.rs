@@ -203,15 +203,7 @@ mod tests {
                 assert!(has_row_envelopes(&p, &recipe), "{name}");
                 let truth = Truth::exact(&p).unwrap();
                 let (saved, gradients) = (truth.saved(), truth.gradients(None));
-                let input = BoundsInput {
-                    problem: &p,
-                    recipe: &recipe,
-                    mode: Mode::Exact,
-                    saved: &saved,
-                    sample: None,
-                    ambiguous: None,
-                    gradients: &gradients,
-                };
+                let input = BoundsInput::dense(&p, &recipe, Mode::Exact, &saved, &gradients);
                 let lambda = BoundContext::new(&input).lambda;
                 let (all, found) =
                     (summaries_of(&input, silent), summaries_by_norms(&input, silent));

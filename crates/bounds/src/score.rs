@@ -292,15 +292,13 @@ mod tests {
 
     fn bounds_of(p: &Problem<f64>, recipe: &str) -> Bounds {
         let truth = Truth::exact(p).unwrap();
-        bounds(&BoundsInput {
-            problem: p,
-            recipe: &Recipe::built_in(recipe).unwrap(),
-            mode: Mode::Exact,
-            saved: &truth.saved(),
-            sample: None,
-            ambiguous: None,
-            gradients: &truth.gradients(None),
-        })
+        bounds(&BoundsInput::dense(
+            p,
+            &Recipe::built_in(recipe).unwrap(),
+            Mode::Exact,
+            &truth.saved(),
+            &truth.gradients(None),
+        ))
     }
 
     /// A causal mask as a bias has the bounds of the mask itself, but for one rounding of the sum with the bias. Where scores are stored in

@@ -28,15 +28,7 @@ fn judged(
         None => Truth::exact(p).unwrap(),
     };
     let (saved, gradients) = (truth.saved(), truth.gradients(None));
-    let input = BoundsInput {
-        problem: p,
-        recipe,
-        mode,
-        saved: &saved,
-        sample: None,
-        ambiguous: None,
-        gradients: &gradients,
-    };
+    let input = BoundsInput::dense(p, recipe, mode, &saved, &gradients);
     (bounds(&input), gradients)
 }
 

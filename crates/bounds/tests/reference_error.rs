@@ -120,15 +120,13 @@ fn the_own_error_is_above_what_is_found_and_far_below_the_bounds_of_32_bits() {
         assert!(1e-5 < largest && largest < 0.5, "{name}: {largest:e} of its bound");
     }
     let gradients = blocked.gradients(None);
-    let mut bounds = bounds(&BoundsInput {
-        problem: &problem,
-        recipe: &Recipe::built_in("f32").unwrap(),
-        mode: Mode::Exact,
-        saved: &blocked.saved(),
-        sample: None,
-        ambiguous: None,
-        gradients: &gradients,
-    });
+    let mut bounds = bounds(&BoundsInput::dense(
+        &problem,
+        &Recipe::built_in("f32").unwrap(),
+        Mode::Exact,
+        &blocked.saved(),
+        &gradients,
+    ));
     let before = bounds.clone();
     let share = bounds.widen(&own);
     assert!(0.0 < share && share < 1e-6, "{share:e}");

@@ -213,16 +213,9 @@ mod tests {
 
         let truth = Truth::exact(&problem).unwrap();
         let gradients = truth.gradients(None);
-        let bound = bounds(&BoundsInput {
-            problem: &problem,
-            recipe: &recipe,
-            mode: Mode::Exact,
-            saved: &truth.saved(),
-            sample: None,
-            ambiguous: None,
-            gradients: &gradients,
-        })
-        .dv;
+        let bound =
+            bounds(&BoundsInput::dense(&problem, &recipe, Mode::Exact, &truth.saved(), &gradients))
+                .dv;
         let exact = gradients.dv.as_slice()[3];
         let share = |stage: Stage| f64::from(bound.stages[3][stage as usize]) * bound.threshold[3];
         let may_err = share(Stage::Score) + share(Stage::Lse) + share(Stage::Sum);

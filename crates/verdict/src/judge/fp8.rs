@@ -67,15 +67,7 @@ impl Judge {
     }
 
     fn input_of_8_bits<'a>(&'a self, of: &'a Expectation, mode: Mode) -> BoundsInput<'a> {
-        BoundsInput {
-            problem: &self.problem,
-            recipe: &self.recipe,
-            mode,
-            saved: &of.saved,
-            sample: None,
-            ambiguous: None,
-            gradients: &of.gradients.values,
-        }
+        BoundsInput::dense(&self.problem, &self.recipe, mode, &of.saved, &of.gradients.values)
     }
 
     /// How the forward pass rounds `P`: the first way that explains the whole `o`, and any if none does; without an `o`, the first that

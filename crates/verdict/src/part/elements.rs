@@ -82,15 +82,7 @@ fn of_rows(
     progress.stage("truth of the rows", 0);
     let (truth, _) = reference.exact(problem, recipe, None)?;
     let (saved, gradients) = (truth.saved(), truth.gradients(None));
-    let of_rows = BoundsInput {
-        problem,
-        recipe,
-        mode: Mode::Exact,
-        saved: &saved,
-        sample: None,
-        ambiguous: None,
-        gradients: &gradients,
-    };
+    let of_rows = BoundsInput::dense(problem, recipe, Mode::Exact, &saved, &gradients);
     let (errors, made, _) = rows_of(&of_rows, progress, |_, _| ());
     let mut bounds = row_bounds(&of_rows, &errors, made);
     if let Some(own) = truth.reference_error_bounds(None) {
@@ -119,15 +111,7 @@ fn of_keys(
     let saved = truth.saved();
     let some = rows.keys(keys)?;
     let gradients = truth.gradients_of_keys(&some, None)?;
-    let of_rows = BoundsInput {
-        problem: &rows,
-        recipe,
-        mode: Mode::Exact,
-        saved: &saved,
-        sample: None,
-        ambiguous: None,
-        gradients: &gradients,
-    };
+    let of_rows = BoundsInput::dense(&rows, recipe, Mode::Exact, &saved, &gradients);
     let by_norms = visible_count(&rows) > MAX_ENTRIES_OF_ROWS && has_row_envelopes(&rows, recipe);
     let errors = if by_norms {
         verdict.notes.push("the errors of lse and delta in the rows that see these keys are bounded by norms: the bounds of dk and dv are wider than in the whole problem".into());
