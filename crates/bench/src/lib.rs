@@ -102,8 +102,7 @@ fn measure<T: Real>(
     report.ceilings.multiply_add_flops_per_second.insert(dtype.into(), rate);
     for &pattern in &plan.patterns {
         for &shape in &plan.shapes {
-            let Shape { batch, heads, n, features } = shape;
-            progress(format!("{dtype}, {pattern}, n = {n}"));
+            progress(format!("{dtype}, {pattern}, n = {}", shape.n));
             let exact = pattern.problem(shape, plan.causal)?;
             let problem: Problem<T> = exact.cast()?;
             let draw = Draw::paper(plan.c, 1);
@@ -112,10 +111,7 @@ fn measure<T: Real>(
             report.rows.extend(timings.into_iter().map(|(op, seconds, kept, peak_bytes)| Timing {
                 op,
                 dtype: dtype.into(),
-                batch,
-                heads,
-                n,
-                features,
+                shape,
                 instructions: plan.dispatch.instructions().into(),
                 c: plan.c.get(),
                 pattern,
@@ -127,10 +123,7 @@ fn measure<T: Real>(
             }));
             report.ceilings.gather.push(Gather {
                 dtype: dtype.into(),
-                batch,
-                heads,
-                n,
-                features,
+                shape,
                 pattern,
                 bytes_per_second: gathered,
             });

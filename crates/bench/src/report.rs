@@ -1,6 +1,6 @@
 //! What a benchmark found: rows for machines, a table for people.
 
-use super::Workload;
+use super::{Shape, Workload};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -37,14 +37,9 @@ pub struct Timing {
     pub op: Op,
     /// `f64` or `f32`.
     pub dtype: String,
-    /// Sequences.
-    pub batch: usize,
-    /// Heads.
-    pub heads: usize,
-    /// Queries, and keys.
-    pub n: usize,
-    /// Features of queries, keys and values.
-    pub features: usize,
+    /// Sequences, heads, queries and features.
+    #[serde(flatten)]
+    pub shape: Shape,
     /// `avx512`, `avx2`, `neon` or `portable`.
     pub instructions: String,
     /// The budget.
@@ -79,14 +74,9 @@ pub struct Ceilings {
 pub struct Gather {
     /// `f64` or `f32`.
     pub dtype: String,
-    /// Sequences.
-    pub batch: usize,
-    /// Heads.
-    pub heads: usize,
-    /// Queries, and keys.
-    pub n: usize,
-    /// Features of queries, keys and values.
-    pub features: usize,
+    /// Sequences, heads, queries and features.
+    #[serde(flatten)]
+    pub shape: Shape,
     /// Where the weight lies.
     pub pattern: Workload,
     /// Bytes per second, all threads.
@@ -97,9 +87,9 @@ pub struct Gather {
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
+/// use sus_bench::{BenchReport, Ceilings, Op, Shape, Timing, Workload};
 /// let timing = |op, seconds| Timing {
-///     op, dtype: "f32".into(), batch: 1, heads: 1, n: 64, features: 64, instructions: "avx2".into(), c: 30.0,
+///     op, dtype: "f32".into(), shape: Shape::one_head(64), instructions: "avx2".into(), c: 30.0,
 ///     pattern: Workload::Random, causal: true, threads: 1, seconds, kept: 0, peak_bytes: None,
 /// };
 /// let rows = vec![timing(Op::DenseBackward, 0.6), timing(Op::SparseBackward, 0.2)];
@@ -124,11 +114,10 @@ impl BenchReport {
             other.op == row.op
                 && other.dtype == row.dtype
                 && other.pattern == row.pattern
-                && (other.batch, other.heads, other.features)
-                    == (row.batch, row.heads, row.features)
-                && other.n < row.n
+                && other.shape == Shape { n: other.shape.n, ..row.shape }
+                && other.shape.n < row.shape.n
         };
-        self.rows.iter().filter(like).max_by_key(|other| other.n)
+        self.rows.iter().filter(like).max_by_key(|other| other.shape.n)
     }
 
     /// Another pass on the same problem.
@@ -137,17 +126,15 @@ impl BenchReport {
             other.op == op
                 && other.dtype == row.dtype
                 && other.pattern == row.pattern
-                && (other.batch, other.heads, other.features)
-                    == (row.batch, row.heads, row.features)
-                && other.n == row.n
+                && other.shape == row.shape
         })
     }
 
     /// The time over the one that the ceiling allows: multiply-adds for dense passes, gathered bytes for the sparse one.
     fn over_ceiling(&self, row: &Timing) -> Option<f64> {
-        let heads = (row.batch * row.heads) as f64;
-        let entries = heads * row.n as f64 * row.n as f64 * if row.causal { 0.5 } else { 1.0 };
-        let features = row.features as f64;
+        let Shape { batch, heads, n, features } = row.shape;
+        let entries = (batch * heads * n * n) as f64 * if row.causal { 0.5 } else { 1.0 };
+        let features = features as f64;
         let flops = |products: f64| {
             let rate = self.ceilings.multiply_add_flops_per_second.get(&row.dtype)?;
             Some(2.0 * products * features * entries / rate)
@@ -157,10 +144,7 @@ impl BenchReport {
             Op::DenseBackward => flops(5.0)?,
             Op::SparseBackward => {
                 let same = |g: &&Gather| {
-                    let shape = (g.batch, g.heads, g.n, g.features);
-                    g.dtype == row.dtype
-                        && g.pattern == row.pattern
-                        && shape == (row.batch, row.heads, row.n, row.features)
+                    g.dtype == row.dtype && g.pattern == row.pattern && g.shape == row.shape
                 };
                 let rate = self.ceilings.gather.iter().find(same)?.bytes_per_second;
                 let size = if row.dtype == "f64" { 8.0 } else { 4.0 };
@@ -174,9 +158,9 @@ impl BenchReport {
     ///
     /// # Examples
     /// ```
-    /// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
+    /// use sus_bench::{BenchReport, Ceilings, Op, Shape, Timing, Workload};
     /// let timing = |n: usize| Timing {
-    ///     op: Op::Forward, dtype: "f32".into(), batch: 1, heads: 1, n, features: 64, instructions: "avx2".into(), c: 30.0,
+    ///     op: Op::Forward, dtype: "f32".into(), shape: Shape::one_head(n), instructions: "avx2".into(), c: 30.0,
     ///     pattern: Workload::Random, causal: true, threads: 1, seconds: (n * n) as f64 * 1e-6, kept: 0, peak_bytes: None,
     /// };
     /// let report = BenchReport { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
@@ -205,7 +189,8 @@ impl BenchReport {
         };
         for row in &self.rows {
             let slope = self.smaller(row).map(|other| {
-                libm::log(row.seconds / other.seconds) / libm::log(row.n as f64 / other.n as f64)
+                libm::log(row.seconds / other.seconds)
+                    / libm::log(row.shape.n as f64 / other.shape.n as f64)
             });
             let per_kept = (row.op == Op::SparseBackward && row.kept > 0)
                 .then(|| row.seconds * 1e9 / row.kept as f64);
@@ -222,7 +207,7 @@ impl BenchReport {
                 row.op,
                 row.dtype,
                 row.pattern,
-                row.n,
+                row.shape.n,
                 row.seconds,
                 number(slope, 2),
                 number(per_kept, 1),
@@ -248,7 +233,7 @@ impl BenchReport {
             );
         }
         for gather in &self.ceilings.gather {
-            let Gather { dtype, n, pattern, bytes_per_second, .. } = gather;
+            let Gather { dtype, shape: Shape { n, .. }, pattern, bytes_per_second } = gather;
             let rate = bytes_per_second / 1e9;
             let _ = writeln!(text, "gather, {dtype}, {pattern}, n = {n}: {rate:.1} GB/s");
         }

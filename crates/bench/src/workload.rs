@@ -12,7 +12,7 @@ use sus_reference::problem::{Inputs, Options, Problem};
 use sus_reference::tensor::Tensor;
 
 /// How large a problem is: `q, k, v, do` are `[batch, heads, n, features]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// Sequences.
     pub batch: usize,

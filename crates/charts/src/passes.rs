@@ -8,9 +8,9 @@ use sus_bench::{BenchReport, Timing, Workload};
 ///
 /// # Examples
 /// ```
-/// use sus_bench::{Ceilings, Op, Workload, BenchReport, Timing};
+/// use sus_bench::{BenchReport, Ceilings, Op, Shape, Timing, Workload};
 /// let timing = |n: usize| Timing {
-///     op: Op::Forward, dtype: "f32".into(), batch: 1, heads: 1, n, features: 64, instructions: "avx2".into(), c: 30.0,
+///     op: Op::Forward, dtype: "f32".into(), shape: Shape::one_head(n), instructions: "avx2".into(), c: 30.0,
 ///     pattern: Workload::Random, causal: true, threads: 1, seconds: n as f64 * 1e-3, kept: 0, peak_bytes: None,
 /// };
 /// let report = BenchReport { spec: String::new(), rows: vec![timing(16), timing(32)], ceilings: Ceilings::default() };
@@ -22,7 +22,7 @@ pub fn passes(report: &BenchReport) -> String {
     let mut series: Vec<Series> = Vec::new();
     for row in &report.rows {
         let name = format!("{} {} {}", row.op, row.dtype, row.pattern);
-        let point = (row.n as f64, row.seconds);
+        let point = (row.shape.n as f64, row.seconds);
         if let Some(series) = series.iter_mut().find(|series| series.name == name) {
             series.points.push(point);
         } else {
@@ -33,7 +33,7 @@ pub fn passes(report: &BenchReport) -> String {
     let axis = |of: fn(&Timing) -> f64| Axis::log(report.rows.iter().map(of));
     let chart = Chart {
         title: "time of a pass".into(),
-        x: ("queries and keys n".into(), axis(|row| row.n as f64)),
+        x: ("queries and keys n".into(), axis(|row| row.shape.n as f64)),
         y: ("seconds".into(), axis(|row| row.seconds)),
         series,
     };
