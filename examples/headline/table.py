@@ -14,7 +14,7 @@ from typing import Any
 
 from .summary import read_result
 
-HEAD = ("model", "n", "setting", "windows", "all", "attention", "trimmed", "median", "of the first", "kept/row", "|sum e|^2 / sum |e|^2")
+HEAD = ("model", "n", "setting", "windows", "all", "attention", "trimmed", "median", "of the first", "kept/row", r"\|sum e\|^2 / sum \|e\|^2")
 
 
 def main(words: Sequence[str]) -> None:
