@@ -5,8 +5,7 @@
 
 use super::product_rows::dot;
 use super::score_error::Magnitude;
-use super::scores::{Addends, LANES, Scoring, largest};
-use super::simd::private::Vectors;
+use super::scores::{Addends, LANES, Scoring, exponentials, largest};
 use super::simd::{Dispatch, Real};
 use super::tiles::head;
 use pulp::{Simd, WithSimd};
@@ -223,7 +222,11 @@ impl WithSimd for Scores<'_> {
             scores.push(dot(simd, q, k));
         }
         let scoring = Scoring::new(exact.scale(), exact.options().softcap);
-        Addends::of(exact, row, visible.clone()).apply::<S>(&scoring, &mut scores);
+        // Whole vectors; the exponentials of the last ones are 0.
+        scores.resize(visible.len().next_multiple_of(LANES), 0.0);
+        Addends::of(exact, row, visible.clone()).apply(simd, &scoring, &mut scores);
+        scores[visible.len()..].fill(f64::NEG_INFINITY);
+        let count = visible.len();
         for (j, s) in visible.zip(&mut scores) {
             if exact.hides(row, j) {
                 *s = f64::NEG_INFINITY;
@@ -231,18 +234,9 @@ impl WithSimd for Scores<'_> {
         }
         let sink = exact.sink(row).unwrap_or(f64::NEG_INFINITY);
         let largest = largest(simd, &scores).max(sink);
-        let mut lanes = [0.0; LANES];
-        let (chunks, rest) = scores.as_chunks::<LANES>();
-        for chunk in chunks {
-            let exponentials = f64::exponentials::<S, LANES>(chunk.map(|s| s - largest));
-            for (lane, x) in lanes.iter_mut().zip(exponentials) {
-                *lane += x;
-            }
-        }
-        for &s in rest {
-            lanes[0] += f64::exp_fast::<S>(s - largest);
-        }
-        let sum = lanes.iter().sum::<f64>() + libm::exp(sink - largest);
+        let mut weights = scores.clone();
+        let sum = exponentials(simd, &mut weights, largest) + libm::exp(sink - largest);
+        scores.truncate(count);
         (scores, largest + libm::log(sum))
     }
 }

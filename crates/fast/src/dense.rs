@@ -18,6 +18,7 @@ use aligned_vec::{AVec, avec};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use sus_reference::forward::Saved;
 use sus_reference::problem::{Problem, Row};
 
@@ -28,18 +29,34 @@ const ROWS: usize = 96;
 const BLOCKS: usize = 32;
 
 /// The memory that a backward pass needs beside its results.
-#[derive(Debug, Default)]
-pub(super) struct Memory<T> {
+#[derive(Debug)]
+pub(super) struct Memory<T: Real> {
     pub(super) keys: Vec<Panels<T>>,
     pub(super) values: Vec<Panels<T>>,
+    /// The rows of `q` and of `G` of each query head, [packed](pack_left).
+    queries: Vec<Vec<[T; BLOCK]>>,
+    cotangents: Vec<Vec<[T; BLOCK]>>,
+    /// Of each thread.
+    scratch: Vec<Mutex<Scratch<T>>>,
+}
+
+impl<T: Real> Default for Memory<T> {
+    fn default() -> Self {
+        Memory {
+            keys: Vec::new(),
+            values: Vec::new(),
+            queries: Vec::new(),
+            cotangents: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
 }
 
 /// Data that all blocks share.
-struct Shared<'a, T> {
+struct Shared<'a, T: Real> {
     problem: &'a Problem<T>,
     visible: Visible<'a, T>,
-    keys: &'a [Panels<T>],
-    values: &'a [Panels<T>],
+    memory: &'a Memory<T>,
     scoring: Scoring<T>,
     /// `lse` and `delta - dlse` of each row.
     terms: &'a [RowTerms<T>],
@@ -63,6 +80,14 @@ pub(super) fn run<T: Real>(
     }
     pack_heads(&mut memory.keys, problem.inputs().k.as_slice(), sizes.keys, sizes.features);
     pack_heads(&mut memory.values, problem.inputs().v.as_slice(), sizes.keys, sizes.value_features);
+    pack_rows(&mut memory.queries, problem.inputs().q.as_slice(), sizes.queries, sizes.features);
+    pack_rows(
+        &mut memory.cotangents,
+        problem.inputs().g.as_slice(),
+        sizes.queries,
+        sizes.value_features,
+    );
+    memory.scratch.resize_with(rayon::current_num_threads(), Mutex::default);
     let terms: Vec<RowTerms<T>> = delta
         .iter()
         .zip(saved.lse.as_slice())
@@ -72,8 +97,7 @@ pub(super) fn run<T: Real>(
     let shared = Shared {
         problem,
         visible: Visible::new(problem),
-        keys: &memory.keys,
-        values: &memory.values,
+        memory,
         scoring: Scoring::new(problem.scale(), problem.options().softcap),
         terms: &terms,
     };
@@ -86,6 +110,13 @@ pub(super) fn run<T: Real>(
     heads.enumerate().for_each(|(key_head, ((dq, of_slopes), (dk, dv)))| {
         head_gradients(dispatch, &shared, key_head, ([dq, dk, dv], of_slopes));
     });
+}
+
+/// Packs the rows `[n][features]` of each head of a tensor.
+fn pack_rows<T: Real>(packed: &mut Vec<Vec<[T; BLOCK]>>, data: &[T], n: usize, features: usize) {
+    let heads = data.par_chunks(n * features);
+    packed.resize_with(heads.len(), Vec::new);
+    packed.par_iter_mut().zip(heads).for_each(|(packed, rows)| pack_left(rows, features, packed));
 }
 
 /// Keys or queries per block: about a 32nd of them, in whole tiles.
@@ -155,16 +186,19 @@ fn head_gradients<T: Real>(
                 shared.visible.any(here, &keys.keys).then_some((rows, keys))
             })
             .collect();
-        pairs.into_par_iter().for_each_init(Scratch::default, |scratch, (rows, keys)| {
+        pairs.into_par_iter().for_each(|(rows, keys)| {
+            // A pair starts no other task, so no thread asks twice.
+            let thread = rayon::current_thread_index().unwrap_or(0);
+            let scratch = shared.memory.scratch[thread].lock();
+            let scratch = &mut scratch.unwrap_or_else(PoisonError::into_inner);
             dispatch.run(Pair { shared, number, rows, keys, scratch });
         });
     }
 }
 
-/// The memory of one task: the rows of `q` and `G`, packed, and a tile of `W` and one of `dS`.
+/// The memory of one task: a tile of `W` and one of `dS`.
+#[derive(Debug)]
 struct Scratch<T: Real> {
-    q: Vec<[T; BLOCK]>,
-    g: Vec<[T; BLOCK]>,
     w: AVec<T::TileRow>,
     ds: AVec<T::TileRow>,
     /// Of one row, where there are slopes.
@@ -174,7 +208,7 @@ struct Scratch<T: Real> {
 impl<T: Real> Default for Scratch<T> {
     fn default() -> Self {
         let [w, ds] = [avec![T::BLANK; ROWS], avec![T::BLANK; ROWS]];
-        Scratch { q: Vec::new(), g: Vec::new(), w, ds, derivatives: T::BLANK }
+        Scratch { w, ds, derivatives: T::BLANK }
     }
 }
 
@@ -221,19 +255,19 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
             }
             let q = &q[rows.start * d..rows.end * d];
             let g = &g[rows.start * e..rows.end * e];
-            pack_left(q, d, &mut scratch.q);
-            pack_left(g, e, &mut scratch.g);
+            let packed_q = &shared.memory.queries[row_block.head][rows.start / BLOCK * d..];
+            let packed_g = &shared.memory.cotangents[row_block.head][rows.start / BLOCK * e..];
             for Part { rows: seeing, keys, whole } in parts {
                 let count = seeing.len();
                 let filled = keys.len().next_multiple_of(T::PANEL);
                 let (q, g) = (&q[seeing.start * d..], &g[seeing.start * e..]);
-                let Scratch { q: packed_q, g: packed_g, w, ds, derivatives } = &mut *scratch;
+                let Scratch { w, ds, derivatives } = &mut *scratch;
                 let first = seeing.start / BLOCK;
                 for (at, key) in keys.clone().step_by(T::PANEL).enumerate() {
                     let panel = key / T::PANEL;
                     let products = [
-                        (&packed_q[first * d..], d, shared.keys, &mut *w),
-                        (&packed_g[first * e..], e, shared.values, &mut *ds),
+                        (&packed_q[first * d..], d, &shared.memory.keys, &mut *w),
+                        (&packed_g[first * e..], e, &shared.memory.values, &mut *ds),
                     ];
                     for (left, depth, panels, c) in products {
                         let right = (panels[number].panel(panel), T::PANEL);
@@ -252,9 +286,10 @@ impl<T: Real> WithSimd for Pair<'_, '_, T> {
                         let derivatives = &mut derivatives.as_mut()[..filled];
                         let all = [&mut *w, ds, derivatives];
                         row_block.of_slopes[i - row_block.rows.start] +=
-                            shared.with_slopes::<S>((row, terms[i]), (&keys, whole), all);
+                            shared.with_slopes(simd, (row, terms[i]), (&keys, whole), all);
                     } else {
-                        weights_and_slopes::<S, T>(&shared.scoring, terms[i], w, ds);
+                        let scoring = (&shared.scoring, terms[i]);
+                        weights_and_slopes(simd, scoring, (T::zero(), None), w, ds);
                         if !whole {
                             for x in [&mut *w, ds] {
                                 shared.visible.hide(row, &keys, x, T::zero());
@@ -286,12 +321,13 @@ impl<T: Real> Shared<'_, T> {
     )]
     fn with_slopes<S: Simd>(
         &self,
+        simd: S,
         (row, terms): (Row, RowTerms<T>),
         (keys, whole): (&Range<usize>, bool),
         [w, ds, derivatives]: [&mut [T]; 3],
     ) -> T {
         let addends = Addends::of(self.problem, row, keys.clone());
-        weights_and_derivatives::<S, T>(&self.scoring, terms.lse, &addends, w, derivatives);
+        weights_and_derivatives(simd, &self.scoring, terms.lse, &addends, w, derivatives);
         for (ds, &w) in ds.iter_mut().zip(&*w) {
             *ds = w * (*ds - terms.delta);
         }

@@ -128,7 +128,7 @@ impl WithSimd for RowTask<'_, '_> {
                 let shift = problem.dlse(row) - source.delta[number];
                 let addends = Addends::of(problem, row, keys.clone());
                 let (w, scoring) = (&mut products[r], &source.scoring);
-                weights_and_derivatives::<S, f64>(scoring, lse, &addends, w, &mut derivatives);
+                weights_and_derivatives(simd, scoring, lse, &addends, w, &mut derivatives);
                 for n in seen.filter(|n| !problem.hides(row, keys.start + n)) {
                     let j = keys.start + n;
                     let of_v = problem.dropout(row, j).unwrap_or(1.0);

@@ -1,5 +1,5 @@
-//! `e^x` by a polynomial, without branches or tables, so that the compiler turns it into vectors: of several numbers at a time, step
-//! by step: a step depends on the one before, and its coefficient is loaded once for all of them.
+//! `e^x` by a polynomial, without branches or tables, of several vectors at a time, step by step: a step depends on the one before, and
+//! its coefficient is loaded once for all of them.
 //!
 //! With `n` the integer nearest to `x / ln 2` and `r = x - n ln 2`, so `|r| < 0.347`:
 //!
@@ -23,158 +23,167 @@
 //! Below `-708.7` (f64) and `-87.6` (f32) the result is 0, where the true one is about to become subnormal; above `709.4`
 //! and `88.3` it is infinite, less than half a power of two early. NaN gives 0; a NaN score is refused before.
 
+use super::simd::Real;
+use pulp::Simd;
+
 /// Bound of the relative error, in units of the roundoff.
 pub(super) const ERROR: f64 = 4.0;
 
-/// `1 / 13!, ..., 1 / 2!, 1, 1`.
-const COEFFICIENTS_F64: [f64; 14] = [
-    1.0 / 6_227_020_800.0,
-    1.0 / 479_001_600.0,
-    1.0 / 39_916_800.0,
-    1.0 / 3_628_800.0,
-    1.0 / 362_880.0,
-    1.0 / 40_320.0,
-    1.0 / 5_040.0,
-    1.0 / 720.0,
-    1.0 / 120.0,
-    1.0 / 24.0,
-    1.0 / 6.0,
-    0.5,
-    1.0,
-    1.0,
-];
-
-/// `1 / 7!, ..., 1 / 2!, 1, 1`.
-const COEFFICIENTS_F32: [f32; 8] =
-    [1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-
-/// `e^x` of each number; `fused` is `a b + c`, fused or not.
-#[inline(always)]
-pub(super) fn exp_f64<const N: usize>(
-    mut x: [f64; N],
-    fused: impl Fn(f64, f64, f64) -> f64,
-) -> [f64; N] {
+/// The numbers of the polynomial in one type.
+pub trait Series: Sized + 'static {
+    /// `1 / K!, ..., 1 / 2!, 1, 1`.
+    const COEFFICIENTS: &'static [Self];
     /// Adding it puts the nearest integer into the low bits.
-    const SHIFTER: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
-    const LN2_HIGH: f64 = 6.931_471_803_691_238e-1; // 0x3fe62e42fee00000
-    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    const LEAST: f64 = -709.0;
-    const MOST: f64 = 710.0;
-    let [first, rest @ ..] = COEFFICIENTS_F64;
-    let mut shifted = [0.0; N];
-    for (x, shifted) in x.iter_mut().zip(&mut shifted) {
-        *x = if *x > LEAST { *x } else { LEAST };
-        *x = if *x < MOST { *x } else { MOST };
-        *shifted = fused(*x, std::f64::consts::LOG2_E, SHIFTER);
-        let n = *shifted - SHIFTER;
-        *x = fused(n, -LN2_LOW, fused(n, -LN2_HIGH, *x));
-    }
-    let mut sum = [first; N];
-    for coefficient in rest {
-        for (sum, &r) in sum.iter_mut().zip(&x) {
-            *sum = fused(*sum, r, coefficient);
-        }
-    }
-    // The exponent field of 2^n: 0 for n = -1023, which is zero; 2047 for n = 1024, which is infinity.
-    for (sum, shifted) in sum.iter_mut().zip(shifted) {
-        *sum *= f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
-    }
-    sum
+    const SHIFTER: Self;
+    /// `1 / ln 2`.
+    const LOG2_E: Self;
+    /// `-ln 2`, to as many bits as leave its product with `n` exact, and the rest of it.
+    const MINUS_LN2: [Self; 2];
+    /// The arguments between which the exponent of `2^n` is that of a number, of zero or of infinity.
+    const ENDS: [Self; 2];
 }
 
-/// `e^x` of each number; `fused` is `a b + c`, fused or not.
-#[inline(always)]
-pub(super) fn exp_f32<const N: usize>(
-    mut x: [f32; N],
-    fused: impl Fn(f32, f32, f32) -> f32,
-) -> [f32; N] {
+impl Series for f64 {
+    const COEFFICIENTS: &'static [f64] = &[
+        1.0 / 6_227_020_800.0,
+        1.0 / 479_001_600.0,
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ];
+    const SHIFTER: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
+    const LOG2_E: f64 = std::f64::consts::LOG2_E;
+    const MINUS_LN2: [f64; 2] = [-6.931_471_803_691_238e-1, -1.908_214_929_270_587_7e-10]; // -0x3fe62e42fee00000
+    const ENDS: [f64; 2] = [-709.0, 710.0];
+}
+
+impl Series for f32 {
+    const COEFFICIENTS: &'static [f32] =
+        &[1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     const SHIFTER: f32 = 12_582_912.0; // 1.5 * 2^23
-    const LN2_HIGH: f32 = 0.693_138_1; // 0x3f317180
-    const LN2_LOW: f32 = 9.058_001e-6;
-    const LEAST: f32 = -88.0;
-    const MOST: f32 = 88.9;
-    let [first, rest @ ..] = COEFFICIENTS_F32;
-    let mut shifted = [0.0; N];
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    const MINUS_LN2: [f32; 2] = [-0.693_138_1, -9.058_001e-6]; // -0x3f317180
+    const ENDS: [f32; 2] = [-88.0, 88.9];
+}
+
+/// `e^x` of each number of some vectors.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined is not compiled for the vectors"
+)]
+pub(super) fn exponentials<S: Simd, T: Real, const N: usize>(
+    simd: S,
+    mut x: [T::Vector<S>; N],
+) -> [T::Vector<S>; N] {
+    let spread = |x| T::splat(simd, x);
+    let [least, most] = T::ENDS.map(spread);
+    let [high, low] = T::MINUS_LN2.map(spread);
+    let (log2_e, shifter) = (spread(T::LOG2_E), spread(T::SHIFTER));
+    let mut shifted = x;
     for (x, shifted) in x.iter_mut().zip(&mut shifted) {
-        *x = if *x > LEAST { *x } else { LEAST };
-        *x = if *x < MOST { *x } else { MOST };
-        *shifted = fused(*x, std::f32::consts::LOG2_E, SHIFTER);
-        let n = *shifted - SHIFTER;
-        *x = fused(n, -LN2_LOW, fused(n, -LN2_HIGH, *x));
+        // In this order NaN becomes the least number.
+        *x = T::smaller(simd, T::larger(simd, *x, least), most);
+        *shifted = T::multiply_add(simd, *x, log2_e, shifter);
+        let n = T::minus(simd, *shifted, shifter);
+        *x = T::multiply_add(simd, n, low, T::multiply_add(simd, n, high, *x));
     }
-    let mut sum = [first; N];
-    for coefficient in rest {
-        for (sum, &r) in sum.iter_mut().zip(&x) {
-            *sum = fused(*sum, r, coefficient);
+    let mut sums = [spread(T::COEFFICIENTS[0]); N];
+    for &coefficient in &T::COEFFICIENTS[1..] {
+        let coefficient = spread(coefficient);
+        for (sum, &r) in sums.iter_mut().zip(&x) {
+            *sum = T::multiply_add(simd, *sum, r, coefficient);
         }
     }
-    // The exponent field of 2^n: 0 for n = -1023, which is zero; 2047 for n = 1024, which is infinity.
-    for (sum, shifted) in sum.iter_mut().zip(shifted) {
-        *sum *= f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    for (sum, shifted) in sums.iter_mut().zip(shifted) {
+        *sum = T::times(simd, *sum, T::power_of_two(simd, shifted));
     }
-    sum
+    sums
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::Dispatch;
     use super::*;
+    use pulp::WithSimd;
     use sus_reference::scalar::{Dd, Scalar};
 
-    /// The largest relative error over a grid, in units of `u`.
-    fn worst(
-        exp: impl Fn(f64) -> f64,
-        u: f64,
-        from: f64,
-        to: f64,
-        round: impl Fn(f64) -> f64,
-    ) -> f64 {
-        (0..200_000)
-            .map(|n| round(from + (to - from) * f64::from(n) / 200_000.0))
-            .map(|x| {
-                let truth = Dd::from_f64(x).exp();
-                ((Dd::from_f64(exp(x)) - truth) / truth).to_f64().abs() / u
-            })
-            .fold(0.0, f64::max)
-    }
+    /// `e^x` of some numbers, in place.
+    struct Exponentials<'a, T>(&'a mut [T]);
 
-    #[test]
-    fn the_error_in_f64_is_below_its_bound_and_not_absent() {
-        let u = f64::EPSILON / 2.0;
-        for (from, to) in [(-708.0, 709.0), (-1.0, 1.0)] {
-            let fused = worst(|x| exp_f64([x], f64::mul_add)[0], u, from, to, |x| x);
-            let portable = worst(|x| exp_f64([x], |a, b, c| a * b + c)[0], u, from, to, |x| x);
-            assert!((0.5..2.5).contains(&fused), "fused: {fused} u");
-            assert!((0.5..ERROR).contains(&portable), "portable: {portable} u");
+    impl<T: Real> WithSimd for Exponentials<'_, T> {
+        type Output = ();
+
+        #[inline(always)]
+        #[expect(clippy::inline_always, reason = "as above")]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let (groups, rest) = T::vectors_mut::<S>(self.0).0.as_chunks_mut::<4>();
+            for group in groups {
+                *group = exponentials::<S, T, 4>(simd, *group);
+            }
+            for x in rest {
+                [*x] = exponentials::<S, T, 1>(simd, [*x]);
+            }
         }
     }
 
+    /// `e^x` with the widest vectors, and without any.
+    fn exp<T: Real>(x: &[T]) -> [Vec<T>; 2] {
+        [Dispatch::Native, Dispatch::Portable].map(|dispatch| {
+            // Whole vectors; what fills them up is not read.
+            let mut all = x.to_vec();
+            all.resize(x.len().next_multiple_of(64) + 16, T::one());
+            dispatch.run(Exponentials(&mut all));
+            all.truncate(x.len());
+            all
+        })
+    }
+
+    /// The largest relative errors over a grid, in units of `u`: with the widest vectors, and without any.
+    fn worst<T: Real>(from: f64, to: f64) -> [f64; 2] {
+        let at = |n| T::from_f64(from + (to - from) * f64::from(n) / 200_000.0);
+        let x: Vec<T> = (0..200_000).map(at).collect();
+        exp(&x).map(|exp| {
+            let errors = x.iter().zip(exp).map(|(x, exp)| {
+                let truth = Dd::from_f64(x.to_f64()).exp();
+                ((Dd::from_f64(exp.to_f64()) - truth) / truth).to_f64().abs() / T::ROUNDOFF
+            });
+            errors.fold(0.0, f64::max)
+        })
+    }
+
     #[test]
-    fn the_error_in_f32_is_below_its_bound_and_not_absent() {
-        let u = f64::from(f32::EPSILON) / 2.0;
-        for (from, to) in [(-87.0, 88.0), (-1.0, 1.0)] {
-            let round = |x: f64| f64::from(x as f32);
-            let fused = worst(|x| exp_f32([x as f32], f32::mul_add)[0].into(), u, from, to, round);
-            let portable =
-                worst(|x| exp_f32([x as f32], |a, b, c| a * b + c)[0].into(), u, from, to, round);
-            assert!((0.5..2.5).contains(&fused), "fused: {fused} u");
+    fn the_error_is_below_its_bound_and_not_absent() {
+        let fused = if Dispatch::Native.instructions() == "portable" { ERROR } else { 2.5 };
+        for errors in [
+            worst::<f64>(-708.0, 709.0),
+            worst::<f64>(-1.0, 1.0),
+            worst::<f32>(-87.0, 88.0),
+            worst::<f32>(-1.0, 1.0),
+        ] {
+            let [native, portable] = errors;
+            assert!((0.5..fused).contains(&native), "native: {native} u");
             assert!((0.5..ERROR).contains(&portable), "portable: {portable} u");
         }
     }
 
     #[test]
     fn the_ends_are_zero_and_infinite_and_zero_gives_one() {
-        for x in [f64::NEG_INFINITY, -1e300, -709.0] {
-            assert_eq!(exp_f64([x], f64::mul_add), [0.0]);
+        for got in exp(&[f64::NEG_INFINITY, -1e300, -709.0, 0.0, -0.0, 710.0, 1e300, f64::INFINITY])
+        {
+            assert_eq!(got, [0.0, 0.0, 0.0, 1.0, 1.0, f64::INFINITY, f64::INFINITY, f64::INFINITY]);
         }
-        for x in [710.0, 1e300, f64::INFINITY] {
-            assert_eq!(exp_f64([x], f64::mul_add), [f64::INFINITY]);
+        for got in exp(&[f32::NEG_INFINITY, -1e30, -88.0, 0.0, -0.0, 88.9, 1e30, f32::INFINITY]) {
+            assert_eq!(got, [0.0, 0.0, 0.0, 1.0, 1.0, f32::INFINITY, f32::INFINITY, f32::INFINITY]);
         }
-        for x in [f32::NEG_INFINITY, -1e30, -88.0] {
-            assert_eq!(exp_f32([x], f32::mul_add), [0.0]);
-        }
-        for x in [88.9, 1e30, f32::INFINITY] {
-            assert_eq!(exp_f32([x], f32::mul_add), [f32::INFINITY]);
-        }
-        assert_eq!((exp_f64([0.0], f64::mul_add), exp_f32([-0.0], f32::mul_add)), ([1.0], [1.0]));
     }
 }

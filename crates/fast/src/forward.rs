@@ -169,7 +169,7 @@ impl<T: Real> WithSimd for RowTile<'_, T> {
                         s.fill(T::zero());
                         continue;
                     }
-                    Addends::of(problem, row, keys.clone()).apply::<S>(&scoring, s);
+                    Addends::of(problem, row, keys.clone()).apply(simd, &scoring, s);
                     if !whole || keys.len() < filled {
                         visible.hide(row, &keys, s, T::from_f64(f64::NEG_INFINITY));
                     }

@@ -39,6 +39,7 @@ pub mod entries;
 mod evaluation;
 mod exp;
 mod forward;
+mod kernels;
 mod lse_lower_bound;
 mod panels;
 mod passes;

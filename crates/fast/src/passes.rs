@@ -28,7 +28,7 @@ use sus_reference::tensor::Tensor;
 /// }
 /// ```
 #[derive(Debug, Default)]
-pub struct Workspace<T> {
+pub struct Workspace<T: Real> {
     pub(super) dispatch: Dispatch,
     pub(super) dense: dense::Memory<T>,
     sparse: sparse::Memory<T>,
@@ -85,6 +85,15 @@ pub fn forward_into<T: Real>(
 ) {
     assert_eq!(saved.lse.as_slice().len(), problem.row_count(), "one lse per row");
     assert_eq!(saved.o.shape(), problem.inputs().g.shape(), "o has the shape of its cotangent");
+    T::forward(problem, saved, workspace);
+}
+
+/// The kernels of the forward pass.
+pub(super) fn run_forward<T: Real>(
+    problem: &Problem<T>,
+    saved: &mut Saved<T>,
+    workspace: &mut Workspace<T>,
+) {
     in_pool(|| {
         let results = (saved.o.as_mut_slice(), saved.lse.as_mut_slice());
         super::forward::run(workspace.dispatch, problem, &mut workspace.dense.keys, results, None)
@@ -126,10 +135,21 @@ pub fn backward_into<T: Real>(
     workspace: &mut Workspace<T>,
 ) -> Backend {
     let path = backward_backend(problem);
-    if path != Backend::Fast {
+    if path == Backend::Fast {
+        T::backward(problem, saved, gradients, workspace);
+    } else {
         *gradients = sus_reference::backward::backward(problem, saved);
-        return path;
     }
+    path
+}
+
+/// The kernels of the dense backward pass.
+pub(super) fn run_backward<T: Real>(
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+    gradients: &mut Gradients<T>,
+    workspace: &mut Workspace<T>,
+) {
     in_pool(|| {
         delta_into(problem, saved, workspace);
         let Workspace { dispatch, dense, delta, of_slopes, .. } = workspace;
@@ -140,7 +160,6 @@ pub fn backward_into<T: Real>(
         gradients.dsink = sink_gradient(problem, saved, delta);
         gradients.dkv = joined_gradient(problem, gradients);
     });
-    path
 }
 
 /// The SUS backward pass, and which path it took.
@@ -184,10 +203,21 @@ pub fn sus_backward_into<T: Real>(
     workspace: &mut Workspace<T>,
 ) -> Backend {
     let path = sus_backward_backend(problem, sample);
-    if path != Backend::Fast {
+    if path == Backend::Fast {
+        T::sus_backward(problem, (saved, sample), gradients, workspace);
+    } else {
         *gradients = sus_reference::sus::sus_backward(problem, saved, sample);
-        return path;
     }
+    path
+}
+
+/// The kernels of the SUS backward pass.
+pub(super) fn run_sus_backward<T: Real>(
+    problem: &Problem<T>,
+    (saved, sample): (&Saved<T>, &Sample),
+    gradients: &mut Gradients<T>,
+    workspace: &mut Workspace<T>,
+) {
     in_pool(|| {
         let Workspace { dispatch, sparse, delta, of_slopes, .. } = workspace;
         blank_delta(problem, saved, delta);
@@ -198,7 +228,6 @@ pub fn sus_backward_into<T: Real>(
         gradients.dsink = sink_gradient(problem, saved, delta);
         gradients.dkv = joined_gradient(problem, gradients);
     });
-    path
 }
 
 /// Zeros of the sizes of a forward pass.

@@ -34,7 +34,7 @@ impl Running {
             }
             self.m = largest;
         }
-        self.l += exponentials::<S, T>(s, T::from_f64(self.m)).to_f64();
+        self.l += exponentials(simd, s, T::from_f64(self.m)).to_f64();
     }
 
     /// `-inf` where nothing is visible.

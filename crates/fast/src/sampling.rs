@@ -46,7 +46,8 @@ pub fn forward_and_sample<T: Real>(
     assert_eq!(exact.sizes(), problem.sizes(), "the same problem in two types");
     let path = sample_backend::<T>(exact, draw);
     if path == Backend::Fast {
-        let (saved, sample) = in_pool(|| one_pass(exact, problem, draw, 1.0, workspace))?;
+        let (saved, sample) =
+            in_pool(|| T::forward_and_sample(exact, problem, draw, 1.0, workspace))?;
         return Ok((saved, sample, path));
     }
     let saved = forward(problem, workspace);
@@ -55,7 +56,7 @@ pub fn forward_and_sample<T: Real>(
 }
 
 /// Both in one pass; `widen` multiplies the bound of the weights' errors.
-fn one_pass<T: Real>(
+pub(super) fn one_pass<T: Real>(
     exact: &Problem<f64>,
     problem: &Problem<T>,
     draw: &Draw,

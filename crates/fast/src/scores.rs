@@ -4,13 +4,17 @@
     reason = "a function that is not inlined is not compiled for the vectors"
 )]
 
+use super::exp;
 use super::simd::Real;
 use pulp::Simd;
 use std::ops::Range;
 use sus_reference::problem::{Problem, Row};
 
-/// Running sums and maxima of a row; a row of a tile is a whole number of them.
+/// A row of a tile is a whole number of them, and they are a whole number of vectors.
 pub(super) const LANES: usize = 16;
+
+/// Vectors that are worked on together: the steps of an exponential depend on each other.
+const TOGETHER: usize = 4;
 
 /// How products `q . k` become scores.
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +32,15 @@ impl<T: Real> Scoring<T> {
 
     /// Scores from products, in place; the bias is of the first keys of the row.
     #[inline(always)]
-    pub(super) fn apply<S: Simd>(&self, row: &mut [T], bias: Option<&[T]>) {
+    pub(super) fn apply<S: Simd>(&self, simd: S, row: &mut [T], bias: Option<&[T]>) {
         match self.softcap {
             None => row.iter_mut().for_each(|x| *x *= self.scale),
-            Some((cap, inverse)) => row.iter_mut().for_each(|x| {
-                *x = cap * tanh_and_slope::<S, T>(self.scale * *x * inverse).0;
-            }),
+            Some((cap, inverse)) => {
+                for x in &mut *row {
+                    *x = self.scale * *x * inverse;
+                }
+                softcapped(simd, cap, row);
+            }
         }
         if let Some(bias) = bias {
             row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
@@ -65,17 +72,17 @@ impl<'a, T: Real> Addends<'a, T> {
         }
     }
 
-    /// Scores from products, in place.
+    /// Scores from products, in place, of whole vectors.
     #[inline(always)]
-    pub(super) fn apply<S: Simd>(&self, scoring: &Scoring<T>, row: &mut [T]) {
+    pub(super) fn apply<S: Simd>(&self, simd: S, scoring: &Scoring<T>, row: &mut [T]) {
         match (self.bias, scoring.softcap) {
             (Some(bias), Some((cap, inverse))) if self.bias_first => {
                 for (x, &bias) in row.iter_mut().zip(bias) {
-                    let y = (scoring.scale * *x + bias) * inverse;
-                    *x = cap * tanh_and_slope::<S, T>(y).0;
+                    *x = (scoring.scale * *x + bias) * inverse;
                 }
+                softcapped(simd, cap, row);
             }
-            (bias, _) => scoring.apply::<S>(row, bias),
+            (bias, _) => scoring.apply(simd, row, bias),
         }
         if let Some((slope, first)) = self.slope {
             for (n, x) in row.iter_mut().enumerate() {
@@ -84,18 +91,28 @@ impl<'a, T: Real> Addends<'a, T> {
         }
     }
 
-    /// The derivatives of the scores by the scaled products: 1, or the softcap's.
+    /// The derivatives of the scores by the scaled products, of whole vectors: 1, or the softcap's.
     #[inline(always)]
-    fn derivatives<S: Simd>(&self, scoring: &Scoring<T>, products: &[T], derivatives: &mut [T]) {
+    fn derivatives<S: Simd>(
+        &self,
+        simd: S,
+        scoring: &Scoring<T>,
+        products: &[T],
+        derivatives: &mut [T],
+    ) {
         let Some((_, inverse)) = scoring.softcap else { return derivatives.fill(T::one()) };
-        let bias = self.bias.filter(|_| self.bias_first).unwrap_or(&[]);
-        let (with, without) = derivatives.split_at_mut(bias.len().min(products.len()));
-        let (first, rest) = products.split_at(with.len());
-        for ((derivative, &x), &bias) in with.iter_mut().zip(first).zip(bias) {
-            *derivative = tanh_and_slope::<S, T>((scoring.scale * x + bias) * inverse).1;
+        for (derivative, &x) in derivatives.iter_mut().zip(products) {
+            *derivative = scoring.scale * x;
         }
-        for (derivative, &x) in without.iter_mut().zip(rest) {
-            *derivative = tanh_and_slope::<S, T>(scoring.scale * x * inverse).1;
+        if let Some(bias) = self.bias.filter(|_| self.bias_first) {
+            derivatives.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
+        }
+        for x in &mut *derivatives {
+            *x *= inverse;
+        }
+        for x in T::vectors_mut::<S>(derivatives).0 {
+            let [(_, derivative)] = tanh_and_derivative::<S, T, 1>(simd, [*x]);
+            *x = derivative;
         }
     }
 }
@@ -115,17 +132,38 @@ pub(super) fn drop_entries<T: Real>(
     }
 }
 
+/// `cap tanh x` of each number of whole vectors, in place.
+#[inline(always)]
+fn softcapped<S: Simd, T: Real>(simd: S, cap: T, row: &mut [T]) {
+    let cap = T::splat(simd, cap);
+    for x in T::vectors_mut::<S>(row).0 {
+        let [(tanh, _)] = tanh_and_derivative::<S, T, 1>(simd, [*x]);
+        *x = T::times(simd, cap, tanh);
+    }
+}
+
 /// `tanh y` and `1 - tanh^2 y`, from `e = exp(-2|y|)`: `(1 - e) / (1 + e)` with the sign of `y`, and
 /// `4 e / (1 + e)^2`. The absolute error of the first is below `8 u`, the relative error of the second below `16 u`.
 #[inline(always)]
-fn tanh_and_slope<S: Simd, T: Real>(y: T) -> (T, T) {
-    let (one, zero) = (T::one(), T::zero());
-    let magnitude = if y < zero { -y } else { y };
-    let e = T::exp_fast::<S>(-(magnitude + magnitude));
-    let inverse = one / (one + e);
-    let tanh = (one - e) * inverse;
-    let e = e * inverse * inverse;
-    (if y < zero { -tanh } else { tanh }, e + e + (e + e))
+fn tanh_and_derivative<S: Simd, T: Real, const N: usize>(
+    simd: S,
+    y: [T::Vector<S>; N],
+) -> [(T::Vector<S>, T::Vector<S>); N] {
+    let one = T::splat(simd, T::one());
+    let arguments = y.map(|y| {
+        let negative = T::minus(simd, T::splat(simd, T::zero()), y);
+        let least = T::smaller(simd, y, negative);
+        T::plus(simd, least, least)
+    });
+    let mut e = exp::exponentials::<S, T, N>(simd, arguments).into_iter();
+    y.map(|y| {
+        let e = e.next().expect("as many");
+        let inverse = T::over(simd, one, T::plus(simd, one, e));
+        let tanh = T::times(simd, T::minus(simd, one, e), inverse);
+        let quarter = T::times(simd, T::times(simd, e, inverse), inverse);
+        let half = T::plus(simd, quarter, quarter);
+        (T::signed(simd, tanh, y), T::plus(simd, half, half))
+    })
 }
 
 /// The largest number of a row.
@@ -151,21 +189,32 @@ pub(super) fn largest<S: Simd, T: Real>(simd: S, row: &[T]) -> T {
     largest
 }
 
-/// `x <- exp(x - shift)` for each number of a row, and their sum, by lanes.
+/// `x <- exp(x - shift)` for each number of whole vectors, and their sum, by lanes.
 #[inline(always)]
-pub(super) fn exponentials<S: Simd, T: Real>(row: &mut [T], shift: T) -> T {
-    let mut lanes = [T::zero(); LANES];
-    debug_assert!(row.len().is_multiple_of(LANES), "whole chunks");
-    for chunk in row.as_chunks_mut::<LANES>().0 {
-        for x in chunk.iter_mut() {
-            *x -= shift;
-        }
-        *chunk = T::exponentials::<S, LANES>(*chunk);
-        for (lane, &mut x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
+pub(super) fn exponentials<S: Simd, T: Real>(simd: S, row: &mut [T], shift: T) -> T {
+    let shift = T::splat(simd, shift);
+    let mut sums = [T::splat(simd, T::zero()); TOGETHER];
+    let (groups, rest) = whole_vectors::<S, T>(row).as_chunks_mut::<TOGETHER>();
+    for group in groups {
+        *group = exp::exponentials::<S, T, TOGETHER>(simd, group.map(|x| T::minus(simd, x, shift)));
+        for (sum, &x) in sums.iter_mut().zip(&*group) {
+            *sum = T::plus(simd, *sum, x);
         }
     }
-    lanes.into_iter().fold(T::zero(), |sum, x| sum + x)
+    for x in rest {
+        [*x] = exp::exponentials::<S, T, 1>(simd, [T::minus(simd, *x, shift)]);
+        sums[0] = T::plus(simd, sums[0], *x);
+    }
+    let [a, b, c, d] = sums;
+    T::sum(simd, T::plus(simd, T::plus(simd, a, b), T::plus(simd, c, d)))
+}
+
+/// A row as vectors.
+#[inline(always)]
+fn whole_vectors<S: Simd, T: Real>(row: &mut [T]) -> &mut [T::Vector<S>] {
+    let (vectors, rest) = T::vectors_mut::<S>(row);
+    debug_assert!(rest.is_empty(), "whole vectors");
+    vectors
 }
 
 /// The terms of one row that the backward pass needs beside its scores.
@@ -176,83 +225,97 @@ pub(super) struct RowTerms<T> {
     pub(super) delta: T,
 }
 
-/// From products `q . k` and `dP = G . v` to `W` and `dS slope`, both in place.
+/// From products `q . k` and `dP = G . v` to `W` and `dS` times the derivative of the score, both in place, of whole vectors. A weight is not below
+/// `least`. `addends` are added to the scores, if there are any.
 #[inline(always)]
 pub(super) fn weights_and_slopes<S: Simd, T: Real>(
-    scoring: &Scoring<T>,
-    row: RowTerms<T>,
-    products: &mut [T],
-    dp: &mut [T],
-) {
-    weighed_and_slopes::<S, T>(scoring, row, |_, x| x - row.lse, |w| w, products, dp);
-}
-
-/// The same of kept entries: to `W~`, which is not below `least`, and `dS slope`. `addends` are added to the scores, if there are any.
-#[inline(always)]
-pub(super) fn kept_weights_and_slopes<S: Simd, T: Real>(
-    scoring: &Scoring<T>,
-    row: RowTerms<T>,
+    simd: S,
+    (scoring, row): (&Scoring<T>, RowTerms<T>),
     (least, addends): (T, Option<&[T; LANES]>),
     products: &mut [T],
     dp: &mut [T],
 ) {
-    let weighed = |w| if w < least { least } else { w };
-    match addends {
-        None => {
-            let argument = |_, x| x - row.lse;
-            weighed_and_slopes::<S, T>(scoring, row, argument, weighed, products, dp);
+    let kernel = Weighing::new(simd, scoring, row, least);
+    let addends = addends.map(|addends| T::vectors::<S>(addends).0);
+    let (products, rest) = whole_vectors::<S, T>(products).as_chunks_mut::<TOGETHER>();
+    let (dp, rest_of_dp) = whole_vectors::<S, T>(dp).as_chunks_mut::<TOGETHER>();
+    let done = products.len() * TOGETHER;
+    for (n, (x, dp)) in products.iter_mut().zip(dp).enumerate() {
+        kernel.run(simd, addends.map(|addends| &addends[n * TOGETHER..]), x, dp);
+    }
+    for (n, (x, dp)) in rest.iter_mut().zip(rest_of_dp).enumerate() {
+        let addends = addends.map(|addends| &addends[done + n..]);
+        kernel.run(simd, addends, std::array::from_mut(x), std::array::from_mut(dp));
+    }
+}
+
+/// The terms of a row in all lanes.
+struct Weighing<S: Simd, T: Real> {
+    scale: T::Vector<S>,
+    softcap: Option<[T::Vector<S>; 2]>,
+    lse: T::Vector<S>,
+    delta: T::Vector<S>,
+    least: T::Vector<S>,
+}
+
+impl<S: Simd, T: Real> Weighing<S, T> {
+    #[inline(always)]
+    fn new(simd: S, scoring: &Scoring<T>, row: RowTerms<T>, least: T) -> Self {
+        let spread = |x| T::splat(simd, x);
+        Weighing {
+            scale: spread(scoring.scale),
+            softcap: scoring.softcap.map(|(cap, inverse)| [spread(cap), spread(inverse)]),
+            lse: spread(row.lse),
+            delta: spread(row.delta),
+            least: spread(least),
         }
-        Some(addends) => {
-            let argument = |n: usize, x| x + addends[n] - row.lse;
-            weighed_and_slopes::<S, T>(scoring, row, argument, weighed, products, dp);
+    }
+
+    /// The weights and slopes of some vectors; the addends are those from the first of them on.
+    #[inline(always)]
+    fn run<const N: usize>(
+        &self,
+        simd: S,
+        addends: Option<&[T::Vector<S>]>,
+        products: &mut [T::Vector<S>; N],
+        dp: &mut [T::Vector<S>; N],
+    ) {
+        let mut scores = products.map(|x| T::times(simd, self.scale, x));
+        let mut derivatives = [self.scale; N];
+        if let Some([cap, inverse]) = self.softcap {
+            let arguments = scores.map(|x| T::times(simd, x, inverse));
+            let capped = tanh_and_derivative::<S, T, N>(simd, arguments);
+            for (n, (tanh, derivative)) in capped.into_iter().enumerate() {
+                scores[n] = T::times(simd, cap, tanh);
+                derivatives[n] = T::times(simd, derivative, self.scale);
+            }
+        }
+        if let Some(addends) = addends {
+            for (score, &addend) in scores.iter_mut().zip(addends) {
+                *score = T::plus(simd, *score, addend);
+            }
+        }
+        let weights = scores.map(|score| T::minus(simd, score, self.lse));
+        *products = exp::exponentials::<S, T, N>(simd, weights);
+        for ((w, dp), derivative) in products.iter_mut().zip(dp).zip(derivatives) {
+            *w = T::larger(simd, *w, self.least);
+            let ds = T::times(simd, *w, T::minus(simd, *dp, self.delta));
+            *dp = T::times(simd, ds, derivative);
         }
     }
 }
 
-/// Weights and slopes; `argument` maps a number and its score without slopes to the argument of `exp`, and `weighed` a weight to the one
-/// that counts.
-#[inline(always)]
-fn weighed_and_slopes<S: Simd, T: Real>(
-    scoring: &Scoring<T>,
-    row: RowTerms<T>,
-    argument: impl Fn(usize, T) -> T,
-    weighed: impl Fn(T) -> T,
-    products: &mut [T],
-    dp: &mut [T],
-) {
-    match scoring.softcap {
-        None => {
-            debug_assert!(products.len().is_multiple_of(LANES), "whole chunks");
-            for (chunk, x) in products.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                for (n, x) in x.iter_mut().enumerate() {
-                    *x = argument(chunk * LANES + n, scoring.scale * *x);
-                }
-                *x = T::exponentials::<S, LANES>(*x);
-            }
-            for (x, dp) in products.iter_mut().zip(dp) {
-                *x = weighed(*x);
-                *dp = *x * (*dp - row.delta) * scoring.scale;
-            }
-        }
-        Some((cap, inverse)) => products.iter_mut().zip(dp).enumerate().for_each(|(n, (x, dp))| {
-            let (tanh, slope) = tanh_and_slope::<S, T>(scoring.scale * *x * inverse);
-            let w = weighed(T::exp_fast::<S>(argument(n, cap * tanh)));
-            *x = w;
-            *dp = w * (*dp - row.delta) * (slope * scoring.scale);
-        }),
-    }
-}
-
-/// From products `q . k` to `W`, in place, and the derivatives of the scores by the scaled products.
+/// From products `q . k` to `W`, in place, and the derivatives of the scores by the scaled products, of whole vectors.
 #[inline(always)]
 pub(super) fn weights_and_derivatives<S: Simd, T: Real>(
+    simd: S,
     scoring: &Scoring<T>,
     lse: T,
     addends: &Addends<'_, T>,
     products: &mut [T],
     derivatives: &mut [T],
 ) {
-    addends.derivatives::<S>(scoring, products, derivatives);
-    addends.apply::<S>(scoring, products);
-    exponentials::<S, T>(products, lse);
+    addends.derivatives(simd, scoring, products, derivatives);
+    addends.apply(simd, scoring, products);
+    exponentials(simd, products, lse);
 }

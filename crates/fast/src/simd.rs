@@ -4,6 +4,7 @@
 //! knows, or on request, the kernels run [portably](Dispatch::Portable), one lane wide and without fused operations.
 //! Results depend on that choice in their last bits, and on nothing else about the machine.
 
+use super::kernels::Kernels;
 use pulp::{Arch, Simd, WithSimd};
 use sus_reference::scalar::Scalar;
 
@@ -90,7 +91,7 @@ impl Dispatch {
 /// assert!(single != double && (single / double - 1.0).abs() < 1e-4);
 /// # Ok::<(), sus_reference::Error>(())
 /// ```
-pub trait Real: Scalar + Default + private::Vectors {}
+pub trait Real: Scalar + Default + private::Vectors + Kernels {}
 
 /// Lanes of the widest vector.
 pub(super) const MAX_LANES: usize = 16;
@@ -102,10 +103,11 @@ impl Real for f32 {}
 impl Real for f64 {}
 
 pub(super) mod private {
+    use super::super::exp::Series;
     use pulp::Simd;
 
-    /// Vector operations, and a fast exponential.
-    pub trait Vectors: Sized + Copy {
+    /// Vector operations.
+    pub trait Vectors: Sized + Copy + Series {
         /// A vector of an instruction set.
         type Vector<S: Simd>: Copy;
         /// The unit roundoff `u`.
@@ -130,6 +132,12 @@ pub(super) mod private {
         fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
         /// `a + b`.
         fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// `a - b`.
+        fn minus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// `a b`.
+        fn times<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// `a / b`.
+        fn over<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
         /// `a b + c`, rounded once where the machine can.
         fn multiply_add<S: Simd>(
             simd: S,
@@ -139,6 +147,13 @@ pub(super) mod private {
         ) -> Self::Vector<S>;
         /// The larger number of each lane.
         fn larger<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// The smaller number of each lane.
+        fn smaller<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+        /// `a` where `x` is not below 0, else `-a`.
+        fn signed<S: Simd>(simd: S, a: Self::Vector<S>, x: Self::Vector<S>) -> Self::Vector<S>;
+        /// `2^n`, from `n` plus the [`SHIFTER`](Series::SHIFTER): its exponent field is 0 for the least `n`, which is zero, and all ones
+        /// for the largest, which is infinity.
+        fn power_of_two<S: Simd>(simd: S, shifted: Self::Vector<S>) -> Self::Vector<S>;
         /// The sum of the lanes.
         fn sum<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
         /// The largest lane.
@@ -156,10 +171,6 @@ pub(super) mod private {
         ) -> Self::Marks<S>;
         /// The bits of each lane; zeros beyond the last one.
         fn marks_of_lanes<S: Simd>(marks: Self::Marks<S>) -> [u32; super::MAX_LANES];
-        /// `e^x`, see [`exp`](crate::exp).
-        fn exp_fast<S: Simd>(x: Self) -> Self;
-        /// `e^x` of each number.
-        fn exponentials<S: Simd, const N: usize>(x: [Self; N]) -> [Self; N];
         /// A random word, rounded to nearest.
         fn from_word(x: u32) -> Self;
     }
@@ -167,8 +178,9 @@ pub(super) mod private {
 
 macro_rules! vectors_of {
     (
-        $t:ty, $vector:ident, $panel:literal, $exp:path, $as:ident, $as_mut:ident, $load:ident, $store:ident,
-        $splat:ident, $add:ident, $multiply_add:ident, $larger:ident, $sum:ident, $largest:ident,
+        $t:ty, $vector:ident, $panel:literal, $as:ident, $as_mut:ident, $load:ident, $store:ident,
+        $splat:ident, $add:ident, $subtract:ident, $multiply:ident, $divide:ident, $multiply_add:ident, $larger:ident, $smaller:ident,
+        $negate:ident, ($below:ident, $choose:ident), $power_of_two:ident, $sum:ident, $largest:ident,
         ($bits:ty, $marks:ident, $as_mut_marks:ident, $splat_marks:ident, $or:ident, $select:ident, $at_most:ident)
     ) => {
         impl private::Vectors for $t {
@@ -206,6 +218,18 @@ macro_rules! vectors_of {
                 simd.$add(a, b)
             }
             #[inline(always)]
+            fn minus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$subtract(a, b)
+            }
+            #[inline(always)]
+            fn times<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$multiply(a, b)
+            }
+            #[inline(always)]
+            fn over<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$divide(a, b)
+            }
+            #[inline(always)]
             fn multiply_add<S: Simd>(
                 simd: S,
                 a: S::$vector,
@@ -217,6 +241,18 @@ macro_rules! vectors_of {
             #[inline(always)]
             fn larger<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
                 simd.$larger(a, b)
+            }
+            #[inline(always)]
+            fn smaller<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$smaller(a, b)
+            }
+            #[inline(always)]
+            fn signed<S: Simd>(simd: S, a: S::$vector, x: S::$vector) -> S::$vector {
+                simd.$choose(simd.$below(x, simd.$splat(0.0)), simd.$negate(a), a)
+            }
+            #[inline(always)]
+            fn power_of_two<S: Simd>(simd: S, shifted: S::$vector) -> S::$vector {
+                $power_of_two(simd, shifted)
             }
             #[inline(always)]
             fn sum<S: Simd>(simd: S, x: S::$vector) -> Self {
@@ -244,14 +280,6 @@ macro_rules! vectors_of {
                 lanes.map(|bits| bits as u32)
             }
             #[inline(always)]
-            fn exp_fast<S: Simd>(x: Self) -> Self {
-                Self::exponentials::<S, 1>([x])[0]
-            }
-            #[inline(always)]
-            fn exponentials<S: Simd, const N: usize>(x: [Self; N]) -> [Self; N] {
-                if S::IS_SCALAR { $exp(x, |a, b, c| a * b + c) } else { $exp(x, <$t>::mul_add) }
-            }
-            #[inline(always)]
             fn from_word(x: u32) -> Self {
                 x as $t
             }
@@ -263,15 +291,21 @@ vectors_of!(
     f64,
     f64s,
     32,
-    super::exp::exp_f64,
     as_simd_f64s,
     as_mut_simd_f64s,
     partial_load_f64s,
     partial_store_f64s,
     splat_f64s,
     add_f64s,
+    sub_f64s,
+    mul_f64s,
+    div_f64s,
     mul_add_e_f64s,
     max_f64s,
+    min_f64s,
+    neg_f64s,
+    (less_than_f64s, select_f64s),
+    power_of_two_f64,
     reduce_sum_f64s,
     reduce_max_f64s,
     (u64, u64s, as_mut_simd_u64s, splat_u64s, or_u64s, select_u64s, less_than_or_equal_f64s)
@@ -280,16 +314,42 @@ vectors_of!(
     f32,
     f32s,
     64,
-    super::exp::exp_f32,
     as_simd_f32s,
     as_mut_simd_f32s,
     partial_load_f32s,
     partial_store_f32s,
     splat_f32s,
     add_f32s,
+    sub_f32s,
+    mul_f32s,
+    div_f32s,
     mul_add_e_f32s,
     max_f32s,
+    min_f32s,
+    neg_f32s,
+    (less_than_f32s, select_f32s),
+    power_of_two_f32,
     reduce_sum_f32s,
     reduce_max_f32s,
     (u32, u32s, as_mut_simd_u32s, splat_u32s, or_u32s, select_u32s, less_than_or_equal_f32s)
 );
+
+/// See [`power_of_two`](private::Vectors::power_of_two). The compiler makes one shift of a vector of this loop.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+fn power_of_two_f64<S: Simd>(_: S, shifted: S::f64s) -> S::f64s {
+    let mut lanes = [0.0_f64; MAX_LANES];
+    S::as_mut_simd_f64s(&mut lanes).0[0] = shifted;
+    for x in &mut lanes[..S::F64_LANES] {
+        *x = f64::from_bits(x.to_bits().wrapping_add(1023) << 52);
+    }
+    S::as_simd_f64s(&lanes).0[0]
+}
+
+/// The same in 32 bits.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is compiled for the instruction set of its caller")]
+fn power_of_two_f32<S: Simd>(simd: S, shifted: S::f32s) -> S::f32s {
+    let n = simd.add_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(127));
+    simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(n, simd.splat_u32s(23)))
+}

@@ -2,7 +2,7 @@
 
 use super::{Entry, KEYS, Shared, sum_up};
 use crate::product_rows::{Held, OnRows, Rows, add_rows, prefetch};
-use crate::scores::{LANES, RowTerms, drop_entries, kept_weights_and_slopes};
+use crate::scores::{LANES, RowTerms, drop_entries, weights_and_slopes};
 use crate::simd::Real;
 use pulp::Simd;
 use std::array::from_fn;
@@ -148,13 +148,14 @@ impl<T: Real> OnRows for RowTask<'_, T> {
                         *distance = problem.alibi_distance(row, j);
                     }
                     let addends = distances.map(|distance| slope * distance);
-                    kept_weights_and_slopes::<S, T>(scoring, terms, (least, Some(&addends)), w, ds);
+                    let least = (least, Some(&addends));
+                    weights_and_slopes(simd, (scoring, terms), least, w, ds);
                     let sum = &mut self.gradients.1[at - self.rows.start];
                     for n in 0..kept.len() {
                         *sum += w[n] * (dp[n] - terms.delta) * distances[n];
                     }
                 } else {
-                    kept_weights_and_slopes::<S, T>(scoring, terms, (least, None), w, ds);
+                    weights_and_slopes(simd, (scoring, terms), (least, None), w, ds);
                 }
                 drop_entries(problem, row, keys, w);
                 std::mem::swap(&mut next, &mut last);
