@@ -69,7 +69,10 @@ def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, na
     if name == "flex":
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, q.shape[2], q.shape[2], device="cuda")
+        # Each size is compiled for itself: after eight of them PyTorch would compile no more.
+        torch.compiler.reset()
+        masks = torch.compile(create_block_mask)
+        mask = masks(lambda b, h, i, j: i >= j, None, None, q.shape[2], q.shape[2], device="cuda")
         compiled = torch.compile(flex_attention, dynamic=False)
         forward = lambda: compiled(*leaves, block_mask=mask)  # noqa: E731
     else:

@@ -23,6 +23,7 @@ def rows(results: list[dict]) -> list[str]:
             f"{result['kept']['30']:.1f}",
             f"{ms['cudnn forward']:.1f} + {ms['cudnn backward']:.1f}",
             f"{ms['flash forward']:.1f} + {ms['flash backward']:.1f}",
+            f"{ms['flex forward']:.1f} + {ms['flex backward']:.1f}",
             f"{ms['ours forward']:.1f} + {mask:.1f} + {sparse:.1f}",
             f"{ms['cudnn backward'] / sparse:.1f}",
             f"{ms['cudnn backward'] / (mask + sparse):.2f}",
@@ -35,9 +36,9 @@ def rows(results: list[dict]) -> list[str]:
 def main() -> None:
     with open(sys.argv[1]) as file:
         stored = json.load(file)
-    print("| weights | D | n | kept a row | cuDNN: forward + backward | FlashAttention 2 | ours: forward + mask + sparse backward "
-          "| cuDNN backward / sparse | / (mask + sparse) | both passes |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| weights | D | n | kept a row | cuDNN: forward + backward | FlashAttention 2 | Flex "
+          "| ours: forward + mask + sparse backward | cuDNN backward / sparse | / (mask + sparse) | both passes |")
+    print("|---" * 11 + "|")
     print("\n".join(rows(stored["results"])))
     print("\n" + ", ".join(f"{name} {value}" for name, value in stored["versions"].items()))
 

@@ -14,7 +14,7 @@ import triton
 
 from .._core import InputError
 from ._backward import key_kernel, part_kernel, row_kernel
-from ._draw import draw_kernel
+from ._draw import keep_kernel, note_kernel
 from ._forward import forward_kernel
 
 __all__ = ["dense_forward", "sampled_forward", "sparse_backward", "sus_attention"]
@@ -95,20 +95,25 @@ def sampled_forward(
     tops = torch.empty((in_chunk, runs), device=device, dtype=torch.bfloat16)
     cell, least, state = (torch.empty((in_chunk, cells), device=device, dtype=torch.int32) for _ in range(3))
     all_noted = torch.empty((in_chunk, 2), device=device, dtype=torch.int32)
-    room = [32 * math.ceil(c) + 64, min(8 * math.ceil(c) + 32, cells)]
+    room = [32 * math.ceil(c) + 64, min(8 * math.ceil(c) + 32, runs)]
     while True:
         capacity, high_room = room
         key, product = (torch.empty((in_chunk, capacity), device=device, dtype=torch.int32) for _ in range(2))
-        high = torch.empty((in_chunk, high_room), device=device, dtype=torch.int32)
+        high = torch.empty((in_chunk, 2, high_room), device=device, dtype=torch.int32)
         needed = torch.zeros(2, device=device, dtype=torch.int32)
         for first in range(0, len(tiles), chunk):
             part = tiles[first : first + chunk]
             used = len(part) * ROWS
             _forward(q, k, v, o, lse, tops, part, scale, causal)
-            draw_kernel[(used,)](
-                q, k, lse, tops, key, product, cell, least, state, high, kept, counts, all_noted,
-                part.start, queries, keys, q.shape[1], group, scale * LOG2E, c, seed, stream, runs, capacity, cells, high_room, most,
-                D=features, ROWS=ROWS, MOST=triton.next_power_of_2(most), STEP=max(2048 // features, 16), CAUSAL=causal, num_warps=1, maxnreg=80,
+            note_kernel[(used,)](
+                lse, tops, key, product, cell, least, state, high, all_noted,
+                part.start, queries, keys, c, seed, stream, runs, capacity, cells, high_room,
+                ROWS=ROWS, CAUSAL=causal, num_warps=1, maxnreg=64,
+            )
+            keep_kernel[(used,)](
+                q, k, lse, key, product, all_noted, kept, counts,
+                part.start, queries, keys, q.shape[1], group, scale * LOG2E, c, capacity, most,
+                D=features, ROWS=ROWS, MOST=triton.next_power_of_2(most), STEP=max(2048 // features, 16), num_warps=1, maxnreg=80,
             )
             needed = torch.maximum(needed, all_noted[:used].amax(0))
         # How many points a row notes depends on its weights: with too little room the mask is drawn again, with enough.

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from ._forward import RUN
-from ._words import HIGH_S, LAST_PRODUCT, MIDDLE_S, cell_block, key_word, least_product, next_product, uniform
+from ._words import HIGH_S, LAST_PRODUCT, MIDDLE_S, cell_block, key_words, least_product, next_product, uniform
 
 #: A noted point is its key, and from this bit on its strip; beside it stands the product of words that ``U`` is made of.
 STRIP = tl.constexpr(1 << 29)
@@ -27,6 +27,12 @@ def _append(first_out, second_out, first, second, there, count, room):
 
 
 @triton.jit
+def _four(a, b, c, d):
+    """``[4 n]`` of four ``[n]``."""
+    return tl.reshape(tl.join(tl.join(a, b), tl.join(c, d)), [4 * a.shape[0]])
+
+
+@triton.jit
 def _largest(tops_in, lse, c, j, there):
     """A bound of ``c W`` of the keys in the runs of ``j``."""
     top = tl.load(tops_in + j // RUN, mask=there, other=float("-inf")).to(tl.float32)
@@ -43,14 +49,18 @@ def _low_points(tops_in, key_out, product_out, lse, c, seed, stream, bh, i, end,
         alive, product, n = cell * 1024 < end, tl.zeros([LOW_LANES], tl.uint32), 0
         while (tl.max(alive.to(tl.int32), 0) > 0) & (n < 16):
             w0, w1, w2, w3 = cell_block(seed, stream, bh, row, 2, cell, n)
-            for at in tl.static_range(4):
-                w = w0 if at == 0 else w1 if at == 1 else w2 if at == 2 else w3
-                product, key = next_product(product, w, (n == 0) & (at == 0), 10)
-                alive = alive & (product >= LAST_PRODUCT)
-                j = cell * 1024 + key
-                largest = _largest(tops_in, lse, c, j, alive & (j < end))
-                note = alive & (largest > 0) & (product >= least_product(largest, 1.0, 10))
-                count = _append(key_out, product_out, j, product, note, count, capacity)
+            p0, j0 = next_product(product, w0, n == 0, 10)
+            p1, j1 = next_product(p0, w1, False, 10)
+            p2, j2 = next_product(p1, w2, False, 10)
+            p3, j3 = next_product(p2, w3, False, 10)
+            # Products fall, so a point beyond the strip's end stays beyond it.
+            points, base = _four(p0, p1, p2, p3), cell * 1024
+            j = _four(base + j0, base + j1, base + j2, base + j3)
+            there = _four(alive, alive, alive, alive) & (points >= LAST_PRODUCT)
+            largest = _largest(tops_in, lse, c, j, there & (j < end))
+            note = there & (largest > 0) & (points >= least_product(largest, 1.0, 10))
+            count = _append(key_out, product_out, j, points, note, count, capacity)
+            alive, product = alive & (p3 >= LAST_PRODUCT), p3
             n += 1
     return count
 
@@ -88,14 +98,17 @@ def _middle_points(
             least = tl.load(least_in + at, mask=alive, other=0).to(tl.uint32, bitcast=True)
             product = tl.load(state_in + at, mask=alive & (n > 0), other=0).to(tl.uint32, bitcast=True)
             w0, w1, w2, w3 = cell_block(seed, stream, bh, row, 1, cell, n)
-            for word in tl.static_range(4):
-                w = w0 if word == 0 else w1 if word == 1 else w2 if word == 2 else w3
-                product, key = next_product(product, w, (n == 0) & (word == 0), 6)
-                alive = alive & (product >= least)
-                j = cell * 64 + key
-                largest = _largest(tops_in, lse, c, j, alive & (j < end))
-                note = alive & (largest > 1.0 - MIDDLE_S) & (product >= least_product(largest, MIDDLE_S, 6))
-                count = _append(key_out, product_out, j + STRIP, product, note, count, capacity)
+            p0, j0 = next_product(product, w0, n == 0, 6)
+            p1, j1 = next_product(p0, w1, False, 6)
+            p2, j2 = next_product(p1, w2, False, 6)
+            p3, j3 = next_product(p2, w3, False, 6)
+            points, base = _four(p0, p1, p2, p3), cell * 64
+            j = _four(base + j0, base + j1, base + j2, base + j3)
+            there = _four(alive, alive, alive, alive) & (points >= _four(least, least, least, least))
+            largest = _largest(tops_in, lse, c, j, there & (j < end))
+            note = there & (largest > 1.0 - MIDDLE_S) & (points >= least_product(largest, MIDDLE_S, 6))
+            count = _append(key_out, product_out, j + STRIP, points, note, count, capacity)
+            alive, product = alive & (p3 >= least), p3
             # The list shrinks in place: nothing is written behind what was read.
             tl.debug_barrier()
             place = go_on + tl.cumsum(alive.to(tl.int32), 0) - 1
@@ -110,43 +123,62 @@ def _middle_points(
 
 
 @triton.jit
-def _high_points(tops_in, key_out, product_out, high_in, lse, c, seed, stream, bh, i, end, count, high, capacity):
-    """Notes keys of the listed cells whose own word may be small enough."""
-    row = (tl.zeros([64], tl.int32) + i).to(tl.uint32)
-    for number in range(0, high):
-        j = tl.load(high_in + number) * 64 + tl.arange(0, 64)
-        w = key_word(seed, stream, bh, row, j)
-        note = (j < end) & (uniform(w, 2) <= _largest(tops_in, lse, c, j, j < end))
+def _list_runs(tops_in, high_in, run_out, lse, c, end, high, high_room):
+    """Lists the runs of the listed cells in which a weight may reach the high strip."""
+    runs, lane = tl.zeros((), tl.int32), tl.arange(0, LANES)
+    for first in range(0, high, LANES // (64 // RUN)):
+        number = first + lane // (64 // RUN)
+        run = tl.load(high_in + number, mask=number < high, other=0) * (64 // RUN) + lane % (64 // RUN)
+        there = (number < high) & (run * RUN < end)
+        there = there & (_largest(tops_in, lse, c, run * RUN, there) > 1.0 - HIGH_S)
+        at = runs + tl.cumsum(there.to(tl.int32), 0) - 1
+        tl.store(run_out + at, run, mask=there & (at < high_room))
+        runs += tl.sum(there.to(tl.int32), 0)
+    return runs
+
+
+@triton.jit
+def _high_points(tops_in, key_out, product_out, run_in, lse, c, seed, stream, bh, i, end, count, runs, capacity):
+    """Notes keys of the listed runs whose own word may be small enough: a lane has the four keys of one block of words."""
+    row, lane = (tl.zeros([LANES], tl.int32) + i).to(tl.uint32), tl.arange(0, LANES)
+    for first in range(0, runs, LANES // (RUN // 4)):
+        number = first + lane // (RUN // 4)
+        run = tl.load(run_in + number, mask=number < runs, other=0)
+        block = run * (RUN // 4) + lane % (RUN // 4)
+        w0, w1, w2, w3 = key_words(seed, stream, bh, row, block)
+        limit = _largest(tops_in, lse, c, run * RUN, number < runs)
+        w, j = _four(w0, w1, w2, w3), _four(4 * block, 4 * block + 1, 4 * block + 2, 4 * block + 3)
+        note = (j < end) & (uniform(w, 2) <= _four(limit, limit, limit, limit))
         count = _append(key_out, product_out, j + 2 * STRIP, w, note, count, capacity)
     return count
 
 
 @triton.jit
-def draw_kernel(
-    q_in, k_in, lse_in, tops_in, key_out, product_out, cell_out, least_out, state_out, high_out, kept_out, count_out, needed_out,
-    first_tile, queries, keys, query_heads, group, scale, c, seed, stream, runs, capacity, cells_room, high_room, most,
-    D: tl.constexpr, ROWS: tl.constexpr, MOST: tl.constexpr, STEP: tl.constexpr, CAUSAL: tl.constexpr,
-):
-    """The kept keys of a row, in ascending order: the points that are below the largest ``c W`` of their run are noted, and of these
-    the ones below their own ``c W`` are kept."""
-    place = tl.program_id(0).to(tl.int64)
+def _row(first_tile, queries, ROWS: tl.constexpr):
+    """The head and the query of this program; there may be no such query."""
     row_tiles = tl.cdiv(queries, ROWS)
     tile = first_tile + tl.program_id(0) // ROWS
-    bh = tile // row_tiles
-    i = tile % row_tiles * ROWS + tl.program_id(0) % ROWS
+    return tile // row_tiles, tile % row_tiles * ROWS + tl.program_id(0) % ROWS
+
+
+@triton.jit
+def note_kernel(
+    lse_in, tops_in, key_out, product_out, cell_out, least_out, state_out, high_out, needed_out,
+    first_tile, queries, keys, c, seed, stream, runs, capacity, cells_room, high_room,
+    ROWS: tl.constexpr, CAUSAL: tl.constexpr,
+):
+    """Notes the points of a row that are below the largest ``c W`` of their run."""
+    place = tl.program_id(0).to(tl.int64)
+    bh, i = _row(first_tile, queries, ROWS)
     if i < queries:
-        head = ((bh // query_heads) * (query_heads // group) + (bh % query_heads) // group).to(tl.int64)
-        base = bh.to(tl.int64) * queries + i
-        k_in += head * keys * D
-        kept_out += base * most
         tops_in += place * runs
         key_out += place * capacity
         product_out += place * capacity
         cell_out += place * cells_room
         least_out += place * cells_room
         state_out += place * cells_room
-        high_out += place * high_room
-        lse = tl.load(lse_in + base)
+        high_out += 2 * place * high_room
+        lse = tl.load(lse_in + bh.to(tl.int64) * queries + i)
         end = keys
         if CAUSAL:
             end = tl.maximum(tl.minimum(i + 1 + keys - queries, keys), 0)
@@ -157,30 +189,48 @@ def draw_kernel(
         noted = _middle_points(
             tops_in, key_out, product_out, cell_out, least_out, state_out, lse, c, seed, stream, bh, i, end, noted, cells, capacity
         )
+        run_out = high_out + high_room
+        listed = _list_runs(tops_in, high_out, run_out, lse, c, end, tl.minimum(high, high_room), high_room)
+        tl.debug_barrier()
         noted = _high_points(
-            tops_in, key_out, product_out, high_out, lse, c, seed, stream, bh, i, end, noted, tl.minimum(high, high_room), capacity
+            tops_in, key_out, product_out, run_out, lse, c, seed, stream, bh, i, end, noted, tl.minimum(listed, high_room), capacity
         )
         tl.store(needed_out + 2 * place, noted)
-        tl.store(needed_out + 2 * place + 1, high)
-        tl.debug_barrier()
-        lane = tl.arange(0, LANES)
-        for first in range(0, tl.minimum(noted, capacity), LANES):
-            there = first + lane < tl.minimum(noted, capacity)
-            key = tl.load(key_out + first + lane, mask=there, other=0)
-            word = tl.load(product_out + first + lane, mask=there, other=0).to(tl.uint32, bitcast=True)
-            tl.store(product_out + first + lane, uniform(word, key // STRIP).to(tl.int32, bitcast=True), mask=there)
-        tl.debug_barrier()
+        tl.store(needed_out + 2 * place + 1, tl.maximum(high, listed))
+    else:
+        tl.store(needed_out + 2 * place, 0)
+        tl.store(needed_out + 2 * place + 1, 0)
+
+
+@triton.jit
+def keep_kernel(
+    q_in, k_in, lse_in, key_in, product_in, needed_in, kept_out, count_out,
+    first_tile, queries, keys, query_heads, group, scale, c, capacity, most,
+    D: tl.constexpr, ROWS: tl.constexpr, MOST: tl.constexpr, STEP: tl.constexpr,
+):
+    """The kept keys of a row, in ascending order: those of the noted points that are below their own ``c W``."""
+    place = tl.program_id(0).to(tl.int64)
+    bh, i = _row(first_tile, queries, ROWS)
+    if i < queries:
+        head = ((bh // query_heads) * (query_heads // group) + (bh % query_heads) // group).to(tl.int64)
+        base = bh.to(tl.int64) * queries + i
+        k_in += head * keys * D
+        kept_out += base * most
+        key_in += place * capacity
+        product_in += place * capacity
+        lse = tl.load(lse_in + base)
+        noted = tl.minimum(tl.load(needed_in + 2 * place), capacity)
         d, step = tl.arange(0, D), tl.arange(0, STEP)
         q = tl.load(q_in + base * D + d).to(tl.float32) * scale
         count = tl.zeros((), tl.int32)
-        for first in range(0, tl.minimum(noted, capacity), STEP):
-            there = first + step < tl.minimum(noted, capacity)
-            key = tl.load(key_out + first + step, mask=there, other=0)
-            u = tl.load(product_out + first + step, mask=there, other=0).to(tl.float32, bitcast=True)
+        for first in range(0, noted, STEP):
+            there = first + step < noted
+            key = tl.load(key_in + first + step, mask=there, other=0)
+            word = tl.load(product_in + first + step, mask=there, other=0).to(tl.uint32, bitcast=True)
             j = key & (STRIP - 1)
             k = tl.load(k_in + j.to(tl.int64)[:, None] * D + d[None, :], mask=there[:, None], other=0.0).to(tl.float32)
             limit = tl.exp2(tl.sum(k * q[None, :], 1) - lse) * c
-            keep = there & ((limit >= 1.0) | (u < limit))
+            keep = there & ((limit >= 1.0) | (uniform(word, key // STRIP) < limit))
             at = count + tl.cumsum(keep.to(tl.int32), 0) - 1
             tl.store(kept_out + at, j, mask=keep & (at < most))
             count += tl.sum(keep.to(tl.int32), 0)
@@ -199,6 +249,3 @@ def draw_kernel(
         tl.store(kept_out + at, listed, mask=once)
         # A count above `most` says that there was too little room.
         tl.store(count_out + base, tl.where(count > most, count, tl.sum(once.to(tl.int32), 0)))
-    else:
-        tl.store(needed_out + 2 * place, 0)
-        tl.store(needed_out + 2 * place + 1, 0)

@@ -28,10 +28,9 @@ def cell_block(seed, stream, bh, i, tag: tl.constexpr, cell, n):
 
 
 @triton.jit
-def key_word(seed, stream, bh, i, j):
-    """The word of key ``j`` in the layout ``coord4``."""
-    w0, w1, w2, w3 = tl.philox(seed, (j >> 2).to(tl.uint32), i, bh, stream)
-    return tl.where(j & 2 == 0, tl.where(j & 1 == 0, w0, w1), tl.where(j & 1 == 0, w2, w3))
+def key_words(seed, stream, bh, i, block):
+    """The words of keys ``4 block`` to ``4 block + 3`` in the layout ``coord4``."""
+    return tl.philox(seed, block.to(tl.uint32), i, bh, stream)
 
 
 @triton.jit
