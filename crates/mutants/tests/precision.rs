@@ -5,12 +5,12 @@ use crate::emulate::{Conversions, Kernel, ORDERS, Order, Scaled, Tf32};
 use proptest::prelude::*;
 use rand_core::Rng;
 use sus_bounds::{Mode, Recipe};
-use sus_files::{Pass, Settings};
+use sus_files::{Pass, Settings, TensorFile};
 use sus_reference::forward::forward;
 use sus_reference::problem::{Inputs, Options, Problem};
 use sus_reference::sus::{Budget, Draw, sample};
 use sus_reference::tensor::Tensor;
-use sus_verdict::{Case, Outcome, Verdict};
+use sus_verdict::{Case, Judge, Outcome, Verdict};
 
 /// A number that f16 and bf16 hold exactly, of either sign, of magnitudes from 1/8 to 2.
 fn eight_bits(rng: &mut rand_chacha::ChaCha8Rng) -> f64 {
@@ -224,7 +224,12 @@ fn truncated(recipe: &str, scaled: Scaled) -> Option<Conversions> {
 /// The largest share of its bound that an element of a right kernel's results uses: of `o`, `lse`, `dq`, `dk`, `dv`.
 fn shares(problem: &Problem<f64>, recipe: &Recipe, choices: Choices) -> [f64; 5] {
     let judge = sus_mutants::judge(&dense(problem), recipe).build().unwrap();
-    let verdict = judge.check(&kernel(problem, recipe, choices).run());
+    shares_by(&judge, &kernel(problem, recipe, choices).run(), choices)
+}
+
+/// The same of the results of a kernel, by a judge of its problem.
+fn shares_by(judge: &Judge, results: &TensorFile, choices: Choices) -> [f64; 5] {
+    let verdict = judge.check(results);
     let failed = verdict.findings.iter().any(|finding| finding.outcome == Outcome::Fail);
     assert!(!failed, "{choices:?}: {:?}", verdict.findings);
     std::array::from_fn(|at| verdict.tensors[at].worst.as_ref().map_or(0.0, |worst| worst.ratio))
@@ -247,6 +252,7 @@ fn right_kernels_of_usual_size_stay_within_half_of_their_bounds() {
     for name in without_8_bits() {
         let problem = shape.fill(inputs_of(name));
         let recipe = Recipe::built_in(name).unwrap();
+        let judge = sus_mutants::judge(&dense(&problem), &recipe).build().unwrap();
         let of_order = |order| {
             let choices = Choices {
                 recipe: name,
@@ -257,7 +263,7 @@ fn right_kernels_of_usual_size_stay_within_half_of_their_bounds() {
                 truncates: false,
                 conversions: truncated(name, Scaled::Scores),
             };
-            shares(&problem, &recipe, choices)
+            shares_by(&judge, &kernel(&problem, &recipe, choices).run(), choices)
         };
         let most = ORDERS.map(of_order).into_iter().fold([0.0; 5], larger);
         print_shares(name, most);
