@@ -29,7 +29,7 @@ const ROWS: usize = 96;
 const BLOCKS: usize = 32;
 
 /// The memory that a backward pass needs beside its results.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Memory<T: Real> {
     pub(super) keys: Vec<Panels<T>>,
     pub(super) values: Vec<Panels<T>>,
@@ -38,18 +38,6 @@ pub(super) struct Memory<T: Real> {
     cotangents: Vec<Vec<[T; BLOCK]>>,
     /// Of each thread.
     scratch: Vec<Mutex<Scratch<T>>>,
-}
-
-impl<T: Real> Default for Memory<T> {
-    fn default() -> Self {
-        Memory {
-            keys: Vec::new(),
-            values: Vec::new(),
-            queries: Vec::new(),
-            cotangents: Vec::new(),
-            scratch: Vec::new(),
-        }
-    }
 }
 
 /// Data that all blocks share.

@@ -1,9 +1,9 @@
 //! The passes of `f32` and `f64`, compiled here once. A generic function is compiled again in every crate that calls it, and a kernel is large:
-//! three instruction sets, each with its loops unrolled. So the generic functions of this crate call these.
+//! three instruction sets, each with its loops unrolled. So the public generic passes call these.
 
 use super::passes::{self, Workspace};
-use super::simd::{Dispatch, Real};
-use super::{roofline, sampling};
+use super::sampling;
+use super::simd::Real;
 use sus_reference::backward::Gradients;
 use sus_reference::error::Error;
 use sus_reference::forward::Saved;
@@ -42,16 +42,6 @@ pub trait Kernels: Sized {
         workspace: &mut Workspace<Self>,
     ) where
         Self: Real;
-    /// See [`multiply_add_rate`](crate::roofline::multiply_add_rate).
-    fn multiply_add_rate(dispatch: Dispatch) -> f64;
-    /// See [`gather_rate`](crate::roofline::gather_rate).
-    fn gather_rate(
-        dispatch: Dispatch,
-        matrices: [&[Self]; 4],
-        features: usize,
-        rows: &[u32],
-        per_sum: usize,
-    ) -> f64;
 }
 
 macro_rules! kernels_of {
@@ -92,20 +82,6 @@ macro_rules! kernels_of {
                 workspace: &mut Workspace<Self>,
             ) {
                 passes::run_sus_backward(problem, given, gradients, workspace);
-            }
-            #[inline(never)]
-            fn multiply_add_rate(dispatch: Dispatch) -> f64 {
-                roofline::run_multiply_adds::<Self>(dispatch)
-            }
-            #[inline(never)]
-            fn gather_rate(
-                dispatch: Dispatch,
-                matrices: [&[Self]; 4],
-                features: usize,
-                rows: &[u32],
-                per_sum: usize,
-            ) -> f64 {
-                roofline::run_gathers(dispatch, matrices, features, rows, per_sum)
             }
         }
     };

@@ -21,11 +21,6 @@ use std::time::Instant;
 /// ```
 #[must_use]
 pub fn multiply_add_rate<T: Real>(dispatch: Dispatch) -> f64 {
-    T::multiply_add_rate(dispatch)
-}
-
-/// See [`multiply_add_rate`].
-pub(super) fn run_multiply_adds<T: Real>(dispatch: Dispatch) -> f64 {
     let mut best = 0.0_f64;
     for _ in 0..5 {
         let start = Instant::now();
@@ -73,17 +68,6 @@ impl<T: Real> WithSimd for MultiplyAdds<T> {
 /// If a matrix has another size, or a row is outside of it.
 #[must_use]
 pub fn gather_rate<T: Real>(
-    dispatch: Dispatch,
-    matrices: [&[T]; 4],
-    features: usize,
-    rows: &[u32],
-    per_sum: usize,
-) -> f64 {
-    T::gather_rate(dispatch, matrices, features, rows, per_sum)
-}
-
-/// See [`gather_rate`].
-pub(super) fn run_gathers<T: Real>(
     dispatch: Dispatch,
     matrices: [&[T]; 4],
     features: usize,

@@ -149,10 +149,9 @@ fn tanh_and_derivative<S: Simd, T: Real, const N: usize>(
     simd: S,
     y: [T::Vector<S>; N],
 ) -> [(T::Vector<S>, T::Vector<S>); N] {
-    let one = T::splat(simd, T::one());
+    let [zero, one] = [T::zero(), T::one()].map(|x| T::splat(simd, x));
     let arguments = y.map(|y| {
-        let negative = T::minus(simd, T::splat(simd, T::zero()), y);
-        let least = T::smaller(simd, y, negative);
+        let least = T::smaller(simd, y, T::minus(simd, zero, y));
         T::plus(simd, least, least)
     });
     let mut e = exp::exponentials::<S, T, N>(simd, arguments).into_iter();
@@ -162,7 +161,8 @@ fn tanh_and_derivative<S: Simd, T: Real, const N: usize>(
         let tanh = T::times(simd, T::minus(simd, one, e), inverse);
         let quarter = T::times(simd, T::times(simd, e, inverse), inverse);
         let half = T::plus(simd, quarter, quarter);
-        (T::signed(simd, tanh, y), T::plus(simd, half, half))
+        let negative = T::minus(simd, zero, tanh);
+        (T::where_below(simd, [y, zero], negative, tanh), T::plus(simd, half, half))
     })
 }
 
@@ -295,8 +295,8 @@ impl<S: Simd, T: Real> Weighing<S, T> {
                 *score = T::plus(simd, *score, addend);
             }
         }
-        let weights = scores.map(|score| T::minus(simd, score, self.lse));
-        *products = exp::exponentials::<S, T, N>(simd, weights);
+        let arguments = scores.map(|score| T::minus(simd, score, self.lse));
+        *products = exp::exponentials::<S, T, N>(simd, arguments);
         for ((w, dp), derivative) in products.iter_mut().zip(dp).zip(derivatives) {
             *w = T::larger(simd, *w, self.least);
             let ds = T::times(simd, *w, T::minus(simd, *dp, self.delta));

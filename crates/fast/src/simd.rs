@@ -149,8 +149,13 @@ pub(super) mod private {
         fn larger<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
         /// The smaller number of each lane.
         fn smaller<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
-        /// `a` where `x` is not below 0, else `-a`.
-        fn signed<S: Simd>(simd: S, a: Self::Vector<S>, x: Self::Vector<S>) -> Self::Vector<S>;
+        /// `a` in the lanes where the first of `xy` is below the second, else `b`: also where one of the two is NaN.
+        fn where_below<S: Simd>(
+            simd: S,
+            xy: [Self::Vector<S>; 2],
+            a: Self::Vector<S>,
+            b: Self::Vector<S>,
+        ) -> Self::Vector<S>;
         /// `2^n`, from `n` plus the [`SHIFTER`](Series::SHIFTER): its exponent field is 0 for the least `n`, which is zero, and all ones
         /// for the largest, which is infinity.
         fn power_of_two<S: Simd>(simd: S, shifted: Self::Vector<S>) -> Self::Vector<S>;
@@ -180,7 +185,7 @@ macro_rules! vectors_of {
     (
         $t:ty, $vector:ident, $panel:literal, $as:ident, $as_mut:ident, $load:ident, $store:ident,
         $splat:ident, $add:ident, $subtract:ident, $multiply:ident, $divide:ident, $multiply_add:ident, $larger:ident, $smaller:ident,
-        $negate:ident, ($below:ident, $choose:ident), $power_of_two:ident, $sum:ident, $largest:ident,
+        ($below:ident, $choose:ident), $power_of_two:ident, $sum:ident, $largest:ident,
         ($bits:ty, $marks:ident, $as_mut_marks:ident, $splat_marks:ident, $or:ident, $select:ident, $at_most:ident)
     ) => {
         impl private::Vectors for $t {
@@ -247,8 +252,13 @@ macro_rules! vectors_of {
                 simd.$smaller(a, b)
             }
             #[inline(always)]
-            fn signed<S: Simd>(simd: S, a: S::$vector, x: S::$vector) -> S::$vector {
-                simd.$choose(simd.$below(x, simd.$splat(0.0)), simd.$negate(a), a)
+            fn where_below<S: Simd>(
+                simd: S,
+                [x, y]: [S::$vector; 2],
+                a: S::$vector,
+                b: S::$vector,
+            ) -> S::$vector {
+                simd.$choose(simd.$below(x, y), a, b)
             }
             #[inline(always)]
             fn power_of_two<S: Simd>(simd: S, shifted: S::$vector) -> S::$vector {
@@ -303,7 +313,6 @@ vectors_of!(
     mul_add_e_f64s,
     max_f64s,
     min_f64s,
-    neg_f64s,
     (less_than_f64s, select_f64s),
     power_of_two_f64,
     reduce_sum_f64s,
@@ -326,7 +335,6 @@ vectors_of!(
     mul_add_e_f32s,
     max_f32s,
     min_f32s,
-    neg_f32s,
     (less_than_f32s, select_f32s),
     power_of_two_f32,
     reduce_sum_f32s,

@@ -33,6 +33,18 @@ def _four(a, b, c, d):
 
 
 @triton.jit
+def _four_points(product, first, w0, w1, w2, w3, cell, log_keys: tl.constexpr):
+    """The products and the keys of the next four points of each cell, ``[4 n]``, and the last products: products fall, so a cell that has
+    ended with one point stays so."""
+    p0, j0 = next_product(product, w0, first, log_keys)
+    p1, j1 = next_product(p0, w1, False, log_keys)
+    p2, j2 = next_product(p1, w2, False, log_keys)
+    p3, j3 = next_product(p2, w3, False, log_keys)
+    base = cell * (1 << log_keys)
+    return _four(p0, p1, p2, p3), _four(base + j0, base + j1, base + j2, base + j3), p3
+
+
+@triton.jit
 def _largest(tops_in, lse, c, j, there):
     """A bound of ``c W`` of the keys in the runs of ``j``."""
     top = tl.load(tops_in + j // RUN, mask=there, other=float("-inf")).to(tl.float32)
@@ -49,18 +61,12 @@ def _low_points(tops_in, key_out, product_out, lse, c, seed, stream, bh, i, end,
         alive, product, n = cell * 1024 < end, tl.zeros([LOW_LANES], tl.uint32), 0
         while (tl.max(alive.to(tl.int32), 0) > 0) & (n < 16):
             w0, w1, w2, w3 = cell_block(seed, stream, bh, row, 2, cell, n)
-            p0, j0 = next_product(product, w0, n == 0, 10)
-            p1, j1 = next_product(p0, w1, False, 10)
-            p2, j2 = next_product(p1, w2, False, 10)
-            p3, j3 = next_product(p2, w3, False, 10)
-            # Products fall, so a point beyond the strip's end stays beyond it.
-            points, base = _four(p0, p1, p2, p3), cell * 1024
-            j = _four(base + j0, base + j1, base + j2, base + j3)
+            points, j, product = _four_points(product, n == 0, w0, w1, w2, w3, cell, 10)
             there = _four(alive, alive, alive, alive) & (points >= LAST_PRODUCT)
             largest = _largest(tops_in, lse, c, j, there & (j < end))
             note = there & (largest > 0) & (points >= least_product(largest, 1.0, 10))
             count = _append(key_out, product_out, j, points, note, count, capacity)
-            alive, product = alive & (p3 >= LAST_PRODUCT), p3
+            alive = alive & (product >= LAST_PRODUCT)
             n += 1
     return count
 
@@ -98,17 +104,12 @@ def _middle_points(
             least = tl.load(least_in + at, mask=alive, other=0).to(tl.uint32, bitcast=True)
             product = tl.load(state_in + at, mask=alive & (n > 0), other=0).to(tl.uint32, bitcast=True)
             w0, w1, w2, w3 = cell_block(seed, stream, bh, row, 1, cell, n)
-            p0, j0 = next_product(product, w0, n == 0, 6)
-            p1, j1 = next_product(p0, w1, False, 6)
-            p2, j2 = next_product(p1, w2, False, 6)
-            p3, j3 = next_product(p2, w3, False, 6)
-            points, base = _four(p0, p1, p2, p3), cell * 64
-            j = _four(base + j0, base + j1, base + j2, base + j3)
+            points, j, product = _four_points(product, n == 0, w0, w1, w2, w3, cell, 6)
             there = _four(alive, alive, alive, alive) & (points >= _four(least, least, least, least))
             largest = _largest(tops_in, lse, c, j, there & (j < end))
             note = there & (largest > 1.0 - MIDDLE_S) & (points >= least_product(largest, MIDDLE_S, 6))
             count = _append(key_out, product_out, j + STRIP, points, note, count, capacity)
-            alive, product = alive & (p3 >= least), p3
+            alive = alive & (product >= least)
             # The list shrinks in place: nothing is written behind what was read.
             tl.debug_barrier()
             place = go_on + tl.cumsum(alive.to(tl.int32), 0) - 1
